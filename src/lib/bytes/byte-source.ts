@@ -1,0 +1,41 @@
+/**
+ * Owns the narrowest view of storage that a format needs, so that formats know neither files nor devices.
+ * src/lib/device extends these; tests implement them over an array.
+ */
+import type { Extent } from "./extent.ts";
+
+/** Something with a size that can be read at any offset. All calls block. */
+export interface ByteSource {
+  /** The name used in messages: a path, or what the user called it. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** The granularity in which the storage below allocates, in bytes: the weight of a hole as evidence. */
+  readonly allocationUnitBytes: number;
+  /** Does dataExtents tell holes from data? Where it can't, "allocated" is no evidence of anything. */
+  readonly seesHoles: boolean;
+  /**
+   * Fills `target` from `offsetBytes`.
+   * @returns the bytes read: fewer than asked only where the source ends
+   * @throws CowError `io`, naming the source and the offset
+   */
+  read(target: Uint8Array, offsetBytes: number): number;
+  /** The parts of `[from, to)` that may hold something other than zeros, ascending and disjoint; the rest are holes. */
+  dataExtents(from: number, to: number): Iterable<Extent>;
+}
+
+/** A source that can be changed. */
+export interface ByteTarget extends ByteSource {
+  /** Writes all of `source` at `offsetBytes`, or throws a CowError naming the target and the offset. */
+  write(source: Uint8Array, offsetBytes: number): void;
+  /** Sets the size; what is added reads as zeros. */
+  resize(sizeBytes: number): void;
+  /** Returns once everything written before is durable. An error here means that it may not be. */
+  flush(): void;
+}
+
+/** Reads into `target`, zero-filling what lies beyond the end. Returns the bytes that were there. */
+export function readZeroFilled(source: ByteSource, target: Uint8Array, offsetBytes: number): number {
+  const got = offsetBytes >= source.sizeBytes ? 0 : source.read(target, offsetBytes);
+  if (got < target.length) target.fill(0, got);
+  return got;
+}

@@ -1,0 +1,55 @@
+/**
+ * Owns what an operation gets from its caller besides its arguments: storage, progress, cancellation, notices.
+ * Must not print: whoever calls decides what becomes of a notice.
+ */
+import { CowError } from "./errors.ts";
+import type { Storage } from "./device/storage.ts";
+
+/** How far a long job is. `done` and `total` count `unit`s; `total` may grow, `done` never shrinks within a phase. */
+export interface Progress {
+  /** What is being done, as a person would say it: `scanning`, `merging`. */
+  readonly phase: string;
+  readonly done: number;
+  readonly total: number;
+  readonly unit: "bytes" | "blocks";
+}
+
+/** Something the user should know that is not the result: printed as a warning or a note on stderr. */
+export interface Notice {
+  readonly severity: "note" | "warning";
+  readonly file?: string | undefined;
+  readonly message: string;
+}
+
+export interface OperationContext {
+  /** Where files come from; the default is the file system of this machine. */
+  readonly storage?: Storage | undefined;
+  /** Stops the operation at its next safe boundary with a CowError `interrupted`. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly onNotice?: ((notice: Notice) => void) | undefined;
+}
+
+/** The error for an operation that stopped because its signal fired. `state` says what state the image is in and how to go on. */
+export function interrupted(file: string, state: string): CowError {
+  return new CowError("interrupted", `interrupted: ${state}`, { file });
+}
+
+const BREATH_MS = 40;
+
+/**
+ * Lets a blocking loop stay responsive: device calls are synchronous, so without a turn of the event loop no signal
+ * handler would run and no progress bar move. Call `await breath()` as often as you like; it yields every 40 ms.
+ */
+export function makeBreath(): () => Promise<void> | undefined {
+  let last = performance.now();
+  return () => {
+    if (performance.now() - last < BREATH_MS) return undefined;
+    return new Promise((resolve) => {
+      setImmediate(() => {
+        last = performance.now();
+        resolve();
+      });
+    });
+  };
+}

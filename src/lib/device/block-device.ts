@@ -1,0 +1,18 @@
+/**
+ * Owns the one device interface: what overlays, operations and the NBD server read from and write to.
+ * Calls block, because the data plane runs in workers and the offline commands want no thread hop per block;
+ * long loops yield between calls (see makeBreath in context.ts).
+ */
+import type { ByteTarget } from "../bytes/byte-source.ts";
+
+export interface BlockDevice extends ByteTarget {
+  readonly writable: boolean;
+  /** An open file descriptor behind the device at offset 0, for copies that the kernel makes; undefined if there is none. */
+  readonly fd: number | undefined;
+  /**
+   * Gives the space of `[offset, offset + length)` back, so that it reads as zeros.
+   * @returns false where that is not possible: the caller then writes zeros
+   */
+  punchHole(offset: number, length: number): boolean;
+  close(): void;
+}

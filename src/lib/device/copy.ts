@@ -1,0 +1,50 @@
+/**
+ * Owns copying between devices: by the kernel where both are files, through a buffer otherwise. The order of writes and
+ * flushes is the caller's business.
+ */
+import { readZeroFilled } from "../bytes/byte-source.ts";
+import type { BlockDevice } from "./block-device.ts";
+import { FileDevice } from "./file-device.ts";
+import { copyFileRange } from "./sys/kernel-copy.ts";
+
+const BUFFER_BYTES = 256 * 1024;
+
+export interface CopyJob {
+  readonly source: BlockDevice;
+  readonly sourceOffset: number;
+  readonly target: BlockDevice;
+  readonly targetOffset: number;
+  readonly length: number;
+}
+
+/** Copies extents, remembering what the kernel could not do between two files. One copier a job; not reentrant. */
+export class Copier {
+  #buffer: Uint8Array | undefined;
+  #kernelRefused = false;
+
+  /** Copies `length` bytes; what lies beyond the source's end is written as zeros. */
+  copy({ source, sourceOffset, target, targetOffset, length }: CopyJob): void {
+    let done = this.#kernelRefused ? 0 : this.#copyInKernel(source, sourceOffset, target, targetOffset, length);
+    while (done < length) {
+      this.#buffer ??= new Uint8Array(BUFFER_BYTES);
+      const piece = this.#buffer.subarray(0, Math.min(BUFFER_BYTES, length - done));
+      readZeroFilled(source, piece, sourceOffset + done);
+      target.write(piece, targetOffset + done);
+      done += piece.length;
+    }
+  }
+
+  #copyInKernel(source: BlockDevice, sourceOffset: number, target: BlockDevice, targetOffset: number, length: number): number {
+    if (!(source instanceof FileDevice && target instanceof FileDevice)) return 0;
+    if (source.isBlockDevice || target.isBlockDevice) return 0;
+    let done = 0;
+    while (done < length) {
+      const result = copyFileRange(source.fd, sourceOffset + done, target.fd, targetOffset + done, length - done, target.name);
+      if (result.unsupported) this.#kernelRefused = true;
+      if (result.copied === 0) break;
+      done += result.copied;
+      target.noteWritten(targetOffset + done);
+    }
+    return done;
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * Owns one open regular file or block device as a BlockDevice. Turns every system error into one that names file and offset.
+ */
+import * as fs from "node:fs";
+import type { Extent } from "../bytes/extent.ts";
+import { CowError, atByte, errnoName, systemError } from "../errors.ts";
+import type { BlockDevice } from "./block-device.ts";
+import { blockDeviceSize } from "./sys/block-device.ts";
+import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
+import { type Unlock, lockFile } from "./sys/lock.ts";
+import type { OpenOptions } from "./storage.ts";
+
+/** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
+const MAX_IO_BYTES = 1 << 30;
+
+export class FileDevice implements BlockDevice {
+  readonly name: string;
+  readonly writable: boolean;
+  readonly allocationUnitBytes: number;
+  readonly isBlockDevice: boolean;
+  readonly seesHoles: boolean;
+  #fd: number | undefined;
+  #sizeBytes: number;
+  #unlock: Unlock | undefined;
+
+  private constructor(fd: number, name: string, writable: boolean) {
+    const stat = fs.fstatSync(fd);
+    this.#fd = fd;
+    this.name = name;
+    this.writable = writable;
+    this.isBlockDevice = stat.isBlockDevice();
+    this.seesHoles = !this.isBlockDevice && knowsHoles();
+    this.allocationUnitBytes = this.isBlockDevice ? 512 : stat.blksize || 4096;
+    this.#sizeBytes = this.isBlockDevice ? blockDeviceSize(fd, name) : stat.size;
+  }
+
+  /** Takes an open descriptor over; it is closed with the device. */
+  static fromDescriptor(fd: number, name: string, writable: boolean): FileDevice {
+    return new FileDevice(fd, name, writable);
+  }
+
+  /** @throws CowError `not-found`, `permission`, `locked`, `usage` (not a file or block device), `io` */
+  static open(path: string, options: OpenOptions = {}): FileDevice {
+    const writable = options.writable ?? false;
+    let fd: number;
+    try {
+      // O_NONBLOCK: opening a FIFO must not hang; it means nothing for files and disks.
+      fd = fs.openSync(path, (writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | fs.constants.O_NONBLOCK);
+    } catch (error) {
+      if (errnoName(error) === "EISDIR") throw new CowError("usage", "is a directory, not an image", { file: path, cause: error });
+      throw systemError(error, path, writable ? "cannot open for writing" : "cannot open");
+    }
+    try {
+      const stat = fs.fstatSync(fd);
+      if (!stat.isFile() && !stat.isBlockDevice()) {
+        throw new CowError("usage", `is ${stat.isDirectory() ? "a directory" : "neither a regular file nor a block device"}`, { file: path });
+      }
+      const device = new FileDevice(fd, path, writable);
+      if (options.lock && options.lock !== "none") device.#unlock = lockFile(fd, path, options.lock);
+      return device;
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
+  }
+
+  get fd(): number {
+    if (this.#fd === undefined) throw new Error(`${this.name} is closed`);
+    return this.#fd;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    let done = 0;
+    while (done < target.length) {
+      let got: number;
+      try {
+        got = fs.readSync(this.fd, target, done, Math.min(target.length - done, MAX_IO_BYTES), offsetBytes + done);
+      } catch (error) {
+        throw systemError(error, this.name, `cannot read at ${atByte(offsetBytes + done)}`, { offset: offsetBytes + done });
+      }
+      if (got === 0) break;
+      done += got;
+    }
+    return done;
+  }
+
+  write(source: Uint8Array, offsetBytes: number): void {
+    let done = 0;
+    while (done < source.length) {
+      try {
+        done += fs.writeSync(this.fd, source, done, Math.min(source.length - done, MAX_IO_BYTES), offsetBytes + done);
+      } catch (error) {
+        throw systemError(error, this.name, `cannot write at ${atByte(offsetBytes + done)}`, { offset: offsetBytes + done });
+      }
+    }
+    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + source.length);
+  }
+
+  /** Tells the device that its file grew by a copy that went past it (copy_file_range). */
+  noteWritten(endBytes: number): void {
+    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, endBytes);
+  }
+
+  resize(sizeBytes: number): void {
+    try {
+      fs.ftruncateSync(this.fd, sizeBytes);
+    } catch (error) {
+      throw systemError(error, this.name, `cannot set the size to ${sizeBytes} bytes`);
+    }
+    this.#sizeBytes = sizeBytes;
+  }
+
+  flush(): void {
+    try {
+      fs.fsyncSync(this.fd);
+    } catch (error) {
+      throw systemError(error, this.name, "cannot make what was written durable (fsync)");
+    }
+  }
+
+  *dataExtents(from: number, to: number): Generator<Extent> {
+    const end = Math.min(to, this.#sizeBytes);
+    if (this.isBlockDevice) {
+      if (from < end) yield { offset: from, length: end - from };
+    } else yield* seekDataExtents(this.fd, this.name, from, end);
+  }
+
+  punchHole(offset: number, length: number): boolean {
+    return punchHole(this.fd, this.name, offset, length);
+  }
+
+  close(): void {
+    if (this.#fd === undefined) return;
+    this.#unlock?.();
+    fs.closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * Owns the Storage that is this machine's file system: atomic outputs, durable names, identity of files.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { CowError, errnoName, systemError } from "../errors.ts";
+import type { BlockDevice } from "./block-device.ts";
+import { FileDevice } from "./file-device.ts";
+import type { FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
+
+const SECTOR_BYTES = 512;
+const NEW_FILE_MODE = 0o666; // less what the umask takes
+
+function kindOf(stat: fs.Stats): FileKind {
+  if (stat.isFile()) return "file";
+  if (stat.isBlockDevice()) return "block";
+  return stat.isDirectory() ? "directory" : "other";
+}
+
+/** A rename, link or removal is durable once its directory is. */
+function syncDirectory(directory: string): void {
+  let fd: number;
+  try {
+    fd = fs.openSync(directory, fs.constants.O_RDONLY);
+  } catch {
+    return; // a directory one may write to but not read cannot be synced
+  }
+  try {
+    fs.fsyncSync(fd);
+  } catch (error) {
+    // Some network file systems know no fsync of directories; a true I/O error is not to be hidden.
+    if (errnoName(error) === "EIO") throw systemError(error, directory, "cannot make the directory durable (fsync)");
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The name behind a final symbolic link, so that an output replaces the file and not the link to it. */
+function resolveTarget(file: string): string {
+  try {
+    return fs.realpathSync(file);
+  } catch {
+    return path.resolve(file);
+  }
+}
+
+class PendingNodeFile implements PendingFile {
+  readonly device: FileDevice;
+  readonly #finalPath: string;
+  readonly #temporaryPath: string;
+  #settled = false;
+
+  constructor(finalPath: string) {
+    this.#finalPath = resolveTarget(finalPath);
+    const { dir, base } = path.parse(path.resolve(this.#finalPath));
+    for (let attempt = 0; ; attempt++) {
+      // Never longer than the file system's limit of 255 bytes, however long the final name is.
+      const unique = `${process.pid.toString(36)}${Date.now().toString(36)}${attempt}`;
+      const temporary = path.join(dir, `.${Buffer.from(base).subarray(0, 200).toString("latin1").replace(/[^\w.-]/g, "_")}.${unique}.tmp`);
+      try {
+        const fd = fs.openSync(temporary, "wx+", NEW_FILE_MODE);
+        this.#temporaryPath = temporary;
+        this.device = FileDevice.fromDescriptor(fd, finalPath, true);
+        return;
+      } catch (error) {
+        if (errnoName(error) !== "EEXIST" || attempt > 8) throw systemError(error, finalPath, "cannot create");
+      }
+    }
+  }
+
+  commit({ replace }: { readonly replace: boolean }): void {
+    this.device.flush();
+    try {
+      if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
+      else this.#renameToFreeName();
+    } catch (error) {
+      throw systemError(error, this.#finalPath, "cannot create");
+    }
+    this.#settled = true;
+    this.device.close();
+    syncDirectory(path.dirname(this.#finalPath));
+  }
+
+  /** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
+  #renameToFreeName(): void {
+    try {
+      fs.linkSync(this.#temporaryPath, this.#finalPath);
+    } catch (error) {
+      if (errnoName(error) === "EEXIST") throw error;
+      // A file system without hard links: the best there is.
+      if (fs.existsSync(this.#finalPath)) throw new CowError("exists", "already exists", { file: this.#finalPath });
+      fs.renameSync(this.#temporaryPath, this.#finalPath);
+      return;
+    }
+    fs.unlinkSync(this.#temporaryPath);
+  }
+
+  abandon(): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.device.close();
+    fs.rmSync(this.#temporaryPath, { force: true });
+  }
+}
+
+/** The file system of this machine. */
+export const nodeStorage: Storage = {
+  facts(file): FileFacts | undefined {
+    let stat: fs.Stats;
+    try {
+      stat = fs.statSync(file);
+    } catch (error) {
+      const errno = errnoName(error);
+      if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
+      throw systemError(error, file, "cannot look at it");
+    }
+    const kind = kindOf(stat);
+    return {
+      kind,
+      sizeBytes: stat.size,
+      allocatedBytes: stat.blocks * SECTOR_BYTES,
+      identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+    };
+  },
+
+  realPath: resolveTarget,
+
+  open(file: string, options?: OpenOptions): BlockDevice {
+    return FileDevice.open(file, options);
+  },
+
+  create(file: string): PendingFile {
+    return new PendingNodeFile(file);
+  },
+
+  remove(file: string): void {
+    try {
+      fs.unlinkSync(file);
+    } catch (error) {
+      if (errnoName(error) === "ENOENT") return;
+      throw systemError(error, file, "cannot remove");
+    }
+    syncDirectory(path.dirname(path.resolve(file)));
+  },
+
+  readSmall(file: string, limitBytes: number): Uint8Array | undefined {
+    let fd: number;
+    try {
+      fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    } catch (error) {
+      if (errnoName(error) === "ENOENT") return undefined;
+      throw systemError(error, file, "cannot open");
+    }
+    try {
+      const size = fs.fstatSync(fd).size;
+      if (size > limitBytes) throw new CowError("unsuitable", `is ${size} bytes long, more than the ${limitBytes} expected of it`, { file });
+      return fs.readFileSync(fd);
+    } catch (error) {
+      throw systemError(error, file, "cannot read");
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+
+  freeBytes(file: string): number | undefined {
+    try {
+      const { bavail, bsize } = fs.statfsSync(file);
+      return bavail * bsize;
+    } catch {
+      return undefined;
+    }
+  },
+};

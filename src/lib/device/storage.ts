@@ -1,0 +1,52 @@
+/**
+ * Owns the interface to where files live: every open, rename and removal of an operation goes through it, so that tests
+ * can put an operation on a storage that records, fails or loses power (see memory-storage.ts).
+ */
+import type { BlockDevice } from "./block-device.ts";
+import type { LockMode } from "./sys/lock.ts";
+
+export type FileKind = "file" | "block" | "directory" | "other";
+
+export interface FileFacts {
+  readonly kind: FileKind;
+  /** As the file system says; for block devices, the device's. */
+  readonly sizeBytes: number;
+  /** Space really taken, in bytes. */
+  readonly allocatedBytes: number;
+  /** Device and inode (for a block device: what it is, not where its node lies): equal for two names of one file. */
+  readonly identity: string;
+}
+
+export interface OpenOptions {
+  readonly writable?: boolean;
+  readonly lock?: LockMode | "none";
+}
+
+/** An output that appears under its final name whole, or not at all. */
+export interface PendingFile {
+  readonly device: BlockDevice;
+  /**
+   * Makes the content durable, then the name.
+   * @throws CowError `exists` if the name is taken and `replace` is false
+   */
+  commit(options: { readonly replace: boolean }): void;
+  /** Removes what is there of it; does nothing after commit. */
+  abandon(): void;
+}
+
+export interface Storage {
+  /** What is at a path (symbolic links followed), or undefined. */
+  facts(path: string): FileFacts | undefined;
+  /** The path behind every symbolic link, or the path itself where there is nothing yet. */
+  realPath(path: string): string;
+  /** Opens a regular file or a block device. @throws CowError `not-found`, `permission`, `locked`, `usage` (a directory), `io` */
+  open(path: string, options?: OpenOptions): BlockDevice;
+  /** Starts an output file in the directory of `path`. */
+  create(path: string): PendingFile;
+  /** Removes a file durably; it is no error if there is none. */
+  remove(path: string): void;
+  /** The whole of a small file, or undefined if there is none. @throws CowError if it is larger than `limitBytes` */
+  readSmall(path: string, limitBytes: number): Uint8Array | undefined;
+  /** Bytes that an ordinary user may still write to the file system of `path`, or undefined where that is unknown. */
+  freeBytes(path: string): number | undefined;
+}

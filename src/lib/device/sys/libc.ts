@@ -1,0 +1,69 @@
+/**
+ * Owns the binding to the C library: the one place that loads native code. Everything here may be absent (no binary
+ * for this platform, not Linux, COWTOOL_NO_FFI set); whoever calls has a portable way.
+ */
+import { createRequire } from "node:module";
+import { CowError } from "../../errors.ts";
+
+/** errno values that the callers tell apart. */
+export const Errno = { EPERM: 1, EINTR: 4, EIO: 5, ENXIO: 6, EAGAIN: 11, EACCES: 13, EXDEV: 18, EINVAL: 22, ENOSPC: 28, ENOSYS: 38, EOPNOTSUPP: 95 } as const;
+
+/** The system calls that Node lacks. Each returns -1 on failure; `errno()` then tells why. Offsets in bytes. */
+export interface Libc {
+  errno(): number;
+  /** A printable name and sentence for an errno. */
+  describe(errno: number): string;
+  lseek(fd: number, offset: number, whence: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  /** `offsets` are updated by the kernel. */
+  copyFileRange(fdIn: number, offIn: BigInt64Array, fdOut: number, offOut: BigInt64Array, length: number): number;
+  ioctlNumber(fd: number, request: number, value: number): number;
+  ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
+  fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
+}
+
+/** 64-bit Linux only: there `off_t` and `struct flock` have one layout whatever the C library. */
+const SUPPORTED = process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
+
+let loaded: Libc | null | undefined;
+
+/** The C library, or null where native calls are not to be had. Loaded at the first call (about 10 ms). */
+export function libc(): Libc | null {
+  if (loaded === undefined) loaded = SUPPORTED && !process.env["COWTOOL_NO_FFI"] ? bind() : null;
+  return loaded;
+}
+
+function bind(): Libc | null {
+  let koffi: typeof import("koffi");
+  try {
+    koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+    const lib = koffi.load(null);
+    const lseek = lib.func("int64_t lseek(int fd, int64_t offset, int whence)");
+    const fallocate = lib.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)");
+    const copyFileRange = lib.func(
+      "int64_t copy_file_range(int fd_in, void *off_in, int fd_out, void *off_out, size_t length, unsigned int flags)",
+    );
+    const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
+    const fcntl = lib.func("int fcntl(int fd, int command, ...)");
+    const strerror = lib.func("const char *strerror(int errnum)");
+    return {
+      errno: () => koffi.errno(),
+      describe: (errno) => String(strerror(errno)).toLowerCase(),
+      lseek: (fd, offset, whence) => Number(lseek(fd, offset, whence)),
+      fallocate: (fd, mode, offset, length) => Number(fallocate(fd, mode, offset, length)),
+      copyFileRange: (fdIn, offIn, fdOut, offOut, length) => Number(copyFileRange(fdIn, offIn, fdOut, offOut, length, 0)),
+      ioctlNumber: (fd, request, value) => Number(ioctl(fd, request, "long", value)),
+      ioctlBuffer: (fd, request, buffer) => Number(ioctl(fd, request, "void *", buffer)),
+      fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** A CowError for the errno of a call that just failed. */
+export function libcError(c: Libc, file: string, doing: string): CowError {
+  const errno = c.errno();
+  const code = errno === Errno.ENOSPC ? "no-space" : errno === Errno.EACCES || errno === Errno.EPERM ? "permission" : "io";
+  return new CowError(code, `${doing}: ${c.describe(errno)}`, { file, details: { errno } });
+}

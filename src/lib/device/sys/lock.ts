@@ -1,0 +1,97 @@
+/**
+ * Owns locking: one writer or many readers of an image, across processes, and against QEMU's tools, which lock single
+ * bytes of the file: 100+p "I use permission p", 200+p "nobody else may have permission p" (QEMU's file-posix driver).
+ * With open-file-description locks where the C library is at hand, with lock files beside the image otherwise; both
+ * kinds look out for the other.
+ */
+import * as fs from "node:fs";
+import { CowError } from "../../errors.ts";
+import { Errno, type Libc, libc, libcError } from "./libc.ts";
+import { takeLockFile } from "./lock-file.ts";
+import { describeProcess, lockHolders } from "./process-info.ts";
+
+export type LockMode = "shared" | "exclusive";
+
+/** Releases a lock. Closing the file releases a kernel lock too. */
+export type Unlock = () => void;
+
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+
+const QEMU_USES = 100;
+const QEMU_UNSHARED = 200;
+const CONSISTENT_READ = 0;
+const WRITE = 1;
+const RESIZE = 3;
+const LOCK_AREA_BYTES = 200;
+
+function flock(type: number, start: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(32);
+  const view = new DataView(bytes.buffer);
+  const little = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+  view.setInt16(0, type, little);
+  view.setBigInt64(8, BigInt(start), little);
+  view.setBigInt64(16, BigInt(length), little);
+  return bytes;
+}
+
+function set(c: Libc, fd: number, file: string, type: number, start: number, length: number): boolean {
+  if (c.fcntlBuffer(fd, F_OFD_SETLK, flock(type, start, length)) === 0) return true;
+  const errno = c.errno();
+  if (errno === Errno.EAGAIN || errno === Errno.EACCES) return false;
+  throw libcError(c, file, "cannot lock");
+}
+
+/** Would a write lock on these bytes meet a lock of somebody else? */
+function heldByOther(c: Libc, fd: number, start: number): boolean {
+  const probe = flock(F_WRLCK, start, 1);
+  if (c.fcntlBuffer(fd, F_OFD_GETLK, probe) !== 0) return false;
+  const little = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+  return new DataView(probe.buffer).getInt16(0, little) !== F_UNLCK;
+}
+
+function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): boolean {
+  // One write lock over all of QEMU's bytes meets every use of the image that QEMU, or we, could make.
+  if (mode === "exclusive") return set(c, fd, file, F_WRLCK, QEMU_USES, LOCK_AREA_BYTES);
+  for (const byte of [QEMU_USES + CONSISTENT_READ, QEMU_UNSHARED + WRITE, QEMU_UNSHARED + RESIZE]) {
+    if (!set(c, fd, file, F_RDLCK, byte, 1)) return false;
+  }
+  return ![QEMU_USES + WRITE, QEMU_USES + RESIZE, QEMU_UNSHARED + CONSISTENT_READ].some((byte) => heldByOther(c, fd, byte));
+}
+
+/**
+ * Locks an open file, without waiting. `exclusive` needs a descriptor open for writing.
+ *
+ * @throws CowError `locked`, naming the holder where /proc shows it
+ */
+export function lockFile(fd: number, file: string, mode: LockMode): Unlock {
+  const stat = fs.fstatSync(fd);
+  const c = libc();
+  if (c && !takeKernelLock(c, fd, file, mode)) {
+    set(c, fd, file, F_UNLCK, QEMU_USES, LOCK_AREA_BYTES);
+    throw lockedError(file, mode, lockHolders(stat.dev, stat.ino));
+  }
+  const conflict = takeLockFile(file, mode, stat, c === null);
+  if (typeof conflict === "function") {
+    return () => {
+      conflict();
+      if (c) set(c, fd, file, F_UNLCK, QEMU_USES, LOCK_AREA_BYTES);
+    };
+  }
+  if (c) set(c, fd, file, F_UNLCK, QEMU_USES, LOCK_AREA_BYTES);
+  throw lockedError(file, mode, conflict.pids);
+}
+
+function lockedError(file: string, mode: LockMode, holders: readonly number[]): CowError {
+  const others = holders.filter((pid) => pid !== process.pid);
+  const who = others.length > 0 ? others.map(describeProcess).join(", ") : holders.length > 0 ? "this very process" : "another process";
+  const pid = others[0];
+  return new CowError("locked", `${mode === "exclusive" ? "in use" : "being written"}, locked by ${who}`, {
+    file,
+    details: pid === undefined ? {} : { holder_pid: pid },
+    hints: ["try again when it has ended; nothing was changed"],
+  });
+}

@@ -1,0 +1,85 @@
+/**
+ * Owns what /proc tells about other processes: who they are, whether they still live, which file locks they hold.
+ * Where there is no /proc the answers are "unknown", never wrong.
+ */
+import * as fs from "node:fs";
+
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks from boot to its start, which tells a process from a later one of the same pid; 0 if unknown. */
+  readonly startTicks: number;
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return fs.readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/** The identity of a living process, or undefined when there is none of that pid. */
+export function processIdentity(pid: number): ProcessIdentity | undefined {
+  const stat = readText(`/proc/${pid}/stat`);
+  if (stat !== undefined) {
+    // The command may hold spaces and parentheses: fields are counted from the last one.
+    const startTicks = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
+    return { pid, startTicks: Number.isFinite(startTicks) ? startTicks : 0 };
+  }
+  try {
+    process.kill(pid, 0);
+    return { pid, startTicks: 0 };
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM" ? { pid, startTicks: 0 } : undefined;
+  }
+}
+
+/** `pid 4711 (qemu-nbd -k /run/x)`, shortened. */
+export function describeProcess(pid: number): string {
+  const command = readText(`/proc/${pid}/cmdline`)?.split("\0").filter(Boolean).join(" ");
+  const shown = command && (command.length > 100 ? `${command.slice(0, 97)}...` : command);
+  // A command line is foreign text: no control character of it reaches a terminal.
+  return shown ? `pid ${pid} (${shown.replace(/\p{Cc}/gu, "?")})` : `pid ${pid}`;
+}
+
+/**
+ * The processes that hold an open-file-description lock on an inode. The kernel shows pid -1 for these in /proc/locks,
+ * so the holder is found by the `lock:` lines of its file descriptors.
+ */
+export function lockHolders(device: number, inode: number): number[] {
+  const major = (device >>> 8) & 0xfff;
+  const minor = (device & 0xff) | ((device >>> 12) & 0xfff00);
+  const key = `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
+  const holders: number[] = [];
+  for (const entry of list("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    for (const fd of list(`/proc/${entry}/fdinfo`)) {
+      const info = readText(`/proc/${entry}/fdinfo/${fd}`);
+      if (!info?.includes("lock:")) continue;
+      if (info.split("\n").some((line) => line.startsWith("lock:") && line.includes(key))) {
+        holders.push(Number(entry));
+        break;
+      }
+    }
+  }
+  return holders;
+}
+
+/** Does anybody hold an open-file-description lock of that kind on the inode? For processes that cannot ask the kernel itself. */
+export function hasKernelLock(device: number, inode: number, kinds: readonly ("READ" | "WRITE")[]): boolean {
+  const major = (device >>> 8) & 0xfff;
+  const minor = (device & 0xff) | ((device >>> 12) & 0xfff00);
+  const key = ` ${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
+  const locks = readText("/proc/locks") ?? "";
+  return locks
+    .split("\n")
+    .some((line) => line.includes("OFDLCK") && line.includes(key) && kinds.some((kind) => line.includes(` ${kind} `)));
+}
+
+function list(path: string): string[] {
+  try {
+    return fs.readdirSync(path);
+  } catch {
+    return [];
+  }
+}

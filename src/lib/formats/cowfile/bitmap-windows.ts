@@ -1,0 +1,84 @@
+/**
+ * Owns access to a cowfile's bitmap a window at a time, so that memory stays the same for a bitmap of 1 KiB and one of
+ * 128 MiB, and windows that are holes are never read.
+ */
+import { setRuns } from "../../bytes/bitmap.ts";
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import type { CowGeometry } from "./geometry.ts";
+import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "./layout.ts";
+
+/** Bytes of bitmap in a window: the bits of 512 MiB of image. */
+export const WINDOW_BYTES = 64 * 1024;
+export const WINDOW_BLOCKS = WINDOW_BYTES * 8;
+
+/** A part of the bitmap in memory. `bytes` is only valid until the next window is read. */
+export interface BitmapWindow {
+  readonly index: number;
+  /** The block of its first bit. */
+  readonly firstBlock: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Reads windows of one bitmap into a buffer of its own. */
+export class BitmapReader {
+  readonly #source: ByteSource;
+  readonly #geometry: CowGeometry;
+  readonly #buffer: Uint8Array;
+  #cached: BitmapWindow | undefined;
+
+  constructor(source: ByteSource, geometry: CowGeometry) {
+    this.#source = source;
+    this.#geometry = geometry;
+    this.#buffer = new Uint8Array(Math.min(WINDOW_BYTES, geometry.mapSizeBytes));
+  }
+
+  get windowCount(): number {
+    return Math.ceil(this.#geometry.mapSizeBytes / WINDOW_BYTES);
+  }
+
+  /** Reads one window, or hands out the one read last. */
+  window(index: number): BitmapWindow {
+    if (this.#cached?.index === index) return this.#cached;
+    const start = index * WINDOW_BYTES;
+    const bytes = this.#buffer.subarray(0, Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes - start));
+    bytes.fill(0, this.#source.read(bytes, BITMAP_OFFSET_BYTES + start));
+    this.#cached = { index, firstBlock: index * WINDOW_BLOCKS, bytes };
+    return this.#cached;
+  }
+
+  /** The windows in `[from, to)` that are not holes, ascending. */
+  *nonHoleIndexes(from = 0, to = this.windowCount): Generator<number> {
+    let next = from;
+    const end = BITMAP_OFFSET_BYTES + Math.min(to * WINDOW_BYTES, this.#geometry.mapSizeBytes);
+    for (const { offset, length } of this.#source.dataExtents(BITMAP_OFFSET_BYTES + from * WINDOW_BYTES, end)) {
+      const first = Math.floor((offset - BITMAP_OFFSET_BYTES) / WINDOW_BYTES);
+      const last = Math.ceil((offset + length - BITMAP_OFFSET_BYTES) / WINDOW_BYTES);
+      for (let index = Math.max(first, next); index < last; index++) {
+        yield index;
+        next = index + 1;
+      }
+    }
+  }
+
+  /** The runs of marked blocks in `[fromBlock, toBlock)`, as extents in bytes of the image, joined across windows. */
+  *markedExtents(fromBlock: number, toBlock: number): Generator<Extent> {
+    let start = -1;
+    let end = -1;
+    const firstWindow = Math.floor(fromBlock / WINDOW_BLOCKS);
+    const lastWindow = Math.ceil(toBlock / WINDOW_BLOCKS);
+    for (const index of this.nonHoleIndexes(firstWindow, lastWindow)) {
+      const { bytes, firstBlock } = this.window(index);
+      const from = Math.max(0, fromBlock - firstBlock);
+      const to = Math.min(bytes.length * 8, toBlock - firstBlock);
+      for (const [runStart, runEnd] of setRuns(bytes, from, to)) {
+        if (firstBlock + runStart !== end) {
+          if (start >= 0) yield { offset: start * BLOCK_BYTES, length: (end - start) * BLOCK_BYTES };
+          start = firstBlock + runStart;
+        }
+        end = firstBlock + runEnd;
+      }
+    }
+    if (start >= 0) yield { offset: start * BLOCK_BYTES, length: (end - start) * BLOCK_BYTES };
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * Owns check and repair of a cowfile, and above all the order in which repair writes:
+ * (1) the dirty mark, if the head says clean and the bitmap is about to change; flush
+ * (2) bitmap parts, ascending; the file's new length, if the last block was cut short; flush
+ * (3) the head, clean and recounted; flush
+ * Killed between any two writes the file is dirty, or as before, and the same command completes the work.
+ */
+import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
+import { ExtentList } from "../../bytes/extent.ts";
+import { interrupted } from "../../context.ts";
+import { assert, atByte } from "../../errors.ts";
+import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
+import { type Findings, findingsOf, gradeSuspects, tally } from "./findings.ts";
+import { takeFingerprint } from "./fingerprint.ts";
+import { judgeHead } from "./geometry.ts";
+import { encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint, type CowHead } from "./head.ts";
+import { openCowfile, readCowfileHead } from "./layer.ts";
+import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
+import { cowProblem } from "./problems.ts";
+import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
+
+/** Compares a base with what the head says of it. */
+export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHooks): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  const place = (name: "rdoblocks" | "rdofingerprint"): { offset: number; length: number } => {
+    const field = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
+    return { offset: field?.offsetBytes ?? 0, length: field?.sizeBytes ?? 0 };
+  };
+  const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
+  if (head.rdoBlocks !== BigInt(blocks)) {
+    problems.push(cowProblem("base-size", place("rdoblocks"), `made for a base of ${head.rdoBlocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${blocks}`));
+    return problems;
+  }
+  const { value } = await takeFingerprint(base, blocks, { signal: hooks.signal });
+  if (value !== fingerprint32(head)) {
+    problems.push(
+      cowProblem(
+        "base-fingerprint",
+        place("rdofingerprint"),
+        `made for a base with fingerprint ${formatFingerprint(fingerprint32(head))} (at ${atByte(place("rdofingerprint").offset)}), but that of ${base.name} is ${formatFingerprint(value)}`,
+      ),
+    );
+  }
+  return problems;
+}
+
+function surveyOptions(file: string, hooks: SurveyHooks, state: string): Pick<SurveyOptions, "onScanned" | "checkpoint"> {
+  return {
+    onScanned: hooks.onProgress && ((bytes) => hooks.onProgress?.({ phase: "scanning", done: bytes, total: Math.max(bytes, hooks.allocatedBytes ?? 0), unit: "bytes" })),
+    checkpoint: () => {
+      if (hooks.signal?.aborted) throw interrupted(file, state);
+    },
+  };
+}
+
+async function find(source: ByteSource, options: CheckOptions, survey: Pick<SurveyOptions, "content" | "dropLost" | "onCorrected">, state: string): Promise<Findings> {
+  const { head, headBlock, geometry } = openCowfile(source);
+  const { problems } = judgeHead(head, source.sizeBytes, source.name);
+  const base = options.base ? await judgeBase(head, options.base, options) : [];
+  return { head, headBlock, geometry, source, other: [...problems, ...base], survey: await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) }) };
+}
+
+/** Every inconsistency of a cowfile, data area included. A head beyond use is a finding, too; only what is no cowfile at all is an error. */
+export async function checkCowfile(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
+  const { head } = readCowfileHead(source);
+  const { problems, geometry } = judgeHead(head, source.sizeBytes, source.name);
+  if (!geometry) return { state: isDirty(head) ? "dirty" : "clean", problems, worst: tally(problems) };
+  const findings = await find(source, options, { content: true }, "nothing was changed");
+  return {
+    state: isDirty(findings.head) ? "dirty" : "clean",
+    problems: { [Symbol.iterator]: () => findingsOf(findings) },
+    worst: tally(findingsOf(findings)),
+  };
+}
+
+/** Writes one version of the head over the first bytes of its block; the rest of the block stays as it is. */
+function writeHead(target: ByteTarget, headBlock: Uint8Array, head: CowHead): void {
+  const length = encodeHead(head, headBlock);
+  target.write(headBlock.subarray(0, length), 0);
+  target.flush();
+}
+
+function repairedHead(head: CowHead, mapSizeBytes: number, survey: Survey): CowHead {
+  return {
+    ...head,
+    version: COW_VERSION,
+    flags: head.flags & ~FLAG_DIRTY,
+    mapSize: BigInt(mapSizeBytes),
+    fingerprint: storedFingerprint(head.abi, fingerprint32(head)),
+    used: BigInt(survey.usedAfter),
+  };
+}
+
+function isTarget(source: ByteSource | ByteTarget): source is ByteTarget {
+  return "write" in source;
+}
+
+/** Repairs a cowfile, or with `dryRun` reports what that would do. A clean file is examined only if asked or visibly wrong. */
+export async function repairCowfile(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport> {
+  const before = openCowfile(target);
+  const stateBefore = isDirty(before.head) ? "dirty" : "clean";
+  if (stateBefore === "clean" && !options.force) {
+    const quick = await find(target, options, { content: false }, "nothing was changed");
+    const worst = tally(findingsOf(quick));
+    if (worst.fixable === 0) return report(quick, options, { examined: false, changed: false });
+  }
+  if (options.dryRun) {
+    const findings = await find(target, options, { content: true, dropLost: options.dropLost }, "nothing was changed");
+    return report(findings, options, { examined: true, changed: needsWriting(findings, before.head) });
+  }
+  assert(isTarget(target), "repair needs something it can write to");
+  let marked = stateBefore === "dirty";
+  const onCorrected = (bytes: Uint8Array, offset: number): void => {
+    if (!marked) writeHead(target, Uint8Array.from(before.headBlock), { ...before.head, flags: before.head.flags | FLAG_DIRTY });
+    marked = true;
+    target.write(bytes, offset);
+  };
+  const state = "what was found so far is marked, and the same command completes the repair";
+  const findings = await find(target, options, { content: true, dropLost: options.dropLost, onCorrected }, state);
+  const changed = needsWriting(findings, before.head);
+  const sizeBefore = target.sizeBytes;
+  const done = report({ ...findings, head: before.head, headBlock: before.headBlock, source: frozenSize(target, sizeBefore) }, options, { examined: true, changed });
+  if (changed) {
+    if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
+    target.flush();
+    writeHead(target, before.headBlock.slice(), repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey));
+  }
+  return done;
+}
+
+/** The file as it was when it was examined: reports are made lazily, and must not see it lengthened. */
+function frozenSize(source: ByteSource, sizeBytes: number): ByteSource {
+  return {
+    name: source.name,
+    sizeBytes,
+    allocationUnitBytes: source.allocationUnitBytes,
+    seesHoles: source.seesHoles,
+    read: (target, offset) => source.read(target, offset),
+    dataExtents: (from, to) => source.dataExtents(from, to),
+  };
+}
+
+function needsWriting({ survey, geometry }: Findings, head: CowHead): boolean {
+  const after = repairedHead(head, geometry.mapSizeBytes, survey);
+  const sameHead = (Object.keys(after) as (keyof CowHead)[]).every((key) => after[key] === head[key]);
+  return !sameHead || survey.unmarked.count > 0 || survey.beyondEnd.count > 0 || survey.neededFileBytes !== undefined;
+}
+
+function report(findings: Findings, options: RepairOptions, facts: { readonly examined: boolean; readonly changed: boolean }): RepairReport {
+  const { survey, geometry, source } = findings;
+  const stateBefore = isDirty(findings.head) ? "dirty" : "clean";
+  const cleared = new ExtentList();
+  const lost = new ExtentList();
+  // Lost marks lie within the image, those beyond its end behind it: together they ascend.
+  for (const { offset, length } of survey.lost) (options.dropLost ? cleared : lost).append(offset, length);
+  for (const { offset, length } of survey.beyondEnd) cleared.append(offset, length);
+  return {
+    stateBefore,
+    state: options.dryRun ? stateBefore : "clean",
+    examined: facts.examined,
+    changed: facts.changed,
+    marked: survey.unmarked,
+    cleared: facts.examined ? cleared : new ExtentList(),
+    lost,
+    suspects: { [Symbol.iterator]: () => gradeSuspects(survey.suspects, source, geometry) },
+    suspectBlocks: survey.suspects.totalBytes / BLOCK_BYTES,
+    blocksUsed: facts.examined ? survey.usedAfter : survey.usedBefore,
+    problems: { [Symbol.iterator]: () => findingsOf(findings) },
+    worst: tally(findingsOf(findings)),
+  };
+}
+
+/** The problems that show in head and bitmap alone. */
+export async function checkWithoutContent(source: ByteSource, hooks: SurveyHooks): Promise<Iterable<Problem>> {
+  return findingsOf(await find(source, hooks, { content: false }, "nothing was changed"));
+}

@@ -1,0 +1,110 @@
+/**
+ * Owns the way from a survey to problems of the table: one list that `check`, `repair` and `repair -n` all report.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Extent, ExtentList } from "../../bytes/extent.ts";
+import { atByte } from "../../errors.ts";
+import type { Problem, ProblemTally, Suspect } from "../format.ts";
+import type { CowGeometry } from "./geometry.ts";
+import { type CowHead, isDirty } from "./head.ts";
+import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
+import { type CowProblemId, cowProblem } from "./problems.ts";
+import type { Survey } from "./survey.ts";
+
+export interface Findings {
+  readonly head: CowHead;
+  readonly headBlock: Uint8Array;
+  readonly geometry: CowGeometry;
+  readonly survey: Survey;
+  readonly source: ByteSource;
+  /** Of the head, and of the base if one was given. */
+  readonly other: readonly Problem[];
+}
+
+function fieldPlace(head: CowHead, name: CowField): { offset: number; length: number } {
+  const placed = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
+  return { offset: placed?.offsetBytes ?? 0, length: placed?.sizeBytes ?? 0 };
+}
+
+function blocksText({ offset, length }: Extent): string {
+  const first = offset / BLOCK_BYTES;
+  const count = length / BLOCK_BYTES;
+  return count === 1 ? `block ${first}` : `blocks ${first} to ${first + count - 1}`;
+}
+
+/** All problems, head first; extents become one problem each, made while they are read. */
+export function* findingsOf(findings: Findings): Generator<Problem> {
+  const { head, headBlock, geometry, survey, source } = findings;
+  const flags = fieldPlace(head, "flags");
+  if (isDirty(head)) yield cowProblem("dirty", flags, `is marked dirty at ${atByte(flags.offset)}: it was not closed`);
+  yield* findings.other;
+  const used = fieldPlace(head, "cowused");
+  // While dirty the count is that of the last sync, as it should be.
+  if (!isDirty(head) && head.used !== BigInt(survey.usedBefore)) {
+    yield cowProblem("used-count", used, `the head counts ${head.used} used blocks at ${atByte(used.offset)}, but ${survey.usedBefore} are marked`);
+  }
+  const structBytes = headLayout(head.abi).sizeBytes;
+  if (headBlock.subarray(structBytes).some((byte) => byte !== 0)) {
+    yield cowProblem("head-tail", { offset: structBytes, length: HEAD_BLOCK_BYTES - structBytes }, `the head block holds something behind the head, from ${atByte(structBytes)}`);
+  }
+  const inFile = (id: CowProblemId, list: ExtentList, words: string): Iterable<Problem> => problemsFor(id, list, geometry, words);
+  yield* inFile("bits-beyond-end", survey.beyondEnd, `marked, but the image has only ${geometry.rdoBlocks} blocks`);
+  yield* inFile("data-lost", survey.lost, `marked, but the file ends before, at ${atByte(source.sizeBytes)}: the data is lost`);
+  if (survey.neededFileBytes !== undefined) {
+    const missing = survey.neededFileBytes - source.sizeBytes;
+    const block = (survey.neededFileBytes - geometry.dataOffsetBytes) / BLOCK_BYTES - 1;
+    yield cowProblem("short-block", { offset: source.sizeBytes, length: missing }, `block ${block} is cut short by the end of the file at ${atByte(source.sizeBytes)}: ${missing} bytes are missing`);
+  }
+  yield* inFile("unmarked-data", survey.unmarked, "holding data, but not marked");
+  yield* inFile("suspect-zeros", survey.suspects, "allocated and zero, but not marked");
+  const end = geometry.dataOffsetBytes + geometry.virtualSizeBytes;
+  if (source.sizeBytes > end) {
+    yield cowProblem("trailing-data", { offset: end, length: source.sizeBytes - end }, `the file goes on behind the last block, which ends at ${atByte(end)}`);
+  }
+}
+
+function* problemsFor(id: CowProblemId, list: ExtentList, geometry: CowGeometry, words: string): Generator<Problem> {
+  for (const extent of list) {
+    const offset = geometry.dataOffsetBytes + extent.offset;
+    yield cowProblem(id, { offset, length: extent.length }, `${blocksText(extent)} at ${atByte(offset)}: ${words}`);
+  }
+  if (list.omitted > 0) {
+    const end = geometry.dataOffsetBytes + list.end;
+    yield cowProblem(id, { offset: end, length: 0 }, `${list.omitted} more such places up to ${atByte(end)}, too many to list: ${words}`);
+  }
+}
+
+/** Counts without keeping. */
+export function tally(problems: Iterable<Problem>): ProblemTally {
+  const counts = { fixable: 0, unfixable: 0, notes: 0 };
+  for (const { severity, fixable } of problems) {
+    if (severity === "note") counts.notes++;
+    else if (fixable) counts.fixable++;
+    else counts.unfixable++;
+  }
+  return counts;
+}
+
+/** Grades suspects by what the storage's allocation units tell; see Suspect. */
+export function* gradeSuspects(suspects: ExtentList, source: ByteSource, geometry: CowGeometry): Generator<Suspect> {
+  const unit = source.allocationUnitBytes;
+  const dataEnd = Math.min(source.sizeBytes, geometry.dataOffsetBytes + geometry.virtualSizeBytes);
+  for (const { offset, length } of suspects) {
+    const start = geometry.dataOffsetBytes + offset;
+    const end = start + length;
+    // The allocation units that lie in this run with everything that they hold of the data area.
+    const firstWhole = start % unit === 0 ? start : Math.ceil(start / unit) * unit;
+    const lastWhole = end >= dataEnd ? end : Math.floor(end / unit) * unit;
+    const alone = firstWhole < lastWhole ? { from: firstWhole, to: lastWhole } : undefined;
+    const pieces: [number, number, Suspect["evidence"]][] = alone
+      ? [
+          [start, alone.from, "shared"],
+          [alone.from, alone.to, "alone"],
+          [alone.to, end, "shared"],
+        ]
+      : [[start, end, "shared"]];
+    for (const [from, to, evidence] of pieces) {
+      if (to > from) yield { offset: from - geometry.dataOffsetBytes, length: to - from, evidence };
+    }
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Owns the fingerprint of a base: the sums, mod 256, of the first four blocks whose sum is not zero. It says little:
+ * two images that differ elsewhere, or by swapped bytes, have the same one. Source: the driver's cowlo_openrdo.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import { type Extent, union, widen } from "../../bytes/extent.ts";
+import { isZero } from "../../bytes/zero.ts";
+import { interrupted, makeBreath } from "../../context.ts";
+import { BLOCK_BYTES } from "./layout.ts";
+
+const READ_BYTES = 256 * 1024;
+const MAX_CONTRIBUTIONS = 4;
+
+/** One block that went into a fingerprint. */
+export interface Contribution {
+  readonly block: number;
+  /** 1..255 */
+  readonly sum: number;
+}
+
+export interface Fingerprint {
+  /** Unsigned 32-bit value. */
+  readonly value: number;
+  /** Ascending, at most four. */
+  readonly contributions: readonly Contribution[];
+}
+
+/** The sum of one block's bytes mod 256. Adds four lanes of bytes at a time; at most 1024 bytes, so no lane overflows 32 bits. */
+export function blockSum(bytes: Uint8Array, start: number): number {
+  let sum = 0;
+  for (let i = start; i < start + BLOCK_BYTES; i += 4) sum += (bytes[i] ?? 0) + (bytes[i + 1] ?? 0) + (bytes[i + 2] ?? 0) + (bytes[i + 3] ?? 0);
+  return sum & 0xff;
+}
+
+export function fingerprintOf(contributions: readonly Contribution[]): number {
+  return contributions.reduce((value, { sum }, n) => value | (sum << (8 * n)), 0) >>> 0;
+}
+
+/** Blocks whose content is not to be taken from the base: it was overwritten, and this is what is known of it. */
+export interface FingerprintOverride {
+  isOverridden(block: number): boolean;
+  /** The overridden blocks whose former sum was not zero. */
+  readonly contributions: readonly Contribution[];
+}
+
+export interface FingerprintOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly override?: FingerprintOverride | undefined;
+}
+
+/**
+ * Takes the fingerprint of the first `blocks` blocks of a base. Holes are skipped, as their sums are zero.
+ *
+ * @throws CowError `io`; `interrupted` when the signal fires
+ */
+export async function takeFingerprint(base: ByteSource, blocks: number, options: FingerprintOptions = {}): Promise<Fingerprint> {
+  const end = Math.min(blocks, Math.floor(base.sizeBytes / BLOCK_BYTES)) * BLOCK_BYTES;
+  const known = new Map(options.override?.contributions.map(({ block, sum }) => [block, sum]));
+  const contributions: Contribution[] = [];
+  const buffer = new Uint8Array(READ_BYTES);
+  const breath = makeBreath();
+  for (const { offset, length } of extentsToSum(base, end, known.keys())) {
+    for (let at = offset; at < offset + length; at += READ_BYTES) {
+      const piece = buffer.subarray(0, Math.min(READ_BYTES, offset + length - at));
+      piece.fill(0, base.read(piece, at));
+      if (known.size > 0 || !isZero(piece)) {
+        for (let i = 0; i < piece.length; i += BLOCK_BYTES) {
+          const block = (at + i) / BLOCK_BYTES;
+          const sum = known.get(block) ?? blockSum(piece, i);
+          // What is not known of an overwritten block is that it added nothing.
+          if (sum === 0 || (!known.has(block) && options.override?.isOverridden(block))) continue;
+          contributions.push({ block, sum });
+          if (contributions.length === MAX_CONTRIBUTIONS) return { value: fingerprintOf(contributions), contributions };
+        }
+      }
+      if (options.signal?.aborted) throw interrupted(base.name, "while taking the fingerprint; nothing was changed");
+      await breath();
+    }
+  }
+  return { value: fingerprintOf(contributions), contributions };
+}
+
+/** The base's data in whole blocks (an extent may begin inside a block), and the blocks that are overridden. */
+function extentsToSum(base: ByteSource, end: number, blocks: Iterable<number>): Iterable<Extent> {
+  const known = [...blocks].sort((a, b) => a - b).map((block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES }));
+  return union(widen(base.dataExtents(0, end), BLOCK_BYTES, end), known);
+}

@@ -1,0 +1,110 @@
+/**
+ * Owns a cowfile as a layer of a stack: which blocks it holds and where. Read-only.
+ * Marks beyond the rdofile's end, and marks whose data lies wholly beyond the file's end, count as not held.
+ */
+import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import { CowError } from "../../errors.ts";
+import type { BaseIdentity, Layer } from "../format.ts";
+import { BitmapReader } from "./bitmap-windows.ts";
+import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
+import { type CowHead, decodeHead, fingerprint32, isDirty, isPacked } from "./head.ts";
+import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "./layout.ts";
+
+/** A cowfile's head as read, judged or not. */
+export interface CowfileHead {
+  readonly head: CowHead;
+  /** The whole head block, to be preserved when the head is rewritten. */
+  readonly headBlock: Uint8Array;
+}
+
+/** A cowfile whose head is usable. */
+export interface OpenedCowfile extends CowfileHead {
+  readonly geometry: CowGeometry;
+}
+
+/**
+ * Reads the head of an unpacked cowfile.
+ *
+ * @throws CowError `bad-head`, `truncated`, `packed`
+ */
+export function readCowfileHead(source: ByteSource): CowfileHead {
+  const headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
+  const got = source.read(headBlock, 0);
+  if (isGzip(headBlock)) throw packedError(source.name, "gzip");
+  const head = decodeHead(headBlock.subarray(0, got), source.name);
+  if (isPacked(head)) throw packedError(source.name, "plain");
+  return { head, headBlock };
+}
+
+/**
+ * Reads and judges the head of an unpacked cowfile.
+ *
+ * @throws CowError `bad-head`, `truncated`, `unsupported`, `packed`, `damaged`
+ */
+export function openCowfile(source: ByteSource): OpenedCowfile {
+  const read = readCowfileHead(source);
+  return { ...read, geometry: requireGeometry(judgeHead(read.head, source.sizeBytes, source.name), source.name) };
+}
+
+/** Does it begin as a gzip stream does? */
+export function isGzip(head: Uint8Array): boolean {
+  return head[0] === 0x1f && head[1] === 0x8b;
+}
+
+function packedError(file: string, kind: string): CowError {
+  return new CowError("packed", `is a packed cowfile (${kind})`, { file, details: { packed: kind }, hints: ["unpack it first"] });
+}
+
+/** The blocks whose data begins before the end of the file, and that the image has. */
+export function reachableBlocks(source: ByteSource, geometry: CowGeometry): number {
+  const inFile = Math.ceil((source.sizeBytes - geometry.dataOffsetBytes) / BLOCK_BYTES);
+  return Math.min(geometry.rdoBlocks, Math.max(0, inFile));
+}
+
+export class CowfileLayer implements Layer {
+  readonly formatId = "cowfile";
+  readonly granularityBytes = BLOCK_BYTES;
+  readonly source: ByteSource;
+  readonly opened: OpenedCowfile;
+  readonly #bitmap: BitmapReader;
+
+  /** @throws CowError as openCowfile, and `dirty` unless that is allowed */
+  constructor(source: ByteSource, options: { readonly allowDirty: boolean }) {
+    this.source = source;
+    this.opened = openCowfile(source);
+    if (isDirty(this.opened.head) && !options.allowDirty) {
+      throw new CowError("dirty", "is dirty: it was not closed, and blocks may be missing from its bitmap", {
+        file: source.name,
+        hints: [`run \`cowtool repair ${source.name}\` first`],
+      });
+    }
+    this.#bitmap = new BitmapReader(source, this.opened.geometry);
+  }
+
+  get name(): string {
+    return this.source.name;
+  }
+
+  get virtualSizeBytes(): number {
+    return this.opened.geometry.virtualSizeBytes;
+  }
+
+  get base(): BaseIdentity {
+    return { blocks: this.opened.geometry.rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(this.opened.head) };
+  }
+
+  extents(from: number, to: number): Iterable<Extent> {
+    const end = Math.min(reachableBlocks(this.source, this.opened.geometry), Math.ceil(to / BLOCK_BYTES));
+    return this.#bitmap.markedExtents(Math.floor(from / BLOCK_BYTES), end);
+  }
+
+  locate(offset: number): number {
+    return this.opened.geometry.dataOffsetBytes + offset;
+  }
+
+  /** Reads bytes that the layer holds; what a short last block lacks reads as zeros. */
+  read(target: Uint8Array, offset: number): void {
+    readZeroFilled(this.source, target, this.locate(offset));
+  }
+}

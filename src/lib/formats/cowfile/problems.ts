@@ -1,0 +1,106 @@
+/**
+ * Owns the table of everything that can be wrong with a cowfile. `check`, `repair`, the manual and the tests are driven
+ * by it: a problem that is not here cannot be reported. In the manner of e2fsck's problem.c.
+ */
+import type { Problem, Severity } from "../format.ts";
+
+interface ProblemSpec {
+  readonly severity: Severity;
+  /** What it is and how it comes about, for the manual. */
+  readonly about: string;
+  /** What `repair` does about it; absent where it can do nothing. */
+  readonly fix?: string;
+}
+
+export const COW_PROBLEMS = {
+  dirty: {
+    severity: "error",
+    about: "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap.",
+    fix: "marks what the data area holds, recounts, clears the dirty mark",
+  },
+  "version-low": {
+    severity: "warning",
+    about: "The version is zero or negative. The driver takes that, the original utilities do not.",
+    fix: "sets the version to 1",
+  },
+  "map-size": {
+    severity: "error",
+    about: "The size of the bitmap is not what the number of blocks gives. The driver recomputes it, the original utilities trust it.",
+    fix: "writes the size that follows from the number of blocks",
+  },
+  "data-offset": {
+    severity: "error",
+    about: "The data area would begin inside the bitmap, or beyond what can be addressed.",
+  },
+  "block-count": {
+    severity: "error",
+    about: "The number of blocks is zero, or more than the layout of the head can describe.",
+  },
+  "bitmap-truncated": {
+    severity: "error",
+    about: "The file ends inside the bitmap: which blocks it held is no longer known.",
+  },
+  "fingerprint-extension": {
+    severity: "warning",
+    about: "The upper half of the stored fingerprint is not the sign extension of the lower one: the driver would refuse the base.",
+    fix: "stores it sign-extended",
+  },
+  "used-count": {
+    severity: "error",
+    about: "The count of used blocks in the head differs from the bits that are set: the driver refuses that as inconsistent.",
+    fix: "recounts",
+  },
+  "bits-beyond-end": {
+    severity: "warning",
+    about: "Blocks beyond the end of the rdofile are marked. The original cowmerge would make the rdofile longer by them.",
+    fix: "clears these marks, and names them",
+  },
+  "short-block": {
+    severity: "error",
+    about: "The last marked block is cut short by the end of the file (a full disk, or the driver's misaligned write). Its missing part reads as zeros.",
+    fix: "lengthens the file to the end of the block, with zeros",
+  },
+  "data-lost": {
+    severity: "error",
+    about: "Blocks are marked whose data lies wholly beyond the end of the file: what was written there is lost. They read as the rdofile's.",
+    fix: "only with --drop-lost: clears these marks, so that the loss is final",
+  },
+  "unmarked-data": {
+    severity: "error",
+    about: "Blocks hold data, but are not marked: writes since the last sync, or leftovers of an older file.",
+    fix: "marks them",
+  },
+  "suspect-zeros": {
+    severity: "note",
+    about: "Blocks are allocated, zero and not marked. Zeros written just before a crash look like that, and so does the neighbourhood of other blocks.",
+  },
+  "unknown-flags": {
+    severity: "note",
+    about: "Flag bits are set that no known version defines. They are preserved.",
+  },
+  "head-tail": {
+    severity: "note",
+    about: "The head block holds something behind the head. It is preserved.",
+  },
+  "trailing-data": {
+    severity: "note",
+    about: "The file is longer than head, bitmap and all blocks together.",
+  },
+  "base-size": {
+    severity: "error",
+    about: "The rdofile given has another number of blocks.",
+  },
+  "base-fingerprint": {
+    severity: "error",
+    about: "The rdofile given has another fingerprint: it is another image, or was changed since.",
+  },
+} as const satisfies Record<string, ProblemSpec>;
+
+export type CowProblemId = keyof typeof COW_PROBLEMS;
+
+/** Makes a finding out of a row of the table. */
+export function cowProblem(id: CowProblemId, where: { readonly offset: number; readonly length: number }, message: string): Problem {
+  const spec: ProblemSpec = COW_PROBLEMS[id];
+  const fixable = spec.fix !== undefined && id !== "data-lost";
+  return { id, severity: spec.severity, fixable, offset: where.offset, length: where.length, message };
+}

@@ -1,0 +1,146 @@
+/**
+ * Owns the interfaces that a format implements: what a layer is, what a check finds. Operations are written against
+ * these, so that they gain every format. See formats/registry.ts for the list of formats.
+ */
+import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
+import type { Extent, ExtentList } from "../bytes/extent.ts";
+import type { Progress } from "../context.ts";
+
+/** `error`: data is or may be at risk; `warning`: something tools disagree about; `note`: worth knowing, harmless. */
+export type Severity = "error" | "warning" | "note";
+
+/** One inconsistency, as found. Offsets in bytes of the file named. */
+export interface Problem {
+  /** Stable id from the format's problem table. */
+  readonly id: string;
+  readonly severity: Severity;
+  /** Would `repair` put it right? */
+  readonly fixable: boolean;
+  /** Where in the file. */
+  readonly offset: number;
+  readonly length: number;
+  /** One sentence, lower case, no full stop, without the file's name. */
+  readonly message: string;
+}
+
+/** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
+export interface Layer {
+  readonly formatId: string;
+  readonly name: string;
+  /** The unit in which it holds data. */
+  readonly granularityBytes: number;
+  readonly virtualSizeBytes: number;
+  /** The parts of `[from, to)` that it holds, ascending and joined. */
+  extents(from: number, to: number): Iterable<Extent>;
+  /** Where the bytes at `offset` lie in `source`, for a part that it holds. */
+  locate(offset: number): number;
+  readonly source: ByteSource;
+  /** What it says of the base it was made for. */
+  readonly base: BaseIdentity;
+}
+
+/** What a layer's own metadata says of the base it belongs to. */
+export interface BaseIdentity {
+  readonly blocks: number;
+  readonly blockBytes: number;
+  /** Unsigned 32-bit fingerprint, or undefined where the format stores none. */
+  readonly fingerprint: number | undefined;
+}
+
+/** How a check or a repair is watched and stopped. */
+export interface SurveyHooks {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Space the file really takes, for the progress total; 0 if unknown. */
+  readonly allocatedBytes?: number;
+}
+
+export interface CheckOptions extends SurveyHooks {
+  /** The base the layer is said to belong to, if one was given. */
+  readonly base?: ByteSource | undefined;
+}
+
+export type CleanState = "clean" | "dirty";
+
+export interface CheckReport {
+  readonly state: CleanState;
+  /** Ascending by kind, then by place; may be long, is made while it is read. */
+  readonly problems: Iterable<Problem>;
+  readonly worst: ProblemTally;
+}
+
+/** What a list of problems amounts to. */
+export interface ProblemTally {
+  readonly fixable: number;
+  readonly unfixable: number;
+  readonly notes: number;
+}
+
+/** A part of the image that is allocated and zero, but not marked. */
+export interface Suspect extends Extent {
+  /**
+   * `alone`: nothing else explains why the storage below allocated it, so zeros were written here;
+   * `shared`: it shares its allocation unit with something that does.
+   */
+  readonly evidence: "alone" | "shared";
+}
+
+export interface RepairOptions extends CheckOptions {
+  readonly dryRun: boolean;
+  /** Repair a file that is marked clean, too. */
+  readonly force: boolean;
+  /** Clear the marks of blocks whose data is beyond the end of the file. */
+  readonly dropLost: boolean;
+}
+
+export interface RepairReport {
+  readonly stateBefore: CleanState;
+  readonly state: CleanState;
+  /** False where a clean file was left alone because nobody asked for more (`force`). */
+  readonly examined: boolean;
+  /** Parts newly marked, in bytes of the image. */
+  readonly marked: ExtentList;
+  /** Marks cleared, in bytes of the image. */
+  readonly cleared: ExtentList;
+  /** Marks left whose data is gone. */
+  readonly lost: ExtentList;
+  readonly suspects: Iterable<Suspect>;
+  readonly suspectBlocks: number;
+  readonly blocksUsed: number;
+  readonly problems: Iterable<Problem>;
+  readonly worst: ProblemTally;
+  /** Was anything written (or, in a dry run, would it be)? */
+  readonly changed: boolean;
+}
+
+/** What `info` shows of any format; a format adds facts of its own under snake_case names. */
+export interface ImageFacts {
+  readonly format: string;
+  readonly virtual_size: number;
+  readonly [fact: string]: string | number | boolean | null;
+}
+
+/** A format of layers on disk. */
+export interface LayerFormat {
+  /** Stable id, as in JSON: `cowfile`. */
+  readonly id: string;
+  /** What a person calls it. */
+  readonly title: string;
+  /** Does a file that begins with these bytes (up to 4096) claim to be of this format? */
+  matches(head: Uint8Array): boolean;
+  /**
+   * Opens it for reading as it stands.
+   * @throws CowError `bad-head`, `unsupported`, `dirty`, `packed`, `truncated`, `damaged`
+   */
+  openLayer(source: ByteSource, options: { readonly allowDirty: boolean }): Layer;
+  /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
+  describe(source: ByteSource, hooks: SurveyHooks): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem>; readonly layer: Layer | undefined }>;
+  /** What it says of the base it was made for, whatever state it is in. */
+  identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
+  /** How a given base differs from what the file says of its base. */
+  judgeBase(source: ByteSource, base: ByteSource, hooks: SurveyHooks): Promise<readonly Problem[]>;
+  /** Every inconsistency there is; changes nothing. */
+  check(source: ByteSource, options: CheckOptions): Promise<CheckReport>;
+  /** Puts right what can be; `target` must be a ByteTarget unless `dryRun`. */
+  repair(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport>;
+}

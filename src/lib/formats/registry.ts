@@ -1,0 +1,25 @@
+/**
+ * Owns the list of formats: a new one is a folder beside this file and a line here.
+ */
+import type { ByteSource } from "../bytes/byte-source.ts";
+import { CowError } from "../errors.ts";
+import { cowfileFormat } from "./cowfile/index.ts";
+import type { LayerFormat } from "./format.ts";
+
+const PROBE_BYTES = 4096;
+
+export const layerFormats: readonly LayerFormat[] = [cowfileFormat];
+
+/** The format a file claims to be of by its first bytes, or undefined. */
+export function detectFormat(source: ByteSource): LayerFormat | undefined {
+  const head = new Uint8Array(PROBE_BYTES);
+  const got = source.read(head, 0);
+  return layerFormats.find((format) => format.matches(head.subarray(0, got)));
+}
+
+/** As detectFormat. A file without any mark is handed to the cowfile's codec, whose error says best what is wrong. */
+export function requireFormat(source: ByteSource): LayerFormat {
+  const format = detectFormat(source) ?? cowfileFormat;
+  if (source.sizeBytes > Number.MAX_SAFE_INTEGER) throw new CowError("unsupported", "is larger than 2^53 bytes", { file: source.name });
+  return format;
+}

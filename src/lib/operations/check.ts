@@ -1,0 +1,32 @@
+/**
+ * Owns `check`: every inconsistency there is, and nothing changed.
+ */
+import type { OperationContext } from "../context.ts";
+import type { CheckReport } from "../formats/format.ts";
+import { requireFormat } from "../formats/registry.ts";
+import { OpenFiles } from "./files.ts";
+
+export interface CheckRequest {
+  /** A stack that the file is said to belong to. */
+  readonly rdofile?: string | undefined;
+  readonly forceShare?: boolean;
+}
+
+/**
+ * Checks `file` and hands the report to `use` while the file is open, since the list of problems is made as it is read.
+ *
+ * @throws CowError `not-found`, `locked`, `bad-head`, `packed`, `unsupported`, `io`, `interrupted`
+ */
+export async function check<Result>(file: string, request: CheckRequest, context: OperationContext, use: (report: CheckReport) => Promise<Result> | Result): Promise<Result> {
+  return OpenFiles.during(context, async (files) => {
+    const device = files.open(file, { lock: request.forceShare ? "none" : "shared" });
+    const base = request.rdofile === undefined ? undefined : (await files.openStack(request.rdofile)).device;
+    const report = await requireFormat(device).check(device, {
+      base,
+      signal: context.signal,
+      onProgress: context.onProgress,
+      allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
+    });
+    return use(report);
+  });
+}

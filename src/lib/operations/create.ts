@@ -1,0 +1,178 @@
+/**
+ * Owns `create`: a new cowfile, empty as the driver makes it, or holding just what differs between two images.
+ */
+import { readZeroFilled } from "../bytes/byte-source.ts";
+import { union, widen } from "../bytes/extent.ts";
+import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import { WindowedBitmapWriter } from "../formats/cowfile/bitmap-writer.ts";
+import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { formatFingerprint, newHeadBlock, storedFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES, COW_VERSION, type CowAbi, DRIVER_BLOCK_LIMIT, dataOffsetFor, freshFileSize, mapSizeFor, maxBlocks } from "../formats/cowfile/layout.ts";
+import { parseStack } from "../overlay/stack.ts";
+import { OpenFiles, claimOutput, refuseSameFile } from "./files.ts";
+import { refusePendingMerge } from "./merge/journal.ts";
+
+const COMPARE_BYTES = 1 << 20;
+
+export interface CreateRequest {
+  readonly abi?: CowAbi;
+  /** A stack: the new cowfile shall hold exactly the blocks in which it differs from the base. */
+  readonly from?: string | undefined;
+  /** Replace what is there. */
+  readonly force?: boolean;
+}
+
+export interface CreateResult {
+  readonly rdofile: string;
+  readonly cowfile: string;
+  readonly abi: CowAbi;
+  readonly rdo_blocks: number;
+  readonly virtual_size: number;
+  readonly map_size: number;
+  readonly data_offset: number;
+  readonly fingerprint: string;
+  readonly blocks_used: number;
+}
+
+/**
+ * Creates `cowfile` over `rdofile` (a file, a block device or a stack). It appears whole, or not at all.
+ *
+ * @throws CowError `unsuitable` (empty base, too large for the ABI, images of unequal size), `exists`, `usage`,
+ *   `pending-merge`, `locked`, `no-space`, `io`, `interrupted`
+ */
+export async function create(rdofile: string, cowfile: string, request: CreateRequest, context: OperationContext): Promise<CreateResult> {
+  const abi = request.abi ?? "le64";
+  return OpenFiles.during(context, async (files) => {
+    const inputs = [...parseStack(rdofile), ...(request.from === undefined ? [] : parseStack(request.from))];
+    refuseSameFile(files.storage, cowfile, inputs);
+    const { device: base, paths } = await files.openStack(rdofile);
+    if (paths[0] !== undefined) refusePendingMerge(files.storage, paths[0]);
+    const rdoBlocks = requireUsableSize(base, abi, context);
+    const image = request.from === undefined ? undefined : (await files.openStack(request.from)).device;
+    if (image) requireSameShape(base, image, rdoBlocks);
+    claimOutput(files, cowfile, request.force ?? false);
+    const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
+    const mapSizeBytes = mapSizeFor(rdoBlocks);
+    const dataOffsetBytes = dataOffsetFor(mapSizeBytes);
+    const pending = files.storage.create(cowfile);
+    try {
+      pending.device.resize(freshFileSize(rdoBlocks));
+      const used = image ? await writeDifferences({ base, image, target: pending.device, rdoBlocks, dataOffsetBytes }, context) : 0;
+      const head = newHeadBlock({
+        abi,
+        version: COW_VERSION,
+        flags: 0,
+        mapUnit: BigInt(BLOCK_BYTES),
+        mapSize: BigInt(mapSizeBytes),
+        dataOffset: BigInt(dataOffsetBytes),
+        rdoBlocks: BigInt(rdoBlocks),
+        fingerprint: storedFingerprint(abi, fingerprint),
+        used: BigInt(used),
+      });
+      pending.device.write(head, 0);
+      pending.commit({ replace: request.force ?? false });
+      return {
+        rdofile,
+        cowfile,
+        abi,
+        rdo_blocks: rdoBlocks,
+        virtual_size: rdoBlocks * BLOCK_BYTES,
+        map_size: mapSizeBytes,
+        data_offset: dataOffsetBytes,
+        fingerprint: formatFingerprint(fingerprint),
+        blocks_used: used,
+      };
+    } finally {
+      pending.abandon();
+    }
+  });
+}
+
+function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {
+  const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
+  if (blocks === 0) {
+    throw new CowError("unsuitable", `has no contents: ${base.sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`, { file: base.name });
+  }
+  if (blocks > maxBlocks(abi)) {
+    throw new CowError("unsuitable", `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`, {
+      file: base.name,
+      hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [],
+    });
+  }
+  if (blocks >= DRIVER_BLOCK_LIMIT) {
+    context.onNotice?.({ severity: "warning", file: base.name, message: "has 4 TiB or more: cowtool handles that, the original driver's block count wraps" });
+  }
+  const tail = base.sizeBytes % BLOCK_BYTES;
+  if (tail !== 0) {
+    context.onNotice?.({ severity: "note", file: base.name, message: `its last ${tail} bytes are less than a block, and not part of the image` });
+  }
+  return blocks;
+}
+
+function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: number): void {
+  // A stack ends at a whole block, while the base below it may go on for less than one.
+  const wholeBytes = rdoBlocks * BLOCK_BYTES;
+  if (image.sizeBytes !== base.sizeBytes && image.sizeBytes !== wholeBytes) {
+    throw new CowError("unsuitable", `is ${image.sizeBytes} bytes long, but ${base.name} is ${base.sizeBytes}: a cowfile cannot change the size`, { file: image.name });
+  }
+  const tail = Math.min(base.sizeBytes, image.sizeBytes) - wholeBytes;
+  if (tail <= 0) return;
+  const [a, b] = [new Uint8Array(tail), new Uint8Array(tail)];
+  readZeroFilled(base, a, wholeBytes);
+  readZeroFilled(image, b, wholeBytes);
+  if (Buffer.compare(a, b) !== 0) {
+    throw new CowError("unsuitable", `differs from ${base.name} in its last ${tail} bytes, which are less than a block and cannot be in a cowfile`, { file: image.name });
+  }
+}
+
+interface Differing {
+  readonly base: BlockDevice;
+  readonly image: BlockDevice;
+  readonly target: BlockDevice;
+  readonly rdoBlocks: number;
+  readonly dataOffsetBytes: number;
+}
+
+/** Writes data and bitmap for every block in which the two differ; what is a hole in both is never read. */
+async function writeDifferences({ base, image, target, rdoBlocks, dataOffsetBytes }: Differing, context: OperationContext): Promise<number> {
+  const end = rdoBlocks * BLOCK_BYTES;
+  const ours = new Uint8Array(COMPARE_BYTES);
+  const theirs = new Uint8Array(COMPARE_BYTES);
+  const bitmap = new WindowedBitmapWriter(target, mapSizeFor(rdoBlocks));
+  const breath = makeBreath();
+  for (const extent of union(widen(base.dataExtents(0, end), BLOCK_BYTES, end), widen(image.dataExtents(0, end), BLOCK_BYTES, end))) {
+    for (let at = extent.offset; at < extent.offset + extent.length; at += COMPARE_BYTES) {
+      const length = Math.min(COMPARE_BYTES, extent.offset + extent.length - at);
+      const [a, b] = [ours.subarray(0, length), theirs.subarray(0, length)];
+      readZeroFilled(base, a, at);
+      readZeroFilled(image, b, at);
+      for (const [from, to] of differingRuns(a, b)) {
+        target.write(b.subarray(from, to), dataOffsetBytes + at + from);
+        bitmap.mark((at + from) / BLOCK_BYTES, (at + to) / BLOCK_BYTES);
+      }
+      if (context.signal?.aborted) throw interrupted(target.name, "nothing was created");
+      context.onProgress?.({ phase: "comparing", done: at + length, total: end, unit: "bytes" });
+      await breath();
+    }
+  }
+  bitmap.finish();
+  return bitmap.marked;
+}
+
+/** The runs of whole blocks in which two pieces of equal length differ. */
+function* differingRuns(a: Uint8Array, b: Uint8Array): Generator<readonly [from: number, to: number]> {
+  if (Buffer.compare(a, b) === 0) return;
+  const differ = (at: number): boolean => Buffer.compare(a.subarray(at, at + BLOCK_BYTES), b.subarray(at, at + BLOCK_BYTES)) !== 0;
+  for (let at = 0; at < a.length; ) {
+    if (!differ(at)) {
+      at += BLOCK_BYTES;
+      continue;
+    }
+    let to = at + BLOCK_BYTES;
+    while (to < a.length && differ(to)) to += BLOCK_BYTES;
+    yield [at, to];
+    at = to;
+  }
+}

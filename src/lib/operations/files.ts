@@ -1,0 +1,73 @@
+/**
+ * Owns what every operation does with the files it was given: open, make sure that no output is an input, close again.
+ */
+import type { BlockDevice } from "../device/block-device.ts";
+import { nodeStorage } from "../device/node-storage.ts";
+import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import type { OperationContext } from "../context.ts";
+import { type Stack, openStack } from "../overlay/stack.ts";
+
+export function storageOf(context: OperationContext): Storage {
+  return context.storage ?? nodeStorage;
+}
+
+/** Files opened by one operation: closed together, whatever happens. */
+export class OpenFiles {
+  readonly storage: Storage;
+  readonly #context: OperationContext;
+  readonly #opened: { close(): void }[] = [];
+
+  constructor(context: OperationContext) {
+    this.storage = storageOf(context);
+    this.#context = context;
+  }
+
+  open(path: string, options: OpenOptions): BlockDevice {
+    const device = this.storage.open(path, options);
+    this.#opened.push(device);
+    return device;
+  }
+
+  async openStack(text: string): Promise<Stack> {
+    const stack = await openStack(this.storage, text, { signal: this.#context.signal });
+    this.#opened.push(stack);
+    return stack;
+  }
+
+  /** Runs `work` and closes everything that was opened. */
+  static async during<Result>(context: OperationContext, work: (files: OpenFiles) => Promise<Result>): Promise<Result> {
+    const files = new OpenFiles(context);
+    try {
+      return await work(files);
+    } finally {
+      for (const file of files.#opened.reverse()) file.close();
+    }
+  }
+}
+
+/** @throws CowError `usage` if `output` is one of the inputs, under whatever name */
+export function refuseSameFile(storage: Storage, output: string, inputs: readonly string[]): void {
+  const facts = storage.facts(output);
+  if (!facts) return;
+  for (const input of inputs) {
+    if (storage.facts(input)?.identity === facts.identity) {
+      throw new CowError("usage", `is the same file as ${input === output ? "the input" : input}: an output must not be an input`, { file: output });
+    }
+  }
+}
+
+/**
+ * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
+ *
+ * @returns what is there now, if it is to be replaced
+ * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file
+ */
+export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
+  const facts = files.storage.facts(path);
+  if (!facts) return undefined;
+  if (facts.kind !== "file") throw new CowError("usage", `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`, { file: path });
+  if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+  files.open(path, { writable: true, lock: "exclusive" });
+  return facts;
+}

@@ -1,0 +1,113 @@
+/**
+ * Owns the note that an in-place merge leaves beside the base while it runs: what is being merged into what, and what
+ * the base's fingerprint was made of before. It makes an interrupted merge recognisable, though the merge changes the
+ * very blocks by which a base is known. One small JSON file, replaced atomically, removed when the merge is durable.
+ */
+import { createHash } from "node:crypto";
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
+import type { Contribution } from "../../formats/cowfile/fingerprint.ts";
+import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+
+export const JOURNAL_SUFFIX = ".cowtool-merge";
+const LIMIT_BYTES = 64 * 1024;
+
+export interface MergeJournal {
+  readonly cowtool_merge: 1;
+  /** Paths as the user gave them, for messages. */
+  readonly rdofile: string;
+  readonly rdofile_size: number;
+  readonly cowfile: string;
+  /** SHA-256 over head block and bitmap: which state of which cowfile. */
+  readonly cowfile_digest: string;
+  /** The blocks that the base's fingerprint was made of before the first write. */
+  readonly contributions: readonly Contribution[];
+  readonly fingerprint_before: number;
+  readonly fingerprint_after: number;
+  /** Real path of the undo file, or null. */
+  readonly undo: string | null;
+  /** Is the undo file complete under its name? No block of the base is overwritten before. */
+  readonly undo_saved: boolean;
+}
+
+/** Where the journal of a merge into `rdofile` lies: beside it; beside the cowfile for a block device, whose /dev does not last. */
+export function journalPath(storage: Storage, rdofile: string, cowfile: string): string {
+  return (storage.facts(rdofile)?.kind === "block" ? storage.realPath(cowfile) : storage.realPath(rdofile)) + JOURNAL_SUFFIX;
+}
+
+/** @throws CowError `damaged` if there is one that cannot be read */
+export function readJournal(storage: Storage, path: string): MergeJournal | undefined {
+  const bytes = storage.readSmall(path, LIMIT_BYTES);
+  if (!bytes) return undefined;
+  try {
+    const journal = JSON.parse(Buffer.from(bytes).toString("utf8")) as MergeJournal;
+    const sound =
+      journal.cowtool_merge === 1 &&
+      typeof journal.rdofile === "string" &&
+      typeof journal.cowfile === "string" &&
+      typeof journal.cowfile_digest === "string" &&
+      Number.isInteger(journal.rdofile_size) &&
+      Number.isInteger(journal.fingerprint_before) &&
+      Number.isInteger(journal.fingerprint_after) &&
+      typeof journal.undo_saved === "boolean" &&
+      (journal.undo === null || typeof journal.undo === "string") &&
+      Array.isArray(journal.contributions) &&
+      journal.contributions.length <= 4 &&
+      journal.contributions.every(({ block, sum }) => Number.isInteger(block) && Number.isInteger(sum));
+    if (sound) return journal;
+  } catch {
+    // Falls through to the one error for everything that is no journal.
+  }
+  throw new CowError("damaged", "is not a merge journal that can be read", {
+    file: path,
+    hints: ["it tells that a merge into the base beside it was interrupted; --force merges without looking at it"],
+  });
+}
+
+/** Makes the journal durable before anything that it speaks of happens. */
+export function writeJournal(storage: Storage, path: string, journal: MergeJournal): void {
+  const pending = storage.create(path);
+  try {
+    pending.device.write(Buffer.from(`${JSON.stringify(journal, null, 2)}\n`), 0);
+    pending.commit({ replace: true });
+  } finally {
+    pending.abandon();
+  }
+}
+
+/** @throws CowError `pending-merge` if a merge into this base was interrupted */
+export function refusePendingMerge(storage: Storage, rdofile: string): void {
+  if (storage.facts(rdofile)?.kind !== "file") return;
+  const path = storage.realPath(rdofile) + JOURNAL_SUFFIX;
+  const journal = readJournal(storage, path);
+  if (journal) throw pendingMerge(rdofile, path, journal);
+}
+
+export function pendingMerge(rdofile: string, path: string, journal: MergeJournal): CowError {
+  const undo = journal.undo !== null && journal.undo_saved ? [`or \`cowtool merge ${rdofile} ${journal.undo}\` to take it back`] : [];
+  return new CowError("pending-merge", `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`, {
+    file: rdofile,
+    details: { journal: path, cowfile: journal.cowfile },
+    hints: [`complete it with \`cowtool merge ${rdofile} ${journal.cowfile}\``, ...undo],
+  });
+}
+
+/** SHA-256 over head block and bitmap, holes skipped. */
+export function cowfileDigest(layer: CowfileLayer): string {
+  const hash = createHash("sha256").update(layer.opened.headBlock);
+  const bitmap = new BitmapReader(layer.source, layer.opened.geometry);
+  for (const index of bitmap.nonHoleIndexes()) {
+    const { bytes } = bitmap.window(index);
+    // A window of zeros and a hole are the same bitmap.
+    if (bytes.some((byte) => byte !== 0)) hash.update(`${index}:`).update(bytes);
+  }
+  return hash.digest("hex");
+}
+
+/** Does the first KiB of two files hold the same head? */
+export function sameHead(source: ByteSource, headBlock: Uint8Array): boolean {
+  const theirs = new Uint8Array(headBlock.length);
+  return source.read(theirs, 0) === theirs.length && Buffer.compare(theirs, headBlock) === 0;
+}

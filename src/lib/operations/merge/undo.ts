@@ -1,0 +1,68 @@
+/**
+ * Owns the undo file of a merge: a cowfile over the merged base that holds what the merge overwrites, so that merging it
+ * takes the merge back. Complete and durable before the first block of the base changes.
+ */
+import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { Copier } from "../../device/copy.ts";
+import type { PendingFile, Storage } from "../../device/storage.ts";
+import { WindowedBitmapWriter } from "../../formats/cowfile/bitmap-writer.ts";
+import { newHeadBlock, storedFingerprint } from "../../formats/cowfile/head.ts";
+import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, FLAG_PACKED } from "../../formats/cowfile/layout.ts";
+
+const PIECE_BYTES = 32 << 20;
+
+/** The head of the undo file for merging `layer`, which changes `blocks` blocks. */
+export function undoHeadBlock(layer: CowfileLayer, fingerprintAfter: number, blocks: number): Uint8Array {
+  const { head, geometry } = layer.opened;
+  return newHeadBlock({
+    ...head,
+    version: COW_VERSION,
+    flags: head.flags & ~(FLAG_DIRTY | FLAG_PACKED),
+    mapSize: BigInt(geometry.mapSizeBytes),
+    fingerprint: storedFingerprint(head.abi, fingerprintAfter),
+    used: BigInt(blocks),
+  });
+}
+
+/** Writes the undo file, durable but not yet under its name. The caller commits it. */
+export async function prepareUndo(
+  storage: Storage,
+  path: string,
+  plan: { readonly base: BlockDevice; readonly layer: CowfileLayer; readonly headBlock: Uint8Array },
+  context: OperationContext,
+): Promise<PendingFile> {
+  const { base, layer, headBlock } = plan;
+  const { dataOffsetBytes, mapSizeBytes, virtualSizeBytes } = layer.opened.geometry;
+  const pending = storage.create(path);
+  try {
+    const { device } = pending;
+    const copier = new Copier();
+    const breath = makeBreath();
+    const bitmap = new WindowedBitmapWriter(device, mapSizeBytes);
+    device.resize(1024 + mapSizeBytes);
+    for (const { offset, length } of layer.extents(0, virtualSizeBytes)) {
+      bitmap.mark(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
+      // Holes of the base need no space here either: the mark says that these blocks are zeros.
+      device.resize(dataOffsetBytes + offset + length);
+      for (const data of base.dataExtents(offset, offset + length)) {
+        for (let at = data.offset; at < data.offset + data.length; at += PIECE_BYTES) {
+          const piece = Math.min(PIECE_BYTES, data.offset + data.length - at);
+          copier.copy({ source: base, sourceOffset: at, target: device, targetOffset: dataOffsetBytes + at, length: piece });
+          if (context.signal?.aborted) throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
+          await breath();
+        }
+      }
+      context.onProgress?.({ phase: "saving what will be overwritten", done: offset + length, total: virtualSizeBytes, unit: "bytes" });
+      await breath();
+    }
+    bitmap.finish();
+    device.write(headBlock, 0);
+    device.flush();
+    return pending;
+  } catch (error) {
+    pending.abandon();
+    throw error;
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Owns `repair`: opens with the right lock, refuses the wrong base before anything is written, and leaves the rest to
+ * the format.
+ */
+import type { OperationContext } from "../context.ts";
+import type { RepairReport } from "../formats/format.ts";
+import { requireFormat } from "../formats/registry.ts";
+import { requireBelongs } from "../overlay/stack.ts";
+import { OpenFiles, refuseSameFile } from "./files.ts";
+import { parseStack } from "../overlay/stack.ts";
+
+export interface RepairRequest {
+  readonly dryRun?: boolean;
+  /** Examine a clean file, too. */
+  readonly force?: boolean;
+  /** Clear marks whose data is beyond the end of the file: makes the loss final. */
+  readonly dropLost?: boolean;
+  /** A stack that the file is said to belong to. */
+  readonly rdofile?: string | undefined;
+}
+
+/**
+ * Repairs `file` in place; a second run finds nothing to do. The report is handed to `use` while the file is open.
+ *
+ * @throws CowError `locked`, `bad-head`, `packed`, `truncated`, `damaged`, `wrong-base`, `io`, `no-space`, `interrupted`
+ */
+export async function repair<Result>(file: string, request: RepairRequest, context: OperationContext, use: (report: RepairReport) => Promise<Result> | Result): Promise<Result> {
+  const dryRun = request.dryRun ?? false;
+  return OpenFiles.during(context, async (files) => {
+    if (request.rdofile !== undefined) refuseSameFile(files.storage, file, parseStack(request.rdofile));
+    const device = files.open(file, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
+    const format = requireFormat(device);
+    let base: Awaited<ReturnType<OpenFiles["openStack"]>>["device"] | undefined;
+    if (request.rdofile !== undefined) {
+      base = (await files.openStack(request.rdofile)).device;
+      await requireBelongs(format.openLayer(device, { allowDirty: true }), base, context.signal);
+    }
+    const report = await format.repair(device, {
+      dryRun,
+      force: request.force ?? false,
+      dropLost: request.dropLost ?? false,
+      base,
+      signal: context.signal,
+      onProgress: context.onProgress,
+      allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
+    });
+    return use(report);
+  });
+}

@@ -1,0 +1,92 @@
+/**
+ * Owns a base and its layers as one read-only device: each byte comes from the topmost layer that holds it, else from
+ * the base. Reads are split by extent, never by block.
+ */
+import { readZeroFilled } from "../bytes/byte-source.ts";
+import { type Extent, complement, union } from "../bytes/extent.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import type { Layer } from "../formats/format.ts";
+
+export class Overlay implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly writable = false;
+  readonly fd = undefined;
+  readonly seesHoles: boolean;
+  readonly allocationUnitBytes: number;
+  readonly #base: BlockDevice;
+  readonly #layers: readonly Layer[];
+
+  /** @param layers bottom to top; each must fit what lies below it (stack.ts checks that) */
+  constructor(name: string, base: BlockDevice, layers: readonly Layer[]) {
+    this.name = name;
+    this.#base = base;
+    this.#layers = layers;
+    this.sizeBytes = layers.at(-1)?.virtualSizeBytes ?? base.sizeBytes;
+    this.seesHoles = base.seesHoles;
+    this.allocationUnitBytes = base.allocationUnitBytes;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
+    this.#readBelow(this.#layers.length, target.subarray(0, length), offsetBytes);
+    return length;
+  }
+
+  /** Reads through the lowest `depth` layers. */
+  #readBelow(depth: number, target: Uint8Array, offset: number): void {
+    const layer = this.#layers[depth - 1];
+    if (!layer) {
+      readZeroFilled(this.#base, target, offset);
+      return;
+    }
+    let at = offset;
+    const end = offset + target.length;
+    for (const extent of layer.extents(offset, end)) {
+      const start = Math.max(extent.offset, offset);
+      const stop = Math.min(extent.offset + extent.length, end);
+      if (stop <= start) continue;
+      if (start > at) this.#readBelow(depth - 1, target.subarray(at - offset, start - offset), at);
+      readZeroFilled(layer.source, target.subarray(start - offset, stop - offset), layer.locate(start));
+      at = stop;
+    }
+    if (at < end) this.#readBelow(depth - 1, target.subarray(at - offset), at);
+  }
+
+  *dataExtents(from: number, to: number): Generator<Extent> {
+    const end = Math.min(to, this.sizeBytes);
+    let all: Iterable<Extent> = this.#base.dataExtents(from, Math.min(end, this.#base.sizeBytes));
+    for (const layer of this.#layers) all = union(all, layer.extents(from, end));
+    for (const { offset, length } of all) {
+      const start = Math.max(from, offset);
+      const stop = Math.min(end, offset + length);
+      if (stop > start) yield { offset: start, length: stop - start };
+    }
+  }
+
+  write(): never {
+    throw new CowError("permission", "this stack is open for reading only", { file: this.name });
+  }
+
+  resize(): never {
+    return this.write();
+  }
+
+  flush(): void {
+    // Nothing is ever written.
+  }
+
+  punchHole(): boolean {
+    return false;
+  }
+
+  close(): void {
+    // Whoever opened base and layers closes them.
+  }
+}
+
+/** The parts of `[from, to)` that come from below a layer. */
+export function notHeld(layer: Layer, from: number, to: number): Iterable<Extent> {
+  return complement(layer.extents(from, to), from, to);
+}
