@@ -2,8 +2,9 @@
  * Owns what an operation gets from its caller besides its arguments: storage, progress, cancellation, notices.
  * Must not print: whoever calls decides what becomes of a notice.
  */
-import { CowError } from "./errors.ts";
+
 import type { Storage } from "./device/storage.ts";
+import { CowError } from "./errors.ts";
 
 /** How far a long job is. `done` and `total` count `unit`s; `total` may grow, `done` never shrinks within a phase. */
 export interface Progress {

@@ -1,9 +1,10 @@
 /**
  * Owns the library's public face: what `import … from "cowtool"` gives. See docs/library.md.
  */
-export { parseSize, formatSize } from "./bytes/size.ts";
-export { type Extent, ExtentList } from "./bytes/extent.ts";
+
 export type { ByteSource, ByteTarget } from "./bytes/byte-source.ts";
+export { type Extent, ExtentList } from "./bytes/extent.ts";
+export { formatSize, parseSize } from "./bytes/size.ts";
 export type { Notice, OperationContext, Progress } from "./context.ts";
 export type { BlockDevice } from "./device/block-device.ts";
 export { FileDevice } from "./device/file-device.ts";
@@ -12,15 +13,23 @@ export type { FileFacts, OpenOptions, PendingFile, Storage } from "./device/stor
 export { CowError, type ErrorCode, type ErrorDetails } from "./errors.ts";
 export { type Fingerprint, takeFingerprint } from "./formats/cowfile/fingerprint.ts";
 export { type CowHead, decodeHead, detectAbi, encodeHead, newHeadBlock } from "./formats/cowfile/head.ts";
-export { ABI_NAMES, type CowAbi, dataOffsetFor, freshFileSize, headLayout, mapSizeFor } from "./formats/cowfile/layout.ts";
+export {
+  ABI_NAMES,
+  type CowAbi,
+  dataOffsetFor,
+  freshFileSize,
+  headLayout,
+  mapSizeFor,
+} from "./formats/cowfile/layout.ts";
 export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
-export { check, type CheckRequest } from "./operations/check.ts";
-export { create, type CreateRequest, type CreateResult } from "./operations/create.ts";
-export { info, type Info, type InfoOptions, type InfoResult, type MapExtent } from "./operations/info.ts";
-export { merge, type MergeQuestion, type MergeRequest, type MergeResult } from "./operations/merge/merge.ts";
-export { repair, type RepairRequest } from "./operations/repair.ts";
+export { type CheckRequest, check } from "./operations/check.ts";
+export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
+export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
+export { merge } from "./operations/merge/merge.ts";
+export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
+export { type RepairRequest, repair } from "./operations/repair.ts";
 export { type FingerprintResult, verifyFingerprint } from "./operations/verify-fingerprint.ts";
 export { Overlay } from "./overlay/overlay.ts";
 export { openStack, parseStack, type Stack } from "./overlay/stack.ts";

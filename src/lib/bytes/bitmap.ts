@@ -51,7 +51,12 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
 }
 
 /** Calls `visit(start, end)` for every run of set bits in `[from, to)`, ascending. At most 2^31-1 bits. */
-export function forEachSetRun(bytes: Uint8Array, from: number, to: number, visit: (start: number, end: number) => void): void {
+export function forEachSetRun(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  visit: (start: number, end: number) => void,
+): void {
   const words = view(bytes);
   for (let bit = nextBit(bytes, words, from, to, true); bit < to; ) {
     const end = nextBit(bytes, words, bit, to, false);
@@ -61,7 +66,12 @@ export function forEachSetRun(bytes: Uint8Array, from: number, to: number, visit
 }
 
 /** As forEachSetRun, for the clear bits. */
-export function forEachClearRun(bytes: Uint8Array, from: number, to: number, visit: (start: number, end: number) => void): void {
+export function forEachClearRun(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  visit: (start: number, end: number) => void,
+): void {
   const words = view(bytes);
   for (let bit = nextBit(bytes, words, from, to, false); bit < to; ) {
     const end = nextBit(bytes, words, bit, to, true);
@@ -71,7 +81,11 @@ export function forEachClearRun(bytes: Uint8Array, from: number, to: number, vis
 }
 
 /** The runs of set bits in `[from, to)` as `[start, end)` pairs, ascending. */
-export function* setRuns(bytes: Uint8Array, from: number, to: number): Generator<readonly [start: number, end: number]> {
+export function* setRuns(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+): Generator<readonly [start: number, end: number]> {
   const words = view(bytes);
   for (let bit = nextBit(bytes, words, from, to, true); bit < to; ) {
     const end = nextBit(bytes, words, bit, to, false);

@@ -17,7 +17,10 @@ export function parseSize(text: string): number {
   const match = PATTERN.exec(text);
   const digits = match?.[1];
   if (!match || digits === undefined) {
-    throw new CowError("usage", `"${text}" is not a size: expected digits and one of k m g t p e (powers of 1024), b or s`);
+    throw new CowError(
+      "usage",
+      `"${text}" is not a size: expected digits and one of k m g t p e (powers of 1024), b or s`,
+    );
   }
   const unit = match[2]?.toLowerCase();
   const factor = unit
@@ -26,7 +29,8 @@ export function parseSize(text: string): number {
       ? BigInt(SECTOR_BYTES)
       : 1n;
   const bytes = BigInt(digits) * factor;
-  if (bytes > BigInt(Number.MAX_SAFE_INTEGER)) throw new CowError("usage", `"${text}" is too large: the limit is 2^53-1 bytes`);
+  if (bytes > BigInt(Number.MAX_SAFE_INTEGER))
+    throw new CowError("usage", `"${text}" is too large: the limit is 2^53-1 bytes`);
   return Number(bytes);
 }
 

@@ -40,7 +40,10 @@ function fieldBytes(kind: FieldKind, model: MachineModel): number {
 }
 
 /** Places the fields one after the other for one machine model. */
-export function placeFields<Name extends string>(specs: readonly FieldSpec<Name>[], model: MachineModel): StructLayout<Name> {
+export function placeFields<Name extends string>(
+  specs: readonly FieldSpec<Name>[],
+  model: MachineModel,
+): StructLayout<Name> {
   let offsetBytes = 0;
   const fields = specs.map((spec) => {
     const sizeBytes = fieldBytes(spec.kind, model);
@@ -66,7 +69,11 @@ export function decodeStruct<Name extends string>(layout: StructLayout<Name>, by
 }
 
 /** Writes every field into `target`, leaving bytes beyond the struct as they are. */
-export function encodeStruct<Name extends string>(layout: StructLayout<Name>, values: StructValues<Name>, target: Uint8Array): void {
+export function encodeStruct<Name extends string>(
+  layout: StructLayout<Name>,
+  values: StructValues<Name>,
+  target: Uint8Array,
+): void {
   const view = new DataView(target.buffer, target.byteOffset, target.byteLength);
   const little = layout.model.endian === "little";
   for (const { name, kind, sizeBytes, offsetBytes } of layout.fields) {

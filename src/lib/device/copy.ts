@@ -34,12 +34,25 @@ export class Copier {
     }
   }
 
-  #copyInKernel(source: BlockDevice, sourceOffset: number, target: BlockDevice, targetOffset: number, length: number): number {
+  #copyInKernel(
+    source: BlockDevice,
+    sourceOffset: number,
+    target: BlockDevice,
+    targetOffset: number,
+    length: number,
+  ): number {
     if (!(source instanceof FileDevice && target instanceof FileDevice)) return 0;
     if (source.isBlockDevice || target.isBlockDevice) return 0;
     let done = 0;
     while (done < length) {
-      const result = copyFileRange(source.fd, sourceOffset + done, target.fd, targetOffset + done, length - done, target.name);
+      const result = copyFileRange(
+        source.fd,
+        sourceOffset + done,
+        target.fd,
+        targetOffset + done,
+        length - done,
+        target.name,
+      );
       if (result.unsupported) this.#kernelRefused = true;
       if (result.copied === 0) break;
       done += result.copied;

@@ -3,12 +3,13 @@
  */
 import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
-import { CowError, atByte, errnoName, systemError } from "../errors.ts";
+import { atByte, CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
+import type { OpenOptions } from "./storage.ts";
 import { blockDeviceSize } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
-import { type Unlock, lockFile } from "./sys/lock.ts";
-import type { OpenOptions } from "./storage.ts";
+import { lockFile } from "./sys/lock.ts";
+import type { Unlock } from "./sys/lock-mode.ts";
 
 /** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
 const MAX_IO_BYTES = 1 << 30;
@@ -47,13 +48,18 @@ export class FileDevice implements BlockDevice {
       // O_NONBLOCK: opening a FIFO must not hang; it means nothing for files and disks.
       fd = fs.openSync(path, (writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | fs.constants.O_NONBLOCK);
     } catch (error) {
-      if (errnoName(error) === "EISDIR") throw new CowError("usage", "is a directory, not an image", { file: path, cause: error });
+      if (errnoName(error) === "EISDIR")
+        throw new CowError("usage", "is a directory, not an image", { file: path, cause: error });
       throw systemError(error, path, writable ? "cannot open for writing" : "cannot open");
     }
     try {
       const stat = fs.fstatSync(fd);
       if (!stat.isFile() && !stat.isBlockDevice()) {
-        throw new CowError("usage", `is ${stat.isDirectory() ? "a directory" : "neither a regular file nor a block device"}`, { file: path });
+        throw new CowError(
+          "usage",
+          `is ${stat.isDirectory() ? "a directory" : "neither a regular file nor a block device"}`,
+          { file: path },
+        );
       }
       const device = new FileDevice(fd, path, writable);
       if (options.lock && options.lock !== "none") device.#unlock = lockFile(fd, path, options.lock);
@@ -80,7 +86,9 @@ export class FileDevice implements BlockDevice {
       try {
         got = fs.readSync(this.fd, target, done, Math.min(target.length - done, MAX_IO_BYTES), offsetBytes + done);
       } catch (error) {
-        throw systemError(error, this.name, `cannot read at ${atByte(offsetBytes + done)}`, { offset: offsetBytes + done });
+        throw systemError(error, this.name, `cannot read at ${atByte(offsetBytes + done)}`, {
+          offset: offsetBytes + done,
+        });
       }
       if (got === 0) break;
       done += got;
@@ -94,7 +102,9 @@ export class FileDevice implements BlockDevice {
       try {
         done += fs.writeSync(this.fd, source, done, Math.min(source.length - done, MAX_IO_BYTES), offsetBytes + done);
       } catch (error) {
-        throw systemError(error, this.name, `cannot write at ${atByte(offsetBytes + done)}`, { offset: offsetBytes + done });
+        throw systemError(error, this.name, `cannot write at ${atByte(offsetBytes + done)}`, {
+          offset: offsetBytes + done,
+        });
       }
     }
     if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + source.length);

@@ -56,7 +56,13 @@ class PendingNodeFile implements PendingFile {
     for (let attempt = 0; ; attempt++) {
       // Never longer than the file system's limit of 255 bytes, however long the final name is.
       const unique = `${process.pid.toString(36)}${Date.now().toString(36)}${attempt}`;
-      const temporary = path.join(dir, `.${Buffer.from(base).subarray(0, 200).toString("latin1").replace(/[^\w.-]/g, "_")}.${unique}.tmp`);
+      const temporary = path.join(
+        dir,
+        `.${Buffer.from(base)
+          .subarray(0, 200)
+          .toString("latin1")
+          .replace(/[^\w.-]/g, "_")}.${unique}.tmp`,
+      );
       try {
         const fd = fs.openSync(temporary, "wx+", NEW_FILE_MODE);
         this.#temporaryPath = temporary;
@@ -153,7 +159,8 @@ export const nodeStorage: Storage = {
     }
     try {
       const size = fs.fstatSync(fd).size;
-      if (size > limitBytes) throw new CowError("unsuitable", `is ${size} bytes long, more than the ${limitBytes} expected of it`, { file });
+      if (size > limitBytes)
+        throw new CowError("unsuitable", `is ${size} bytes long, more than the ${limitBytes} expected of it`, { file });
       return fs.readFileSync(fd);
     } catch (error) {
       throw systemError(error, file, "cannot read");

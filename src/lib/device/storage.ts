@@ -3,7 +3,7 @@
  * can put an operation on a storage that records, fails or loses power (see memory-storage.ts).
  */
 import type { BlockDevice } from "./block-device.ts";
-import type { LockMode } from "./sys/lock.ts";
+import type { LockMode } from "./sys/lock-mode.ts";
 
 export type FileKind = "file" | "block" | "directory" | "other";
 

@@ -134,7 +134,10 @@ export interface LayerFormat {
    */
   openLayer(source: ByteSource, options: { readonly allowDirty: boolean }): Layer;
   /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
-  describe(source: ByteSource, hooks: SurveyHooks): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem>; readonly layer: Layer | undefined }>;
+  describe(
+    source: ByteSource,
+    hooks: SurveyHooks,
+  ): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem>; readonly layer: Layer | undefined }>;
   /** What it says of the base it was made for, whatever state it is in. */
   identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
   /** How a given base differs from what the file says of its base. */

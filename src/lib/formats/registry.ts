@@ -20,6 +20,7 @@ export function detectFormat(source: ByteSource): LayerFormat | undefined {
 /** As detectFormat. A file without any mark is handed to the cowfile's codec, whose error says best what is wrong. */
 export function requireFormat(source: ByteSource): LayerFormat {
   const format = detectFormat(source) ?? cowfileFormat;
-  if (source.sizeBytes > Number.MAX_SAFE_INTEGER) throw new CowError("unsupported", "is larger than 2^53 bytes", { file: source.name });
+  if (source.sizeBytes > Number.MAX_SAFE_INTEGER)
+    throw new CowError("unsupported", "is larger than 2^53 bytes", { file: source.name });
   return format;
 }

@@ -13,20 +13,19 @@ export interface CheckRequest {
 }
 
 /**
- * Checks `file` and hands the report to `use` while the file is open, since the list of problems is made as it is read.
+ * Checks `file`. The report stays valid; its list of problems is made while it is read.
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `packed`, `unsupported`, `io`, `interrupted`
  */
-export async function check<Result>(file: string, request: CheckRequest, context: OperationContext, use: (report: CheckReport) => Promise<Result> | Result): Promise<Result> {
+export async function check(file: string, request: CheckRequest, context: OperationContext): Promise<CheckReport> {
   return OpenFiles.during(context, async (files) => {
     const device = files.open(file, { lock: request.forceShare ? "none" : "shared" });
     const base = request.rdofile === undefined ? undefined : (await files.openStack(request.rdofile)).device;
-    const report = await requireFormat(device).check(device, {
+    return requireFormat(device).check(device, {
       base,
       signal: context.signal,
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
     });
-    return use(report);
   });
 }

@@ -9,9 +9,18 @@ import { CowError } from "../errors.ts";
 import { WindowedBitmapWriter } from "../formats/cowfile/bitmap-writer.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint, newHeadBlock, storedFingerprint } from "../formats/cowfile/head.ts";
-import { BLOCK_BYTES, COW_VERSION, type CowAbi, DRIVER_BLOCK_LIMIT, dataOffsetFor, freshFileSize, mapSizeFor, maxBlocks } from "../formats/cowfile/layout.ts";
+import {
+  BLOCK_BYTES,
+  COW_VERSION,
+  type CowAbi,
+  DRIVER_BLOCK_LIMIT,
+  dataOffsetFor,
+  freshFileSize,
+  mapSizeFor,
+  maxBlocks,
+} from "../formats/cowfile/layout.ts";
 import { parseStack } from "../overlay/stack.ts";
-import { OpenFiles, claimOutput, refuseSameFile } from "./files.ts";
+import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
 import { refusePendingMerge } from "./merge/journal.ts";
 
 const COMPARE_BYTES = 1 << 20;
@@ -42,7 +51,12 @@ export interface CreateResult {
  * @throws CowError `unsuitable` (empty base, too large for the ABI, images of unequal size), `exists`, `usage`,
  *   `pending-merge`, `locked`, `no-space`, `io`, `interrupted`
  */
-export async function create(rdofile: string, cowfile: string, request: CreateRequest, context: OperationContext): Promise<CreateResult> {
+export async function create(
+  rdofile: string,
+  cowfile: string,
+  request: CreateRequest,
+  context: OperationContext,
+): Promise<CreateResult> {
   const abi = request.abi ?? "le64";
   return OpenFiles.during(context, async (files) => {
     const inputs = [...parseStack(rdofile), ...(request.from === undefined ? [] : parseStack(request.from))];
@@ -59,7 +73,9 @@ export async function create(rdofile: string, cowfile: string, request: CreateRe
     const pending = files.storage.create(cowfile);
     try {
       pending.device.resize(freshFileSize(rdoBlocks));
-      const used = image ? await writeDifferences({ base, image, target: pending.device, rdoBlocks, dataOffsetBytes }, context) : 0;
+      const used = image
+        ? await writeDifferences({ base, image, target: pending.device, rdoBlocks, dataOffsetBytes }, context)
+        : 0;
       const head = newHeadBlock({
         abi,
         version: COW_VERSION,
@@ -93,20 +109,36 @@ export async function create(rdofile: string, cowfile: string, request: CreateRe
 function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {
   const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
   if (blocks === 0) {
-    throw new CowError("unsuitable", `has no contents: ${base.sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`, { file: base.name });
+    throw new CowError(
+      "unsuitable",
+      `has no contents: ${base.sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`,
+      { file: base.name },
+    );
   }
   if (blocks > maxBlocks(abi)) {
-    throw new CowError("unsuitable", `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`, {
-      file: base.name,
-      hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [],
-    });
+    throw new CowError(
+      "unsuitable",
+      `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`,
+      {
+        file: base.name,
+        hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [],
+      },
+    );
   }
   if (blocks >= DRIVER_BLOCK_LIMIT) {
-    context.onNotice?.({ severity: "warning", file: base.name, message: "has 4 TiB or more: cowtool handles that, the original driver's block count wraps" });
+    context.onNotice?.({
+      severity: "warning",
+      file: base.name,
+      message: "has 4 TiB or more: cowtool handles that, the original driver's block count wraps",
+    });
   }
   const tail = base.sizeBytes % BLOCK_BYTES;
   if (tail !== 0) {
-    context.onNotice?.({ severity: "note", file: base.name, message: `its last ${tail} bytes are less than a block, and not part of the image` });
+    context.onNotice?.({
+      severity: "note",
+      file: base.name,
+      message: `its last ${tail} bytes are less than a block, and not part of the image`,
+    });
   }
   return blocks;
 }
@@ -115,7 +147,11 @@ function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: numb
   // A stack ends at a whole block, while the base below it may go on for less than one.
   const wholeBytes = rdoBlocks * BLOCK_BYTES;
   if (image.sizeBytes !== base.sizeBytes && image.sizeBytes !== wholeBytes) {
-    throw new CowError("unsuitable", `is ${image.sizeBytes} bytes long, but ${base.name} is ${base.sizeBytes}: a cowfile cannot change the size`, { file: image.name });
+    throw new CowError(
+      "unsuitable",
+      `is ${image.sizeBytes} bytes long, but ${base.name} is ${base.sizeBytes}: a cowfile cannot change the size`,
+      { file: image.name },
+    );
   }
   const tail = Math.min(base.sizeBytes, image.sizeBytes) - wholeBytes;
   if (tail <= 0) return;
@@ -123,7 +159,11 @@ function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: numb
   readZeroFilled(base, a, wholeBytes);
   readZeroFilled(image, b, wholeBytes);
   if (Buffer.compare(a, b) !== 0) {
-    throw new CowError("unsuitable", `differs from ${base.name} in its last ${tail} bytes, which are less than a block and cannot be in a cowfile`, { file: image.name });
+    throw new CowError(
+      "unsuitable",
+      `differs from ${base.name} in its last ${tail} bytes, which are less than a block and cannot be in a cowfile`,
+      { file: image.name },
+    );
   }
 }
 
@@ -136,13 +176,19 @@ interface Differing {
 }
 
 /** Writes data and bitmap for every block in which the two differ; what is a hole in both is never read. */
-async function writeDifferences({ base, image, target, rdoBlocks, dataOffsetBytes }: Differing, context: OperationContext): Promise<number> {
+async function writeDifferences(
+  { base, image, target, rdoBlocks, dataOffsetBytes }: Differing,
+  context: OperationContext,
+): Promise<number> {
   const end = rdoBlocks * BLOCK_BYTES;
   const ours = new Uint8Array(COMPARE_BYTES);
   const theirs = new Uint8Array(COMPARE_BYTES);
   const bitmap = new WindowedBitmapWriter(target, mapSizeFor(rdoBlocks));
   const breath = makeBreath();
-  for (const extent of union(widen(base.dataExtents(0, end), BLOCK_BYTES, end), widen(image.dataExtents(0, end), BLOCK_BYTES, end))) {
+  for (const extent of union(
+    widen(base.dataExtents(0, end), BLOCK_BYTES, end),
+    widen(image.dataExtents(0, end), BLOCK_BYTES, end),
+  )) {
     for (let at = extent.offset; at < extent.offset + extent.length; at += COMPARE_BYTES) {
       const length = Math.min(COMPARE_BYTES, extent.offset + extent.length - at);
       const [a, b] = [ours.subarray(0, length), theirs.subarray(0, length)];
@@ -164,7 +210,8 @@ async function writeDifferences({ base, image, target, rdoBlocks, dataOffsetByte
 /** The runs of whole blocks in which two pieces of equal length differ. */
 function* differingRuns(a: Uint8Array, b: Uint8Array): Generator<readonly [from: number, to: number]> {
   if (Buffer.compare(a, b) === 0) return;
-  const differ = (at: number): boolean => Buffer.compare(a.subarray(at, at + BLOCK_BYTES), b.subarray(at, at + BLOCK_BYTES)) !== 0;
+  const differ = (at: number): boolean =>
+    Buffer.compare(a.subarray(at, at + BLOCK_BYTES), b.subarray(at, at + BLOCK_BYTES)) !== 0;
   for (let at = 0; at < a.length; ) {
     if (!differ(at)) {
       at += BLOCK_BYTES;

@@ -1,18 +1,19 @@
 /**
  * Owns what every operation does with the files it was given: open, make sure that no output is an input, close again.
  */
+
+import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import type { OperationContext } from "../context.ts";
-import { type Stack, openStack } from "../overlay/stack.ts";
+import { openStack, type Stack } from "../overlay/stack.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
 }
 
-/** Files opened by one operation: closed together, whatever happens. */
+/** Files opened by one operation, to be closed together. */
 export class OpenFiles {
   readonly storage: Storage;
   readonly #context: OperationContext;
@@ -35,13 +36,17 @@ export class OpenFiles {
     return stack;
   }
 
+  close(): void {
+    for (const file of this.#opened.splice(0).reverse()) file.close();
+  }
+
   /** Runs `work` and closes everything that was opened. */
   static async during<Result>(context: OperationContext, work: (files: OpenFiles) => Promise<Result>): Promise<Result> {
     const files = new OpenFiles(context);
     try {
       return await work(files);
     } finally {
-      for (const file of files.#opened.reverse()) file.close();
+      files.close();
     }
   }
 }
@@ -52,7 +57,11 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
   if (!facts) return;
   for (const input of inputs) {
     if (storage.facts(input)?.identity === facts.identity) {
-      throw new CowError("usage", `is the same file as ${input === output ? "the input" : input}: an output must not be an input`, { file: output });
+      throw new CowError(
+        "usage",
+        `is the same file as ${input === output ? "the input" : input}: an output must not be an input`,
+        { file: output },
+      );
     }
   }
 }
@@ -66,7 +75,12 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
 export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
-  if (facts.kind !== "file") throw new CowError("usage", `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`, { file: path });
+  if (facts.kind !== "file")
+    throw new CowError(
+      "usage",
+      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
+      { file: path },
+    );
   if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
   files.open(path, { writable: true, lock: "exclusive" });
   return facts;

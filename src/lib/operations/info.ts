@@ -1,10 +1,11 @@
 /**
  * Owns `info`: what a file is and holds. Reads metadata only and changes nothing.
  */
-import type { OperationContext } from "../context.ts";
+
 import type { Extent } from "../bytes/extent.ts";
+import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
-import type { ImageFacts, Problem } from "../formats/format.ts";
+import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { OpenFiles } from "./files.ts";
 
@@ -31,44 +32,76 @@ export interface InfoResult extends ImageFacts {
 export interface Info {
   readonly facts: InfoResult;
   readonly problems: Iterable<Problem>;
-  /** With `map`: covers the whole image, ascending; made while it is read, so read it inside `use`. */
+  /**
+   * With `map`: covers the whole image, ascending; made while it is read. The file stays open and locked until the last
+   * extent was read, or close() was called.
+   */
   readonly extents: Iterable<MapExtent> | undefined;
+  close(): void;
 }
 
 /**
- * Opens `file`, hands what is known of it to `use` while it is open, and closes it.
+ * Tells what `file` is.
  *
- * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`
+ * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`; `unsuitable` for a map of a packed file
  */
-export async function info<Result>(file: string, options: InfoOptions, context: OperationContext, use: (info: Info) => Promise<Result> | Result): Promise<Result> {
-  return OpenFiles.during(context, async (files) => {
-    const device = files.open(file, { lock: options.forceShare ? "none" : "shared" });
-    const facts = files.storage.facts(file);
-    const format = requireFormat(device);
-    const { facts: described, problems, layer } = await format.describe(device, { signal: context.signal });
-    let judged: readonly Problem[] = [];
-    if (options.rdofile !== undefined) {
-      const stack = await files.openStack(options.rdofile);
-      judged = await format.judgeBase(device, stack.device, { signal: context.signal });
-    }
-    if (options.map && !layer) throw new CowError("unsuitable", "cannot be mapped: it is packed or its head is beyond use", { file });
-    return use({
-      facts: { file, ...described, file_size: device.sizeBytes, allocated_size: facts?.allocatedBytes ?? device.sizeBytes },
-      problems: { *[Symbol.iterator]() {
-          yield* problems;
-          yield* judged;
-        } },
-      extents: options.map && layer ? { [Symbol.iterator]: () => mapExtents(layer.extents(0, layer.virtualSizeBytes), layer.virtualSizeBytes) } : undefined,
-    });
-  });
+export async function info(file: string, options: InfoOptions, context: OperationContext): Promise<Info> {
+  const files = new OpenFiles(context);
+  try {
+    const result = await describe(files, file, options, context);
+    if (!result.extents) files.close();
+    return result;
+  } catch (error) {
+    files.close();
+    throw error;
+  }
 }
 
-function* mapExtents(held: Iterable<Extent>, sizeBytes: number): Generator<MapExtent> {
-  let at = 0;
-  for (const { offset, length } of held) {
-    if (offset > at) yield { offset: at, length: offset - at, allocated: false };
-    yield { offset, length, allocated: true };
-    at = offset + length;
+async function describe(
+  files: OpenFiles,
+  file: string,
+  options: InfoOptions,
+  context: OperationContext,
+): Promise<Info> {
+  const device = files.open(file, { lock: options.forceShare ? "none" : "shared" });
+  const { signal } = context;
+  const format = requireFormat(device);
+  const { facts, problems, layer } = await format.describe(device, { signal });
+  const judged =
+    options.rdofile === undefined
+      ? []
+      : await format.judgeBase(device, (await files.openStack(options.rdofile)).device, { signal });
+  if (options.map && !layer)
+    throw new CowError("unsuitable", "cannot be mapped: it is packed or its head is beyond use", { file });
+  return {
+    facts: {
+      file,
+      ...facts,
+      file_size: device.sizeBytes,
+      allocated_size: files.storage.facts(file)?.allocatedBytes ?? device.sizeBytes,
+    },
+    problems: {
+      *[Symbol.iterator]() {
+        yield* judged;
+        yield* problems;
+      },
+    },
+    extents: options.map && layer ? mapExtents(layer, files) : undefined,
+    close: () => files.close(),
+  };
+}
+
+function* mapExtents(layer: Layer, files: OpenFiles): Generator<MapExtent> {
+  try {
+    const end = layer.virtualSizeBytes;
+    let at = 0;
+    for (const { offset, length } of layer.extents(0, end)) {
+      if (offset > at) yield { offset: at, length: offset - at, allocated: false };
+      yield { offset, length, allocated: true };
+      at = offset + length;
+    }
+    if (at < end) yield { offset: at, length: end - at, allocated: false };
+  } finally {
+    files.close();
   }
-  if (at < sizeBytes) yield { offset: at, length: sizeBytes - at, allocated: false };
 }

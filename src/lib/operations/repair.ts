@@ -5,9 +5,8 @@
 import type { OperationContext } from "../context.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
-import { requireBelongs } from "../overlay/stack.ts";
+import { parseStack, requireBelongs } from "../overlay/stack.ts";
 import { OpenFiles, refuseSameFile } from "./files.ts";
-import { parseStack } from "../overlay/stack.ts";
 
 export interface RepairRequest {
   readonly dryRun?: boolean;
@@ -20,11 +19,11 @@ export interface RepairRequest {
 }
 
 /**
- * Repairs `file` in place; a second run finds nothing to do. The report is handed to `use` while the file is open.
+ * Repairs `file` in place; a second run finds nothing to do.
  *
  * @throws CowError `locked`, `bad-head`, `packed`, `truncated`, `damaged`, `wrong-base`, `io`, `no-space`, `interrupted`
  */
-export async function repair<Result>(file: string, request: RepairRequest, context: OperationContext, use: (report: RepairReport) => Promise<Result> | Result): Promise<Result> {
+export async function repair(file: string, request: RepairRequest, context: OperationContext): Promise<RepairReport> {
   const dryRun = request.dryRun ?? false;
   return OpenFiles.during(context, async (files) => {
     if (request.rdofile !== undefined) refuseSameFile(files.storage, file, parseStack(request.rdofile));
@@ -35,7 +34,7 @@ export async function repair<Result>(file: string, request: RepairRequest, conte
       base = (await files.openStack(request.rdofile)).device;
       await requireBelongs(format.openLayer(device, { allowDirty: true }), base, context.signal);
     }
-    const report = await format.repair(device, {
+    return format.repair(device, {
       dryRun,
       force: request.force ?? false,
       dropLost: request.dropLost ?? false,
@@ -44,6 +43,5 @@ export async function repair<Result>(file: string, request: RepairRequest, conte
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
     });
-    return use(report);
   });
 }

@@ -2,8 +2,8 @@
  * Owns `verify-fingerprint`: does this layer belong to this base?
  */
 import type { OperationContext } from "../context.ts";
-import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { OpenFiles } from "./files.ts";
 
@@ -23,7 +23,11 @@ export interface FingerprintResult {
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `damaged`, `unsupported`, `io`, `interrupted`
  */
-export async function verifyFingerprint(rdofile: string, cowfile: string, context: OperationContext): Promise<FingerprintResult> {
+export async function verifyFingerprint(
+  rdofile: string,
+  cowfile: string,
+  context: OperationContext,
+): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
     const cow = files.open(cowfile, { lock: "shared" });
     const identity = await requireFormat(cow).identify(cow, { signal: context.signal });

@@ -3,7 +3,7 @@
  * the base. Reads are split by extent, never by block.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
-import { type Extent, complement, union } from "../bytes/extent.ts";
+import { complement, type Extent, union } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import type { Layer } from "../formats/format.ts";

@@ -5,8 +5,8 @@
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
 import type { Layer } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { Overlay } from "./overlay.ts";
@@ -39,7 +39,8 @@ export function parseStack(text: string): readonly string[] {
     } else part += text[i];
   }
   parts.push(part);
-  if (parts.includes("")) throw new CowError("usage", `"${text}" is not a stack: expected BASE[,LAYER]… without empty names`);
+  if (parts.includes(""))
+    throw new CowError("usage", `"${text}" is not a stack: expected BASE[,LAYER]… without empty names`);
   if (parts.length > MAX_LAYERS + 1) throw new CowError("usage", `"${text}" has more than ${MAX_LAYERS} layers`);
   return parts;
 }
@@ -50,7 +51,11 @@ export function parseStack(text: string): readonly string[] {
  * @param options.signal stops the checks of long fingerprints
  * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `dirty`, `packed`, `damaged`
  */
-export async function openStack(storage: Storage, text: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Stack> {
+export async function openStack(
+  storage: Storage,
+  text: string,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<Stack> {
   const paths = parseStack(text);
   const opened: BlockDevice[] = [];
   const close = (): void => {
@@ -87,9 +92,16 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
   if (fingerprint === undefined) return;
   const actual = (await takeFingerprint(below, blocks, { signal })).value;
   if (actual !== fingerprint) {
-    throw new CowError("wrong-base", `was made for a base with fingerprint ${formatFingerprint(fingerprint)}, but that of ${below.name} is ${formatFingerprint(actual)}`, {
-      file: layer.name,
-      details: { fingerprint_expected: formatFingerprint(fingerprint), fingerprint_actual: formatFingerprint(actual) },
-    });
+    throw new CowError(
+      "wrong-base",
+      `was made for a base with fingerprint ${formatFingerprint(fingerprint)}, but that of ${below.name} is ${formatFingerprint(actual)}`,
+      {
+        file: layer.name,
+        details: {
+          fingerprint_expected: formatFingerprint(fingerprint),
+          fingerprint_actual: formatFingerprint(actual),
+        },
+      },
+    );
   }
 }

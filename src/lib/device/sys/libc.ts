@@ -6,7 +6,19 @@ import { createRequire } from "node:module";
 import { CowError } from "../../errors.ts";
 
 /** errno values that the callers tell apart. */
-export const Errno = { EPERM: 1, EINTR: 4, EIO: 5, ENXIO: 6, EAGAIN: 11, EACCES: 13, EXDEV: 18, EINVAL: 22, ENOSPC: 28, ENOSYS: 38, EOPNOTSUPP: 95 } as const;
+export const Errno = {
+  EPERM: 1,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  EAGAIN: 11,
+  EACCES: 13,
+  EXDEV: 18,
+  EINVAL: 22,
+  ENOSPC: 28,
+  ENOSYS: 38,
+  EOPNOTSUPP: 95,
+} as const;
 
 /** The system calls that Node lacks. Each returns -1 on failure; `errno()` then tells why. Offsets in bytes. */
 export interface Libc {
@@ -23,7 +35,8 @@ export interface Libc {
 }
 
 /** 64-bit Linux only: there `off_t` and `struct flock` have one layout whatever the C library. */
-const SUPPORTED = process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
+const SUPPORTED =
+  process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
 
 let loaded: Libc | null | undefined;
 
@@ -51,7 +64,8 @@ function bind(): Libc | null {
       describe: (errno) => String(strerror(errno)).toLowerCase(),
       lseek: (fd, offset, whence) => Number(lseek(fd, offset, whence)),
       fallocate: (fd, mode, offset, length) => Number(fallocate(fd, mode, offset, length)),
-      copyFileRange: (fdIn, offIn, fdOut, offOut, length) => Number(copyFileRange(fdIn, offIn, fdOut, offOut, length, 0)),
+      copyFileRange: (fdIn, offIn, fdOut, offOut, length) =>
+        Number(copyFileRange(fdIn, offIn, fdOut, offOut, length, 0)),
       ioctlNumber: (fd, request, value) => Number(ioctl(fd, request, "long", value)),
       ioctlBuffer: (fd, request, buffer) => Number(ioctl(fd, request, "void *", buffer)),
       fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
@@ -64,6 +78,7 @@ function bind(): Libc | null {
 /** A CowError for the errno of a call that just failed. */
 export function libcError(c: Libc, file: string, doing: string): CowError {
   const errno = c.errno();
-  const code = errno === Errno.ENOSPC ? "no-space" : errno === Errno.EACCES || errno === Errno.EPERM ? "permission" : "io";
+  const code =
+    errno === Errno.ENOSPC ? "no-space" : errno === Errno.EACCES || errno === Errno.EPERM ? "permission" : "io";
   return new CowError(code, `${doing}: ${c.describe(errno)}`, { file, details: { errno } });
 }

@@ -6,7 +6,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { errnoName, systemError } from "../../errors.ts";
-import type { LockMode, Unlock } from "./lock.ts";
+import type { LockMode, Unlock } from "./lock-mode.ts";
 import { hasKernelLock, lockHolders, processIdentity } from "./process-info.ts";
 
 const SUFFIX = ".cowtool-lock";

@@ -8,12 +8,8 @@ import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
 import { Errno, type Libc, libc, libcError } from "./libc.ts";
 import { takeLockFile } from "./lock-file.ts";
+import type { LockMode, Unlock } from "./lock-mode.ts";
 import { describeProcess, lockHolders } from "./process-info.ts";
-
-export type LockMode = "shared" | "exclusive";
-
-/** Releases a lock. Closing the file releases a kernel lock too. */
-export type Unlock = () => void;
 
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
@@ -59,7 +55,9 @@ function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): bool
   for (const byte of [QEMU_USES + CONSISTENT_READ, QEMU_UNSHARED + WRITE, QEMU_UNSHARED + RESIZE]) {
     if (!set(c, fd, file, F_RDLCK, byte, 1)) return false;
   }
-  return ![QEMU_USES + WRITE, QEMU_USES + RESIZE, QEMU_UNSHARED + CONSISTENT_READ].some((byte) => heldByOther(c, fd, byte));
+  return ![QEMU_USES + WRITE, QEMU_USES + RESIZE, QEMU_UNSHARED + CONSISTENT_READ].some((byte) =>
+    heldByOther(c, fd, byte),
+  );
 }
 
 /**
@@ -87,7 +85,12 @@ export function lockFile(fd: number, file: string, mode: LockMode): Unlock {
 
 function lockedError(file: string, mode: LockMode, holders: readonly number[]): CowError {
   const others = holders.filter((pid) => pid !== process.pid);
-  const who = others.length > 0 ? others.map(describeProcess).join(", ") : holders.length > 0 ? "this very process" : "another process";
+  const who =
+    others.length > 0
+      ? others.map(describeProcess).join(", ")
+      : holders.length > 0
+        ? "this very process"
+        : "another process";
   const pid = others[0];
   return new CowError("locked", `${mode === "exclusive" ? "in use" : "being written"}, locked by ${who}`, {
     file,

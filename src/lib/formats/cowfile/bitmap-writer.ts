@@ -39,7 +39,10 @@ export class WindowedBitmapWriter {
   #flush(nextIndex: number): void {
     if (this.#changed) {
       const start = this.#index * WINDOW_BYTES;
-      this.#target.write(this.#bytes.subarray(0, Math.min(WINDOW_BYTES, this.#mapSizeBytes - start)), BITMAP_OFFSET_BYTES + start);
+      this.#target.write(
+        this.#bytes.subarray(0, Math.min(WINDOW_BYTES, this.#mapSizeBytes - start)),
+        BITMAP_OFFSET_BYTES + start,
+      );
     }
     this.#bytes.fill(0);
     this.#changed = false;

@@ -13,7 +13,7 @@ import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, S
 import { type Findings, findingsOf, gradeSuspects, tally } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
 import { judgeHead } from "./geometry.ts";
-import { encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint, type CowHead } from "./head.ts";
+import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
 import { openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
 import { cowProblem } from "./problems.ts";
@@ -28,7 +28,13 @@ export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHo
   };
   const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
   if (head.rdoBlocks !== BigInt(blocks)) {
-    problems.push(cowProblem("base-size", place("rdoblocks"), `made for a base of ${head.rdoBlocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${blocks}`));
+    problems.push(
+      cowProblem(
+        "base-size",
+        place("rdoblocks"),
+        `made for a base of ${head.rdoBlocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${blocks}`,
+      ),
+    );
     return problems;
   }
   const { value } = await takeFingerprint(base, blocks, { signal: hooks.signal });
@@ -44,20 +50,44 @@ export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHo
   return problems;
 }
 
-function surveyOptions(file: string, hooks: SurveyHooks, state: string): Pick<SurveyOptions, "onScanned" | "checkpoint"> {
+function surveyOptions(
+  file: string,
+  hooks: SurveyHooks,
+  state: string,
+): Pick<SurveyOptions, "onScanned" | "checkpoint"> {
   return {
-    onScanned: hooks.onProgress && ((bytes) => hooks.onProgress?.({ phase: "scanning", done: bytes, total: Math.max(bytes, hooks.allocatedBytes ?? 0), unit: "bytes" })),
+    onScanned:
+      hooks.onProgress &&
+      ((bytes) =>
+        hooks.onProgress?.({
+          phase: "scanning",
+          done: bytes,
+          total: Math.max(bytes, hooks.allocatedBytes ?? 0),
+          unit: "bytes",
+        })),
     checkpoint: () => {
       if (hooks.signal?.aborted) throw interrupted(file, state);
     },
   };
 }
 
-async function find(source: ByteSource, options: CheckOptions, survey: Pick<SurveyOptions, "content" | "dropLost" | "onCorrected">, state: string): Promise<Findings> {
+async function find(
+  source: ByteSource,
+  options: CheckOptions,
+  survey: Pick<SurveyOptions, "content" | "dropLost" | "onCorrected">,
+  state: string,
+): Promise<Findings> {
   const { head, headBlock, geometry } = openCowfile(source);
   const { problems } = judgeHead(head, source.sizeBytes, source.name);
   const base = options.base ? await judgeBase(head, options.base, options) : [];
-  return { head, headBlock, geometry, source, other: [...problems, ...base], survey: await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) }) };
+  return {
+    head,
+    headBlock,
+    geometry,
+    source,
+    other: [...problems, ...base],
+    survey: await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) }),
+  };
 }
 
 /** Every inconsistency of a cowfile, data area included. A head beyond use is a finding, too; only what is no cowfile at all is an error. */
@@ -111,7 +141,8 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   assert(isTarget(target), "repair needs something it can write to");
   let marked = stateBefore === "dirty";
   const onCorrected = (bytes: Uint8Array, offset: number): void => {
-    if (!marked) writeHead(target, Uint8Array.from(before.headBlock), { ...before.head, flags: before.head.flags | FLAG_DIRTY });
+    if (!marked)
+      writeHead(target, Uint8Array.from(before.headBlock), { ...before.head, flags: before.head.flags | FLAG_DIRTY });
     marked = true;
     target.write(bytes, offset);
   };
@@ -119,11 +150,19 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   const findings = await find(target, options, { content: true, dropLost: options.dropLost, onCorrected }, state);
   const changed = needsWriting(findings, before.head);
   const sizeBefore = target.sizeBytes;
-  const done = report({ ...findings, head: before.head, headBlock: before.headBlock, source: frozenSize(target, sizeBefore) }, options, { examined: true, changed });
+  const done = report(
+    { ...findings, head: before.head, headBlock: before.headBlock, source: frozenSize(target, sizeBefore) },
+    options,
+    { examined: true, changed },
+  );
   if (changed) {
     if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
     target.flush();
-    writeHead(target, before.headBlock.slice(), repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey));
+    writeHead(
+      target,
+      before.headBlock.slice(),
+      repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey),
+    );
   }
   return done;
 }
@@ -146,7 +185,11 @@ function needsWriting({ survey, geometry }: Findings, head: CowHead): boolean {
   return !sameHead || survey.unmarked.count > 0 || survey.beyondEnd.count > 0 || survey.neededFileBytes !== undefined;
 }
 
-function report(findings: Findings, options: RepairOptions, facts: { readonly examined: boolean; readonly changed: boolean }): RepairReport {
+function report(
+  findings: Findings,
+  options: RepairOptions,
+  facts: { readonly examined: boolean; readonly changed: boolean },
+): RepairReport {
   const { survey, geometry, source } = findings;
   const stateBefore = isDirty(findings.head) ? "dirty" : "clean";
   const cleared = new ExtentList();

@@ -5,7 +5,7 @@ import { createGunzip } from "node:zlib";
 import { countBits } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted } from "../../context.ts";
-import { CowError, atByte } from "../../errors.ts";
+import { atByte, CowError } from "../../errors.ts";
 import type { ImageFacts, Layer, Problem, SurveyHooks } from "../format.ts";
 import { findingsOf } from "./findings.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
@@ -27,7 +27,12 @@ function exact(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
 }
 
-function factsOf(head: CowHead, geometry: CowGeometry | undefined, packed: string | null, blocksUsed: number | null): ImageFacts {
+function factsOf(
+  head: CowHead,
+  geometry: CowGeometry | undefined,
+  packed: string | null,
+  blocksUsed: number | null,
+): ImageFacts {
   return {
     format: "cowfile",
     abi: head.abi,
@@ -52,7 +57,8 @@ export async function describeCowfile(source: ByteSource, hooks: SurveyHooks): P
   if (isGzip(headBlock)) return describeGzip(source);
   const head = decodeHead(headBlock.subarray(0, got), source.name);
   const { problems, geometry } = judgeHead(head, source.sizeBytes, source.name);
-  if (!geometry) return { facts: factsOf(head, geometry, isPacked(head) ? "plain" : null, null), problems, layer: undefined };
+  if (!geometry)
+    return { facts: factsOf(head, geometry, isPacked(head) ? "plain" : null, null), problems, layer: undefined };
   if (isPacked(head)) {
     const used = countMarked(source, geometry);
     return { facts: factsOf(head, geometry, "plain", used), problems, layer: undefined };
@@ -124,14 +130,17 @@ async function describeGzip(source: ByteSource): Promise<Description> {
   }
   if (!head) head = decodePackedHead(pending, source.name);
   if (geometry && bitmapLeft > 0) {
-    throw new CowError("truncated", `the packed stream ends ${bitmapLeft} bytes before the end of its bitmap`, { file: source.name });
+    throw new CowError("truncated", `the packed stream ends ${bitmapLeft} bytes before the end of its bitmap`, {
+      file: source.name,
+    });
   }
   return { facts: factsOf(head, geometry, "gzip", geometry ? used : null), problems, layer: undefined };
 }
 
 function decodePackedHead(bytes: Uint8Array, file: string): CowHead {
   const head = decodeHead(bytes, file);
-  if (!isPacked(head)) throw new CowError("bad-head", "is gzip data, but what is inside is no packed cowfile", { file });
+  if (!isPacked(head))
+    throw new CowError("bad-head", "is gzip data, but what is inside is no packed cowfile", { file });
   return head;
 }
 
@@ -150,10 +159,14 @@ async function* unzip(source: ByteSource): AsyncGenerator<Uint8Array> {
     for await (const chunk of input.pipe(gunzip)) yield chunk as Uint8Array;
   } catch (cause) {
     if (cause instanceof CowError) throw cause;
-    throw new CowError("damaged", `the gzip stream is damaged, near ${atByte(gunzip.bytesWritten)}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      file: source.name,
-      cause,
-    });
+    throw new CowError(
+      "damaged",
+      `the gzip stream is damaged, near ${atByte(gunzip.bytesWritten)}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      {
+        file: source.name,
+        cause,
+      },
+    );
   } finally {
     gunzip.destroy();
     input.destroy();

@@ -41,25 +41,57 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
   const used = fieldPlace(head, "cowused");
   // While dirty the count is that of the last sync, as it should be.
   if (!isDirty(head) && head.used !== BigInt(survey.usedBefore)) {
-    yield cowProblem("used-count", used, `the head counts ${head.used} used blocks at ${atByte(used.offset)}, but ${survey.usedBefore} are marked`);
+    yield cowProblem(
+      "used-count",
+      used,
+      `the head counts ${head.used} used blocks at ${atByte(used.offset)}, but ${survey.usedBefore} are marked`,
+    );
   }
   const structBytes = headLayout(head.abi).sizeBytes;
   if (headBlock.subarray(structBytes).some((byte) => byte !== 0)) {
-    yield cowProblem("head-tail", { offset: structBytes, length: HEAD_BLOCK_BYTES - structBytes }, `the head block holds something behind the head, from ${atByte(structBytes)}`);
+    yield cowProblem(
+      "head-tail",
+      { offset: structBytes, length: HEAD_BLOCK_BYTES - structBytes },
+      `the head block holds something behind the head, from ${atByte(structBytes)}`,
+    );
   }
-  const inFile = (id: CowProblemId, list: ExtentList, words: string): Iterable<Problem> => problemsFor(id, list, geometry, words);
+  const inFile = (id: CowProblemId, list: ExtentList, words: string): Iterable<Problem> =>
+    problemsFor(id, list, geometry, words);
   yield* inFile("bits-beyond-end", survey.beyondEnd, `marked, but the image has only ${geometry.rdoBlocks} blocks`);
-  yield* inFile("data-lost", survey.lost, `marked, but the file ends before, at ${atByte(source.sizeBytes)}: the data is lost`);
+  yield* inFile(
+    "data-lost",
+    survey.lost,
+    `marked, but the file ends before, at ${atByte(source.sizeBytes)}: the data is lost`,
+  );
   if (survey.neededFileBytes !== undefined) {
     const missing = survey.neededFileBytes - source.sizeBytes;
     const block = (survey.neededFileBytes - geometry.dataOffsetBytes) / BLOCK_BYTES - 1;
-    yield cowProblem("short-block", { offset: source.sizeBytes, length: missing }, `block ${block} is cut short by the end of the file at ${atByte(source.sizeBytes)}: ${missing} bytes are missing`);
+    yield cowProblem(
+      "short-block",
+      { offset: source.sizeBytes, length: missing },
+      `block ${block} is cut short by the end of the file at ${atByte(source.sizeBytes)}: ${missing} bytes are missing`,
+    );
   }
   yield* inFile("unmarked-data", survey.unmarked, "holding data, but not marked");
-  yield* inFile("suspect-zeros", survey.suspects, "allocated and zero, but not marked");
+  for (const suspect of gradeSuspects(survey.suspects, source, geometry)) {
+    const offset = geometry.dataOffsetBytes + suspect.offset;
+    const why =
+      suspect.evidence === "alone"
+        ? "and nothing else explains the allocation"
+        : "beside other data in its allocation unit";
+    yield cowProblem(
+      "suspect-zeros",
+      { offset, length: suspect.length },
+      `${blocksText(suspect)} at ${atByte(offset)}: allocated and zero, but not marked, ${why}`,
+    );
+  }
   const end = geometry.dataOffsetBytes + geometry.virtualSizeBytes;
   if (source.sizeBytes > end) {
-    yield cowProblem("trailing-data", { offset: end, length: source.sizeBytes - end }, `the file goes on behind the last block, which ends at ${atByte(end)}`);
+    yield cowProblem(
+      "trailing-data",
+      { offset: end, length: source.sizeBytes - end },
+      `the file goes on behind the last block, which ends at ${atByte(end)}`,
+    );
   }
 }
 
@@ -70,7 +102,11 @@ function* problemsFor(id: CowProblemId, list: ExtentList, geometry: CowGeometry,
   }
   if (list.omitted > 0) {
     const end = geometry.dataOffsetBytes + list.end;
-    yield cowProblem(id, { offset: end, length: 0 }, `${list.omitted} more such places up to ${atByte(end)}, too many to list: ${words}`);
+    yield cowProblem(
+      id,
+      { offset: end, length: 0 },
+      `${list.omitted} more such places up to ${atByte(end)}, too many to list: ${words}`,
+    );
   }
 }
 

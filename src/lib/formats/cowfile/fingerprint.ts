@@ -28,7 +28,8 @@ export interface Fingerprint {
 /** The sum of one block's bytes mod 256. Adds four lanes of bytes at a time; at most 1024 bytes, so no lane overflows 32 bits. */
 export function blockSum(bytes: Uint8Array, start: number): number {
   let sum = 0;
-  for (let i = start; i < start + BLOCK_BYTES; i += 4) sum += (bytes[i] ?? 0) + (bytes[i + 1] ?? 0) + (bytes[i + 2] ?? 0) + (bytes[i + 3] ?? 0);
+  for (let i = start; i < start + BLOCK_BYTES; i += 4)
+    sum += (bytes[i] ?? 0) + (bytes[i + 1] ?? 0) + (bytes[i + 2] ?? 0) + (bytes[i + 3] ?? 0);
   return sum & 0xff;
 }
 
@@ -53,7 +54,11 @@ export interface FingerprintOptions {
  *
  * @throws CowError `io`; `interrupted` when the signal fires
  */
-export async function takeFingerprint(base: ByteSource, blocks: number, options: FingerprintOptions = {}): Promise<Fingerprint> {
+export async function takeFingerprint(
+  base: ByteSource,
+  blocks: number,
+  options: FingerprintOptions = {},
+): Promise<Fingerprint> {
   const end = Math.min(blocks, Math.floor(base.sizeBytes / BLOCK_BYTES)) * BLOCK_BYTES;
   const known = new Map(options.override?.contributions.map(({ block, sum }) => [block, sum]));
   const contributions: Contribution[] = [];
@@ -82,6 +87,8 @@ export async function takeFingerprint(base: ByteSource, blocks: number, options:
 
 /** The base's data in whole blocks (an extent may begin inside a block), and the blocks that are overridden. */
 function extentsToSum(base: ByteSource, end: number, blocks: Iterable<number>): Iterable<Extent> {
-  const known = [...blocks].sort((a, b) => a - b).map((block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES }));
+  const known = [...blocks]
+    .sort((a, b) => a - b)
+    .map((block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES }));
   return union(widen(base.dataExtents(0, end), BLOCK_BYTES, end), known);
 }

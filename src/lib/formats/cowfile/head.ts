@@ -4,7 +4,16 @@
  */
 import { decodeStruct, encodeStruct } from "../../bytes/struct.ts";
 import { CowError } from "../../errors.ts";
-import { BLOCK_BYTES, COW_MAGIC, type CowAbi, FLAG_DIRTY, FLAG_PACKED, HEAD_BLOCK_BYTES, headLayout, isLongAbi } from "./layout.ts";
+import {
+  BLOCK_BYTES,
+  COW_MAGIC,
+  type CowAbi,
+  FLAG_DIRTY,
+  FLAG_PACKED,
+  HEAD_BLOCK_BYTES,
+  headLayout,
+  isLongAbi,
+} from "./layout.ts";
 
 /** The head as it stands on disk. Words are bigint: nothing is rounded, however hostile the file. */
 export interface CowHead {
@@ -45,7 +54,8 @@ export function detectAbi(bytes: Uint8Array): CowAbi | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getBigUint64(8, little) === BigInt(BLOCK_BYTES)) return little ? "le64" : "be64";
   const mapSize = view.getUint32(12, little);
-  if (view.getUint32(8, little) === BLOCK_BYTES && mapSize !== 0 && mapSize % BLOCK_BYTES === 0) return little ? "le32" : "be32";
+  if (view.getUint32(8, little) === BLOCK_BYTES && mapSize !== 0 && mapSize % BLOCK_BYTES === 0)
+    return little ? "le32" : "be32";
   return undefined;
 }
 
@@ -59,7 +69,11 @@ export function decodeHead(bytes: Uint8Array, file: string): CowHead {
   if (!abi) throw headError(bytes, file);
   const layout = headLayout(abi);
   if (bytes.length < layout.sizeBytes) {
-    throw new CowError("truncated", `the file ends at byte ${bytes.length}, inside the head of ${layout.sizeBytes} bytes`, { file });
+    throw new CowError(
+      "truncated",
+      `the file ends at byte ${bytes.length}, inside the head of ${layout.sizeBytes} bytes`,
+      { file },
+    );
   }
   const values = decodeStruct(layout, bytes);
   return {
@@ -77,7 +91,10 @@ export function decodeHead(bytes: Uint8Array, file: string): CowHead {
 
 function headError(bytes: Uint8Array, file: string): CowError {
   if (bytes.length === 0) {
-    return new CowError("bad-head", "is empty: not a cowfile yet", { file, hints: ["`cowtool create -f` makes a cowfile of it"] });
+    return new CowError("bad-head", "is empty: not a cowfile yet", {
+      file,
+      hints: ["`cowtool create -f` makes a cowfile of it"],
+    });
   }
   if (!hasCowMagic(bytes)) {
     if (bytes.every((byte) => byte === 0)) {
@@ -91,10 +108,14 @@ function headError(bytes: Uint8Array, file: string): CowError {
   if (bytes.length < headLayout("le32").sizeBytes) {
     return new CowError("truncated", `the file ends at byte ${bytes.length}, inside the head`, { file });
   }
-  return new CowError("bad-head", "the head is damaged: mapunit at byte 8 (0x8) is 1024 in neither the 64-bit nor the 32-bit layout", {
-    file,
-    details: { offset: 8 },
-  });
+  return new CowError(
+    "bad-head",
+    "the head is damaged: mapunit at byte 8 (0x8) is 1024 in neither the 64-bit nor the 32-bit layout",
+    {
+      file,
+      details: { offset: 8 },
+    },
+  );
 }
 
 /**

@@ -53,7 +53,11 @@ export function isGzip(head: Uint8Array): boolean {
 }
 
 function packedError(file: string, kind: string): CowError {
-  return new CowError("packed", `is a packed cowfile (${kind})`, { file, details: { packed: kind }, hints: ["unpack it first"] });
+  return new CowError("packed", `is a packed cowfile (${kind})`, {
+    file,
+    details: { packed: kind },
+    hints: ["unpack it first"],
+  });
 }
 
 /** The blocks whose data begins before the end of the file, and that the image has. */
@@ -91,7 +95,11 @@ export class CowfileLayer implements Layer {
   }
 
   get base(): BaseIdentity {
-    return { blocks: this.opened.geometry.rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(this.opened.head) };
+    return {
+      blocks: this.opened.geometry.rdoBlocks,
+      blockBytes: BLOCK_BYTES,
+      fingerprint: fingerprint32(this.opened.head),
+    };
   }
 
   extents(from: number, to: number): Iterable<Extent> {

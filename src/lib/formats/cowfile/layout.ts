@@ -2,7 +2,7 @@
  * Owns the cowfile's head as a declarative table, the four machine models that wrote it, and the formulas that place
  * bitmap and data. Source: `struct cowhead` of the cowloop driver and the sizes observed on its files.
  */
-import { type FieldSpec, type MachineModel, type StructLayout, placeFields } from "../../bytes/struct.ts";
+import { type FieldSpec, type MachineModel, placeFields, type StructLayout } from "../../bytes/struct.ts";
 
 /** Magic number: bytes 7f 43 4f 57 on little-endian machines, 57 4f 43 7f on big-endian ones. */
 export const COW_MAGIC = 0x574f437f;
@@ -15,7 +15,16 @@ export const HEAD_BLOCK_BYTES = 1024;
 export const BITMAP_OFFSET_BYTES = 1024;
 const DATA_ALIGNMENT_BYTES = 4096;
 
-export type CowField = "magic" | "version" | "flags" | "mapunit" | "mapsize" | "doffset" | "rdoblocks" | "rdofingerprint" | "cowused";
+export type CowField =
+  | "magic"
+  | "version"
+  | "flags"
+  | "mapunit"
+  | "mapsize"
+  | "doffset"
+  | "rdoblocks"
+  | "rdofingerprint"
+  | "cowused";
 
 export const COW_HEAD_FIELDS: readonly FieldSpec<CowField>[] = [
   { name: "magic", kind: "u32", meaning: "0x574f437f in the byte order of the machine" },

@@ -15,7 +15,8 @@ interface ProblemSpec {
 export const COW_PROBLEMS = {
   dirty: {
     severity: "error",
-    about: "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap.",
+    about:
+      "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap.",
     fix: "marks what the data area holds, recounts, clears the dirty mark",
   },
   "version-low": {
@@ -25,7 +26,8 @@ export const COW_PROBLEMS = {
   },
   "map-size": {
     severity: "error",
-    about: "The size of the bitmap is not what the number of blocks gives. The driver recomputes it, the original utilities trust it.",
+    about:
+      "The size of the bitmap is not what the number of blocks gives. The driver recomputes it, the original utilities trust it.",
     fix: "writes the size that follows from the number of blocks",
   },
   "data-offset": {
@@ -42,27 +44,32 @@ export const COW_PROBLEMS = {
   },
   "fingerprint-extension": {
     severity: "warning",
-    about: "The upper half of the stored fingerprint is not the sign extension of the lower one: the driver would refuse the base.",
+    about:
+      "The upper half of the stored fingerprint is not the sign extension of the lower one: the driver would refuse the base.",
     fix: "stores it sign-extended",
   },
   "used-count": {
     severity: "error",
-    about: "The count of used blocks in the head differs from the bits that are set: the driver refuses that as inconsistent.",
+    about:
+      "The count of used blocks in the head differs from the bits that are set: the driver refuses that as inconsistent.",
     fix: "recounts",
   },
   "bits-beyond-end": {
     severity: "warning",
-    about: "Blocks beyond the end of the rdofile are marked. The original cowmerge would make the rdofile longer by them.",
+    about:
+      "Blocks beyond the end of the rdofile are marked. The original cowmerge would make the rdofile longer by them.",
     fix: "clears these marks, and names them",
   },
   "short-block": {
     severity: "error",
-    about: "The last marked block is cut short by the end of the file (a full disk, or the driver's misaligned write). Its missing part reads as zeros.",
+    about:
+      "The last marked block is cut short by the end of the file (a full disk, or the driver's misaligned write). Its missing part reads as zeros.",
     fix: "lengthens the file to the end of the block, with zeros",
   },
   "data-lost": {
     severity: "error",
-    about: "Blocks are marked whose data lies wholly beyond the end of the file: what was written there is lost. They read as the rdofile's.",
+    about:
+      "Blocks are marked whose data lies wholly beyond the end of the file: what was written there is lost. They read as the rdofile's.",
     fix: "only with --drop-lost: clears these marks, so that the loss is final",
   },
   "unmarked-data": {
@@ -72,7 +79,8 @@ export const COW_PROBLEMS = {
   },
   "suspect-zeros": {
     severity: "note",
-    about: "Blocks are allocated, zero and not marked. Zeros written just before a crash look like that, and so does the neighbourhood of other blocks.",
+    about:
+      "Blocks are allocated, zero and not marked. Zeros written just before a crash look like that, and so does the neighbourhood of other blocks.",
   },
   "unknown-flags": {
     severity: "note",
@@ -99,7 +107,11 @@ export const COW_PROBLEMS = {
 export type CowProblemId = keyof typeof COW_PROBLEMS;
 
 /** Makes a finding out of a row of the table. */
-export function cowProblem(id: CowProblemId, where: { readonly offset: number; readonly length: number }, message: string): Problem {
+export function cowProblem(
+  id: CowProblemId,
+  where: { readonly offset: number; readonly length: number },
+  message: string,
+): Problem {
   const spec: ProblemSpec = COW_PROBLEMS[id];
   const fixable = spec.fix !== undefined && id !== "data-lost";
   return { id, severity: spec.severity, fixable, offset: where.offset, length: where.length, message };

@@ -83,7 +83,8 @@ class ChangedChunks {
   readonly #changed = new Set<number>();
 
   note(fromBit: number, toBit: number): void {
-    for (let chunk = Math.floor(fromBit / 8 / CHUNK_BYTES); chunk <= Math.floor((toBit - 1) / 8 / CHUNK_BYTES); chunk++) this.#changed.add(chunk);
+    for (let chunk = Math.floor(fromBit / 8 / CHUNK_BYTES); chunk <= Math.floor((toBit - 1) / 8 / CHUNK_BYTES); chunk++)
+      this.#changed.add(chunk);
   }
 
   handOut(window: BitmapWindow, deliver: SurveyOptions["onCorrected"]): void {
@@ -96,7 +97,11 @@ class ChangedChunks {
 }
 
 /** Surveys a cowfile whose head is usable. Ascending, one window of the bitmap at a time. */
-export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, options: SurveyOptions): Promise<Survey> {
+export async function surveyCowfile(
+  source: ByteSource,
+  geometry: CowGeometry,
+  options: SurveyOptions,
+): Promise<Survey> {
   const { rdoBlocks, dataOffsetBytes } = geometry;
   const reachable = reachableBlocks(source, geometry);
   const dataEnd = Math.min(source.sizeBytes, dataOffsetBytes + geometry.virtualSizeBytes);
@@ -112,7 +117,8 @@ export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, o
   let usedAfter = 0;
   let scanned = 0;
 
-  const append = (list: ExtentList, fromBlock: number, toBlock: number): void => list.append(fromBlock * BLOCK_BYTES, (toBlock - fromBlock) * BLOCK_BYTES);
+  const append = (list: ExtentList, fromBlock: number, toBlock: number): void =>
+    list.append(fromBlock * BLOCK_BYTES, (toBlock - fromBlock) * BLOCK_BYTES);
 
   /** Sorts the blocks of `[from, to)`, none of them marked, into data and suspects. */
   const classify = async (window: BitmapWindow, from: number, to: number): Promise<void> => {
@@ -138,7 +144,12 @@ export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, o
 
   const clearMarks = (window: BitmapWindow, list: ExtentList, from: number, to: number, clear: boolean): void => {
     const runs: [number, number][] = [];
-    forEachSetRun(window.bytes, Math.max(0, from - window.firstBlock), Math.min(window.bytes.length * 8, to - window.firstBlock), (start, end) => runs.push([start, end]));
+    forEachSetRun(
+      window.bytes,
+      Math.max(0, from - window.firstBlock),
+      Math.min(window.bytes.length * 8, to - window.firstBlock),
+      (start, end) => runs.push([start, end]),
+    );
     for (const [start, end] of runs) {
       append(list, window.firstBlock + start, window.firstBlock + end);
       if (!clear) continue;
@@ -151,10 +162,13 @@ export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, o
   const data = new ExtentCursor(options.content ? source.dataExtents(dataOffsetBytes, dataEnd) : []);
   let nextMarked = windows.next();
   for (;;) {
-    const byData = data.position === undefined ? undefined : Math.floor((data.position - dataOffsetBytes) / BLOCK_BYTES / WINDOW_BLOCKS);
+    const byData =
+      data.position === undefined
+        ? undefined
+        : Math.floor((data.position - dataOffsetBytes) / BLOCK_BYTES / WINDOW_BLOCKS);
     const byBitmap = nextMarked.done ? undefined : nextMarked.value;
     if (byData === undefined && byBitmap === undefined) break;
-    const index = Math.min(byData ?? Infinity, byBitmap ?? Infinity);
+    const index = Math.min(byData ?? Number.POSITIVE_INFINITY, byBitmap ?? Number.POSITIVE_INFINITY);
     if (byBitmap === index) nextMarked = windows.next();
     const window = bitmap.window(index);
     const windowEnd = Math.min(rdoBlocks, window.firstBlock + WINDOW_BLOCKS);
@@ -166,7 +180,10 @@ export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, o
       const from = Math.max(next, Math.floor((extent.offset - dataOffsetBytes) / BLOCK_BYTES));
       const to = Math.min(windowEnd, Math.ceil((extent.offset + extent.length - dataOffsetBytes) / BLOCK_BYTES));
       const clear: [number, number][] = [];
-      if (to > from) forEachClearRun(window.bytes, from - window.firstBlock, to - window.firstBlock, (start, end) => clear.push([start, end]));
+      if (to > from)
+        forEachClearRun(window.bytes, from - window.firstBlock, to - window.firstBlock, (start, end) =>
+          clear.push([start, end]),
+        );
       for (const [start, end] of clear) await classify(window, window.firstBlock + start, window.firstBlock + end);
       next = Math.max(next, to);
       scanned += extent.length;
@@ -183,7 +200,15 @@ export async function surveyCowfile(source: ByteSource, geometry: CowGeometry, o
   }
   const lastIsMarked = lastBlockIsMarked(bitmap, reachable, unmarked);
   const lastEnd = dataOffsetBytes + reachable * BLOCK_BYTES;
-  return { usedBefore, usedAfter, unmarked, suspects, lost, beyondEnd, neededFileBytes: lastIsMarked && lastEnd > source.sizeBytes ? lastEnd : undefined };
+  return {
+    usedBefore,
+    usedAfter,
+    unmarked,
+    suspects,
+    lost,
+    beyondEnd,
+    neededFileBytes: lastIsMarked && lastEnd > source.sizeBytes ? lastEnd : undefined,
+  };
 }
 
 function lastBlockIsMarked(bitmap: BitmapReader, reachable: number, unmarked: ExtentList): boolean {

@@ -2,10 +2,11 @@
  * Owns the decision whether a cowfile may be merged into a base, and whether this begins a merge or goes on with an
  * interrupted one. Everything here happens before the first write; nothing here writes.
  */
+
+import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
-import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cowfile/head.ts";
@@ -31,7 +32,10 @@ export function refuseCowfileAsBase(base: BlockDevice, force: boolean): void {
   const head = new Uint8Array(4);
   readZeroFilled(base, head, 0);
   if (hasCowMagic(head) && !force) {
-    throw new CowError("unsuitable", "is itself a cowfile, not a base", { file: base.name, hints: ["the order is RDOFILE COWFILE"] });
+    throw new CowError("unsuitable", "is itself a cowfile, not a base", {
+      file: base.name,
+      hints: ["the order is RDOFILE COWFILE"],
+    });
   }
 }
 
@@ -67,35 +71,54 @@ export function requireSize(layer: CowfileLayer, base: BlockDevice, force: boole
  * @param journal one that speaks of this very cowfile, or undefined
  * @throws CowError `wrong-base`
  */
-export async function admit(layer: CowfileLayer, base: BlockDevice, journal: MergeJournal | undefined, force: boolean, context: OperationContext): Promise<Admission> {
+export async function admit(
+  layer: CowfileLayer,
+  base: BlockDevice,
+  journal: MergeJournal | undefined,
+  force: boolean,
+  context: OperationContext,
+): Promise<Admission> {
   const { rdoBlocks } = layer.opened.geometry;
   const expected = fingerprint32(layer.opened.head);
   const now = await takeFingerprint(base, rdoBlocks, { signal: context.signal });
   if (journal) {
     const before = await fingerprintBefore(layer, base, journal, context);
-    if (before.value === journal.fingerprint_before && (before.value === expected || force)) return { kind: "resume", before };
+    if (before.value === journal.fingerprint_before && (before.value === expected || force))
+      return { kind: "resume", before };
   }
   if (now.value === expected) return { kind: "fresh", before: now };
   if (await holdsAll(layer, base, context)) return { kind: "merged" };
   if (force) return { kind: "forced", before: now };
-  throw new CowError("wrong-base", `was made for a base with fingerprint ${formatFingerprint(expected)}, but that of ${base.name} is ${formatFingerprint(now.value)}`, {
-    file: layer.name,
-    details: { fingerprint_expected: formatFingerprint(expected), fingerprint_actual: formatFingerprint(now.value) },
-    hints: ["--force merges all the same: right only if another tool's merge of this cowfile was interrupted"],
-  });
+  throw new CowError(
+    "wrong-base",
+    `was made for a base with fingerprint ${formatFingerprint(expected)}, but that of ${base.name} is ${formatFingerprint(now.value)}`,
+    {
+      file: layer.name,
+      details: { fingerprint_expected: formatFingerprint(expected), fingerprint_actual: formatFingerprint(now.value) },
+      hints: ["--force merges all the same: right only if another tool's merge of this cowfile was interrupted"],
+    },
+  );
 }
 
 /**
  * The fingerprint that the base had before the interrupted merge: of blocks that the cowfile holds, what the journal
  * noted; of all others, what is there.
  */
-async function fingerprintBefore(layer: CowfileLayer, base: BlockDevice, journal: MergeJournal, context: OperationContext): Promise<Fingerprint> {
+async function fingerprintBefore(
+  layer: CowfileLayer,
+  base: BlockDevice,
+  journal: MergeJournal,
+  context: OperationContext,
+): Promise<Fingerprint> {
   const isOverridden = (block: number): boolean => {
     for (const _ of layer.extents(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)) return true;
     return false;
   };
   const contributions = journal.contributions.filter(({ block }) => isOverridden(block));
-  return takeFingerprint(base, layer.opened.geometry.rdoBlocks, { signal: context.signal, override: { isOverridden, contributions } });
+  return takeFingerprint(base, layer.opened.geometry.rdoBlocks, {
+    signal: context.signal,
+    override: { isOverridden, contributions },
+  });
 }
 
 /** Does the base hold every block of the cowfile already? Then merging is no change, whatever base it is. */

@@ -18,8 +18,16 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { admit, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
-import { cowfileDigest, journalPath, type MergeJournal, pendingMerge, readJournal, sameHead, writeJournal } from "./journal.ts";
-import type { MergeRequest, MergeResult } from "./merge.ts";
+import {
+  cowfileDigest,
+  journalPath,
+  type MergeJournal,
+  pendingMerge,
+  readJournal,
+  sameHead,
+  writeJournal,
+} from "./journal.ts";
+import type { MergeRequest, MergeResult } from "./request.ts";
 import { prepareUndo, undoHeadBlock } from "./undo.ts";
 
 const PIECE_BYTES = 32 << 20;
@@ -34,7 +42,13 @@ interface Plan {
 }
 
 /** @throws CowError as merge() */
-export async function mergeInPlace(files: OpenFiles, rdofile: string, cowfile: string, request: MergeRequest, context: OperationContext): Promise<MergeResult> {
+export async function mergeInPlace(
+  files: OpenFiles,
+  rdofile: string,
+  cowfile: string,
+  request: MergeRequest,
+  context: OperationContext,
+): Promise<MergeResult> {
   const { storage } = files;
   const force = request.force ?? false;
   const dryRun = request.dryRun ?? false;
@@ -51,7 +65,8 @@ export async function mergeInPlace(files: OpenFiles, rdofile: string, cowfile: s
   const digest = cowfileDigest(layer);
   const journal = found?.cowfile_digest === digest && found.rdofile_size === base.sizeBytes ? found : undefined;
   if (found && !journal) {
-    if (isUndoOf(files, found, cowfile)) return rollBack(files, { base, layer, path, found, rdofile, cowfile }, request, context);
+    if (isUndoOf(files, found, cowfile))
+      return rollBack(files, { base, layer, path, found, rdofile, cowfile }, request, context);
     if (!force) throw pendingMerge(rdofile, path, found);
   }
   const admission = await admit(layer, base, journal, force, context);
@@ -73,7 +88,11 @@ export async function mergeInPlace(files: OpenFiles, rdofile: string, cowfile: s
     if (journal && !dryRun) storage.remove(path);
     return result(0, journal !== undefined);
   }
-  const after = (await takeFingerprint(new Overlay(rdofile, base, [layer]), layer.opened.geometry.rdoBlocks, { signal: context.signal })).value;
+  const after = (
+    await takeFingerprint(new Overlay(rdofile, base, [layer]), layer.opened.geometry.rdoBlocks, {
+      signal: context.signal,
+    })
+  ).value;
   const headBlock = undoHeadBlock(layer, after, blocks);
   const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
   requireSpace(files, base, layer, force);
@@ -93,7 +112,8 @@ export async function mergeInPlace(files: OpenFiles, rdofile: string, cowfile: s
     undo: undo.path,
     undo_saved: false,
   };
-  if (undo.path !== null && !undo.kept) await saveUndo(plan, path, note, { path: undo.path, headBlock, replace: undo.replace });
+  if (undo.path !== null && !undo.kept)
+    await saveUndo(plan, path, note, { path: undo.path, headBlock, replace: undo.replace });
   else if (!journal) writeJournal(storage, path, note);
   await writeBlocks(plan, rdofile, cowfile);
   storage.remove(path);
@@ -123,26 +143,39 @@ interface UndoPlan {
 }
 
 /** Which undo file is to be written, if any. @throws CowError `exists`, `pending-merge`, `usage` */
-function planUndo(files: OpenFiles, request: MergeRequest, at: { rdofile: string; cowfile: string; journal: MergeJournal | undefined; path: string; headBlock: Uint8Array }): UndoPlan {
+function planUndo(
+  files: OpenFiles,
+  request: MergeRequest,
+  at: { rdofile: string; cowfile: string; journal: MergeJournal | undefined; path: string; headBlock: Uint8Array },
+): UndoPlan {
   const { storage } = files;
-  if (request.undo === undefined) return { path: at.journal?.undo_saved ? at.journal.undo : null, kept: true, replace: false };
+  if (request.undo === undefined)
+    return { path: at.journal?.undo_saved ? at.journal.undo : null, kept: true, replace: false };
   refuseSameFile(storage, request.undo, [at.rdofile, at.cowfile]);
   const path = storage.realPath(request.undo);
   if (at.journal && at.journal.undo !== path) {
-    throw new CowError("pending-merge", "holds a part of this cowfile already, from a merge that was interrupted: what that overwrote cannot be saved any more", {
-      file: at.rdofile,
-      details: { journal: at.path },
-      hints: [at.journal.undo === null ? "complete it without --undo" : `complete it with --undo ${at.journal.undo}`],
-    });
+    throw new CowError(
+      "pending-merge",
+      "holds a part of this cowfile already, from a merge that was interrupted: what that overwrote cannot be saved any more",
+      {
+        file: at.rdofile,
+        details: { journal: at.path },
+        hints: [at.journal.undo === null ? "complete it without --undo" : `complete it with --undo ${at.journal.undo}`],
+      },
+    );
   }
   const there = storage.facts(path);
   const ours = there?.kind === "file" && isSameHead(files, path, at.headBlock);
   if (at.journal?.undo_saved) {
     if (ours) return { path, kept: true, replace: false };
-    throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", { file: path, hints: ["complete the merge without --undo"] });
+    throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", {
+      file: path,
+      hints: ["complete the merge without --undo"],
+    });
   }
   // Between the undo file's appearance and the note that it is complete, the base was not touched: it may be made again.
-  if (there && !(at.journal && ours)) throw new CowError("exists", "already exists; an undo file is never overwritten", { file: request.undo });
+  if (there && !(at.journal && ours))
+    throw new CowError("exists", "already exists; an undo file is never overwritten", { file: request.undo });
   return { path, kept: false, replace: there !== undefined };
 }
 
@@ -150,7 +183,12 @@ function isSameHead(files: OpenFiles, path: string, headBlock: Uint8Array): bool
   return sameHead(files.open(path, { lock: "shared" }), headBlock);
 }
 
-async function saveUndo(plan: Plan, journal: string, note: MergeJournal, undo: { readonly path: string; readonly headBlock: Uint8Array; readonly replace: boolean }): Promise<void> {
+async function saveUndo(
+  plan: Plan,
+  journal: string,
+  note: MergeJournal,
+  undo: { readonly path: string; readonly headBlock: Uint8Array; readonly replace: boolean },
+): Promise<void> {
   const { storage } = plan.files;
   const pending = await prepareUndo(storage, undo.path, { ...plan, headBlock: undo.headBlock }, plan.context);
   try {
@@ -170,9 +208,18 @@ async function writeBlocks({ base, layer, blocks, context }: Plan, rdofile: stri
     for (const { offset, length } of pieces(extent)) {
       if (context.signal?.aborted) {
         base.flush();
-        throw interrupted(rdofile, `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${cowfile}`);
+        throw interrupted(
+          rdofile,
+          `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${cowfile}`,
+        );
       }
-      copier.copy({ source: layer.source as BlockDevice, sourceOffset: layer.locate(offset), target: base, targetOffset: offset, length });
+      copier.copy({
+        source: layer.source as BlockDevice,
+        sourceOffset: layer.locate(offset),
+        target: base,
+        targetOffset: offset,
+        length,
+      });
       done += length;
       context.onProgress?.({ phase: "merging", done, total: blocks * BLOCK_BYTES, unit: "bytes" });
       await breath();
@@ -182,7 +229,8 @@ async function writeBlocks({ base, layer, blocks, context }: Plan, rdofile: stri
 }
 
 function* pieces({ offset, length }: Extent): Generator<Extent> {
-  for (let at = 0; at < length; at += PIECE_BYTES) yield { offset: offset + at, length: Math.min(PIECE_BYTES, length - at) };
+  for (let at = 0; at < length; at += PIECE_BYTES)
+    yield { offset: offset + at, length: Math.min(PIECE_BYTES, length - at) };
 }
 
 /** @throws CowError `no-space` if the holes of the base that will be filled need more than is free */
@@ -195,11 +243,15 @@ function requireSpace(files: OpenFiles, base: BlockDevice, layer: CowfileLayer, 
   }
   const free = files.storage.freeBytes(base.name);
   if (free === undefined || needed <= free) return;
-  throw new CowError("no-space", `the merge fills ${needed} bytes of holes, but only ${free} bytes are free; nothing was changed`, {
-    file: base.name,
-    details: { needed_bytes: needed, free_bytes: free },
-    hints: ["--force begins all the same (on a file system that compresses or shares blocks it may fit)"],
-  });
+  throw new CowError(
+    "no-space",
+    `the merge fills ${needed} bytes of holes, but only ${free} bytes are free; nothing was changed`,
+    {
+      file: base.name,
+      details: { needed_bytes: needed, free_bytes: free },
+      hints: ["--force begins all the same (on a file system that compresses or shares blocks it may fit)"],
+    },
+  );
 }
 
 /** Is this cowfile the undo file that the interrupted merge had saved? */
@@ -215,9 +267,13 @@ async function rollBack(
   context: OperationContext,
 ): Promise<MergeResult> {
   const { base, layer } = at;
-  if (request.undo !== undefined) throw new CowError("usage", "--undo makes no sense while an interrupted merge is taken back", { file: at.cowfile });
+  if (request.undo !== undefined)
+    throw new CowError("usage", "--undo makes no sense while an interrupted merge is taken back", { file: at.cowfile });
   if (layer.base.fingerprint !== at.found.fingerprint_after) {
-    throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", { file: at.cowfile, details: { journal: at.path } });
+    throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", {
+      file: at.cowfile,
+      details: { journal: at.path },
+    });
   }
   const blocks = countBlocks(layer);
   const dryRun = request.dryRun ?? false;

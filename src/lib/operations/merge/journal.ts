@@ -34,7 +34,9 @@ export interface MergeJournal {
 
 /** Where the journal of a merge into `rdofile` lies: beside it; beside the cowfile for a block device, whose /dev does not last. */
 export function journalPath(storage: Storage, rdofile: string, cowfile: string): string {
-  return (storage.facts(rdofile)?.kind === "block" ? storage.realPath(cowfile) : storage.realPath(rdofile)) + JOURNAL_SUFFIX;
+  return (
+    (storage.facts(rdofile)?.kind === "block" ? storage.realPath(cowfile) : storage.realPath(rdofile)) + JOURNAL_SUFFIX
+  );
 }
 
 /** @throws CowError `damaged` if there is one that cannot be read */
@@ -86,12 +88,19 @@ export function refusePendingMerge(storage: Storage, rdofile: string): void {
 }
 
 export function pendingMerge(rdofile: string, path: string, journal: MergeJournal): CowError {
-  const undo = journal.undo !== null && journal.undo_saved ? [`or \`cowtool merge ${rdofile} ${journal.undo}\` to take it back`] : [];
-  return new CowError("pending-merge", `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`, {
-    file: rdofile,
-    details: { journal: path, cowfile: journal.cowfile },
-    hints: [`complete it with \`cowtool merge ${rdofile} ${journal.cowfile}\``, ...undo],
-  });
+  const undo =
+    journal.undo !== null && journal.undo_saved
+      ? [`or \`cowtool merge ${rdofile} ${journal.undo}\` to take it back`]
+      : [];
+  return new CowError(
+    "pending-merge",
+    `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
+    {
+      file: rdofile,
+      details: { journal: path, cowfile: journal.cowfile },
+      hints: [`complete it with \`cowtool merge ${rdofile} ${journal.cowfile}\``, ...undo],
+    },
+  );
 }
 
 /** SHA-256 over head block and bitmap, holes skipped. */

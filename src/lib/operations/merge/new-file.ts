@@ -2,7 +2,7 @@
  * Owns merging into a new image (`merge -o`): a reflink of the base where the file system can, a sparse copy otherwise,
  * with the cowfile's blocks over it. Both inputs are only read; the image appears whole, or not at all.
  */
-import { type Extent, complement } from "../../bytes/extent.ts";
+import { complement, type Extent } from "../../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
@@ -10,10 +10,10 @@ import { cloneFile } from "../../device/sys/kernel-copy.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { requireBelongs } from "../../overlay/stack.ts";
-import { type OpenFiles, claimOutput, refuseSameFile } from "../files.ts";
+import { claimOutput, type OpenFiles, refuseSameFile } from "../files.ts";
 import { refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { refusePendingMerge } from "./journal.ts";
-import type { MergeRequest, MergeResult } from "./merge.ts";
+import type { MergeRequest, MergeResult } from "./request.ts";
 
 const PIECE_BYTES = 32 << 20;
 const ZEROS = new Uint8Array(1 << 20);
@@ -40,7 +40,8 @@ export async function mergeIntoNewFile(
   let bytes = 0;
   for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
   const dryRun = request.dryRun ?? false;
-  if (!dryRun) await writeImage(files, { base, layer, output, total: bytes, replace: request.replaceOutput ?? force }, context);
+  if (!dryRun)
+    await writeImage(files, { base, layer, output, total: bytes, replace: request.replaceOutput ?? force }, context);
   return {
     rdofile,
     cowfile,
@@ -65,7 +66,11 @@ interface ImageJob {
   readonly replace: boolean;
 }
 
-async function writeImage(files: OpenFiles, { base, layer, output, total, replace }: ImageJob, context: OperationContext): Promise<void> {
+async function writeImage(
+  files: OpenFiles,
+  { base, layer, output, total, replace }: ImageJob,
+  context: OperationContext,
+): Promise<void> {
   const pending = files.storage.create(output);
   const target = pending.device;
   const breath = makeBreath();
@@ -88,13 +93,17 @@ async function writeImage(files: OpenFiles, { base, layer, output, total, replac
     target.resize(base.sizeBytes);
     const held = (): Iterable<Extent> => layer.extents(0, layer.virtualSizeBytes);
     // What the layer hides of the base need not be copied first.
-    if (!cloned) for (const visible of complement(held(), 0, base.sizeBytes)) await run(base, base.dataExtents(visible.offset, visible.offset + visible.length), 0, "copying the base");
+    if (!cloned)
+      for (const visible of complement(held(), 0, base.sizeBytes))
+        await run(base, base.dataExtents(visible.offset, visible.offset + visible.length), 0, "copying the base");
     const shift = layer.locate(0);
     for (const { offset, length } of held()) {
       const data = [...layer.source.dataExtents(offset + shift, offset + shift + length)];
       await run(layer.source as BlockDevice, data, shift, "merging");
       // Marked blocks that are holes in the cowfile are zeros: in a fresh image they may stay holes.
-      if (cloned) for (const hole of complement(data, offset + shift, offset + shift + length)) writeZeros(target, hole.offset - shift, hole.length);
+      if (cloned)
+        for (const hole of complement(data, offset + shift, offset + shift + length))
+          writeZeros(target, hole.offset - shift, hole.length);
     }
     pending.commit({ replace });
   } finally {
@@ -104,5 +113,6 @@ async function writeImage(files: OpenFiles, { base, layer, output, total, replac
 
 function writeZeros(target: BlockDevice, offset: number, length: number): void {
   if (target.punchHole(offset, length)) return;
-  for (let at = 0; at < length; at += ZEROS.length) target.write(ZEROS.subarray(0, Math.min(ZEROS.length, length - at)), offset + at);
+  for (let at = 0; at < length; at += ZEROS.length)
+    target.write(ZEROS.subarray(0, Math.min(ZEROS.length, length - at)), offset + at);
 }

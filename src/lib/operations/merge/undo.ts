@@ -49,12 +49,24 @@ export async function prepareUndo(
       for (const data of base.dataExtents(offset, offset + length)) {
         for (let at = data.offset; at < data.offset + data.length; at += PIECE_BYTES) {
           const piece = Math.min(PIECE_BYTES, data.offset + data.length - at);
-          copier.copy({ source: base, sourceOffset: at, target: device, targetOffset: dataOffsetBytes + at, length: piece });
-          if (context.signal?.aborted) throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
+          copier.copy({
+            source: base,
+            sourceOffset: at,
+            target: device,
+            targetOffset: dataOffsetBytes + at,
+            length: piece,
+          });
+          if (context.signal?.aborted)
+            throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
           await breath();
         }
       }
-      context.onProgress?.({ phase: "saving what will be overwritten", done: offset + length, total: virtualSizeBytes, unit: "bytes" });
+      context.onProgress?.({
+        phase: "saving what will be overwritten",
+        done: offset + length,
+        total: virtualSizeBytes,
+        unit: "bytes",
+      });
       await breath();
     }
     bitmap.finish();

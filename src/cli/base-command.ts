@@ -1,0 +1,135 @@
+/**
+ * Owns what every command has in common: shared flags, output as text or JSON, exit status, errors, signals, progress,
+ * prompts. Must not know any operation. oclif's own JSON, logging, exiting and error printing are not used at all.
+ *
+ * A command is flags → options → one operation → render, for instance:
+ *
+ *     export default class Info extends BaseCommand<typeof Info> {
+ *       static override summary = "show what a file is and holds";
+ *       static override args = { file: fileArg("cowfile, packed or not") };
+ *       static override flags = { map: Flags.boolean({ description: "add the extents" }) };
+ *
+ *       protected async execute(): Promise<Outcome> {
+ *         const { info } = await import("../lib/operations/info.ts"); // here, so that --help stays fast
+ *         const result = await info(this.args.file, { map: this.flags.map }, this.context());
+ *         return { result, exitCode: EXIT.ok, render: () => renderKeyValue([["format", result.format]]) };
+ *       }
+ *     }
+ */
+import { Command, type Interfaces } from "@oclif/core";
+import type { Notice, OperationContext } from "../lib/context.ts";
+import { sharedFlags } from "./flags.ts";
+import { makeProgressView, type ProgressView } from "./progress.ts";
+import { confirm } from "./prompt.ts";
+import { mayColour } from "./render/colour.ts";
+import { writeJson } from "./render/json.ts";
+import { type Text, writeText } from "./render/text.ts";
+import { reportError, wantsJson, wantsNoColour, writeNotice } from "./report-error.ts";
+import { catchStopSignals, type StopSignals } from "./signals.ts";
+import { processTerminal, type Terminal } from "./terminal.ts";
+
+export interface Outcome {
+  /**
+   * The JSON result: snake_case keys; bigints, generators (sync or async) and objects with toJSON are welcome. It is
+   * written before signals and progress are let go, so a generator in it may read from files.
+   */
+  readonly result: object;
+  readonly exitCode: number;
+  /** The same for people; only called without `--json`. */
+  readonly render: () => Text | Promise<Text>;
+}
+
+export type Flags<T extends typeof Command> = Interfaces.InferredFlags<(typeof BaseCommand)["baseFlags"] & T["flags"]>;
+export type Args<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
+
+export abstract class BaseCommand<T extends typeof Command> extends Command {
+  static override baseFlags = sharedFlags;
+
+  /** The streams; tests put their own here before the command runs. */
+  terminal: Terminal = processTerminal();
+
+  protected args!: Args<T>;
+  protected flags!: Flags<T>;
+  #stops: StopSignals | undefined;
+  #progress: ProgressView | undefined;
+  #isAsking = false;
+
+  /** Does the command's work and says what came of it; failures are thrown, as CowError. */
+  protected abstract execute(): Promise<Outcome>;
+
+  override async run(): Promise<void> {
+    // oclif would add a warning of its own to a parse error when NODE_ENV is "test".
+    this.parsed = true;
+    const { args, flags } = await this.parse(this.ctor as T);
+    this.args = args as Args<T>;
+    this.flags = flags as Flags<T>;
+    this.#stops = catchStopSignals(() => this.#sayStopping());
+    this.#progress = makeProgressView(this.flags.progress, this.terminal, this.flags.quiet);
+    try {
+      const outcome = await this.execute();
+      this.#progress.clear();
+      await this.#write(outcome);
+      this.terminal.setExitCode(outcome.exitCode);
+    } finally {
+      this.#progress.stop();
+      this.#stops.dispose();
+    }
+  }
+
+  /** Called by oclif with whatever `run` threw, parse errors included. */
+  protected override async catch(error: unknown): Promise<void> {
+    await reportError(error, {
+      terminal: this.terminal,
+      json: wantsJson(this.argv),
+      noColour: wantsNoColour(this.argv),
+      help: `${this.config.bin} ${this.id} --help`,
+      signal: this.#stops?.received(),
+    });
+  }
+
+  /** May severity words in the result be coloured? */
+  protected get colour(): boolean {
+    const { stdoutIsTerminal, env } = this.terminal;
+    return mayColour({ isTerminal: stdoutIsTerminal, env, noColour: this.flags["no-color"] });
+  }
+
+  /** What an operation gets besides its arguments. */
+  protected context(): OperationContext {
+    return {
+      signal: this.#stops?.signal,
+      onProgress: (progress) => this.#progress?.onProgress(progress),
+      onNotice: (notice) => this.notify(notice),
+    };
+  }
+
+  /** A warning or a note on stderr; `-q` drops notes. */
+  protected notify({ severity, file, message }: Notice): void {
+    if (severity === "note" && this.flags.quiet) return;
+    this.#progress?.clear();
+    writeNotice({ terminal: this.terminal, noColour: this.flags["no-color"] }, severity, file, message);
+  }
+
+  /**
+   * Returns when the user agrees (or `yes`, from the command's yesFlag, says so), throws otherwise.
+   *
+   * @param question without the answers: `write 12 blocks into base.img?`
+   */
+  protected async confirm(file: string, question: string, yes: boolean): Promise<void> {
+    this.#progress?.clear();
+    const signal = this.#stops?.signal ?? new AbortController().signal;
+    this.#isAsking = true;
+    await confirm(this.terminal, signal, { file, question, yes, json: this.flags.json });
+    this.#isAsking = false;
+  }
+
+  async #write({ result, render }: Outcome): Promise<void> {
+    const sink = (text: string): boolean | Promise<boolean> => this.terminal.writeOut(text);
+    if (this.flags.json) await writeJson(result, sink);
+    else await writeText(await render(), sink);
+  }
+
+  #sayStopping(): void {
+    if (this.#isAsking || !this.terminal.stderrIsTerminal) return;
+    this.notify({ severity: "note", message: "stopping at the next safe point; a second signal ends it at once" });
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Owns the exit statuses: what each means, and which one every error of the library becomes.
+ * Must stay total over ErrorCode (the Record makes a missing one a compile error) and must not know messages.
+ */
+import type { ErrorCode } from "../lib/errors.ts";
+
+export const EXIT = {
+  /** Done; clean, also after a successful repair; identical; the fingerprint matches. */
+  ok: 0,
+  /** The answer is "no": differences, a mismatch, something repairable. */
+  no: 1,
+  /** A damaged, inconsistent or unsuitable image, left as it is. */
+  unsuitable: 4,
+  /** The system said no: input/output, no such file, no space, locked. */
+  operational: 8,
+  usage: 16,
+  declined: 32,
+  /** A bug in cowtool. */
+  internal: 70,
+  /** 128 + 2, as a shell reports a death by SIGINT. */
+  sigint: 130,
+  /** 128 + 15. */
+  sigterm: 143,
+} as const;
+
+/** The signals that ask for a stop at the next safe boundary. */
+export type StopSignal = "SIGINT" | "SIGTERM";
+
+const EXIT_OF_CODE: Readonly<Record<Exclude<ErrorCode, "interrupted">, number>> = {
+  "bad-head": EXIT.unsuitable,
+  unsupported: EXIT.unsuitable,
+  dirty: EXIT.unsuitable,
+  packed: EXIT.unsuitable,
+  truncated: EXIT.unsuitable,
+  damaged: EXIT.unsuitable,
+  "wrong-base": EXIT.unsuitable,
+  unsuitable: EXIT.unsuitable,
+  "pending-merge": EXIT.unsuitable,
+  io: EXIT.operational,
+  "not-found": EXIT.operational,
+  permission: EXIT.operational,
+  exists: EXIT.operational,
+  "no-space": EXIT.operational,
+  locked: EXIT.operational,
+  usage: EXIT.usage,
+  "needs-confirmation": EXIT.usage,
+  declined: EXIT.declined,
+};
+
+/** The exit status of a stop by signal; the library's own aborts, without one, count as SIGINT. */
+export function exitOfSignal(signal: StopSignal | undefined): number {
+  return signal === "SIGTERM" ? EXIT.sigterm : EXIT.sigint;
+}
+
+/** @param signal the signal that arrived, if one did: only `interrupted` depends on it */
+export function exitOfCode(code: ErrorCode, signal?: StopSignal): number {
+  return code === "interrupted" ? exitOfSignal(signal) : EXIT_OF_CODE[code];
+}
+
+/** What a list of problems means: nothing, something that repair can put right, or something that it cannot. */
+export function exitOfTally({ fixable, unfixable }: { readonly fixable: number; readonly unfixable: number }): number {
+  if (unfixable > 0) return EXIT.unsuitable;
+  return fixable > 0 ? EXIT.no : EXIT.ok;
+}

@@ -1,0 +1,55 @@
+/**
+ * Owns the flags and arguments that commands share: one spelling, one short form and one description each. Must not hold
+ * a flag that only one command has.
+ */
+import { Args, Flags } from "@oclif/core";
+import { PROGRESS_MODES, type ProgressMode } from "./progress.ts";
+
+const HELP_GROUP = "SHARED";
+
+/** On every command. */
+export const sharedFlags = {
+  json: Flags.boolean({ default: false, description: "print the result as JSON", helpGroup: HELP_GROUP }),
+  progress: Flags.custom<ProgressMode>({
+    description: "how to show progress on stderr",
+    options: [...PROGRESS_MODES],
+    default: "auto",
+    helpValue: "MODE",
+    helpGroup: HELP_GROUP,
+  })(),
+  "no-color": Flags.boolean({ default: false, description: "no colour, even on a terminal", helpGroup: HELP_GROUP }),
+  quiet: Flags.boolean({
+    default: false,
+    char: "q",
+    description: "no notes and no automatic progress",
+    helpGroup: HELP_GROUP,
+  }),
+  verbose: Flags.boolean({
+    default: false,
+    char: "v",
+    description: "say more about what is done",
+    helpGroup: HELP_GROUP,
+  }),
+};
+
+export const forceFlag = (overrides: string) => Flags.boolean({ default: false, char: "f", description: overrides });
+
+export const yesFlag = () =>
+  Flags.boolean({ default: false, char: "y", description: "answer the confirmation prompt with yes" });
+
+export const dryRunFlag = () =>
+  Flags.boolean({
+    default: false,
+    char: "n",
+    description: "open everything read-only and report what the real run would do",
+  });
+
+export const outputFlag = (description: string) => Flags.string({ char: "o", description, helpValue: "FILE" });
+
+export const forceShareFlag = () =>
+  Flags.boolean({ default: false, description: "look although somebody is writing the file" });
+
+export const stackFlag = (description: string) => Flags.string({ description, helpValue: "STACK" });
+
+/** A required positional. oclif would read a missing one from stdin, hence `ignoreStdin` here and on any other Args. */
+export const fileArg = (description: string) => Args.string({ required: true, ignoreStdin: true, description });

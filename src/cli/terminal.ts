@@ -1,0 +1,85 @@
+/**
+ * Owns the three standard streams and the exit status of the process: everything cowtool prints or asks goes through
+ * one Terminal, so that tests can stand in for it. Must not know what is printed.
+ */
+import type { Writable } from "node:stream";
+
+export interface Terminal {
+  readonly stdoutIsTerminal: boolean;
+  readonly stderrIsTerminal: boolean;
+  readonly stdinIsTerminal: boolean;
+  /** Width of stdout in characters; undefined where stdout is no terminal, so nothing needs to fit. */
+  readonly columns: number | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where a progress bar draws itself. */
+  readonly stderr: NodeJS.WritableStream;
+  /** @returns false when the reader has gone: there is no use in writing more, and it is no error */
+  writeOut(text: string): boolean | Promise<boolean>;
+  writeErr(text: string): void;
+  /** Asks on stderr, reads one line from stdin; undefined at its end. Rejects with an AbortError when `signal` fires. */
+  readLine(question: string, signal: AbortSignal): Promise<string | undefined>;
+  setExitCode(status: number): void;
+}
+
+/**
+ * A reader that closes the pipe early, such as `head`, ends our output but is no failure: what was to be written is
+ * dropped and the exit status stays the one of the work itself.
+ */
+function watchForClosedPipe(stream: Writable): () => boolean {
+  let isClosed = false;
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    isClosed = true;
+  });
+  return () => isClosed || stream.destroyed;
+}
+
+async function readLine(question: string, signal: AbortSignal): Promise<string | undefined> {
+  const { createInterface } = await import("node:readline/promises");
+  // `terminal: false` leaves the terminal in line mode, where Ctrl-C is a SIGINT that our own handler gets.
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  try {
+    const atEnd = new Promise<undefined>((resolve) => lines.once("close", () => resolve(undefined)));
+    return await Promise.race([lines.question(question, { signal }), atEnd]);
+  } finally {
+    lines.close();
+  }
+}
+
+let current: Terminal | undefined;
+
+/** The terminal of this process, made once: its stream handlers must not pile up. */
+export function processTerminal(): Terminal {
+  if (current) return current;
+  const stdoutIsClosed = watchForClosedPipe(process.stdout);
+  const stderrIsClosed = watchForClosedPipe(process.stderr);
+  current = {
+    stdoutIsTerminal: process.stdout.isTTY === true,
+    stderrIsTerminal: process.stderr.isTTY === true,
+    stdinIsTerminal: process.stdin.isTTY === true,
+    get columns() {
+      return process.stdout.isTTY ? process.stdout.columns : undefined;
+    },
+    env: process.env,
+    stderr: process.stderr,
+    writeOut(text) {
+      if (stdoutIsClosed()) return false;
+      if (process.stdout.write(text)) return true;
+      return new Promise((resolve) => {
+        const done = () => {
+          process.stdout.off("drain", done).off("error", done).off("close", done);
+          resolve(!stdoutIsClosed());
+        };
+        process.stdout.once("drain", done).once("error", done).once("close", done);
+      });
+    },
+    writeErr(text) {
+      if (!stderrIsClosed()) process.stderr.write(text);
+    },
+    readLine,
+    setExitCode(status) {
+      process.exitCode = status;
+    },
+  };
+  return current;
+}

@@ -1,0 +1,51 @@
+/**
+ * Owns the wording of what oclif's parser refuses: its errors in, CowErrors `usage` in the voice of cowtool out. Must not
+ * let an error through that isn't the user's doing.
+ */
+import { Errors } from "@oclif/core";
+import { CowError } from "../lib/errors.ts";
+
+/** What oclif's parse errors carry; its classes are not exported, so they are told apart by what they have. */
+interface ParseError {
+  readonly args?: readonly (string | { readonly name?: string })[];
+  readonly flags?: readonly string[];
+}
+
+function names(values: readonly (string | { readonly name?: string })[]): string {
+  return values.map((value) => (typeof value === "string" ? value : (value.name ?? "?").toUpperCase())).join(", ");
+}
+
+function plural(count: number): string {
+  return count === 1 ? "" : "s";
+}
+
+/** `Expected --x to be one of: a, b\nSee more help with --help` → `expected --x to be one of: a, b` */
+function houseStyle(message: string): string {
+  const text = message
+    .replace(/\n*See more help with --help\s*$/, "")
+    .replace(/^The following errors? occurred:\s*/, "")
+    .replace(/\s*\n\s*/g, ", ")
+    .trim();
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+function wording(error: Error & ParseError): string {
+  if (Array.isArray(error.flags)) return `unknown flag${plural(error.flags.length)}: ${names(error.flags)}`;
+  if (Array.isArray(error.args)) {
+    const isMissing = error.args.some((arg) => typeof arg !== "string");
+    return `${isMissing ? "missing" : "unexpected"} argument${plural(error.args.length)}: ${names(error.args)}`;
+  }
+  return houseStyle(error.message);
+}
+
+/**
+ * The usage error that an error of oclif's parser stands for, or undefined for any other error.
+ *
+ * @param help the command line that shows how it is done, such as `cowtool info --help`
+ */
+export function asUsageError(error: unknown, help: string): CowError | undefined {
+  if (!(error instanceof Errors.CLIError)) return undefined;
+  // An ExitError is a wish, not a failure; a command that can't be loaded is our bug, not the user's.
+  if (error instanceof Errors.ExitError || error instanceof Errors.ModuleLoadError) return undefined;
+  return new CowError("usage", wording(error), { hints: [`see ${help}`], cause: error });
+}

@@ -1,0 +1,36 @@
+/** Owns the command line of `check`. */
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { exitOfTally } from "../cli/exit-codes.ts";
+import { fileArg, forceShareFlag, stackFlag } from "../cli/flags.ts";
+import { problemsAsJson, renderProblems, summariseProblems } from "../cli/render/problems.ts";
+
+export default class Check extends BaseCommand<typeof Check> {
+  static override summary = "list every inconsistency of a cowfile";
+  static override description =
+    "Looks at head, bitmap and data area and changes nothing. Exit status 0: nothing wrong (there may be notes); 1: repair can put it right; 4: something it cannot.";
+  static override examples = [
+    "<%= config.bin %> check vm1.cow",
+    "<%= config.bin %> check vm1.cow --rdofile golden.img",
+  ];
+  static override args = { file: fileArg("a cowfile") };
+  static override flags = { rdofile: stackFlag("does it belong to this base?"), "force-share": forceShareFlag() };
+
+  protected async execute(): Promise<Outcome> {
+    const { check } = await import("../lib/operations/check.ts");
+    const { file } = this.args;
+    const { state, problems, worst } = await check(
+      file,
+      { rdofile: this.flags.rdofile, forceShare: this.flags["force-share"] },
+      this.context(),
+    );
+    const view = { colour: this.colour, all: this.flags.verbose };
+    return {
+      result: { file, state, problems: problemsAsJson(problems) },
+      exitCode: exitOfTally(worst),
+      render: function* () {
+        yield* renderProblems(problems, view);
+        yield `${file}: ${state}, ${summariseProblems(worst)}\n`;
+      },
+    };
+  }
+}

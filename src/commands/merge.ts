@@ -1,0 +1,57 @@
+/** Owns the command line of `merge`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { dryRunFlag, fileArg, forceFlag, outputFlag, yesFlag } from "../cli/flags.ts";
+import { mergeSummary } from "../cli/render/merge-summary.ts";
+
+export default class Merge extends BaseCommand<typeof Merge> {
+  static override summary = "flatten a cowfile into its base";
+  static override description =
+    "Writes the cowfile's blocks into RDOFILE, or with --output into a new image. Everything is checked before the first write. Interrupted in place, by whatever, the same command completes the merge.";
+  static override examples = [
+    "<%= config.bin %> merge golden.img vm1.cow --undo before.cow",
+    "<%= config.bin %> merge golden.img before.cow",
+    "<%= config.bin %> merge golden.img vm1.cow --output vm1.img",
+  ];
+  static override args = {
+    rdofile: fileArg("the base, a file or block device"),
+    cowfile: fileArg("a cowfile over it"),
+  };
+  static override flags = {
+    output: outputFlag("write a new image there and leave both inputs alone"),
+    yes: yesFlag(),
+    "dry-run": dryRunFlag(),
+    force: forceFlag("merge although a check says no; with --output, replace it"),
+    undo: Flags.string({
+      description:
+        "first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back",
+      helpValue: "FILE",
+    }),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { merge } = await import("../lib/operations/merge/merge.ts");
+    const { rdofile, cowfile } = this.args;
+    const { output, force, undo, yes } = this.flags;
+    const confirm = async ({
+      blocks,
+      resumed,
+    }: {
+      readonly blocks: number;
+      readonly resumed: boolean;
+    }): Promise<void> =>
+      this.confirm(
+        rdofile,
+        `${resumed ? "go on writing" : "write"} ${blocks} blocks of ${cowfile} into ${rdofile}?`,
+        yes,
+      );
+    const result = await merge(
+      rdofile,
+      cowfile,
+      { output, force, undo, dryRun: this.flags["dry-run"], confirm },
+      this.context(),
+    );
+    return { result, exitCode: EXIT.ok, render: () => mergeSummary(result) };
+  }
+}

@@ -1,0 +1,64 @@
+/** Owns the command line of `repair`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT, exitOfTally } from "../cli/exit-codes.ts";
+import { dryRunFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
+import { problemsAsJson, renderProblems } from "../cli/render/problems.ts";
+import { repairSummary } from "../cli/render/repair-summary.ts";
+
+export default class Repair extends BaseCommand<typeof Repair> {
+  static override summary = "make a cowfile whole again after a crash";
+  static override description =
+    "Marks the blocks that the data area holds, recounts, and clears the dirty mark, in an order that survives a crash at any point. A dirty file needs no -f; a clean one is examined only with it, or when its head is visibly wrong. No mark is cleared without being named.";
+  static override examples = [
+    "<%= config.bin %> repair vm1.cow",
+    "<%= config.bin %> repair -n -v vm1.cow",
+    "<%= config.bin %> repair -f vm1.cow --rdofile golden.img",
+  ];
+  static override args = { cowfile: fileArg("the cowfile") };
+  static override flags = {
+    "dry-run": dryRunFlag(),
+    force: forceFlag("examine a clean file, too"),
+    rdofile: stackFlag("make sure that it belongs to this base"),
+    "drop-lost": Flags.boolean({
+      default: false,
+      description: "clear the marks of blocks whose data is beyond the end of the file: the loss is final",
+    }),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { repair } = await import("../lib/operations/repair.ts");
+    const { cowfile } = this.args;
+    const dryRun = this.flags["dry-run"];
+    const request = { dryRun, force: this.flags.force, dropLost: this.flags["drop-lost"], rdofile: this.flags.rdofile };
+    const report = await repair(cowfile, request, this.context());
+    const left = this.flags["drop-lost"] ? 0 : report.worst.unfixable;
+    const view = { colour: this.colour, all: this.flags.verbose };
+    return {
+      result: {
+        cowfile,
+        state_before: report.stateBefore,
+        state: report.state,
+        corrections: report.marked.totalBytes / 1024,
+        blocks_used: report.blocksUsed,
+        suspects: report.suspects,
+        marked: report.marked,
+        cleared: report.cleared,
+        lost: report.lost,
+        examined: report.examined,
+        changed: report.changed,
+        dry_run: dryRun,
+        problems: problemsAsJson(report.problems),
+      },
+      exitCode: dryRun
+        ? exitOfTally({ ...report.worst, unfixable: left, fixable: report.changed ? 1 : 0 })
+        : left > 0
+          ? EXIT.unsuitable
+          : EXIT.ok,
+      render: function* () {
+        yield* renderProblems(report.problems, view);
+        yield* repairSummary(cowfile, report, dryRun);
+      },
+    };
+  }
+}

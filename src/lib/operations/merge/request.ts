@@ -1,0 +1,43 @@
+/**
+ * Owns what a merge is asked for and what it answers, in place or into a new image.
+ */
+
+/** What the user is asked to agree to. */
+export interface MergeQuestion {
+  readonly rdofile: string;
+  readonly cowfile: string;
+  readonly blocks: number;
+  readonly resumed: boolean;
+}
+
+export interface MergeRequest {
+  /** Write a new image there, and leave both inputs alone. */
+  readonly output?: string | undefined;
+  /** Replace `output` if it exists; default: what `force` says. */
+  readonly replaceOutput?: boolean;
+  readonly dryRun?: boolean;
+  /** Override the checks: dirty, another fingerprint, a longer base, lost blocks, free space. */
+  readonly force?: boolean;
+  /** Save what will be overwritten there, as a cowfile over the merged base. */
+  readonly undo?: string | undefined;
+  /** Called once everything was checked, before the first write; throws to decline. */
+  readonly confirm?: ((question: MergeQuestion) => Promise<void>) | undefined;
+}
+
+export interface MergeResult {
+  readonly rdofile: string;
+  readonly cowfile: string;
+  readonly mode: "in-place" | "new-file";
+  /** The image that now holds the result. */
+  readonly output: string;
+  readonly blocks_merged: number;
+  readonly bytes_merged: number;
+  readonly dry_run: boolean;
+  /** An interrupted merge was completed. */
+  readonly resumed: boolean;
+  /** The base held every block already; nothing was written. */
+  readonly already_merged: boolean;
+  readonly undo: string | null;
+  /** Other cowfiles over the base no longer match it. */
+  readonly fingerprint_changed: boolean;
+}

@@ -1,0 +1,57 @@
+/** Proves how the real program starts and refuses; what its commands do is proved elsewhere. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command } from "@oclif/core";
+import { describe, expect, test } from "vitest";
+import { BaseCommand } from "../../src/cli/base-command.ts";
+import { ROOT, runProgram } from "../support/run-command.ts";
+
+const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
+
+describe("cowtool", () => {
+  test.each(["--version", "-V"])("%s", async (flag) => {
+    const ran = await runProgram([flag]);
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect(ran.stdout).toBe(`cowtool/${version} ${process.platform}-${process.arch} node-${process.version}\n`);
+  });
+
+  test("the fast way to the version says what oclif says", async () => {
+    const [fast, slow] = await Promise.all([runProgram(["--version"]), runProgram(["--version", "--x"])]);
+    expect(slow.stdout).toBe(fast.stdout);
+  });
+
+  test.each([["--help"], ["-h"], ["help"], []])("helps when asked by %j", async (...argv) => {
+    const ran = await runProgram(argv.filter((word) => typeof word === "string"));
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect(ran.stdout).toContain("USAGE");
+  });
+
+  test("refuses an unknown command in both forms", async () => {
+    const human = await runProgram(["marge"]);
+    expect(human).toMatchObject({ status: 16, stdout: "" });
+    expect(human.stderr).toMatch(/^cowtool: error: unknown command: marge\n/);
+    const json = await runProgram(["marge", "--json"], { env: { NODE_ENV: "test" } });
+    expect(json).toMatchObject({ status: 16, stderr: "" });
+    expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: "usage", exit_code: 16 } });
+  });
+
+  test("wants flags after the command", async () => {
+    const ran = await runProgram(["--json", "info"]);
+    expect(JSON.parse(ran.stdout)).toMatchObject({ error: { message: "unknown flag before the command: --json" } });
+  });
+});
+
+describe("every command", () => {
+  const files = readdirSync(join(ROOT, "src/commands")).filter((name) => name.endsWith(".ts"));
+
+  test.each(files)(
+    "%s loads, is of our base, says what it does, and never reads an argument from stdin",
+    async (name) => {
+      const { default: command } = (await import(join(ROOT, "src/commands", name))) as { default: typeof Command };
+      expect(command.prototype).toBeInstanceOf(BaseCommand);
+      expect(command.prototype).toBeInstanceOf(Command);
+      expect(command.summary).toMatch(/^[a-z].*[^.]$/);
+      for (const arg of Object.values(command.args)) expect(arg.ignoreStdin).toBe(true);
+    },
+  );
+});

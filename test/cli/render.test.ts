@@ -1,0 +1,108 @@
+/** Proves that rendering for people is aligned, fits, and can't be used to attack a terminal. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { mayColour, paint } from "../../src/cli/render/colour.ts";
+import { escapeControls } from "../../src/cli/render/escape.ts";
+import { renderKeyValue } from "../../src/cli/render/key-value.ts";
+import { renderTable } from "../../src/cli/render/table.ts";
+import { writeText } from "../../src/cli/render/text.ts";
+
+describe("escapeControls", () => {
+  test("shows what would act on a terminal", () => {
+    expect(escapeControls("a\u001b[31m\n\t\u007f\u0085\u202e")).toBe("a\\x1b[31m\\n\\t\\x7f\\x85\\u202e");
+  });
+
+  test("leaves text of any script alone", () => {
+    expect(escapeControls("Kühe 牛 🐄 'x' \\")).toBe("Kühe 牛 🐄 'x' \\");
+  });
+});
+
+describe("renderKeyValue", () => {
+  test("aligns the values and leaves out what is unknown", () => {
+    const rows = [
+      ["format", "cowloop"],
+      ["blocks used", 3],
+      ["packed", undefined],
+      ["file", "a\nb"],
+    ] as const;
+    expect(renderKeyValue(rows)).toBe("format:      cowloop\nblocks used: 3\nfile:        a\\nb\n");
+  });
+
+  test("of nothing is nothing", () => {
+    expect(renderKeyValue([])).toBe("");
+  });
+});
+
+describe("renderTable", () => {
+  test("aligns columns, without trailing blanks", async () => {
+    const text = await renderTable(
+      ["OFFSET", "STATE"],
+      [
+        [0, "ok"],
+        [1048576, "dirty"],
+      ],
+    );
+    expect(text).toBe("OFFSET   STATE\n0        ok\n1048576  dirty\n");
+  });
+
+  test("takes no rows, ragged rows and control characters", async () => {
+    expect(await renderTable(["A", "B"], [])).toBe("A  B\n");
+    expect(await renderTable(["A", "B"], [["1"], ["1", "2", "3"], ["\u001b[0m", "\n"]])).toBe(
+      "A        B\n1\n1        2\n\\x1b[0m  \\n\n",
+    );
+  });
+
+  test("wraps to fit the terminal", async () => {
+    const text = await renderTable(["ID", "MESSAGE"], [["x", "a rather long message that needs a second line"]], 30);
+    const lines = text.trimEnd().split("\n");
+    expect(lines.length).toBeGreaterThan(2);
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(30);
+    expect(
+      lines
+        .slice(1)
+        .map((line) => line.slice(4))
+        .join(" "),
+    ).toBe("a rather long message that needs a second line");
+  });
+
+  test("never throws", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.string(), { maxLength: 4 }),
+        fc.array(fc.array(fc.string({ unit: "binary" }))),
+        fc.option(fc.integer({ min: 1, max: 200 }), { nil: undefined }),
+        async (header, rows, columns) => {
+          await renderTable(header, rows, columns);
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe("colour", () => {
+  const terminal = { isTerminal: true, env: {}, noColour: false };
+
+  test("needs a terminal and nobody against it", () => {
+    expect(mayColour(terminal)).toBe(true);
+    expect(mayColour({ ...terminal, isTerminal: false })).toBe(false);
+    expect(mayColour({ ...terminal, noColour: true })).toBe(false);
+    expect(mayColour({ ...terminal, env: { NO_COLOR: "1" } })).toBe(false);
+    expect(mayColour({ ...terminal, env: { NO_COLOR: "" } })).toBe(true);
+    expect(mayColour({ ...terminal, env: { TERM: "dumb" } })).toBe(false);
+  });
+
+  test("colours nothing but the word", () => {
+    expect(paint("error", "error", true)).toBe("\u001b[1;31merror\u001b[0m");
+    expect(paint("error", "error", false)).toBe("error");
+  });
+});
+
+describe("writeText", () => {
+  test("ends every piece with one newline", async () => {
+    const pieces: string[] = [];
+    await writeText(["a", "b\n", ""], (text) => pieces.push(text) > 0);
+    await writeText("c", (text) => pieces.push(text) > 0);
+    expect(pieces.join("")).toBe("a\nb\nc\n");
+  });
+});
