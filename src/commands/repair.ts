@@ -33,7 +33,7 @@ export default class Repair extends BaseCommand<typeof Repair> {
     const request = { dryRun, force: this.flags.force, dropLost: this.flags["drop-lost"], rdofile: this.flags.rdofile };
     const report = await repair(cowfile, request, this.context());
     const left = this.flags["drop-lost"] ? 0 : report.worst.unfixable;
-    const view = { colour: this.colour, all: this.flags.verbose };
+    const view = { colour: this.colour, all: this.flags.verbose, fixWords: dryRun ? "would be fixed" : "fixed" };
     return {
       result: {
         cowfile,

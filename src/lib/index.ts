@@ -8,6 +8,8 @@ export { formatSize, parseSize } from "./bytes/size.ts";
 export type { Notice, OperationContext, Progress } from "./context.ts";
 export type { BlockDevice } from "./device/block-device.ts";
 export { FileDevice } from "./device/file-device.ts";
+export { MemoryDevice, SparseBytes } from "./device/memory-device.ts";
+export { MemoryStorage, type StorageChange } from "./device/memory-storage.ts";
 export { nodeStorage } from "./device/node-storage.ts";
 export type { FileFacts, OpenOptions, PendingFile, Storage } from "./device/storage.ts";
 export { CowError, type ErrorCode, type ErrorDetails } from "./errors.ts";

@@ -10,9 +10,11 @@ export interface ProblemView {
   readonly colour: boolean;
   /** Show every one, notes too. */
   readonly all: boolean;
+  /** What is said of those that repair puts right; default `repair fixes it`. */
+  readonly fixWords?: string;
 }
 
-/** One line a problem: `error: … [id, repair fixes it]`. */
+/** One line a problem: `error: … [id; repair fixes it]`. */
 export function* renderProblems(problems: Iterable<Problem>, view: ProblemView): Generator<string> {
   const seen = new Map<string, number>();
   const left = new Map<string, number>();
@@ -23,7 +25,7 @@ export function* renderProblems(problems: Iterable<Problem>, view: ProblemView):
       left.set(problem.id, (left.get(problem.id) ?? 0) + 1);
       continue;
     }
-    const fix = problem.fixable ? "; repair fixes it" : "";
+    const fix = problem.fixable ? `; ${view.fixWords ?? "repair fixes it"}` : "";
     yield `${paint(problem.severity, `${problem.severity}:`, view.colour)} ${problem.message} [${problem.id}${fix}]\n`;
   }
   for (const [id, count] of left) yield `${count} more of ${id} (-v shows ${count === 1 ? "it" : "them"})\n`;

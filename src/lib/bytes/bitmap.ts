@@ -50,36 +50,6 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
   return to;
 }
 
-/** Calls `visit(start, end)` for every run of set bits in `[from, to)`, ascending. At most 2^31-1 bits. */
-export function forEachSetRun(
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-  visit: (start: number, end: number) => void,
-): void {
-  const words = view(bytes);
-  for (let bit = nextBit(bytes, words, from, to, true); bit < to; ) {
-    const end = nextBit(bytes, words, bit, to, false);
-    visit(bit, end);
-    bit = nextBit(bytes, words, end, to, true);
-  }
-}
-
-/** As forEachSetRun, for the clear bits. */
-export function forEachClearRun(
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-  visit: (start: number, end: number) => void,
-): void {
-  const words = view(bytes);
-  for (let bit = nextBit(bytes, words, from, to, false); bit < to; ) {
-    const end = nextBit(bytes, words, bit, to, true);
-    visit(bit, end);
-    bit = nextBit(bytes, words, end, to, false);
-  }
-}
-
 /** The runs of set bits in `[from, to)` as `[start, end)` pairs, ascending. */
 export function* setRuns(
   bytes: Uint8Array,
@@ -91,6 +61,20 @@ export function* setRuns(
     const end = nextBit(bytes, words, bit, to, false);
     yield [bit, end];
     bit = nextBit(bytes, words, end, to, true);
+  }
+}
+
+/** The runs of clear bits in `[from, to)`, likewise. */
+export function* clearRuns(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+): Generator<readonly [start: number, end: number]> {
+  const words = view(bytes);
+  for (let bit = nextBit(bytes, words, from, to, false); bit < to; ) {
+    const end = nextBit(bytes, words, bit, to, true);
+    yield [bit, end];
+    bit = nextBit(bytes, words, end, to, false);
   }
 }
 

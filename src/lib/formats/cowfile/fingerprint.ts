@@ -68,21 +68,32 @@ export async function takeFingerprint(
     for (let at = offset; at < offset + length; at += READ_BYTES) {
       const piece = buffer.subarray(0, Math.min(READ_BYTES, offset + length - at));
       piece.fill(0, base.read(piece, at));
-      if (known.size > 0 || !isZero(piece)) {
-        for (let i = 0; i < piece.length; i += BLOCK_BYTES) {
-          const block = (at + i) / BLOCK_BYTES;
-          const sum = known.get(block) ?? blockSum(piece, i);
-          // What is not known of an overwritten block is that it added nothing.
-          if (sum === 0 || (!known.has(block) && options.override?.isOverridden(block))) continue;
-          contributions.push({ block, sum });
-          if (contributions.length === MAX_CONTRIBUTIONS) return { value: fingerprintOf(contributions), contributions };
-        }
+      for (const contribution of contributionsOf(piece, at / BLOCK_BYTES, known, options.override)) {
+        contributions.push(contribution);
+        if (contributions.length === MAX_CONTRIBUTIONS) return { value: fingerprintOf(contributions), contributions };
       }
       if (options.signal?.aborted) throw interrupted(base.name, "while taking the fingerprint; nothing was changed");
       await breath();
     }
   }
   return { value: fingerprintOf(contributions), contributions };
+}
+
+/** What the blocks of one piece add. `known` are the sums of overridden blocks that were not zero. */
+function* contributionsOf(
+  piece: Uint8Array,
+  firstBlock: number,
+  known: ReadonlyMap<number, number>,
+  override: FingerprintOverride | undefined,
+): Generator<Contribution> {
+  if (known.size === 0 && isZero(piece)) return;
+  for (let i = 0; i < piece.length; i += BLOCK_BYTES) {
+    const block = firstBlock + i / BLOCK_BYTES;
+    const former = known.get(block);
+    const sum = former ?? blockSum(piece, i);
+    // What is not known of an overwritten block is that it added nothing.
+    if (sum !== 0 && (former !== undefined || !override?.isOverridden(block))) yield { block, sum };
+  }
 }
 
 /** The base's data in whole blocks (an extent may begin inside a block), and the blocks that are overridden. */

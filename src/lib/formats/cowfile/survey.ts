@@ -3,7 +3,7 @@
  * lost. Reads the data only of blocks that are allocated and not marked. Changes nothing: whoever wants the bitmap
  * corrected gets each corrected part handed out.
  */
-import { clearRange, countBits, forEachClearRun, forEachSetRun, setRange } from "../../bytes/bitmap.ts";
+import { clearRange, clearRuns, countBits, setRange, setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
@@ -97,123 +97,150 @@ class ChangedChunks {
 }
 
 /** Surveys a cowfile whose head is usable. Ascending, one window of the bitmap at a time. */
-export async function surveyCowfile(
-  source: ByteSource,
-  geometry: CowGeometry,
-  options: SurveyOptions,
-): Promise<Survey> {
-  const { rdoBlocks, dataOffsetBytes } = geometry;
-  const reachable = reachableBlocks(source, geometry);
-  const dataEnd = Math.min(source.sizeBytes, dataOffsetBytes + geometry.virtualSizeBytes);
-  const bitmap = new BitmapReader(source, geometry);
-  const buffer = new Uint8Array(READ_BYTES);
-  const breath = makeBreath();
-  const changed = new ChangedChunks();
-  const unmarked = new ExtentList();
-  const suspects = new ExtentList();
-  const lost = new ExtentList();
-  const beyondEnd = new ExtentList();
-  let usedBefore = 0;
-  let usedAfter = 0;
-  let scanned = 0;
+export function surveyCowfile(source: ByteSource, geometry: CowGeometry, options: SurveyOptions): Promise<Survey> {
+  return new Surveyor(source, geometry, options).run();
+}
 
-  const append = (list: ExtentList, fromBlock: number, toBlock: number): void =>
-    list.append(fromBlock * BLOCK_BYTES, (toBlock - fromBlock) * BLOCK_BYTES);
+class Surveyor {
+  readonly #source: ByteSource;
+  readonly #geometry: CowGeometry;
+  readonly #options: SurveyOptions;
+  readonly #bitmap: BitmapReader;
+  /** Blocks whose data begins before the end of the file. */
+  readonly #reachable: number;
+  readonly #changed = new ChangedChunks();
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  readonly #breath = makeBreath();
+  readonly #unmarked = new ExtentList();
+  readonly #suspects = new ExtentList();
+  readonly #lost = new ExtentList();
+  readonly #beyondEnd = new ExtentList();
+  #usedBefore = 0;
+  #usedAfter = 0;
+  #scannedBytes = 0;
 
-  /** Sorts the blocks of `[from, to)`, none of them marked, into data and suspects. */
-  const classify = async (window: BitmapWindow, from: number, to: number): Promise<void> => {
-    for (let block = from; block < to; block += READ_BYTES / BLOCK_BYTES) {
-      const count = Math.min(READ_BYTES / BLOCK_BYTES, to - block);
-      const piece = buffer.subarray(0, count * BLOCK_BYTES);
-      piece.fill(0, source.read(piece, dataOffsetBytes + block * BLOCK_BYTES));
-      for (let i = 0; i < count; ) {
-        const zero = isZero(piece, i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
-        let end = i + 1;
-        while (end < count && isZero(piece, end * BLOCK_BYTES, (end + 1) * BLOCK_BYTES) === zero) end++;
-        if (!zero) {
-          append(unmarked, block + i, block + end);
-          setRange(window.bytes, block + i - window.firstBlock, block + end - window.firstBlock);
-          changed.note(block + i - window.firstBlock, block + end - window.firstBlock);
-        } else if (source.seesHoles) append(suspects, block + i, block + end);
-        i = end;
-      }
-      options.checkpoint?.();
-      await breath();
+  constructor(source: ByteSource, geometry: CowGeometry, options: SurveyOptions) {
+    this.#source = source;
+    this.#geometry = geometry;
+    this.#options = options;
+    this.#bitmap = new BitmapReader(source, geometry);
+    this.#reachable = reachableBlocks(source, geometry);
+  }
+
+  async run(): Promise<Survey> {
+    const { dataOffsetBytes, virtualSizeBytes } = this.#geometry;
+    const dataEnd = Math.min(this.#source.sizeBytes, dataOffsetBytes + virtualSizeBytes);
+    const data = new ExtentCursor(this.#options.content ? this.#source.dataExtents(dataOffsetBytes, dataEnd) : []);
+    const windows = this.#bitmap.nonHoleIndexes()[Symbol.iterator]();
+    for (let marked = windows.next(); ; ) {
+      const byData =
+        data.position === undefined
+          ? Number.POSITIVE_INFINITY
+          : Math.floor((data.position - dataOffsetBytes) / BLOCK_BYTES / WINDOW_BLOCKS);
+      const index = Math.min(byData, marked.done ? Number.POSITIVE_INFINITY : marked.value);
+      if (index === Number.POSITIVE_INFINITY) break;
+      if (!marked.done && marked.value === index) marked = windows.next();
+      await this.#surveyWindow(this.#bitmap.window(index), data);
     }
-  };
+    const lastEnd = dataOffsetBytes + this.#reachable * BLOCK_BYTES;
+    return {
+      usedBefore: this.#usedBefore,
+      usedAfter: this.#usedAfter,
+      unmarked: this.#unmarked,
+      suspects: this.#suspects,
+      lost: this.#lost,
+      beyondEnd: this.#beyondEnd,
+      neededFileBytes: lastEnd > this.#source.sizeBytes && this.#lastIsMarked() ? lastEnd : undefined,
+    };
+  }
 
-  const clearMarks = (window: BitmapWindow, list: ExtentList, from: number, to: number, clear: boolean): void => {
-    const runs: [number, number][] = [];
-    forEachSetRun(
-      window.bytes,
-      Math.max(0, from - window.firstBlock),
-      Math.min(window.bytes.length * 8, to - window.firstBlock),
-      (start, end) => runs.push([start, end]),
-    );
-    for (const [start, end] of runs) {
-      append(list, window.firstBlock + start, window.firstBlock + end);
-      if (!clear) continue;
-      clearRange(window.bytes, start, end);
-      changed.note(start, end);
-    }
-  };
-
-  const windows = bitmap.nonHoleIndexes()[Symbol.iterator]();
-  const data = new ExtentCursor(options.content ? source.dataExtents(dataOffsetBytes, dataEnd) : []);
-  let nextMarked = windows.next();
-  for (;;) {
-    const byData =
-      data.position === undefined
-        ? undefined
-        : Math.floor((data.position - dataOffsetBytes) / BLOCK_BYTES / WINDOW_BLOCKS);
-    const byBitmap = nextMarked.done ? undefined : nextMarked.value;
-    if (byData === undefined && byBitmap === undefined) break;
-    const index = Math.min(byData ?? Number.POSITIVE_INFINITY, byBitmap ?? Number.POSITIVE_INFINITY);
-    if (byBitmap === index) nextMarked = windows.next();
-    const window = bitmap.window(index);
+  async #surveyWindow(window: BitmapWindow, data: ExtentCursor): Promise<void> {
+    const { rdoBlocks } = this.#geometry;
     const windowEnd = Math.min(rdoBlocks, window.firstBlock + WINDOW_BLOCKS);
-    usedBefore += countBits(window.bytes);
+    this.#usedBefore += countBits(window.bytes);
+    await this.#surveyData(window, windowEnd, data);
+    this.#takeMarks(window, this.#lost, this.#reachable, windowEnd, this.#options.dropLost ?? false);
+    this.#takeMarks(window, this.#beyondEnd, rdoBlocks, window.firstBlock + WINDOW_BLOCKS, true);
+    this.#usedAfter += countBits(window.bytes);
+    this.#changed.handOut(window, this.#options.onCorrected);
+    this.#options.checkpoint?.();
+    await this.#breath();
+  }
+
+  async #surveyData(window: BitmapWindow, windowEnd: number, data: ExtentCursor): Promise<void> {
+    const { dataOffsetBytes } = this.#geometry;
+    // A block that lies in two extents is looked at once.
     let next = window.firstBlock;
     for (;;) {
       const extent = data.takeBelow(dataOffsetBytes + windowEnd * BLOCK_BYTES);
-      if (!extent) break;
+      if (!extent) return;
       const from = Math.max(next, Math.floor((extent.offset - dataOffsetBytes) / BLOCK_BYTES));
       const to = Math.min(windowEnd, Math.ceil((extent.offset + extent.length - dataOffsetBytes) / BLOCK_BYTES));
-      const clear: [number, number][] = [];
-      if (to > from)
-        forEachClearRun(window.bytes, from - window.firstBlock, to - window.firstBlock, (start, end) =>
-          clear.push([start, end]),
-        );
-      for (const [start, end] of clear) await classify(window, window.firstBlock + start, window.firstBlock + end);
-      next = Math.max(next, to);
-      scanned += extent.length;
-      options.onScanned?.(scanned);
-      options.checkpoint?.();
-      await breath();
+      if (to > from) {
+        for (const [start, end] of [...clearRuns(window.bytes, from - window.firstBlock, to - window.firstBlock)]) {
+          await this.#classify(window, window.firstBlock + start, window.firstBlock + end);
+        }
+        next = to;
+      }
+      this.#scannedBytes += extent.length;
+      this.#options.onScanned?.(this.#scannedBytes);
+      await this.#breath();
     }
-    clearMarks(window, lost, reachable, windowEnd, options.dropLost ?? false);
-    clearMarks(window, beyondEnd, rdoBlocks, window.firstBlock + WINDOW_BLOCKS, true);
-    usedAfter += countBits(window.bytes);
-    changed.handOut(window, options.onCorrected);
-    options.checkpoint?.();
-    await breath();
   }
-  const lastIsMarked = lastBlockIsMarked(bitmap, reachable, unmarked);
-  const lastEnd = dataOffsetBytes + reachable * BLOCK_BYTES;
-  return {
-    usedBefore,
-    usedAfter,
-    unmarked,
-    suspects,
-    lost,
-    beyondEnd,
-    neededFileBytes: lastIsMarked && lastEnd > source.sizeBytes ? lastEnd : undefined,
-  };
+
+  /** Sorts blocks, none of them marked, into data and suspects. */
+  async #classify(window: BitmapWindow, from: number, to: number): Promise<void> {
+    const pieceBlocks = READ_BYTES / BLOCK_BYTES;
+    for (let block = from; block < to; block += pieceBlocks) {
+      const count = Math.min(pieceBlocks, to - block);
+      const piece = this.#buffer.subarray(0, count * BLOCK_BYTES);
+      piece.fill(0, this.#source.read(piece, this.#geometry.dataOffsetBytes + block * BLOCK_BYTES));
+      for (const { start, end, zero } of zeroRuns(piece)) {
+        if (!zero) {
+          append(this.#unmarked, block + start, block + end);
+          setRange(window.bytes, block + start - window.firstBlock, block + end - window.firstBlock);
+          this.#changed.note(block + start - window.firstBlock, block + end - window.firstBlock);
+        } else if (this.#source.seesHoles) append(this.#suspects, block + start, block + end);
+      }
+      this.#options.checkpoint?.();
+      await this.#breath();
+    }
+  }
+
+  /** Lists the marks of blocks `[from, to)`, and clears them if asked. */
+  #takeMarks(window: BitmapWindow, list: ExtentList, from: number, to: number, clear: boolean): void {
+    const first = Math.max(0, from - window.firstBlock);
+    const last = Math.min(window.bytes.length * 8, to - window.firstBlock);
+    for (const [start, end] of setRuns(window.bytes, first, last)) {
+      append(list, window.firstBlock + start, window.firstBlock + end);
+      if (!clear) continue;
+      clearRange(window.bytes, start, end);
+      this.#changed.note(start, end);
+    }
+  }
+
+  #lastIsMarked(): boolean {
+    if (this.#reachable === 0) return false;
+    if (this.#unmarked.end === this.#reachable * BLOCK_BYTES) return true;
+    return !this.#bitmap.markedExtents(this.#reachable - 1, this.#reachable).next().done;
+  }
 }
 
-function lastBlockIsMarked(bitmap: BitmapReader, reachable: number, unmarked: ExtentList): boolean {
-  if (reachable === 0) return false;
-  if (unmarked.end === reachable * BLOCK_BYTES) return true;
-  for (const _ of bitmap.markedExtents(reachable - 1, reachable)) return true;
-  return false;
+function append(list: ExtentList, fromBlock: number, toBlock: number): void {
+  list.append(fromBlock * BLOCK_BYTES, (toBlock - fromBlock) * BLOCK_BYTES);
+}
+
+/** The runs of zero and of other blocks in a piece. */
+function* zeroRuns(
+  piece: Uint8Array,
+): Generator<{ readonly start: number; readonly end: number; readonly zero: boolean }> {
+  const count = piece.length / BLOCK_BYTES;
+  const zeroAt = (block: number): boolean => isZero(piece, block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+  for (let start = 0; start < count; ) {
+    const zero = zeroAt(start);
+    let end = start + 1;
+    while (end < count && zeroAt(end) === zero) end++;
+    yield { start, end, zero };
+    start = end;
+  }
 }

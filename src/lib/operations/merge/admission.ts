@@ -122,7 +122,7 @@ async function fingerprintBefore(
 }
 
 /** Does the base hold every block of the cowfile already? Then merging is no change, whatever base it is. */
-async function holdsAll(layer: CowfileLayer, base: BlockDevice, context: OperationContext): Promise<boolean> {
+export async function holdsAll(layer: CowfileLayer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const ours = new Uint8Array(COMPARE_BYTES);
   const theirs = new Uint8Array(COMPARE_BYTES);
   const breath = makeBreath();

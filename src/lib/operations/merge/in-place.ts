@@ -17,7 +17,7 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
-import { admit, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
+import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import {
   cowfileDigest,
   journalPath,
@@ -94,6 +94,9 @@ export async function mergeInPlace(
     })
   ).value;
   const headBlock = undoHeadBlock(layer, after, blocks);
+  if (!journal && isUndoThere(files, request, headBlock) && (await holdsAll(layer, base, context))) {
+    return { ...result(0, false), already_merged: true };
+  }
   const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
   requireSpace(files, base, layer, force);
   if (dryRun) return result(blocks, journal !== undefined, after);
@@ -133,6 +136,12 @@ function countBlocks(layer: CowfileLayer): number {
   let bytes = 0;
   for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
   return bytes / BLOCK_BYTES;
+}
+
+/** Is the undo file that this merge would write there already? Then an earlier run may have done everything. */
+function isUndoThere(files: OpenFiles, request: MergeRequest, headBlock: Uint8Array): boolean {
+  const path = request.undo === undefined ? undefined : files.storage.realPath(request.undo);
+  return path !== undefined && files.storage.facts(path)?.kind === "file" && isSameHead(files, path, headBlock);
 }
 
 interface UndoPlan {

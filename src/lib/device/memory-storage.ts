@@ -1,0 +1,166 @@
+/**
+ * Owns a Storage in memory that records, in order, everything that was done to it. From the record one can tell what a
+ * killed process would have left behind, and what a power cut might have (see powerCut).
+ */
+import { CowError } from "../errors.ts";
+import type { BlockDevice } from "./block-device.ts";
+import { applyChange, type DeviceChange, MemoryDevice, SparseBytes } from "./memory-device.ts";
+import type { FileFacts, OpenOptions, PendingFile, Storage } from "./storage.ts";
+
+const SECTOR_BYTES = 512;
+
+/** One thing done to the storage. `file` numbers a content, whatever name it has. */
+export type StorageChange =
+  | { readonly kind: "device"; readonly file: number; readonly change: DeviceChange }
+  | { readonly kind: "name"; readonly path: string; readonly file: number | undefined }
+  | { readonly kind: "sync-names" };
+
+export class MemoryStorage implements Storage {
+  readonly #contents = new Map<number, SparseBytes>();
+  readonly #names = new Map<string, number>();
+  #nextFile = 1;
+  /** Everything done since the storage was made. */
+  readonly log: StorageChange[] = [];
+  /** Called before each change; what it throws keeps the change, and everything after, from happening. */
+  onChange: (change: StorageChange, index: number) => void = () => undefined;
+
+  /** Puts a file there without recording it. */
+  put(path: string, bytes: Uint8Array | SparseBytes): void {
+    const file = this.#nextFile++;
+    this.#contents.set(file, bytes instanceof SparseBytes ? bytes : SparseBytes.from(bytes));
+    this.#names.set(path, file);
+  }
+
+  paths(): string[] {
+    return [...this.#names.keys()].sort();
+  }
+
+  content(path: string): SparseBytes | undefined {
+    const file = this.#names.get(path);
+    return file === undefined ? undefined : this.#contents.get(file);
+  }
+
+  /** A copy of what is there now, with an empty log: the storage after a restart. */
+  clone(): MemoryStorage {
+    const copy = new MemoryStorage();
+    copy.#nextFile = this.#nextFile;
+    for (const [path, file] of this.#names) copy.#names.set(path, file);
+    for (const [file, content] of this.#contents) copy.#contents.set(file, content.clone());
+    return copy;
+  }
+
+  facts(path: string): FileFacts | undefined {
+    const file = this.#names.get(path);
+    const content = this.content(path);
+    if (file === undefined || !content) return undefined;
+    return {
+      kind: "file",
+      sizeBytes: content.sizeBytes,
+      allocatedBytes: content.pages.size * 4096,
+      identity: `memory:${file}`,
+    };
+  }
+
+  realPath(path: string): string {
+    return path;
+  }
+
+  open(path: string, options: OpenOptions = {}): BlockDevice {
+    const file = this.#names.get(path);
+    if (file === undefined) throw new CowError("not-found", "cannot open: no such file or directory", { file: path });
+    return this.#device(path, file, options.writable ?? false);
+  }
+
+  create(path: string): PendingFile {
+    const file = this.#nextFile++;
+    this.#contents.set(file, new SparseBytes());
+    const device = this.#device(path, file, true);
+    let settled = false;
+    return {
+      device,
+      commit: ({ replace }) => {
+        if (!replace && this.#names.has(path)) throw new CowError("exists", "already exists", { file: path });
+        device.flush();
+        this.#name(path, file);
+        settled = true;
+        this.#record({ kind: "sync-names" });
+      },
+      abandon: () => {
+        if (!settled) this.#contents.delete(file);
+      },
+    };
+  }
+
+  remove(path: string): void {
+    if (!this.#names.has(path)) return;
+    this.#name(path, undefined);
+    this.#record({ kind: "sync-names" });
+  }
+
+  readSmall(path: string): Uint8Array | undefined {
+    return this.content(path)?.toBytes();
+  }
+
+  freeBytes(): number | undefined {
+    return undefined;
+  }
+
+  /**
+   * What may be there after a power cut at this very moment: changes that were not made durable are kept, dropped, or
+   * torn at 512-byte sectors, each as `keep` says. `before` is the storage that this one was cloned from.
+   */
+  powerCut(before: MemoryStorage, keep: () => boolean): MemoryStorage {
+    const after = before.clone();
+    after.#nextFile = this.#nextFile;
+    for (const [index, change] of this.log.entries()) {
+      if (change.kind === "name") {
+        const durable = this.log.slice(index).some(({ kind }) => kind === "sync-names");
+        if (durable || keep()) after.#setName(change.path, change.file);
+      } else if (change.kind === "device") {
+        const content = after.#contents.get(change.file) ?? new SparseBytes();
+        after.#contents.set(change.file, content);
+        const durable = this.log
+          .slice(index)
+          .some((later) => later.kind === "device" && later.file === change.file && later.change.kind === "flush");
+        if (durable) applyChange(content, change.change);
+        else tear(content, change.change, keep);
+      }
+    }
+    return after;
+  }
+
+  #device(path: string, file: number, writable: boolean): MemoryDevice {
+    const content = this.#contents.get(file);
+    if (!content) throw new Error(`no content ${file}`);
+    return new MemoryDevice(path, content, writable, (change) => this.#record({ kind: "device", file, change }));
+  }
+
+  #name(path: string, file: number | undefined): void {
+    this.#record({ kind: "name", path, file });
+    this.#setName(path, file);
+  }
+
+  #setName(path: string, file: number | undefined): void {
+    if (file === undefined) this.#names.delete(path);
+    else this.#names.set(path, file);
+  }
+
+  #record(change: StorageChange): void {
+    this.onChange(change, this.log.length);
+    this.log.push(change);
+  }
+}
+
+/** Applies what happens to have reached the disk of a change that nobody waited for. */
+function tear(content: SparseBytes, change: DeviceChange, keep: () => boolean): void {
+  if (change.kind !== "write") {
+    if (keep()) applyChange(content, change);
+    return;
+  }
+  for (let at = 0; at < change.bytes.length; ) {
+    const offset = change.offset + at;
+    const piece = Math.min(change.bytes.length - at, SECTOR_BYTES - (offset % SECTOR_BYTES));
+    if (keep()) content.write(change.bytes.subarray(at, at + piece), offset);
+    at += piece;
+  }
+}
