@@ -14,8 +14,8 @@ import { claimOutput, type OpenFiles, refuseSameFile } from "../files.ts";
 import { refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { refusePendingMerge } from "./journal.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
+import { countBlocks, PIECE_BYTES } from "./write-blocks.ts";
 
-const PIECE_BYTES = 32 << 20;
 const ZEROS = new Uint8Array(1 << 20);
 
 /** @throws CowError as merge() */
@@ -37,8 +37,7 @@ export async function mergeIntoNewFile(
   await requireSound(layer, force, context);
   if (!force) await requireBelongs(layer, base, context.signal);
   claimOutput(files, output, request.replaceOutput ?? force);
-  let bytes = 0;
-  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
+  const bytes = countBlocks(layer) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;
   if (!dryRun)
     await writeImage(files, { base, layer, output, total: bytes, replace: request.replaceOutput ?? force }, context);

@@ -9,9 +9,15 @@ import type { PendingFile, Storage } from "../../device/storage.ts";
 import { WindowedBitmapWriter } from "../../formats/cowfile/bitmap-writer.ts";
 import { newHeadBlock, storedFingerprint } from "../../formats/cowfile/head.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, FLAG_PACKED } from "../../formats/cowfile/layout.ts";
-
-const PIECE_BYTES = 32 << 20;
+import {
+  BITMAP_OFFSET_BYTES,
+  BLOCK_BYTES,
+  COW_VERSION,
+  FLAG_DIRTY,
+  FLAG_PACKED,
+} from "../../formats/cowfile/layout.ts";
+import { type MergeJournal, writeJournal } from "./journal.ts";
+import { PIECE_BYTES } from "./write-blocks.ts";
 
 /** The head of the undo file for merging `layer`, which changes `blocks` blocks. */
 export function undoHeadBlock(layer: CowfileLayer, fingerprintAfter: number, blocks: number): Uint8Array {
@@ -27,7 +33,7 @@ export function undoHeadBlock(layer: CowfileLayer, fingerprintAfter: number, blo
 }
 
 /** Writes the undo file, durable but not yet under its name. The caller commits it. */
-export async function prepareUndo(
+async function prepareUndo(
   storage: Storage,
   path: string,
   plan: { readonly base: BlockDevice; readonly layer: CowfileLayer; readonly headBlock: Uint8Array },
@@ -41,7 +47,7 @@ export async function prepareUndo(
     const copier = new Copier();
     const breath = makeBreath();
     const bitmap = new WindowedBitmapWriter(device, mapSizeBytes);
-    device.resize(1024 + mapSizeBytes);
+    device.resize(BITMAP_OFFSET_BYTES + mapSizeBytes);
     for (const { offset, length } of layer.extents(0, virtualSizeBytes)) {
       bitmap.mark(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
       // Holes of the base need no space here either: the mark says that these blocks are zeros.
@@ -76,5 +82,30 @@ export async function prepareUndo(
   } catch (error) {
     pending.abandon();
     throw error;
+  }
+}
+
+export interface UndoJob {
+  readonly base: BlockDevice;
+  readonly layer: CowfileLayer;
+  readonly headBlock: Uint8Array;
+  /** Where the undo file goes. */
+  readonly path: string;
+  /** Whether a file of that name is one that this merge left there before. */
+  readonly replace: boolean;
+  /** Where the journal is, and what it says but for `undo_saved`. */
+  readonly journal: string;
+  readonly note: MergeJournal;
+}
+
+/** Makes the undo file durable under its name, between one journal that announces it and one that counts on it. */
+export async function saveUndo(storage: Storage, job: UndoJob, context: OperationContext): Promise<void> {
+  const pending = await prepareUndo(storage, job.path, job, context);
+  try {
+    writeJournal(storage, job.journal, job.note);
+    pending.commit({ replace: job.replace });
+    writeJournal(storage, job.journal, { ...job.note, undo_saved: true });
+  } finally {
+    pending.abandon();
   }
 }

@@ -1,0 +1,59 @@
+/**
+ * Owns taking an interrupted merge back: its undo file holds every block that the merge may have overwritten.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { OpenFiles } from "../files.ts";
+import type { MergeJournal } from "./journal.ts";
+import type { MergeRequest, MergeResult } from "./request.ts";
+import { countBlocks, writeBlocks } from "./write-blocks.ts";
+
+/** Is this cowfile the undo file that the interrupted merge had saved? */
+export function isUndoOf(files: OpenFiles, journal: MergeJournal, cowfile: string): boolean {
+  return journal.undo !== null && journal.undo_saved && journal.undo === files.storage.realPath(cowfile);
+}
+
+/**
+ * Takes an interrupted merge back. Interrupted itself, either way on is open: the journal stays until all is done.
+ *
+ * @throws CowError `pending-merge` if it is not that merge's undo file; `usage`; as writeBlocks
+ */
+export async function rollBack(
+  files: OpenFiles,
+  at: { base: BlockDevice; layer: CowfileLayer; path: string; found: MergeJournal; rdofile: string; cowfile: string },
+  request: MergeRequest,
+  context: OperationContext,
+): Promise<MergeResult> {
+  const { base, layer } = at;
+  if (request.undo !== undefined)
+    throw new CowError("usage", "--undo makes no sense while an interrupted merge is taken back", { file: at.cowfile });
+  if (layer.base.fingerprint !== at.found.fingerprint_after) {
+    throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", {
+      file: at.cowfile,
+      details: { journal: at.path },
+    });
+  }
+  const blocks = countBlocks(layer);
+  const dryRun = request.dryRun ?? false;
+  if (!dryRun) {
+    await request.confirm?.({ rdofile: at.rdofile, cowfile: at.cowfile, blocks, resumed: false });
+    await writeBlocks(base, layer, context);
+    files.storage.remove(at.path);
+  }
+  return {
+    rdofile: at.rdofile,
+    cowfile: at.cowfile,
+    mode: "in-place",
+    output: at.rdofile,
+    blocks_merged: blocks,
+    bytes_merged: blocks * BLOCK_BYTES,
+    dry_run: dryRun,
+    resumed: false,
+    already_merged: false,
+    undo: null,
+    fingerprint_changed: false,
+  };
+}

@@ -1,0 +1,82 @@
+/**
+ * Owns the writing itself: a layer's blocks into a base, flushed at the end. Writing the same blocks again is no change,
+ * which is what makes an interrupted merge go on.
+ */
+import type { Extent } from "../../bytes/extent.ts";
+import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { Copier } from "../../device/copy.ts";
+import { CowError } from "../../errors.ts";
+import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { OpenFiles } from "../files.ts";
+
+/** A copy is cut into pieces of this size, so that a signal is noticed within one of them. */
+export const PIECE_BYTES = 32 << 20;
+
+/** How many blocks the layer holds. */
+export function countBlocks(layer: CowfileLayer): number {
+  let bytes = 0;
+  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
+  return bytes / BLOCK_BYTES;
+}
+
+/**
+ * Copies every block that the layer holds, and makes the base durable.
+ *
+ * @throws CowError `io`, `no-space`; `interrupted`, with the base flushed, when the signal fires
+ */
+export async function writeBlocks(base: BlockDevice, layer: CowfileLayer, context: OperationContext): Promise<void> {
+  const blocks = countBlocks(layer);
+  const copier = new Copier();
+  const breath = makeBreath();
+  let done = 0;
+  for (const extent of layer.extents(0, layer.virtualSizeBytes)) {
+    for (const { offset, length } of pieces(extent)) {
+      if (context.signal?.aborted) {
+        base.flush();
+        throw interrupted(
+          base.name,
+          `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${layer.name}`,
+        );
+      }
+      copier.copy({
+        source: layer.source as BlockDevice,
+        sourceOffset: layer.locate(offset),
+        target: base,
+        targetOffset: offset,
+        length,
+      });
+      done += length;
+      context.onProgress?.({ phase: "merging", done, total: blocks * BLOCK_BYTES, unit: "bytes" });
+      await breath();
+    }
+  }
+  base.flush();
+}
+
+function* pieces({ offset, length }: Extent): Generator<Extent> {
+  for (let at = 0; at < length; at += PIECE_BYTES)
+    yield { offset: offset + at, length: Math.min(PIECE_BYTES, length - at) };
+}
+
+/** @throws CowError `no-space` if the holes of the base that will be filled need more than is free */
+export function requireSpace(files: OpenFiles, base: BlockDevice, layer: CowfileLayer, force: boolean): void {
+  if (!base.seesHoles || force) return;
+  let needed = 0;
+  for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
+    needed += length;
+    for (const data of base.dataExtents(offset, offset + length)) needed -= data.length;
+  }
+  const free = files.storage.freeBytes(base.name);
+  if (free === undefined || needed <= free) return;
+  throw new CowError(
+    "no-space",
+    `the merge fills ${needed} bytes of holes, but only ${free} bytes are free; nothing was changed`,
+    {
+      file: base.name,
+      details: { needed_bytes: needed, free_bytes: free },
+      hints: ["--force begins all the same (on a file system that compresses or shares blocks it may fit)"],
+    },
+  );
+}
