@@ -3,8 +3,12 @@
  */
 import { setRange } from "../../bytes/bitmap.ts";
 import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { isZero } from "../../bytes/zero.ts";
 import { WINDOW_BLOCKS, WINDOW_BYTES } from "./bitmap-windows.ts";
 import { BITMAP_OFFSET_BYTES } from "./layout.ts";
+
+/** What is written at once, so that the rest of a window stays a hole. */
+const CHUNK_BYTES = 4096;
 
 export class WindowedBitmapWriter {
   readonly #target: ByteTarget;
@@ -37,14 +41,13 @@ export class WindowedBitmapWriter {
   }
 
   #flush(nextIndex: number): void {
-    if (this.#changed) {
-      const start = this.#index * WINDOW_BYTES;
-      this.#target.write(
-        this.#bytes.subarray(0, Math.min(WINDOW_BYTES, this.#mapSizeBytes - start)),
-        BITMAP_OFFSET_BYTES + start,
-      );
+    const start = this.#index * WINDOW_BYTES;
+    const end = Math.min(WINDOW_BYTES, this.#mapSizeBytes - start);
+    for (let at = 0; this.#changed && at < end; at += CHUNK_BYTES) {
+      const chunk = this.#bytes.subarray(at, Math.min(end, at + CHUNK_BYTES));
+      if (!isZero(chunk)) this.#target.write(chunk, BITMAP_OFFSET_BYTES + start + at);
     }
-    this.#bytes.fill(0);
+    if (this.#changed) this.#bytes.fill(0);
     this.#changed = false;
     this.#index = nextIndex;
   }
