@@ -46,7 +46,7 @@ export function writeNotice(
   message: string,
 ): void {
   const isOn = mayColour({ isTerminal: terminal.stderrIsTerminal, env: terminal.env, noColour });
-  const about = file === undefined ? "" : `${escapeControls(file)}: `;
+  const about = file === undefined ? "" : `${file === "" ? '""' : escapeControls(file)}: `;
   terminal.writeErr(`cowtool: ${paint(severity, severity, isOn)}: ${about}${escapeControls(message)}\n`);
 }
 

@@ -2,6 +2,7 @@
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { exitOfTally } from "../cli/exit-codes.ts";
 import { fileArg, forceShareFlag, stackFlag } from "../cli/flags.ts";
+import { escapeControls } from "../cli/render/escape.ts";
 import { problemsAsJson, renderProblems, summariseProblems } from "../cli/render/problems.ts";
 
 export default class Check extends BaseCommand<typeof Check> {
@@ -23,13 +24,13 @@ export default class Check extends BaseCommand<typeof Check> {
       { rdofile: this.flags.rdofile, forceShare: this.flags["force-share"] },
       this.context(),
     );
-    const view = { colour: this.colour, all: this.flags.verbose };
+    const view = { file, colour: this.colour, all: this.flags.verbose };
     return {
       result: { file, state, problems: problemsAsJson(problems) },
       exitCode: exitOfTally(worst),
       render: function* () {
         yield* renderProblems(problems, view);
-        yield `${file}: ${state}, ${summariseProblems(worst)}\n`;
+        yield `${escapeControls(file)}: marked ${state}, ${summariseProblems(worst, view.all)}\n`;
       },
     };
   }

@@ -38,22 +38,22 @@ export default class Info extends BaseCommand<typeof Info> {
   }
 
   *#render({ facts, problems, extents }: ImageInfo): Generator<string> {
-    const used = Number(facts["blocks_used"]);
+    const used = facts["blocks_used"];
     yield renderKeyValue([
       ["file", facts.file],
       ["format", `${facts.format} version ${facts["version"]}, ABI ${facts["abi"]}`],
       ["state", `${facts["state"]}${facts["packed"] === null ? "" : `, packed (${facts["packed"]})`}`],
-      ["image size", formatSize(facts.virtual_size)],
+      ["image size", facts.virtual_size === null ? "unknown" : formatSize(facts.virtual_size)],
       [
         "blocks used",
-        `${facts["blocks_used"] ?? "unknown"} of ${facts["rdo_blocks"]}${Number.isFinite(used) ? `, ${formatSize(used * 1024)}` : ""}`,
+        `${used ?? "unknown"} of ${facts["rdo_blocks"]}${typeof used === "number" ? `, ${formatSize(used * 1024)}` : ""}`,
       ],
       ["bitmap", `${facts["map_size"]} bytes at byte 1024`],
       ["data from", `byte ${facts["data_offset"]}`],
       ["fingerprint", `${facts["fingerprint"]} (of the base)`],
       ["file size", `${formatSize(facts.file_size)}, on disk ${formatSize(facts.allocated_size)}`],
     ]);
-    yield* renderProblems(problems, { colour: this.colour, all: this.flags.verbose });
-    if (extents) yield* renderBlockMap(extents, facts.virtual_size, this.terminal.columns);
+    yield* renderProblems(problems, { file: facts.file, colour: this.colour, all: this.flags.verbose });
+    if (extents) yield* renderBlockMap(extents, facts.virtual_size ?? 0, this.terminal.columns);
   }
 }

@@ -30,10 +30,12 @@ export default class Repair extends BaseCommand<typeof Repair> {
     const { repair } = await import("../lib/operations/repair.ts");
     const { cowfile } = this.args;
     const dryRun = this.flags["dry-run"];
-    const request = { dryRun, force: this.flags.force, dropLost: this.flags["drop-lost"], rdofile: this.flags.rdofile };
+    const dropLost = this.flags["drop-lost"];
+    const request = { dryRun, force: this.flags.force, dropLost, rdofile: this.flags.rdofile };
     const report = await repair(cowfile, request, this.context());
-    const left = this.flags["drop-lost"] ? 0 : report.worst.unfixable;
-    const view = { colour: this.colour, all: this.flags.verbose, fixWords: dryRun ? "would be fixed" : "fixed" };
+    const left = dropLost ? 0 : report.worst.unfixable;
+    const { verbose } = this.flags;
+    const view = { file: cowfile, colour: this.colour, all: verbose, fixWords: dryRun ? "would be fixed" : "fixed" };
     return {
       result: {
         cowfile,
@@ -57,7 +59,7 @@ export default class Repair extends BaseCommand<typeof Repair> {
           : EXIT.ok,
       render: function* () {
         yield* renderProblems(report.problems, view);
-        yield* repairSummary(cowfile, report, dryRun);
+        yield* repairSummary(cowfile, report, { dryRun, verbose, dropLost });
       },
     };
   }

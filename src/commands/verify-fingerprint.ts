@@ -2,6 +2,7 @@
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { fileArg } from "../cli/flags.ts";
+import { escapeControls } from "../cli/render/escape.ts";
 
 export default class VerifyFingerprint extends BaseCommand<typeof VerifyFingerprint> {
   static override summary = "tell whether a cowfile belongs to a base";
@@ -20,7 +21,8 @@ export default class VerifyFingerprint extends BaseCommand<typeof VerifyFingerpr
       result,
       exitCode: result.match ? EXIT.ok : EXIT.no,
       render: () => {
-        const { rdofile, cowfile } = result;
+        const rdofile = escapeControls(result.rdofile);
+        const cowfile = escapeControls(result.cowfile);
         if (result.match)
           return `${cowfile}: belongs to ${rdofile} (fingerprint ${result.fingerprint_actual}, ${result.rdo_blocks_actual} blocks)\n`;
         return (

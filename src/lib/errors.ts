@@ -112,7 +112,8 @@ export function systemError(error: unknown, file: string, doing: string, details
   if (error instanceof CowError) return error;
   const errno = errnoName(error);
   const words = (errno && SYSTEM_WORDS[errno]) ?? (error instanceof Error ? error.message : String(error));
-  return new CowError((errno && SYSTEM_CODES[errno]) || "io", `${doing}: ${words}`, {
+  // Of a file that isn't there nobody wants to know what was to be done with it.
+  return new CowError((errno && SYSTEM_CODES[errno]) || "io", errno === "ENOENT" ? words : `${doing}: ${words}`, {
     file,
     details: errno ? { errno, ...details } : details,
     cause: error,

@@ -3,28 +3,32 @@
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import type { MergeResult } from "../../lib/operations/merge/request.ts";
+import { escapeControls } from "./escape.ts";
 
 export function* mergeSummary(result: MergeResult): Generator<string> {
-  const { rdofile, cowfile, output, undo } = result;
-  const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)}`;
-  if (result.already_merged) {
-    yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
-    return;
-  }
-  if (result.dry_run) {
+  const rdofile = escapeControls(result.rdofile);
+  const cowfile = escapeControls(result.cowfile);
+  const output = escapeControls(result.output);
+  const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;
+  if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
+  else if (result.dry_run)
     yield `${output}: ${amount} of ${cowfile} would be merged; nothing was changed (--dry-run)\n`;
-    return;
-  }
-  if (result.mode === "new-file") {
+  else if (result.mode === "new-file")
     yield `${output}: is ${rdofile} with ${amount} of ${cowfile}; both are as they were\n`;
-    return;
-  }
-  yield `${rdofile}: ${amount} of ${cowfile} merged${result.resumed ? ", completing an interrupted merge" : ""}\n`;
+  else if (result.blocks_merged === 0) yield `${rdofile}: is as it was, since ${cowfile} holds no blocks\n`;
+  else yield* mergedInPlace(result, { rdofile, cowfile, amount });
+}
+
+function* mergedInPlace(
+  { resumed, fingerprint_changed, undo }: MergeResult,
+  { rdofile, cowfile, amount }: { readonly rdofile: string; readonly cowfile: string; readonly amount: string },
+): Generator<string> {
+  yield `${rdofile}: ${amount} of ${cowfile} merged${resumed ? ", completing an interrupted merge" : ""}\n`;
   yield `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`;
-  if (result.fingerprint_changed) {
-    yield `other cowfiles over the former ${rdofile} no longer match it, and are refused\n`;
-  } else {
-    yield `other cowfiles over the former ${rdofile} still match its fingerprint, but no longer show what they did: do not use them\n`;
-  }
-  if (undo !== null) yield `${undo}: takes the merge back, by \`cowtool merge ${rdofile} ${undo}\`\n`;
+  yield fingerprint_changed
+    ? `other cowfiles over ${rdofile} as it was before no longer match it, and are refused\n`
+    : `other cowfiles over ${rdofile} as it was before still match its fingerprint, but no longer show what they did: do not use them\n`;
+  if (undo === null) return;
+  const name = escapeControls(undo);
+  yield `${name}: takes the merge back, by \`cowtool merge ${rdofile} ${name}\`\n`;
 }

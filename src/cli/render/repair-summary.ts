@@ -3,35 +3,54 @@
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import type { RepairReport } from "../../lib/formats/format.ts";
+import { escapeControls } from "./escape.ts";
 
 const BLOCK_BYTES = 1024;
 
-function blocks(count: number): string {
+function blocks(bytes: number): string {
+  const count = bytes / BLOCK_BYTES;
   return `${count} ${count === 1 ? "block" : "blocks"}`;
 }
 
-export function* repairSummary(file: string, report: RepairReport, dryRun: boolean): Generator<string> {
+/** Bytes of suspects that nothing else explains. */
+function unexplained(report: RepairReport): number {
+  let bytes = 0;
+  for (const { length, evidence } of report.suspects) if (evidence === "alone") bytes += length;
+  return bytes;
+}
+
+export interface RepairView {
+  readonly dryRun: boolean;
+  readonly verbose: boolean;
+  /** Were the marks of lost blocks cleared? */
+  readonly dropLost: boolean;
+}
+
+export function* repairSummary(path: string, report: RepairReport, view: RepairView): Generator<string> {
+  const file = escapeControls(path);
   if (!report.examined) {
-    yield `${file}: is clean, nothing done (-f examines it all the same)\n`;
+    yield `${file}: is marked clean, nothing done (-f examines it all the same)\n`;
     return;
   }
-  const verb = dryRun ? "would be " : "";
-  const marked = report.marked.totalBytes / BLOCK_BYTES;
-  if (marked > 0) yield `${file}: ${blocks(marked)} ${verb}newly marked (${formatSize(report.marked.totalBytes)})\n`;
-  const cleared = report.cleared.totalBytes / BLOCK_BYTES;
-  if (cleared > 0) yield `${file}: the marks of ${blocks(cleared)} ${verb}cleared\n`;
-  if (report.suspectBlocks > 0) {
-    let alone = 0;
-    for (const { length, evidence } of report.suspects) if (evidence === "alone") alone += length / BLOCK_BYTES;
-    yield `${file}: ${blocks(report.suspectBlocks)} suspect: allocated and zero, but not marked` +
-      (alone > 0
-        ? `; ${alone} of them may be zeros written before the crash (-v names them)\n`
-        : ", all beside other data\n");
+  const verb = view.dryRun ? "would be " : "";
+  const { marked, cleared, lost } = report;
+  if (marked.totalBytes > 0) {
+    yield `${file}: ${blocks(marked.totalBytes)} ${verb}newly marked, ${formatSize(marked.totalBytes)}\n`;
   }
-  const lost = report.lost.totalBytes / BLOCK_BYTES;
-  if (lost > 0)
-    yield `${file}: ${blocks(lost)} lost: marked, but beyond the end of the file (--drop-lost clears the marks)\n`;
-  if (dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
-  else
-    yield `${file}: ${report.changed ? "repaired and clean" : "was clean, nothing to repair"}, ${blocks(report.blocksUsed)} used\n`;
+  if (cleared.totalBytes > 0) yield `${file}: the marks of ${blocks(cleared.totalBytes)} ${verb}cleared\n`;
+  const alone = unexplained(report);
+  if (alone > 0) {
+    yield `${file}: ${blocks(alone)} suspect: allocated and zero, but not marked: zeros written just before the crash look like that${view.verbose ? "" : " (-v names them)"}\n`;
+  }
+  if (view.verbose && report.suspectBlocks > 0) {
+    yield `${file}: ${report.suspectBlocks - alone / BLOCK_BYTES} more blocks are zero and not marked beside other data\n`;
+  }
+  if (lost.totalBytes > 0) {
+    yield `${file}: ${blocks(lost.totalBytes)} lost: marked, but beyond the end of the file; they read as the base's (--drop-lost clears the marks)\n`;
+  }
+  if (view.dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
+  else {
+    const state = report.changed ? "repaired and marked clean" : "was clean, nothing to repair";
+    yield `${file}: ${state}, ${report.blocksUsed} blocks used${lost.totalBytes > 0 ? ", but the lost ones stay lost" : ""}\n`;
+  }
 }

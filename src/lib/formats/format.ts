@@ -116,7 +116,8 @@ export interface RepairReport {
 /** What `info` shows of any format; a format adds facts of its own under snake_case names. */
 export interface ImageFacts {
   readonly format: string;
-  readonly virtual_size: number;
+  /** Bytes, or null where the head is beyond use. */
+  readonly virtual_size: number | null;
   readonly [fact: string]: string | number | boolean | null;
 }
 

@@ -59,7 +59,7 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
     if (storage.facts(input)?.identity === facts.identity) {
       throw new CowError(
         "usage",
-        `is the same file as ${input === output ? "the input" : input}: an output must not be an input`,
+        `is ${input === output ? "an input" : `the same file as ${input}, an input`}: an output must not be one`,
         { file: output },
       );
     }

@@ -43,7 +43,7 @@ function factsOf(
     map_size: exact(head.mapSize),
     data_offset: exact(head.dataOffset),
     rdo_blocks: exact(head.rdoBlocks),
-    virtual_size: geometry?.virtualSizeBytes ?? 0,
+    virtual_size: geometry?.virtualSizeBytes ?? null,
     fingerprint: formatFingerprint(fingerprint32(head)),
     blocks_used: blocksUsed,
     blocks_used_header: exact(head.used),
