@@ -110,10 +110,10 @@ export class LongJobBench {
   #count = 0;
   #images: LargeImages | undefined;
 
-  /** Surveys are faster than copies: the cowfile to be repaired is four times as large. */
-  async make(mebibytes: number): Promise<void> {
+  /** Surveys are faster than copies: the cowfile to be repaired has a size of its own. */
+  async make({ mebibytes, dirtyMebibytes }: { mebibytes: number; dirtyMebibytes: number }): Promise<void> {
     this.#images = await makeLargeImages(this.#at, mebibytes);
-    await makeDirtyCowfile(this.#at, "dirty.cow", 4 * mebibytes);
+    await makeDirtyCowfile(this.#at, "dirty.cow", dirtyMebibytes);
   }
 
   /** How many blocks a merge writes. */
