@@ -18,12 +18,14 @@
  */
 import { Command, type Interfaces } from "@oclif/core";
 import type { Notice, OperationContext } from "../lib/context.ts";
+import { CowError } from "../lib/errors.ts";
+import type { Streams } from "../lib/operations/pack/request.ts";
 import { sharedFlags } from "./flags.ts";
 import { makeProgressView, type ProgressView } from "./progress.ts";
 import { confirm } from "./prompt.ts";
 import { mayColour } from "./render/colour.ts";
 import { writeJson } from "./render/json.ts";
-import { type Text, writeText } from "./render/text.ts";
+import { ReaderGone, type Text, writeText } from "./render/text.ts";
 import { reportError, wantsJson, wantsNoColour, writeNotice } from "./report-error.ts";
 import { catchStopSignals, type StopSignals } from "./signals.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
@@ -35,6 +37,8 @@ export interface Outcome {
    */
   readonly result: object;
   readonly exitCode: number;
+  /** The result goes to stderr, since stdout carries what was asked for with `-`. */
+  readonly toStderr?: boolean;
   /** The same for people; only called without `--json`. */
   readonly render: () => Text | Promise<Text>;
 }
@@ -53,6 +57,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   #stops: StopSignals | undefined;
   #progress: ProgressView | undefined;
   #isAsking = false;
+  #stdoutIsTaken = false;
 
   /** Does the command's work and says what came of it; failures are thrown, as CowError. */
   protected abstract execute(): Promise<Outcome>;
@@ -78,9 +83,11 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   /** Called by oclif with whatever `run` threw, parse errors included. */
   protected override async catch(error: unknown): Promise<void> {
+    // Whoever read our stdout wants no more of it: no failure, and nothing to say.
+    if (error instanceof ReaderGone) return;
     await reportError(error, {
       terminal: this.terminal,
-      json: wantsJson(this.argv),
+      json: wantsJson(this.argv) && !this.#stdoutIsTaken,
       noColour: wantsNoColour(this.argv),
       help: `${this.config.bin} ${this.id} --help`,
       signal: this.#stops?.received(),
@@ -122,8 +129,25 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     this.#isAsking = false;
   }
 
-  async #write({ result, render }: Outcome): Promise<void> {
-    const sink = (text: string): boolean | Promise<boolean> => this.terminal.writeOut(text);
+  /** The standard streams for an operation that takes `-`. Nobody wants what is no text on a screen. */
+  protected get streams(): Streams {
+    return {
+      input: { [Symbol.asyncIterator]: () => this.terminal.readBytes()[Symbol.asyncIterator]() },
+      output: async (bytes) => {
+        if (this.terminal.stdoutIsTerminal)
+          throw new CowError("usage", "stdout is a terminal: send it to a file or a pipe", { file: "-" });
+        this.#stdoutIsTaken = true;
+        if (!(await this.terminal.writeBytes(bytes))) throw new ReaderGone();
+      },
+    };
+  }
+
+  async #write({ result, render, toStderr }: Outcome): Promise<void> {
+    const sink = (text: string): boolean | Promise<boolean> => {
+      if (!toStderr) return this.terminal.writeOut(text);
+      this.terminal.writeErr(text);
+      return true;
+    };
     if (this.flags.json) await writeJson(result, sink);
     else await writeText(await render(), sink);
   }

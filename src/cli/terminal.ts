@@ -15,6 +15,10 @@ export interface Terminal {
   readonly stderr: NodeJS.WritableStream;
   /** @returns false when the reader has gone: there is no use in writing more, and it is no error */
   writeOut(text: string): boolean | Promise<boolean>;
+  /** As writeOut, for what is no text. */
+  writeBytes(bytes: Uint8Array): boolean | Promise<boolean>;
+  /** All of stdin. */
+  readBytes(): AsyncIterable<Uint8Array>;
   writeErr(text: string): void;
   /** Asks on stderr, reads one line from stdin; undefined at its end. Rejects with an AbortError when `signal` fires. */
   readLine(question: string, signal: AbortSignal): Promise<string | undefined>;
@@ -46,6 +50,18 @@ async function readLine(question: string, signal: AbortSignal): Promise<string |
   }
 }
 
+function writeToStdout(data: string | Uint8Array, isClosed: () => boolean): boolean | Promise<boolean> {
+  if (isClosed()) return false;
+  if (process.stdout.write(data)) return true;
+  return new Promise((resolve) => {
+    const done = () => {
+      process.stdout.off("drain", done).off("error", done).off("close", done);
+      resolve(!isClosed());
+    };
+    process.stdout.once("drain", done).once("error", done).once("close", done);
+  });
+}
+
 let current: Terminal | undefined;
 
 /** The terminal of this process, made once: its stream handlers must not pile up. */
@@ -62,17 +78,9 @@ export function processTerminal(): Terminal {
     },
     env: process.env,
     stderr: process.stderr,
-    writeOut(text) {
-      if (stdoutIsClosed()) return false;
-      if (process.stdout.write(text)) return true;
-      return new Promise((resolve) => {
-        const done = () => {
-          process.stdout.off("drain", done).off("error", done).off("close", done);
-          resolve(!stdoutIsClosed());
-        };
-        process.stdout.once("drain", done).once("error", done).once("close", done);
-      });
-    },
+    writeOut: (text) => writeToStdout(text, stdoutIsClosed),
+    writeBytes: (bytes) => writeToStdout(bytes, stdoutIsClosed),
+    readBytes: () => process.stdin,
     writeErr(text) {
       if (!stderrIsClosed()) process.stderr.write(text);
     },

@@ -31,6 +31,9 @@ export { type CreateRequest, type CreateResult, create } from "./operations/crea
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
+export { pack } from "./operations/pack/pack.ts";
+export type { PackRequest, PackResult, Streams } from "./operations/pack/request.ts";
+export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
 export { type FingerprintResult, verifyFingerprint } from "./operations/verify-fingerprint.ts";
 export { Overlay } from "./overlay/overlay.ts";

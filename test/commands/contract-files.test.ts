@@ -193,6 +193,6 @@ describe.each(eachOf(({ collisions }) => collisions))("%s, %s are one file", (na
     at(input);
     const output = makeName();
     const line = await expectRefusal(name, argv(at, output), 16, output);
-    expect(line).toContain("an output must not be an input");
+    expect(line).toMatch(/an output must not be/);
   });
 });

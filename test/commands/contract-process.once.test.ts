@@ -3,7 +3,16 @@
  * pipes, DEBUG. Every command line comes from test/support/command-rows.ts.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -18,7 +27,7 @@ import {
   expectPlainLines,
   rowOf,
 } from "../support/command-harness.ts";
-import { finish, type StartOptions, skipsLoudly, start } from "../support/real-process.ts";
+import { atOnce, finish, type StartOptions, skipsLoudly, start } from "../support/real-process.ts";
 import { ROOT, runProgram } from "../support/run-command.ts";
 
 const at = useImages();
@@ -65,32 +74,36 @@ describe.each(COMMAND_NAMES)("%s", (name) => {
   });
 });
 
-describe.each(eachOf(({ inputs }) => inputs))("%s, %s", (name, _, input) => {
+describe.each(COMMAND_NAMES.filter((name) => rowOf(name).inputs.length > 0))("%s, wherever it takes a file", (name) => {
+  const { inputs } = rowOf(name);
+
   test("refuses a FIFO and does not hang", async () => {
     execFileSync("mkfifo", [at("fifo")]);
-    const argv = input.argv(at, at("fifo"));
+    const lines = inputs.map((input) => input.argv(at, at("fifo")));
     const before = pictureOf(at(""));
-    const ran = await finish([name, ...argv]);
-    expect(ran.timedOut).toBe(false);
-    expect(expectErrorLine(ran, 16)).toContain(at("fifo"));
+    await atOnce(2, lines, async (argv) => {
+      const ran = await finish([name, ...argv]);
+      expect(ran.timedOut).toBe(false);
+      expect(expectErrorLine(ran, 16)).toContain(at("fifo"));
+    });
     expect(pictureOf(at(""))).toEqual(before);
   });
 
   test.skipIf(skipsLoudly(!canBeNobody && isRoot, "unreadable files: user nobody cannot run this checkout"))(
     "names a file that it may not read",
     async () => {
-      const argv = input.argv(at, at(input.good));
+      const closed = (good: string): string => at(`closed-${good}`);
+      for (const { good } of inputs) copyFileSync(at(good), closed(good));
+      const lines = inputs.map((input) => [closed(input.good), input.argv(at, closed(input.good))] as const);
       giveAway();
-      chmodSync(at(input.good), 0);
+      for (const [file] of lines) chmodSync(file, 0);
       const before = isRoot ? pictureOf(at("")) : {};
-      const [human, json] = await Promise.all([
-        finish([name, ...argv], asNobody),
-        finish([name, ...argv, "--json"], asNobody),
-      ]);
-      const line = expectErrorLine(human, 8);
-      expect(line).toContain(at(input.good));
-      expect(line).toMatch(/permission denied$/);
-      expect(expectErrorJson(json, 8).code).toBe("permission");
+      await atOnce(2, lines, async ([file, argv], index) => {
+        const isHuman = index % 2 === 0;
+        const ran = await finish([name, ...argv, ...(isHuman ? [] : ["--json"])], asNobody);
+        if (isHuman) expect(expectErrorLine(ran, 8)).toMatch(new RegExp(`: ${file}: .*permission denied$`));
+        else expect(expectErrorJson(ran, 8)).toMatchObject({ code: "permission", details: { file } });
+      });
       if (isRoot) expect(pictureOf(at(""))).toEqual(before);
     },
   );

@@ -6,7 +6,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { LONG_JOBS, type LongJob, LongJobBench } from "../support/long-jobs.ts";
-import { finish, pause, start } from "../support/real-process.ts";
+import { atOnce, finish, pause, start } from "../support/real-process.ts";
 
 const ROUNDS: Readonly<Record<string, number>> = {
   "merge in place": 8,
@@ -15,7 +15,7 @@ const ROUNDS: Readonly<Record<string, number>> = {
   "create --from": 4,
   "merge -o": 4,
 };
-const SIZES = { mebibytes: 24, dirtyMebibytes: 64 };
+const SIZES = { mebibytes: 16, dirtyMebibytes: 48 };
 /** Start-up of node and oclif: no round needs to be killed before that. */
 const STARTUP_MS = 80;
 
@@ -42,28 +42,25 @@ async function killOnce(job: LongJob, at: (name: string) => string, round: numbe
   return signal ?? "";
 }
 
+/** How far a killed job had come, by what it left. */
+function stageOf(names: readonly string[]): string {
+  if (names.some((name) => name.endsWith(".cowtool-merge"))) return "merging";
+  return names.some((name) => name.endsWith(".tmp")) ? "writing" : "alive";
+}
+
 describe("killed at random", () => {
   test.each(LONG_JOBS)("$title is completed by the same command", async (job) => {
     const { ms } = await bench.reference(job);
+    const rounds = Array.from({ length: ROUNDS[job.title] ?? 4 }, () => bench.newRound(job));
     const seen: string[] = [];
-    for (let i = 0; i < (ROUNDS[job.title] ?? 4); i++) {
-      const round = bench.newRound(job);
+    await atOnce(2, rounds, async (round, i) => {
       const signal = await killOnce(job, round.at, i, ms);
-      const names = readdirSync(round.dir);
-      seen.push(
-        signal === ""
-          ? "done"
-          : names.some((name) => name.endsWith(".cowtool-merge"))
-            ? "merging"
-            : names.some((name) => name.endsWith(".tmp"))
-              ? "writing"
-              : "alive",
-      );
+      seen.push(signal === "" ? "done" : stageOf(readdirSync(round.dir)));
       await bench.expectWhole(job, round);
       await bench.expectCompletion(job, round, i % 3 === 2 ? { COWTOOL_NO_FFI: "1" } : {});
       if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
       bench.forget(round);
-    }
+    });
     process.stderr.write(`killed: ${job.title}: ${seen.join(" ")}\n`);
     // The rounds must have met the job at work, or they prove nothing.
     expect(seen.filter((state) => state !== "done").length).toBeGreaterThan(0);

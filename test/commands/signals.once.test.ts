@@ -6,10 +6,10 @@ import { existsSync, readdirSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { expectErrorJson, expectErrorLine } from "../support/command-harness.ts";
 import { LONG_JOBS, type LongJob, LongJobBench, type Round } from "../support/long-jobs.ts";
-import { type Ended, finish, start } from "../support/real-process.ts";
+import { atOnce, type Ended, finish, start } from "../support/real-process.ts";
 
 /** More than a breath's 40 ms of work in each phase. */
-const SIZES = { mebibytes: 56, dirtyMebibytes: 320 };
+const SIZES = { mebibytes: 48, dirtyMebibytes: 320 };
 const ATTEMPTS = 6;
 
 const bench = new LongJobBench();
@@ -43,20 +43,21 @@ function withoutProgress(ran: Ended): Ended {
   return { ...ran, stderr: ran.stderr.replace(/^\{.*\}\n/gm, "") };
 }
 
-const PHASES = LONG_JOBS.flatMap((job) => job.phases.map((phase) => [job.title, phase, job] as const));
-
 describe("SIGINT", () => {
-  test.each(PHASES)("%s, while %s: stops, says so, and can be completed", async (_, phase, job) => {
-    const { round, ran } = await stopIn(job, phase, "SIGINT");
-    const line = expectErrorLine(withoutProgress(ran), 130);
-    expect(line).toMatch(/: interrupted: /);
-    expect(line).toMatch(/nothing was (?:changed|created)|was not created|the same command completes the/);
-    await bench.expectWhole(job, round);
-    expect(readdirSync(round.dir).filter((name) => /\.tmp$|\.cowtool-lock/.test(name))).toEqual([]);
-    if (job.refusesTwice) for (const name of job.appears) expect(existsSync(round.at(name))).toBe(false);
-    await bench.expectCompletion(job, round);
-    if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
-    bench.forget(round);
+  test.each(LONG_JOBS)("$title: stops in each phase, says so, and can be completed", async (job) => {
+    await bench.reference(job);
+    await atOnce(2, job.phases, async (phase) => {
+      const { round, ran } = await stopIn(job, phase, "SIGINT");
+      const line = expectErrorLine(withoutProgress(ran), 130);
+      expect(line).toMatch(/: interrupted: /);
+      expect(line).toMatch(/nothing was (?:changed|created)|was not created|the same command completes the/);
+      await bench.expectWhole(job, round);
+      expect(readdirSync(round.dir).filter((name) => /\.tmp$|\.cowtool-lock/.test(name))).toEqual([]);
+      if (job.refusesTwice) for (const name of job.appears) expect(existsSync(round.at(name))).toBe(false);
+      await bench.expectCompletion(job, round);
+      if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
+      bench.forget(round);
+    });
   });
 
   test("tells it as JSON, too", async () => {

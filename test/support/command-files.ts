@@ -3,14 +3,17 @@
  * states in it; and pictures of a folder, to see what a command changed. Must not run commands.
  */
 import {
-  copyFileSync,
+  closeSync,
   existsSync,
+  ftruncateSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -24,6 +27,7 @@ const BLOCKS = 300;
 const BITMAP_BYTE = 1024;
 const MAP_BYTES = 1024;
 const DATA_BYTE = 4096;
+const PAGE_BYTES = 4096;
 const HEAD_BYTES = 56;
 const FLAGS_BYTE = 6;
 
@@ -38,6 +42,17 @@ export function noise(length: number, seed: number): Uint8Array {
     bytes[i] = (x ^ (x >>> 14)) >>> 24;
   }
   return bytes;
+}
+
+/** Writes a file with holes where whole pages of it are zeros, as a driver leaves it. */
+export function writeSparse(file: string, bytes: Uint8Array): void {
+  const fd = openSync(file, "w");
+  for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+    const page = bytes.subarray(at, at + PAGE_BYTES);
+    if (page.some((byte) => byte !== 0)) writeSync(fd, page, 0, page.length, at);
+  }
+  ftruncateSync(fd, bytes.length);
+  closeSync(fd);
 }
 
 /** The bytes of a file, edited at one place. */
@@ -80,7 +95,7 @@ async function makeImages(dir: string): Promise<void> {
   await create(at("base.img"), at("sibling.cow"), { from: at("other.img") }, {});
   await create(`${at("base.img")},${at("vm.cow")}`, at("top.cow"), { from: at("other.img") }, {});
   const cow = (edit: (bytes: Buffer) => Buffer | undefined): Buffer => edited(at("vm.cow"), edit);
-  writeFileSync(
+  writeSparse(
     at("dirty.cow"),
     cow((bytes) => {
       bytes[FLAGS_BYTE] = 1;
@@ -88,11 +103,11 @@ async function makeImages(dir: string): Promise<void> {
       return undefined;
     }),
   );
-  writeFileSync(
+  writeSparse(
     at("lost.cow"),
     cow((bytes) => bytes.subarray(0, DATA_BYTE + 250 * BLOCK_BYTES)),
   );
-  writeFileSync(
+  writeSparse(
     at("hostile.cow"),
     cow((bytes) => {
       bytes.writeBigUInt64LE(2n ** 63n, 32);
@@ -135,7 +150,7 @@ export function useImages(): At {
   return (name) => {
     const path = join(current, name);
     const master = join(at("masters"), name);
-    if (name !== "" && !existsSync(path) && existsSync(master)) copyFileSync(master, path);
+    if (name !== "" && !existsSync(path) && existsSync(master)) writeSparse(path, readFileSync(master));
     return path;
   };
 }

@@ -6,6 +6,7 @@ import type { Terminal } from "../../src/cli/terminal.ts";
 
 export interface FakeTerminal extends Terminal {
   readonly out: () => string;
+  readonly bytesOut: () => Buffer;
   readonly err: () => string;
   readonly questions: readonly string[];
   readonly exitCode: () => number | undefined;
@@ -18,6 +19,8 @@ export interface FakeTerminalOptions {
   readonly answers?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly columns?: number;
+  /** What stdin holds, for those who read bytes. */
+  readonly input?: Uint8Array;
   /** The reader goes away after so many pieces of output. */
   readonly closesAfter?: number;
 }
@@ -26,6 +29,7 @@ export function fakeTerminal(options: FakeTerminalOptions = {}): FakeTerminal {
   const { isTerminal = false, answers = [], env = {}, columns, closesAfter = Number.POSITIVE_INFINITY } = options;
   const out: string[] = [];
   const err: string[] = [];
+  const bytesOut: Uint8Array[] = [];
   const questions: string[] = [];
   let exitCode: number | undefined;
   const stderr = new Writable({
@@ -46,6 +50,13 @@ export function fakeTerminal(options: FakeTerminalOptions = {}): FakeTerminal {
       out.push(text);
       return true;
     },
+    writeBytes(bytes) {
+      bytesOut.push(bytes);
+      return true;
+    },
+    async *readBytes() {
+      if (options.input) yield options.input;
+    },
     writeErr: (text) => void err.push(text),
     async readLine(question, signal) {
       signal.throwIfAborted();
@@ -56,6 +67,7 @@ export function fakeTerminal(options: FakeTerminalOptions = {}): FakeTerminal {
       exitCode = status;
     },
     out: () => out.join(""),
+    bytesOut: () => Buffer.concat(bytesOut),
     err: () => err.join(""),
     questions,
     exitCode: () => exitCode,

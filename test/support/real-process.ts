@@ -81,6 +81,24 @@ export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
+/** Does work for each item, `limit` at a time; the first failure is thrown once the work under way has ended. */
+export async function atOnce<Item>(
+  limit: number,
+  items: readonly Item[],
+  work: (item: Item, index: number) => Promise<void>,
+): Promise<void> {
+  const failures: unknown[] = [];
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < items.length && failures.length === 0) {
+      const index = next++;
+      await work(items[index] as Item, index).catch((error: unknown) => failures.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: limit }, worker));
+  if (failures.length > 0) throw failures[0];
+}
+
 /** Says on stderr that tests are skipped, and why; returns whether they are. */
 export function skipsLoudly(isMissing: boolean, what: string): boolean {
   if (isMissing) process.stderr.write(`SKIPPED: ${what}\n`);

@@ -84,24 +84,27 @@ export function seekTableSize(footer: Uint8Array, fileBytes: number, file: strin
   return size;
 }
 
-/** @throws CowError `damaged` */
-export function decodeSeekTable(bytes: Uint8Array, tableOffset: number, file: string): SeekEntry[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** How many frames a table lists. @throws CowError `damaged` where its head is not as it should be */
+export function seekEntryCount(table: Uint8Array, tableOffset: number, file: string): number {
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   if (
     view.getUint32(0, true) !== SKIPPABLE_TABLE_MAGIC ||
-    view.getUint32(4, true) !== bytes.length - SKIPPABLE_HEADER_BYTES
+    view.getUint32(4, true) !== table.length - SKIPPABLE_HEADER_BYTES
   ) {
     throw new CowError("damaged", `the seek table's head at byte ${tableOffset} is damaged`, { file });
   }
-  const count = (bytes.length - SKIPPABLE_HEADER_BYTES - TABLE_FOOTER_BYTES) / ENTRY_BYTES;
-  return Array.from({ length: count }, (_, i) => {
-    const at = SKIPPABLE_HEADER_BYTES + i * ENTRY_BYTES;
-    return {
-      compressedBytes: view.getUint32(at, true),
-      contentBytes: view.getUint32(at + 4, true),
-      checksum: view.getUint32(at + 8, true),
-    };
-  });
+  return (table.length - SKIPPABLE_HEADER_BYTES - TABLE_FOOTER_BYTES) / ENTRY_BYTES;
+}
+
+/** One row of a table whose head was found sound. */
+export function seekEntry(table: Uint8Array, index: number): SeekEntry {
+  const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
+  const at = SKIPPABLE_HEADER_BYTES + index * ENTRY_BYTES;
+  return {
+    compressedBytes: view.getUint32(at, true),
+    contentBytes: view.getUint32(at + 4, true),
+    checksum: view.getUint32(at + 8, true),
+  };
 }
 
 export function encodeDigestFrame(sha256: Uint8Array): Uint8Array {

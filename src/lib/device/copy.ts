@@ -2,7 +2,7 @@
  * Owns copying between devices: by the kernel where both are files, through a buffer otherwise. The order of writes and
  * flushes is the caller's business.
  */
-import { readZeroFilled } from "../bytes/byte-source.ts";
+import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { copyFileRange } from "./sys/kernel-copy.ts";
@@ -10,7 +10,7 @@ import { copyFileRange } from "./sys/kernel-copy.ts";
 const BUFFER_BYTES = 256 * 1024;
 
 export interface CopyJob {
-  readonly source: BlockDevice;
+  readonly source: ByteSource;
   readonly sourceOffset: number;
   readonly target: BlockDevice;
   readonly targetOffset: number;
@@ -35,7 +35,7 @@ export class Copier {
   }
 
   #copyInKernel(
-    source: BlockDevice,
+    source: ByteSource,
     sourceOffset: number,
     target: BlockDevice,
     targetOffset: number,
@@ -56,7 +56,7 @@ export class Copier {
       if (result.unsupported) this.#kernelRefused = true;
       if (result.copied === 0) break;
       done += result.copied;
-      target.noteWritten(targetOffset + done);
+      target.noteWritten(targetOffset + done - result.copied, result.copied);
     }
     return done;
   }

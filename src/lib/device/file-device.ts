@@ -10,9 +10,12 @@ import { blockDeviceSize } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
 import { lockFile } from "./sys/lock.ts";
 import type { Unlock } from "./sys/lock-mode.ts";
+import { startWriteback } from "./sys/writeback.ts";
 
 /** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
 const MAX_IO_BYTES = 1 << 30;
+/** Once so much was written, the kernel is asked to begin with it. */
+const WRITEBACK_BYTES = 8 << 20;
 
 export class FileDevice implements BlockDevice {
   readonly name: string;
@@ -23,6 +26,9 @@ export class FileDevice implements BlockDevice {
   #fd: number | undefined;
   #sizeBytes: number;
   #unlock: Unlock | undefined;
+  #pendingFrom = Number.POSITIVE_INFINITY;
+  #pendingTo = 0;
+  #pendingBytes = 0;
 
   private constructor(fd: number, name: string, writable: boolean) {
     const stat = fs.fstatSync(fd);
@@ -107,12 +113,25 @@ export class FileDevice implements BlockDevice {
         });
       }
     }
-    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + source.length);
+    this.noteWritten(offsetBytes, source.length);
   }
 
-  /** Tells the device that its file grew by a copy that went past it (copy_file_range). */
-  noteWritten(endBytes: number): void {
-    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, endBytes);
+  /** Begins to write out what was written; see sys/writeback.ts. */
+  #noteForWriteback(offset: number, length: number): void {
+    this.#pendingFrom = Math.min(this.#pendingFrom, offset);
+    this.#pendingTo = Math.max(this.#pendingTo, offset + length);
+    this.#pendingBytes += length;
+    if (this.#pendingBytes < WRITEBACK_BYTES) return;
+    startWriteback(this.fd, this.#pendingFrom, this.#pendingTo - this.#pendingFrom);
+    this.#pendingFrom = Number.POSITIVE_INFINITY;
+    this.#pendingTo = 0;
+    this.#pendingBytes = 0;
+  }
+
+  /** To be called for what was written past the device (copy_file_range), too: its size and the writeback depend on it. */
+  noteWritten(offset: number, length: number): void {
+    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, offset + length);
+    this.#noteForWriteback(offset, length);
   }
 
   resize(sizeBytes: number): void {

@@ -91,6 +91,10 @@ export class MemoryStorage implements Storage {
     };
   }
 
+  scratch(): BlockDevice {
+    return new MemoryDevice("scratch", new SparseBytes());
+  }
+
   remove(path: string): void {
     if (!this.#names.has(path)) return;
     this.#name(path, undefined);

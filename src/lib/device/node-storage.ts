@@ -2,6 +2,7 @@
  * Owns the Storage that is this machine's file system: atomic outputs, durable names, identity of files.
  */
 import * as fs from "node:fs";
+import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
@@ -137,6 +138,19 @@ export const nodeStorage: Storage = {
 
   create(file: string): PendingFile {
     return new PendingNodeFile(file);
+  },
+
+  scratch(): BlockDevice {
+    const directory = fs.mkdtempSync(path.join(tmpdir(), "cowtool-"));
+    const file = path.join(directory, "scratch");
+    try {
+      return FileDevice.fromDescriptor(fs.openSync(file, "wx+", 0o600), file, true);
+    } catch (error) {
+      throw systemError(error, file, "cannot create");
+    } finally {
+      // The open descriptor keeps it alive: whatever happens to us, nothing is left behind.
+      fs.rmSync(directory, { recursive: true, force: true });
+    }
   },
 
   remove(file: string): void {

@@ -30,6 +30,12 @@ export class OpenFiles {
     return device;
   }
 
+  /** Takes over something that was opened elsewhere. */
+  keep<Opened extends { close(): void }>(opened: Opened): Opened {
+    this.#opened.push(opened);
+    return opened;
+  }
+
   async openStack(text: string): Promise<Stack> {
     const stack = await openStack(this.storage, text, { signal: this.#context.signal });
     this.#opened.push(stack);

@@ -29,6 +29,7 @@ export interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   /** `offsets` are updated by the kernel. */
   copyFileRange(fdIn: number, offIn: BigInt64Array, fdOut: number, offOut: BigInt64Array, length: number): number;
+  syncFileRange(fd: number, offset: number, length: number, flags: number): number;
   ioctlNumber(fd: number, request: number, value: number): number;
   ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
@@ -56,6 +57,7 @@ function bind(): Libc | null {
     const copyFileRange = lib.func(
       "int64_t copy_file_range(int fd_in, void *off_in, int fd_out, void *off_out, size_t length, unsigned int flags)",
     );
+    const syncFileRange = lib.func("int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)");
     const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
     const strerror = lib.func("const char *strerror(int errnum)");
@@ -66,6 +68,7 @@ function bind(): Libc | null {
       fallocate: (fd, mode, offset, length) => Number(fallocate(fd, mode, offset, length)),
       copyFileRange: (fdIn, offIn, fdOut, offOut, length) =>
         Number(copyFileRange(fdIn, offIn, fdOut, offOut, length, 0)),
+      syncFileRange: (fd, offset, length, flags) => Number(syncFileRange(fd, offset, length, flags)),
       ioctlNumber: (fd, request, value) => Number(ioctl(fd, request, "long", value)),
       ioctlBuffer: (fd, request, buffer) => Number(ioctl(fd, request, "void *", buffer)),
       fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),

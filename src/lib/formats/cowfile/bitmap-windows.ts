@@ -11,8 +11,9 @@ import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "./layout.ts";
 /** Bytes of bitmap in a window: the bits of 512 MiB of image. */
 export const WINDOW_BYTES = 64 * 1024;
 export const WINDOW_BLOCKS = WINDOW_BYTES * 8;
+const CACHED_WINDOWS = 4;
 
-/** A part of the bitmap in memory. `bytes` is only valid until the next window is read. */
+/** A part of the bitmap in memory. Nothing overwrites `bytes` later: many may look at different windows in turn. */
 export interface BitmapWindow {
   readonly index: number;
   /** The block of its first bit. */
@@ -20,31 +21,32 @@ export interface BitmapWindow {
   readonly bytes: Uint8Array;
 }
 
-/** Reads windows of one bitmap into a buffer of its own. */
+/** Reads windows of one bitmap, and remembers the last few. */
 export class BitmapReader {
   readonly #source: ByteSource;
   readonly #geometry: CowGeometry;
-  readonly #buffer: Uint8Array;
-  #cached: BitmapWindow | undefined;
+  readonly #cached: BitmapWindow[] = [];
 
   constructor(source: ByteSource, geometry: CowGeometry) {
     this.#source = source;
     this.#geometry = geometry;
-    this.#buffer = new Uint8Array(Math.min(WINDOW_BYTES, geometry.mapSizeBytes));
   }
 
   get windowCount(): number {
     return Math.ceil(this.#geometry.mapSizeBytes / WINDOW_BYTES);
   }
 
-  /** Reads one window, or hands out the one read last. */
+  /** Reads one window, or hands out one read a short while ago. */
   window(index: number): BitmapWindow {
-    if (this.#cached?.index === index) return this.#cached;
+    const cached = this.#cached.find((window) => window.index === index);
+    if (cached) return cached;
     const start = index * WINDOW_BYTES;
-    const bytes = this.#buffer.subarray(0, Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes - start));
+    const bytes = new Uint8Array(Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes - start));
     bytes.fill(0, this.#source.read(bytes, BITMAP_OFFSET_BYTES + start));
-    this.#cached = { index, firstBlock: index * WINDOW_BLOCKS, bytes };
-    return this.#cached;
+    const window = { index, firstBlock: index * WINDOW_BLOCKS, bytes };
+    this.#cached.unshift(window);
+    if (this.#cached.length > CACHED_WINDOWS) this.#cached.pop();
+    return window;
   }
 
   /** The windows in `[from, to)` that are not holes, ascending. */

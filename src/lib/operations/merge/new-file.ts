@@ -2,6 +2,7 @@
  * Owns merging into a new image (`merge -o`): a reflink of the base where the file system can, a sparse copy otherwise,
  * with the cowfile's blocks over it. Both inputs are only read; the image appears whole, or not at all.
  */
+import type { ByteSource } from "../../bytes/byte-source.ts";
 import { complement, type Extent } from "../../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -74,7 +75,7 @@ async function writeImage(
   const target = pending.device;
   const breath = makeBreath();
   let done = 0;
-  const run = async (source: BlockDevice, parts: Iterable<Extent>, shift: number, phase: string): Promise<void> => {
+  const run = async (source: ByteSource, parts: Iterable<Extent>, shift: number, phase: string): Promise<void> => {
     const copier = new Copier();
     for (const { offset, length } of parts) {
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
@@ -98,7 +99,7 @@ async function writeImage(
     const shift = layer.locate(0);
     for (const { offset, length } of held()) {
       const data = [...layer.source.dataExtents(offset + shift, offset + shift + length)];
-      await run(layer.source as BlockDevice, data, shift, "merging");
+      await run(layer.source, data, shift, "merging");
       // Marked blocks that are holes in the cowfile are zeros: in a fresh image they may stay holes.
       if (cloned)
         for (const hole of complement(data, offset + shift, offset + shift + length))

@@ -41,7 +41,7 @@ export async function writeBlocks(base: BlockDevice, layer: CowfileLayer, contex
         );
       }
       copier.copy({
-        source: layer.source as BlockDevice,
+        source: layer.source,
         sourceOffset: layer.locate(offset),
         target: base,
         targetOffset: offset,

@@ -1,0 +1,47 @@
+/** Owns the command line of `pack`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { fileArg, forceFlag } from "../cli/flags.ts";
+import { packSummary } from "../cli/render/pack-summary.ts";
+import { PACK_KINDS, type PackKind } from "../lib/formats/cowfile/pack/kind.ts";
+
+export default class Pack extends BaseCommand<typeof Pack> {
+  static override summary = "make a cowfile small, for keeping or sending";
+  static override description =
+    "Packs a clean cowfile. plain and gzip are the original cowpack's formats and can be read by it; zstd is the same stream in independent frames with checksums, out of which any block can be read without unpacking, and which zstd -d reads, too. The same input and flags give the same bytes.";
+  static override examples = [
+    "<%= config.bin %> pack vm1.cow vm1.packed",
+    "<%= config.bin %> pack vm1.cow vm1.packz --format gzip",
+    "<%= config.bin %> pack vm1.cow - | ssh host cowtool unpack - vm1.cow",
+  ];
+  static override args = {
+    cowfile: fileArg("the cowfile, or - for stdin"),
+    packfile: fileArg("the packed file to make, or - for stdout"),
+  };
+  static override flags = {
+    format: Flags.custom<PackKind>({ description: "the packed form", options: [...PACK_KINDS], default: "zstd" })(),
+    level: Flags.integer({
+      description: "how hard to compress: 1 to 22 for zstd (default 3), 1 to 9 for gzip (default 9)",
+      helpValue: "N",
+    }),
+    threads: Flags.integer({
+      description: "how many pieces to compress at once (default: one a processor)",
+      helpValue: "N",
+    }),
+    force: forceFlag("replace PACKFILE if it exists"),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { pack } = await import("../lib/operations/pack/pack.ts");
+    const { cowfile, packfile } = this.args;
+    const { format, level, threads, force } = this.flags;
+    const result = await pack(
+      cowfile,
+      packfile,
+      { format, level, threads, force, streams: this.streams },
+      this.context(),
+    );
+    return { result, exitCode: EXIT.ok, render: () => packSummary(result, packfile), toStderr: packfile === "-" };
+  }
+}

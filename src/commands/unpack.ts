@@ -1,0 +1,35 @@
+/** Owns the command line of `unpack`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { fileArg, forceFlag } from "../cli/flags.ts";
+import { packSummary } from "../cli/render/pack-summary.ts";
+
+export default class Unpack extends BaseCommand<typeof Unpack> {
+  static override summary = "make a cowfile out of a packed one";
+  static override description =
+    "Finds out the packed form by the file's content, compares every checksum there is, and writes the cowfile that was packed, byte for byte. It appears whole, or not at all.";
+  static override examples = [
+    "<%= config.bin %> unpack vm1.packed vm1.cow",
+    "<%= config.bin %> unpack - vm1.cow <vm1.packz",
+  ];
+  static override args = {
+    packfile: fileArg("the packed file, or - for stdin"),
+    cowfile: fileArg("the cowfile to make, or - for stdout"),
+  };
+  static override flags = {
+    threads: Flags.integer({
+      description: "how many pieces to decompress at once (default: one a processor)",
+      helpValue: "N",
+    }),
+    force: forceFlag("replace COWFILE if it exists"),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { unpack } = await import("../lib/operations/pack/unpack.ts");
+    const { packfile, cowfile } = this.args;
+    const { threads, force } = this.flags;
+    const result = await unpack(packfile, cowfile, { threads, force, streams: this.streams }, this.context());
+    return { result, exitCode: EXIT.ok, render: () => packSummary(result, cowfile), toStderr: cowfile === "-" };
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Owns telling the three kinds of packs apart, by their first bytes and never by their names.
+ */
+import type { ByteSource } from "../../../bytes/byte-source.ts";
+import { isZstd } from "../../../bytes/zstd-seekable.ts";
+import { CowError } from "../../../errors.ts";
+import { decodeHead, hasCowMagic, isPacked } from "../head.ts";
+import { HEAD_BLOCK_BYTES } from "../layout.ts";
+
+export const PACK_KINDS = ["zstd", "gzip", "plain"] as const;
+export type PackKind = (typeof PACK_KINDS)[number];
+
+/** Does it begin as a gzip stream does? */
+export function isGzip(head: Uint8Array): boolean {
+  return head[0] === 0x1f && head[1] === 0x8b;
+}
+
+/** The kind of pack a file is, or undefined for an unpacked cowfile and everything else. */
+export function packKind(source: ByteSource): PackKind | undefined {
+  const block = new Uint8Array(HEAD_BLOCK_BYTES);
+  const head = block.subarray(0, source.read(block, 0));
+  if (isGzip(head)) return "gzip";
+  if (isZstd(head)) return "zstd";
+  if (!hasCowMagic(head)) return undefined;
+  return isPacked(decodeHead(head, source.name)) ? "plain" : undefined;
+}
+
+/** @throws CowError `unsuitable` for a cowfile that is not packed, `bad-head` for what is none at all */
+export function requirePack(source: ByteSource): PackKind {
+  const kind = packKind(source);
+  if (kind) return kind;
+  const block = new Uint8Array(HEAD_BLOCK_BYTES);
+  decodeHead(block.subarray(0, source.read(block, 0)), source.name);
+  throw new CowError("unsuitable", "is a cowfile, but not a packed one", { file: source.name });
+}

@@ -1,0 +1,69 @@
+/**
+ * Owns opening a pack of any kind: as a payload from beginning to end, or as the cowfile it was made from.
+ */
+import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
+import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
+import { gunzipStream } from "./gzip-stream.ts";
+import type { PackKind } from "./kind.ts";
+import { PackedView } from "./packed-view.ts";
+import { structBytes } from "./payload.ts";
+import { decodePackedHead, PayloadUnpacker } from "./unpacker.ts";
+import { ZstdPack } from "./zstd-pack.ts";
+
+export interface UnpackHooks {
+  readonly concurrency: number;
+  /** Called with the bytes of the payload done so far, and all that there will be (0 if unknown). Throws to stop. */
+  readonly onPiece: (doneBytes: number, totalBytes: number) => Promise<void> | void;
+}
+
+export interface Unpacked {
+  readonly blocks: number;
+  /** Bytes behind the last block of a plain pack, left by the original's packing in place. */
+  readonly trailingBytes: number;
+}
+
+/**
+ * Writes the cowfile that a pack was made from into an empty target. All checksums of the pack are compared.
+ *
+ * @throws CowError `bad-head`, `truncated`, `damaged`, `unsupported`, `io`, `no-space`
+ */
+export async function unpackInto(
+  target: ByteTarget,
+  source: ByteSource,
+  kind: PackKind,
+  hooks: UnpackHooks,
+): Promise<Unpacked> {
+  if (kind === "plain") return unpackPlain(target, source, hooks);
+  const unpacker = new PayloadUnpacker(target, source.name);
+  const pack = kind === "zstd" ? new ZstdPack(source) : undefined;
+  for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source)) {
+    unpacker.take(piece);
+    await hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
+  }
+  return { blocks: unpacker.finish(), trailingBytes: 0 };
+}
+
+async function unpackPlain(target: ByteTarget, source: ByteSource, hooks: UnpackHooks): Promise<Unpacked> {
+  const view = new PackedView(source, "plain");
+  const buffer = new Uint8Array(1 << 20);
+  const total = view.blocks * BLOCK_BYTES;
+  const { geometry } = decodePackedHead(headBlockOf(source), source.name);
+  target.resize(BITMAP_OFFSET_BYTES + geometry.mapSizeBytes);
+  let done = 0;
+  for (const { offset, length } of view.dataExtents(BITMAP_OFFSET_BYTES, view.sizeBytes)) {
+    for (let at = offset; at < offset + length; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, offset + length - at));
+      view.read(piece, at);
+      target.write(piece, at);
+      done += piece.length;
+      await hooks.onPiece(done, Math.max(done, total));
+    }
+  }
+  target.write(structBytes(view.head, view.head.flags & ~FLAG_PACKED), 0);
+  return { blocks: view.blocks, trailingBytes: Math.max(0, view.surplusBytes) };
+}
+
+function headBlockOf(source: ByteSource): Uint8Array {
+  const block = new Uint8Array(HEAD_BLOCK_BYTES);
+  return block.subarray(0, source.read(block, 0));
+}

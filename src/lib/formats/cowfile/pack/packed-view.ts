@@ -1,0 +1,175 @@
+/**
+ * Owns a pack seen as the cowfile it was made from, for reading: any block is reached without unpacking, since the k-th
+ * set bit of the bitmap is the k-th block of the pack. For plain and zstd packs; gzip has no way to jump.
+ */
+import { countBits, setRuns } from "../../../bytes/bitmap.ts";
+import { type ByteSource, readZeroFilled } from "../../../bytes/byte-source.ts";
+import type { Extent } from "../../../bytes/extent.ts";
+import { CowError } from "../../../errors.ts";
+import { BitmapReader, WINDOW_BLOCKS } from "../bitmap-windows.ts";
+import type { CowGeometry } from "../geometry.ts";
+import type { CowHead } from "../head.ts";
+import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES, headLayout } from "../layout.ts";
+import { structBytes } from "./payload.ts";
+import { decodePackedHead } from "./unpacker.ts";
+import { ZstdPack } from "./zstd-pack.ts";
+
+/** Where a pack keeps its three parts. */
+interface PackBody {
+  readonly head: CowHead;
+  readonly geometry: CowGeometry;
+  readBitmap(target: Uint8Array, offset: number): void;
+  /** Reads from the blocks, laid end to end; bytes that are missing are an error of the caller's making. */
+  readBlocks(target: Uint8Array, offset: number): number;
+  readonly blockBytesPresent: number;
+}
+
+function plainBody(source: ByteSource): PackBody {
+  const block = new Uint8Array(HEAD_BLOCK_BYTES);
+  const { head, geometry } = decodePackedHead(block.subarray(0, source.read(block, 0)), source.name);
+  return {
+    head,
+    geometry,
+    readBitmap: (target, offset) => void readZeroFilled(source, target, BITMAP_OFFSET_BYTES + offset),
+    readBlocks: (target, offset) => source.read(target, geometry.dataOffsetBytes + offset),
+    blockBytesPresent: Math.max(0, source.sizeBytes - geometry.dataOffsetBytes),
+  };
+}
+
+function zstdBody(source: ByteSource): PackBody {
+  const pack = new ZstdPack(source);
+  const block = new Uint8Array(HEAD_BLOCK_BYTES);
+  const { head, geometry } = decodePackedHead(block.subarray(0, pack.read(block, 0)), source.name);
+  const bitmapAt = headLayout(head.abi).sizeBytes;
+  const blocksAt = bitmapAt + geometry.mapSizeBytes;
+  return {
+    head,
+    geometry,
+    readBitmap: (target, offset) => void target.fill(0, pack.read(target, bitmapAt + offset)),
+    readBlocks: (target, offset) => pack.read(target, blocksAt + offset),
+    blockBytesPresent: Math.max(0, pack.payloadBytes - blocksAt),
+  };
+}
+
+/** A read-only source that reads as the unpacked file would. */
+export class PackedView implements ByteSource {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly allocationUnitBytes = BLOCK_BYTES;
+  readonly seesHoles = false;
+  /** Blocks that the bitmap says there are. */
+  readonly blocks: number;
+  readonly #body: PackBody;
+  readonly #bitmap: BitmapReader;
+  readonly #headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
+  /** Marked blocks before each window of the bitmap. */
+  readonly #ranks: Float64Array;
+
+  /** @throws CowError `bad-head`, `truncated`, `damaged`, `unsupported` */
+  constructor(source: ByteSource, kind: "plain" | "zstd") {
+    this.name = source.name;
+    this.#body = kind === "plain" ? plainBody(source) : zstdBody(source);
+    const { head, geometry } = this.#body;
+    this.#headBlock.set(structBytes(head, head.flags & ~FLAG_PACKED));
+    this.#bitmap = new BitmapReader(this.#bitmapSource(), geometry);
+    this.#ranks = new Float64Array(this.#bitmap.windowCount + 1);
+    let lastBlock = -1;
+    for (let index = 0; index < this.#bitmap.windowCount; index++) {
+      const { bytes, firstBlock } = this.#bitmap.window(index);
+      const marked = countBits(bytes);
+      this.#ranks[index + 1] = (this.#ranks[index] ?? 0) + marked;
+      if (marked > 0) for (const [, end] of setRuns(bytes, 0, bytes.length * 8)) lastBlock = firstBlock + end - 1;
+    }
+    this.blocks = this.#ranks.at(-1) ?? 0;
+    const bitmapEnd = BITMAP_OFFSET_BYTES + geometry.mapSizeBytes;
+    this.sizeBytes = lastBlock < 0 ? bitmapEnd : geometry.dataOffsetBytes + (lastBlock + 1) * BLOCK_BYTES;
+  }
+
+  get head(): CowHead {
+    return this.#body.head;
+  }
+
+  /** Bytes of blocks that the pack holds, beyond or below what the bitmap asks for. */
+  get surplusBytes(): number {
+    return this.#body.blockBytesPresent - this.blocks * BLOCK_BYTES;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
+    const { mapSizeBytes, dataOffsetBytes } = this.#body.geometry;
+    const bitmapEnd = BITMAP_OFFSET_BYTES + mapSizeBytes;
+    const parts: readonly [from: number, to: number, read: (part: Uint8Array, at: number) => void][] = [
+      [0, HEAD_BLOCK_BYTES, (part, at) => part.set(this.#headBlock.subarray(at, at + part.length))],
+      [BITMAP_OFFSET_BYTES, bitmapEnd, (part, at) => this.#body.readBitmap(part, at)],
+      [bitmapEnd, dataOffsetBytes, (part) => part.fill(0)],
+      [dataOffsetBytes, Number.POSITIVE_INFINITY, (part, at) => this.#readData(part, at)],
+    ];
+    for (const [from, to, read] of parts) {
+      const start = Math.max(from, offsetBytes);
+      const end = Math.min(to, offsetBytes + length);
+      if (end > start) read(target.subarray(start - offsetBytes, end - offsetBytes), start - from);
+    }
+    return length;
+  }
+
+  *dataExtents(from: number, to: number): Generator<Extent> {
+    const { mapSizeBytes, dataOffsetBytes } = this.#body.geometry;
+    const end = Math.min(to, this.sizeBytes);
+    const bitmapEnd = Math.min(end, BITMAP_OFFSET_BYTES + mapSizeBytes);
+    if (from < bitmapEnd) yield { offset: from, length: bitmapEnd - from };
+    const firstBlock = Math.max(0, Math.floor((from - dataOffsetBytes) / BLOCK_BYTES));
+    const lastBlock = Math.ceil((end - dataOffsetBytes) / BLOCK_BYTES);
+    if (lastBlock <= firstBlock) return;
+    for (const { offset, length } of this.#bitmap.markedExtents(firstBlock, lastBlock)) {
+      const start = Math.max(from, dataOffsetBytes + offset);
+      const stop = Math.min(end, dataOffsetBytes + offset + length);
+      if (stop > start) yield { offset: start, length: stop - start };
+    }
+  }
+
+  /** Reads from the data area: marked blocks by their rank, zeros between them. */
+  #readData(target: Uint8Array, at: number): void {
+    target.fill(0);
+    const end = at + target.length;
+    const firstBlock = Math.floor(at / BLOCK_BYTES);
+    let rank = this.#rankOf(firstBlock);
+    for (const { offset, length } of this.#bitmap.markedExtents(firstBlock, Math.ceil(end / BLOCK_BYTES))) {
+      const start = Math.max(at, offset);
+      const stop = Math.min(end, offset + length);
+      this.#readPresent(target.subarray(start - at, stop - at), rank * BLOCK_BYTES + start - offset);
+      rank += length / BLOCK_BYTES;
+    }
+  }
+
+  #readPresent(target: Uint8Array, offset: number): void {
+    const got = this.#body.readBlocks(target, offset);
+    if (got === target.length) return;
+    const missing = -this.surplusBytes;
+    throw new CowError("truncated", `the pack ends ${missing} bytes before its last block's end`, { file: this.name });
+  }
+
+  #rankOf(block: number): number {
+    const index = Math.floor(block / WINDOW_BLOCKS);
+    const { bytes, firstBlock } = this.#bitmap.window(index);
+    let rank = this.#ranks[index] ?? 0;
+    for (const [start, end] of setRuns(bytes, 0, block - firstBlock)) rank += end - start;
+    return rank;
+  }
+
+  #bitmapSource(): ByteSource {
+    const { mapSizeBytes } = this.#body.geometry;
+    const end = BITMAP_OFFSET_BYTES + mapSizeBytes;
+    return {
+      name: this.name,
+      sizeBytes: end,
+      allocationUnitBytes: BLOCK_BYTES,
+      seesHoles: false,
+      read: (target, offset) => {
+        const part = target.subarray(0, Math.max(0, end - offset));
+        this.#body.readBitmap(part, offset - BITMAP_OFFSET_BYTES);
+        return part.length;
+      },
+      dataExtents: (from, to) => (from < Math.min(to, end) ? [{ offset: from, length: Math.min(to, end) - from }] : []),
+    };
+  }
+}

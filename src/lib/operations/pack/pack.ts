@@ -1,0 +1,204 @@
+/**
+ * Owns `pack`: an unpacked, clean cowfile into one of the three packed forms. The output appears whole, or not at all;
+ * the same input and level give the same bytes, whatever the machine or the number of threads.
+ */
+import { createHash } from "node:crypto";
+import { availableParallelism } from "node:os";
+import { promisify } from "node:util";
+import { constants, zstdCompress } from "node:zlib";
+import { mapOrdered } from "../../bytes/ordered.ts";
+import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../../bytes/zstd-seekable.ts";
+import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import { checkWithoutContent } from "../../formats/cowfile/check.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream.ts";
+import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack/payload.ts";
+import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
+import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { plainPieces } from "./plain.ts";
+import type { PackRequest, PackResult } from "./request.ts";
+import { type StreamSink, spool } from "./streams.ts";
+
+const LEVELS = { gzip: { default: 9, max: 9 }, zstd: { default: 3, max: 22 } } as const;
+
+/** What does not compress grows a little; room for it makes one piece of each frame. */
+const CHUNK_SLACK_BYTES = 64 * 1024;
+
+const compress = promisify(zstdCompress);
+
+/**
+ * Packs `cowfile` into `packfile`; either may be `-` if the request brings the stream for it.
+ *
+ * @throws CowError `dirty`, `packed`, `damaged`, `truncated`, `bad-head`, `exists`, `usage`, `locked`, `io`, `no-space`, `interrupted`
+ */
+export async function pack(
+  cowfile: string,
+  packfile: string,
+  request: PackRequest,
+  context: OperationContext,
+): Promise<PackResult> {
+  const format = request.format ?? "zstd";
+  const level = levelOf(format, request.level);
+  const threads = request.threads ?? availableParallelism();
+  if (threads < 1 || threads > 1024) throw new CowError("usage", `${threads} threads are not between 1 and 1024`);
+  return OpenFiles.during(context, async (files) => {
+    const source = await openInput(files, cowfile, request);
+    const layer = new CowfileLayer(source, { allowDirty: false });
+    await requirePackable(layer, context);
+    const payload = payloadOf(source, layer.opened);
+    const pieces = piecesOf({ format, level, threads, layer, payload });
+    const watch = watcher(packfile, payload.sizeBytes, context);
+    const result = (bytesOut: number): PackResult => ({
+      cowfile,
+      packfile,
+      format,
+      blocks: payload.blocks,
+      bytes_in: source.sizeBytes,
+      bytes_out: bytesOut,
+    });
+    if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
+    refuseSameFile(files.storage, packfile, [cowfile]);
+    claimOutput(files, packfile, request.force ?? false);
+    const pending = files.storage.create(packfile);
+    try {
+      const size = await toDevice(pieces, pending.device, watch);
+      pending.commit({ replace: request.force ?? false });
+      return result(size);
+    } finally {
+      pending.abandon();
+    }
+  });
+}
+
+function levelOf(format: PackResult["format"], level: number | undefined): number {
+  if (format === "plain") {
+    if (level !== undefined)
+      throw new CowError("usage", "--level makes no sense with --format plain, which does not compress");
+    return 0;
+  }
+  const { max, default: usual } = LEVELS[format];
+  if (level !== undefined && (level < 1 || level > max))
+    throw new CowError("usage", `${level} is not a level of ${format}: expected 1 to ${max}`);
+  return level ?? usual;
+}
+
+async function openInput(files: OpenFiles, cowfile: string, request: PackRequest): Promise<BlockDevice> {
+  if (cowfile !== "-") return files.open(cowfile, { lock: "shared" });
+  if (!request.streams?.input) throw new CowError("usage", "there is no stream to read from", { file: "-" });
+  return files.keep(await spool(files.storage, request.streams.input));
+}
+
+function requireSink(request: PackRequest): StreamSink {
+  if (!request.streams?.output) throw new CowError("usage", "there is no stream to write to", { file: "-" });
+  return request.streams.output;
+}
+
+/** A pack has no room for what is wrong with a cowfile, nor for what its head block holds besides the head. */
+async function requirePackable(layer: CowfileLayer, context: OperationContext): Promise<void> {
+  for (const problem of await checkWithoutContent(layer.source, { signal: context.signal })) {
+    if (problem.severity === "error") {
+      throw new CowError("damaged", problem.message, {
+        file: layer.name,
+        details: { problem: problem.id, offset: problem.offset },
+        hints: [`run \`cowtool repair -f ${layer.name}\` first`],
+      });
+    }
+    if (problem.id === "head-tail") {
+      context.onNotice?.({
+        severity: "warning",
+        file: layer.name,
+        message: `what the head block holds behind the head, up to byte ${HEAD_BLOCK_BYTES}, is not packed: the format has no place for it`,
+      });
+    }
+  }
+}
+
+interface Packing {
+  readonly format: PackResult["format"];
+  readonly level: number;
+  readonly threads: number;
+  readonly layer: CowfileLayer;
+  readonly payload: Payload;
+}
+
+/** A part of the output: bytes that follow what came before, or a run of zeros (a hole, where there can be one). */
+export type Piece = Uint8Array | { readonly zeros: number };
+
+function piecesOf(packing: Packing): AsyncIterable<Piece> {
+  const { format, level, threads, layer, payload } = packing;
+  if (format === "plain") return plainPieces(layer.source, layer.opened, payload);
+  const contents = readPayload(layer.source, layer.opened, payload, format === "gzip" ? MEMBER_BYTES : FRAME_BYTES);
+  return format === "gzip"
+    ? mapOrdered(contents, threads, (content) => gzipMember(content, level))
+    : zstdPieces(contents, level, threads);
+}
+
+/** Frames, the checksum of everything, the seek table. */
+async function* zstdPieces(contents: Iterable<Uint8Array>, level: number, threads: number): AsyncGenerator<Uint8Array> {
+  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
+  const entries: SeekEntry[] = [];
+  const hash = createHash("sha256");
+  const frames = mapOrdered(contents, threads, async (content) => ({
+    frame: await compress(content, { params, chunkSize: FRAME_BYTES + CHUNK_SLACK_BYTES }),
+    contentBytes: content.length,
+  }));
+  for await (const { frame, contentBytes } of frames) {
+    entries.push(entryOf(frame, contentBytes));
+    hash.update(frame);
+    yield frame;
+  }
+  const table = encodeSeekTable(entries);
+  yield encodeDigestFrame(hash.update(table).digest());
+  yield table;
+}
+
+type Watch = () => Promise<void> | undefined;
+
+/** Stops when the signal says so, and lets the event loop turn. */
+function watcher(file: string, totalBytes: number, context: OperationContext): (outBytes: number) => ReturnType<Watch> {
+  const breath = makeBreath();
+  return (outBytes) => {
+    if (context.signal?.aborted) throw interrupted(file, "it was not created");
+    context.onProgress?.({ phase: "packing", done: Math.min(outBytes, totalBytes), total: totalBytes, unit: "bytes" });
+    return breath();
+  };
+}
+
+async function toDevice(
+  pieces: AsyncIterable<Piece>,
+  device: BlockDevice,
+  watch: (outBytes: number) => ReturnType<Watch>,
+): Promise<number> {
+  let size = 0;
+  for await (const piece of pieces) {
+    if (piece instanceof Uint8Array) device.write(piece, size);
+    size += piece instanceof Uint8Array ? piece.length : piece.zeros;
+    await watch(size);
+  }
+  device.resize(size);
+  return size;
+}
+
+async function toStream(
+  pieces: AsyncIterable<Piece>,
+  sink: StreamSink,
+  watch: (outBytes: number) => ReturnType<Watch>,
+): Promise<number> {
+  let size = 0;
+  for await (const piece of pieces) {
+    const parts = piece instanceof Uint8Array ? [piece] : zerosIn(piece.zeros);
+    for (const part of parts) {
+      await sink(part);
+      size += part.length;
+    }
+    await watch(size);
+  }
+  return size;
+}
+
+function* zerosIn(count: number): Generator<Uint8Array> {
+  for (let left = count; left > 0; left -= MEMBER_BYTES) yield new Uint8Array(Math.min(left, MEMBER_BYTES));
+}

@@ -1,0 +1,147 @@
+/**
+ * Proves how commands meet a base that holds a part of a cowfile, because a merge was interrupted: the same command
+ * completes it, its undo file takes it back, and nobody takes the base for a whole one. The interruption is the
+ * library's own, at the first block.
+ */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { CowError, merge } from "../../src/lib/index.ts";
+import { noise, pictureOf, useImages } from "../support/command-files.ts";
+import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+
+const at = useImages();
+const JOURNAL = "base.img.cowtool-merge";
+
+/** Begins to merge vm.cow into base.img and stops after its first extent. */
+async function interruptMerge(undo?: string): Promise<void> {
+  const controller = new AbortController();
+  const work = merge(at("base.img"), at("vm.cow"), undo === undefined ? {} : { undo }, {
+    signal: controller.signal,
+    onProgress: ({ phase }) => {
+      if (phase === "merging") controller.abort();
+    },
+  });
+  await expect(work).rejects.toBeInstanceOf(CowError);
+  expect(existsSync(at(JOURNAL))).toBe(true);
+}
+
+function expectSame(file: string, expected: string): void {
+  expect(readFileSync(at(file)).equals(readFileSync(at(expected))), `${file} is ${expected}`).toBe(true);
+}
+
+describe("an interrupted merge", () => {
+  test("is completed by the same command, which says so", async () => {
+    await interruptMerge();
+    const ran = await run("merge", [at("base.img"), at("vm.cow"), "-y"]);
+    expect(ran.stdout).toMatch(/completing an interrupted merge/);
+    expectSame("base.img", "changed.img");
+    expect(existsSync(at(JOURNAL))).toBe(false);
+  });
+
+  test("is asked about, and foretold by -n", async () => {
+    await interruptMerge();
+    const before = pictureOf(at(""));
+    const dry = await run("merge", [at("base.img"), at("vm.cow"), "-n", "--json"]);
+    expect(expectJson(dry.stdout, "merge")).toMatchObject({ resumed: true, blocks_merged: 10, dry_run: true });
+    expect(pictureOf(at(""))).toEqual(before);
+    const { fakeTerminal } = await import("../support/fake-terminal.ts");
+    const terminal = fakeTerminal({ isTerminal: true, answers: ["n"] });
+    expect((await run("merge", [at("base.img"), at("vm.cow")], terminal)).status).toBe(32);
+    expect(terminal.questions.join()).toContain("go on writing 10 blocks");
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+
+  test.each([
+    ["create", () => ["create", at("base.img"), at("new.cow")]],
+    ["create over a stack", () => ["create", `${at("base.img")},${at("vm.cow")}`, at("new.cow")]],
+    ["create --from it", () => ["create", at("other.img"), at("new.cow"), "--from", at("base.img")]],
+    ["the merge of another cowfile", () => ["merge", at("base.img"), at("sibling.cow"), "-y"]],
+    ["the merge of another cowfile, dry", () => ["merge", at("base.img"), at("sibling.cow"), "-n"]],
+    ["a merge into a new image", () => ["merge", at("base.img"), at("sibling.cow"), "-o", at("new.img")]],
+  ])("stands in the way of %s, with both ways out", async (_, line) => {
+    await interruptMerge(at("undo.cow"));
+    const [name = "", ...argv] = line();
+    const before = pictureOf(at(""));
+    const ran = await run(name, argv);
+    expect(expectErrorLine(ran, 4)).toContain(at("base.img"));
+    expect(ran.stderr).toContain(`\`cowtool merge ${at("base.img")} ${at("vm.cow")}\``);
+    expect(ran.stderr).toContain(`\`cowtool merge ${at("base.img")} ${at("undo.cow")}\``);
+    const error = expectErrorJson(await run(name, [...argv, "--json"]), 4);
+    expect(error).toMatchObject({ code: "pending-merge", details: { journal: at(JOURNAL), cowfile: at("vm.cow") } });
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+
+  test("is taken back by its undo file, after which the base and every cowfile over it are as before", async () => {
+    const original = readFileSync(at("base.img"));
+    await interruptMerge(at("undo.cow"));
+    const ran = await run("merge", [at("base.img"), at("undo.cow"), "-y"]);
+    expect(ran.status, ran.stderr).toBe(0);
+    expect(readFileSync(at("base.img")).equals(original)).toBe(true);
+    expect(existsSync(at(JOURNAL))).toBe(false);
+    expect(ran.stdout, "siblings are right again").not.toMatch(/do not use them|no longer match/);
+    expect((await run("verify-fingerprint", [at("base.img"), at("sibling.cow")])).status).toBe(0);
+    expect((await run("merge", [at("base.img"), at("vm.cow"), "-y"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+  });
+
+  test("-n of taking it back changes nothing", async () => {
+    await interruptMerge(at("undo.cow"));
+    const before = pictureOf(at(""));
+    const dry = await run("merge", [at("base.img"), at("undo.cow"), "-n", "--json"]);
+    expect(expectJson(dry.stdout, "merge")).toMatchObject({ dry_run: true, blocks_merged: 10 });
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+
+  test("keeps its undo file: the completed merge is taken back by it, too", async () => {
+    const original = readFileSync(at("base.img"));
+    await interruptMerge(at("undo.cow"));
+    await run("merge", [at("base.img"), at("vm.cow"), "-y", "--undo", at("undo.cow")]);
+    expectSame("base.img", "changed.img");
+    expect((await run("merge", [at("base.img"), at("undo.cow"), "-y"])).status).toBe(0);
+    expect(readFileSync(at("base.img")).equals(original)).toBe(true);
+  });
+
+  test("cannot be given an undo file afterwards, or another one", async () => {
+    await interruptMerge();
+    const argv = [at("base.img"), at("vm.cow"), "-y", "--undo", at("late.cow")];
+    const ran = await run("merge", argv);
+    expectErrorLine(ran, 4);
+    expect(ran.stderr).toContain("without --undo");
+    expect(existsSync(at("late.cow"))).toBe(false);
+  });
+
+  test("names the undo file that it has, when another is asked for", async () => {
+    await interruptMerge(at("undo.cow"));
+    const ran = await run("merge", [at("base.img"), at("vm.cow"), "-y", "--undo", at("late.cow")]);
+    expectErrorLine(ran, 4);
+    expect(ran.stderr).toContain(`--undo ${at("undo.cow")}`);
+  });
+
+  test("is not forgotten when the base was changed meanwhile", async () => {
+    await interruptMerge();
+    const image = readFileSync(at("base.img"));
+    image.set(noise(1024, 77), 1024);
+    writeFileSync(at("base.img"), image);
+    const before = pictureOf(at(""));
+    expectErrorLine(await run("merge", [at("base.img"), at("vm.cow"), "-y"]), 4);
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+});
+
+describe("a note of a merge that cannot be read", () => {
+  test.each([
+    ["rubbish", "\u0000\u0001"],
+    ["other JSON", "{}"],
+    ["nothing", ""],
+  ])("%s: is named, and --force overrides it", async (_, text) => {
+    writeFileSync(at(JOURNAL), text);
+    const argv = [at("base.img"), at("vm.cow"), "-y"];
+    const before = pictureOf(at(""));
+    expect(expectErrorLine(await run("merge", argv), 4)).toContain(at(JOURNAL));
+    expect(expectErrorLine(await run("create", [at("base.img"), at("new.cow")]), 4)).toContain(at(JOURNAL));
+    expect(pictureOf(at(""))).toEqual(before);
+    expect((await run("merge", [...argv, "-f"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+    expect(existsSync(at(JOURNAL))).toBe(false);
+  });
+});
