@@ -20,7 +20,7 @@ import { Command, type Interfaces } from "@oclif/core";
 import type { Notice, OperationContext } from "../lib/context.ts";
 import { CowError } from "../lib/errors.ts";
 import type { Streams } from "../lib/operations/pack/request.ts";
-import { sharedFlags } from "./flags.ts";
+import { sharedFlags, withOptionalValues } from "./flags.ts";
 import { makeProgressView, type ProgressView } from "./progress.ts";
 import { confirm } from "./prompt.ts";
 import { mayColour } from "./render/colour.ts";
@@ -65,6 +65,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   override async run(): Promise<void> {
     // oclif would add a warning of its own to a parse error when NODE_ENV is "test".
     this.parsed = true;
+    this.argv = withOptionalValues(this.argv);
     const { args, flags } = await this.parse(this.ctor as T);
     this.args = args as Args<T>;
     this.flags = flags as Flags<T>;

@@ -53,3 +53,19 @@ export const stackFlag = (description: string) => Flags.string({ description, he
 
 /** A required positional. oclif would read a missing one from stdin, hence `ignoreStdin` here and on any other Args. */
 export const fileArg = (description: string) => Args.string({ required: true, ignoreStdin: true, description });
+
+export const MAP_KINDS = ["text", "svg"] as const;
+export type MapKind = (typeof MAP_KINDS)[number];
+
+/** `--map`, or `--map=svg`. */
+export const mapFlag = (description: string) =>
+  Flags.custom<MapKind>({ description, options: [...MAP_KINDS], helpValue: "svg" })();
+
+/** What a flag means that is given without its value; oclif knows no such flags. */
+const OPTIONAL_VALUES: Readonly<Record<string, string>> = { "--map": "--map=text" };
+
+/** Gives such flags their value, up to a `--`. */
+export function withOptionalValues(argv: readonly string[]): string[] {
+  const end = argv.indexOf("--");
+  return argv.map((word, i) => ((end === -1 || i < end) && OPTIONAL_VALUES[word]) || word);
+}

@@ -27,6 +27,7 @@ import {
   expectPlainLines,
   rowOf,
 } from "../support/command-harness.ts";
+import { COMMAND_ROWS } from "../support/command-rows.ts";
 import { atOnce, finish, type StartOptions, skipsLoudly, start } from "../support/real-process.ts";
 import { ROOT, runProgram } from "../support/run-command.ts";
 
@@ -74,7 +75,7 @@ describe.each(COMMAND_NAMES)("%s", (name) => {
   });
 });
 
-describe.each(COMMAND_NAMES.filter((name) => rowOf(name).inputs.length > 0))("%s, wherever it takes a file", (name) => {
+describe.each(COMMAND_NAMES.filter((name) => COMMAND_ROWS[name]))("%s, wherever it takes a file", (name) => {
   const { inputs } = rowOf(name);
 
   test("refuses a FIFO and does not hang", async () => {

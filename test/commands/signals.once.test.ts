@@ -9,7 +9,7 @@ import { LONG_JOBS, type LongJob, LongJobBench, type Round } from "../support/lo
 import { atOnce, type Ended, finish, start } from "../support/real-process.ts";
 
 /** More than a breath's 40 ms of work in each phase. */
-const SIZES = { mebibytes: 48, dirtyMebibytes: 320 };
+const SIZES = { mebibytes: 48, dirtyMebibytes: 224 };
 const ATTEMPTS = 6;
 
 const bench = new LongJobBench();

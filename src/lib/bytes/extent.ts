@@ -100,10 +100,11 @@ export function* coalesce(extents: Iterable<Extent>): Generator<Extent> {
 
 /** The union of two ascending lists, ascending and joined. */
 export function* union(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
-  yield* coalesce(mergeSorted(a, b));
+  yield* coalesce(inOrder(a, b));
 }
 
-function* mergeSorted(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
+/** Two ascending lists as one, nothing joined. */
+export function* inOrder<Kind extends Extent>(a: Iterable<Kind>, b: Iterable<Kind>): Generator<Kind> {
   const left = a[Symbol.iterator]();
   const right = b[Symbol.iterator]();
   let x = left.next();
@@ -141,4 +142,38 @@ export function* widen(extents: Iterable<Extent>, unit: number, limit: number): 
       }
     })(),
   );
+}
+
+/** What is in both of two ascending, disjoint lists. */
+export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
+  const other = b[Symbol.iterator]();
+  let y = other.next();
+  for (const { offset, length } of a) {
+    const end = offset + length;
+    while (!y.done && y.value.offset < end) {
+      const start = Math.max(offset, y.value.offset);
+      const stop = Math.min(end, y.value.offset + y.value.length);
+      if (stop > start) yield { offset: start, length: stop - start };
+      // What reaches beyond this one may meet the next.
+      if (y.value.offset + y.value.length > end) break;
+      y = other.next();
+    }
+  }
+}
+
+/** What is in `a`, but not in `b`; both ascending and disjoint. */
+export function* subtract(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
+  const other = b[Symbol.iterator]();
+  let y = other.next();
+  for (const { offset, length } of a) {
+    const end = offset + length;
+    let at = offset;
+    while (!y.done && y.value.offset < end) {
+      if (y.value.offset > at) yield { offset: at, length: y.value.offset - at };
+      at = Math.max(at, y.value.offset + y.value.length);
+      if (at >= end) break;
+      y = other.next();
+    }
+    if (at < end) yield { offset: at, length: end - at };
+  }
 }

@@ -56,6 +56,8 @@ export interface SurveyHooks {
 }
 
 export interface CheckOptions extends SurveyHooks {
+  /** Makes an empty file for what has to be unpacked to be checked; its owner closes it. Required for packed files. */
+  readonly scratch?: () => ByteTarget;
   /** The base the layer is said to belong to, if one was given. */
   readonly base?: ByteSource | undefined;
 }
@@ -138,7 +140,12 @@ export interface LayerFormat {
   describe(
     source: ByteSource,
     hooks: SurveyHooks,
-  ): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem>; readonly layer: Layer | undefined }>;
+  ): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem> }>;
+  /**
+   * What to read the image from: the file itself, or where it is packed, a view of what it was made from.
+   * @param scratch makes an empty file for formats that have to be unpacked first; its owner closes it
+   */
+  readable(source: ByteSource, scratch: () => ByteTarget): Promise<ByteSource>;
   /** What it says of the base it was made for, whatever state it is in. */
   identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
   /** How a given base differs from what the file says of its base. */

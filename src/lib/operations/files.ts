@@ -36,6 +36,11 @@ export class OpenFiles {
     return opened;
   }
 
+  /** An empty file without a name, for one operation. */
+  scratch(): BlockDevice {
+    return this.keep(this.storage.scratch());
+  }
+
   async openStack(text: string): Promise<Stack> {
     const stack = await openStack(this.storage, text, { signal: this.#context.signal });
     this.#opened.push(stack);

@@ -4,7 +4,6 @@
 
 import type { Extent } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
-import { CowError } from "../errors.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { OpenFiles } from "./files.ts";
@@ -43,7 +42,7 @@ export interface Info {
 /**
  * Tells what `file` is.
  *
- * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`; `unsuitable` for a map of a packed file
+ * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`
  */
 export async function info(file: string, options: InfoOptions, context: OperationContext): Promise<Info> {
   const files = new OpenFiles(context);
@@ -66,13 +65,13 @@ async function describe(
   const device = files.open(file, { lock: options.forceShare ? "none" : "shared" });
   const { signal } = context;
   const format = requireFormat(device);
-  const { facts, problems, layer } = await format.describe(device, { signal });
+  const { facts, problems } = await format.describe(device, { signal });
   const judged =
     options.rdofile === undefined
       ? []
       : await format.judgeBase(device, (await files.openStack(options.rdofile)).device, { signal });
-  if (options.map && !layer)
-    throw new CowError("unsuitable", "cannot be mapped: it is packed or its head is beyond use", { file });
+  const readable = options.map ? await format.readable(device, () => files.scratch()) : undefined;
+  const layer = readable && format.openLayer(readable, { allowDirty: true });
   return {
     facts: {
       file,
@@ -86,7 +85,7 @@ async function describe(
         yield* problems;
       },
     },
-    extents: options.map && layer ? mapExtents(layer, files) : undefined,
+    extents: layer ? mapExtents(layer, files) : undefined,
     close: () => files.close(),
   };
 }

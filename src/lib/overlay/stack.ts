@@ -58,8 +58,14 @@ export async function openStack(
 ): Promise<Stack> {
   const paths = parseStack(text);
   const opened: BlockDevice[] = [];
+  const scratch = (): BlockDevice => {
+    const device = storage.scratch();
+    unpacked.push(device);
+    return device;
+  };
+  const unpacked: BlockDevice[] = [];
   const close = (): void => {
-    for (const device of opened.splice(0)) device.close();
+    for (const device of [...unpacked.splice(0), ...opened.splice(0)]) device.close();
   };
   try {
     for (const path of paths) opened.push(storage.open(path, { lock: "shared" }));
@@ -68,7 +74,8 @@ export async function openStack(
     const layers: Layer[] = [];
     for (const file of files) {
       const below = layers.length === 0 ? base : new Overlay(text, base, layers);
-      const layer = requireFormat(file).openLayer(file, { allowDirty: false });
+      const format = requireFormat(file);
+      const layer = format.openLayer(await format.readable(file, scratch), { allowDirty: false });
       await requireBelongs(layer, below, options.signal);
       layers.push(layer);
     }

@@ -1,27 +1,57 @@
 /**
  * Owns the cowfile's place among the formats: the LayerFormat that the registry lists.
  */
+import { availableParallelism } from "node:os";
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import { isZstd } from "../../bytes/zstd-seekable.ts";
 import type { LayerFormat } from "../format.ts";
 import { checkCowfile, judgeBase, repairCowfile } from "./check.ts";
+import { checkPack } from "./check-pack.ts";
 import { describeCowfile, readAnyHead } from "./describe.ts";
 import { judgeHead } from "./geometry.ts";
 import { fingerprint32, hasCowMagic } from "./head.ts";
-import { CowfileLayer, isGzip } from "./layer.ts";
+import { CowfileLayer } from "./layer.ts";
 import { BLOCK_BYTES } from "./layout.ts";
+import { isGzip, packKind } from "./pack/kind.ts";
+import { unpackInto } from "./pack/open-pack.ts";
+import { PackedView } from "./pack/packed-view.ts";
 
 export const cowfileFormat: LayerFormat = {
   id: "cowfile",
   title: "cowloop cowfile",
   // Of what is compressed only packs matter here; whether it is one shows inside.
-  matches: (head) => hasCowMagic(head) || isGzip(head),
+  matches: (head) => hasCowMagic(head) || isGzip(head) || isZstd(head),
   openLayer: (source, options) => new CowfileLayer(source, options),
   describe: describeCowfile,
+  async readable(source, scratch) {
+    const kind = packKind(source);
+    if (kind === undefined) return source;
+    if (kind !== "gzip") return new PackedView(source, kind);
+    const unpacked = scratch();
+    await unpackInto(unpacked, source, kind, { concurrency: availableParallelism(), onPiece: () => undefined });
+    return named(unpacked, source.name);
+  },
   async identify(source) {
     const head = await readAnyHead(source);
     judgeHead(head, Number.MAX_SAFE_INTEGER, source.name);
     return { blocks: Number(head.rdoBlocks), blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(head) };
   },
   judgeBase: async (source, base, hooks) => judgeBase(await readAnyHead(source), base, hooks),
-  check: checkCowfile,
+  check: async (source, options) => {
+    const kind = packKind(source);
+    return kind ? checkPack(source, kind, options) : checkCowfile(source, options);
+  },
   repair: repairCowfile,
 };
+
+/** The same content under the name that the user knows. */
+function named(source: ByteSource, name: string): ByteSource {
+  return {
+    name,
+    sizeBytes: source.sizeBytes,
+    allocationUnitBytes: source.allocationUnitBytes,
+    seesHoles: source.seesHoles,
+    read: (target, offset) => source.read(target, offset),
+    dataExtents: (from, to) => source.dataExtents(from, to),
+  };
+}

@@ -8,8 +8,9 @@ import { CowError } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
-import { type CowHead, decodeHead, fingerprint32, isDirty, isPacked } from "./head.ts";
+import { type CowHead, decodeHead, fingerprint32, isDirty } from "./head.ts";
 import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "./layout.ts";
+import { packKind } from "./pack/kind.ts";
 
 /** A cowfile's head as read, judged or not. */
 export interface CowfileHead {
@@ -29,11 +30,16 @@ export interface OpenedCowfile extends CowfileHead {
  * @throws CowError `bad-head`, `truncated`, `packed`
  */
 export function readCowfileHead(source: ByteSource): CowfileHead {
+  const kind = packKind(source);
+  if (kind) {
+    throw new CowError("packed", `is a packed cowfile (${kind})`, {
+      file: source.name,
+      details: { packed: kind },
+      hints: [`\`cowtool unpack ${source.name} FILE\` makes one that can be changed`],
+    });
+  }
   const headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
-  const got = source.read(headBlock, 0);
-  if (isGzip(headBlock)) throw packedError(source.name, "gzip");
-  const head = decodeHead(headBlock.subarray(0, got), source.name);
-  if (isPacked(head)) throw packedError(source.name, "plain");
+  const head = decodeHead(headBlock.subarray(0, source.read(headBlock, 0)), source.name);
   return { head, headBlock };
 }
 
@@ -45,19 +51,6 @@ export function readCowfileHead(source: ByteSource): CowfileHead {
 export function openCowfile(source: ByteSource): OpenedCowfile {
   const read = readCowfileHead(source);
   return { ...read, geometry: requireGeometry(judgeHead(read.head, source.sizeBytes, source.name), source.name) };
-}
-
-/** Does it begin as a gzip stream does? */
-export function isGzip(head: Uint8Array): boolean {
-  return head[0] === 0x1f && head[1] === 0x8b;
-}
-
-function packedError(file: string, kind: string): CowError {
-  return new CowError("packed", `is a packed cowfile (${kind})`, {
-    file,
-    details: { packed: kind },
-    hints: ["unpack it first"],
-  });
 }
 
 /** The blocks whose data begins before the end of the file, and that the image has. */

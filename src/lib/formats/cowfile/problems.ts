@@ -94,6 +94,15 @@ export const COW_PROBLEMS = {
     severity: "note",
     about: "The file is longer than head, bitmap and all blocks together.",
   },
+  "pack-truncated": {
+    severity: "error",
+    about: "A plain pack ends before its last block does.",
+  },
+  "pack-trailing": {
+    severity: "note",
+    about:
+      "A plain pack goes on behind its last block, as the original cowpack leaves it when it packs a file into itself.",
+  },
   "base-size": {
     severity: "error",
     about: "The rdofile given has another number of blocks.",

@@ -8,6 +8,7 @@ import { interrupted, makeBreath, type OperationContext } from "../../context.ts
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
 import { cloneFile } from "../../device/sys/kernel-copy.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { requireBelongs } from "../../overlay/stack.ts";
@@ -33,7 +34,7 @@ export async function mergeIntoNewFile(
   const cow = files.open(cowfile, { lock: "shared" });
   refuseCowfileAsBase(base, force);
   if (!force) refusePendingMerge(files.storage, rdofile);
-  const layer = new CowfileLayer(cow, { allowDirty: force });
+  const layer = new CowfileLayer(await cowfileFormat.readable(cow, () => files.scratch()), { allowDirty: force });
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
   if (!force) await requireBelongs(layer, base, context.signal);

@@ -1,0 +1,138 @@
+/**
+ * Owns the one table that man pages and completions are made from: every command with its arguments and flags, read from
+ * the command classes themselves. Must not know any command by name.
+ */
+import { readdirSync } from "node:fs";
+import { basename } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { Command, Interfaces } from "@oclif/core";
+
+const FOLDER = new URL("../../src/commands/", import.meta.url);
+
+export interface ArgRow {
+  /** As usage shows it: RDOFILE. */
+  readonly name: string;
+  readonly description: string;
+  readonly required: boolean;
+}
+
+export interface FlagRow {
+  /** Without the dashes. */
+  readonly name: string;
+  readonly char: string | undefined;
+  readonly description: string;
+  /** On every command. */
+  readonly isShared: boolean;
+  /** What a value is called: FILE; undefined for a flag that takes none. */
+  readonly valueName: string | undefined;
+  /** The only values it takes, if it takes only some. */
+  readonly options: readonly string[];
+  readonly defaultValue: string | undefined;
+  readonly isRepeatable: boolean;
+  readonly isRequired: boolean;
+}
+
+export interface CommandRow {
+  readonly id: string;
+  readonly summary: string;
+  readonly description: string;
+  readonly args: readonly ArgRow[];
+  /** Those of the command itself first, then the shared ones. */
+  readonly flags: readonly FlagRow[];
+  /** Command lines, as one would type them. */
+  readonly examples: readonly string[];
+}
+
+type CommandClass = typeof Command;
+type Flag = Interfaces.FlagProps & Interfaces.OptionFlagProps & { readonly default?: unknown };
+
+/** The flags that oclif itself answers, before any command is loaded. */
+export const HELP_FLAG: FlagRow = {
+  name: "help",
+  char: "h",
+  description: "show help and do nothing else",
+  isShared: true,
+  valueName: undefined,
+  options: [],
+  defaultValue: undefined,
+  isRepeatable: false,
+  isRequired: false,
+};
+
+/** Only before a command. */
+export const VERSION_FLAG: FlagRow = { ...HELP_FLAG, name: "version", char: "V", description: "show the version" };
+
+function flagRow(name: string, flag: Flag, isShared: boolean): FlagRow {
+  const takesValue = (flag as { readonly type?: string }).type === "option";
+  const hasDefault = takesValue && ["string", "number"].includes(typeof flag.default);
+  const options = flag.options ?? [];
+  return {
+    name,
+    char: flag.char,
+    description: flag.summary ?? flag.description ?? "",
+    isShared,
+    valueName: takesValue ? valueNameOf(name, flag) : undefined,
+    options,
+    defaultValue: hasDefault ? String(flag.default) : undefined,
+    isRepeatable: flag.multiple ?? false,
+    isRequired: flag.required ?? false,
+  };
+}
+
+function valueNameOf(name: string, { helpValue }: Flag): string {
+  const first = Array.isArray(helpValue) ? helpValue[0] : helpValue;
+  return first ?? name.toUpperCase();
+}
+
+function flagRows(flags: Interfaces.FlagInput, isShared: boolean): FlagRow[] {
+  return Object.entries(flags)
+    .filter(([, flag]) => !flag.hidden)
+    .map(([name, flag]) => flagRow(name, flag as Flag, isShared))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function argRows(args: Interfaces.ArgInput): ArgRow[] {
+  return Object.entries(args)
+    .filter(([, arg]) => !arg.hidden)
+    .map(([name, arg]) => ({
+      name: name.toUpperCase(),
+      description: arg.description ?? "",
+      required: arg.required ?? false,
+    }));
+}
+
+function exampleLines(examples: readonly Command.Example[]): string[] {
+  return examples
+    .map((example) => (typeof example === "string" ? example : example.command))
+    .map((line) => line.replaceAll("<%= config.bin %>", "cowtool"));
+}
+
+function commandRow(id: string, command: CommandClass): CommandRow {
+  return {
+    id,
+    summary: command.summary ?? "",
+    description: command.description ?? "",
+    args: argRows(command.args),
+    flags: [...flagRows(command.flags, false), HELP_FLAG, ...flagRows(command.baseFlags, true)],
+    examples: exampleLines(command.examples ?? []),
+  };
+}
+
+/** Every command in src/commands, in alphabetical order. */
+export async function loadCommands(): Promise<readonly CommandRow[]> {
+  const names = readdirSync(FOLDER).sort();
+  const foreign = names.filter((name) => !name.endsWith(".ts"));
+  if (foreign.length > 0) throw new Error(`src/commands holds ${foreign.join(", ")}: topics are not provided for here`);
+  const rows: CommandRow[] = [];
+  for (const name of names) {
+    const file = pathToFileURL(new URL(name, FOLDER).pathname).href;
+    const module = (await import(/* @vite-ignore */ file)) as { readonly default: CommandClass };
+    if (!module.default.hidden) rows.push(commandRow(basename(name, ".ts"), module.default));
+  }
+  return rows;
+}
+
+/** `-o`, `--output`, in the order in which one looks for them. */
+export function spellings({ name, char }: FlagRow): readonly string[] {
+  return char === undefined ? [`--${name}`] : [`-${char}`, `--${name}`];
+}

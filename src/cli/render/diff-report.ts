@@ -1,0 +1,53 @@
+/**
+ * Owns how a diff is shown to people: extents, a hex dump of the first differing places, one line that sums it up.
+ */
+import { formatSize } from "../../lib/bytes/size.ts";
+import { atByte } from "../../lib/errors.ts";
+import type { DifferenceSample, DiffResult } from "../../lib/operations/diff/request.ts";
+import { escapeControls } from "./escape.ts";
+
+const SHOWN_EXTENTS = 20;
+const ROW_BYTES = 16;
+
+const WORDS = { changed: "changed", only_a: "only in A", only_b: "only in B" } as const;
+
+export function* renderDiff(a: string, b: string, result: DiffResult, all: boolean): Generator<string> {
+  let shown = 0;
+  let left = result.extentsOmitted;
+  for (const { offset, length, kind } of result.extents) {
+    if (!all && shown === SHOWN_EXTENTS) left++;
+    else {
+      yield `${WORDS[kind]}: ${formatSize(length)} from ${atByte(offset)}\n`;
+      shown++;
+    }
+  }
+  if (left > 0) yield `${left} more extents${all ? ", too many to list" : " (-v shows them)"}\n`;
+  yield* renderHexdump(result.samples);
+  const names = `${escapeControls(a)} and ${escapeControls(b)}`;
+  if (result.identical) yield `${names} are identical, ${formatSize(result.virtualSizeBytes)}\n`;
+  else yield `${names} differ in ${formatSize(result.bytesDifferent)} of ${formatSize(result.virtualSizeBytes)}\n`;
+  const redundant = result.redundant.totalBytes;
+  if (redundant > 0)
+    yield `redundant: ${formatSize(redundant)} are held by a layer of one side and are the same on the other (in ${result.redundant.count} extents)\n`;
+}
+
+/** Rows of 16 bytes, A above B, differing bytes marked below. */
+function* renderHexdump(samples: readonly DifferenceSample[]): Generator<string> {
+  for (const { offset, a, b } of samples) {
+    const address = offset.toString(16).padStart(8, "0");
+    yield `${address} A  ${hexRow(a)}  ${textRow(a)}\n`;
+    yield `${" ".repeat(address.length)} B  ${hexRow(b)}  ${textRow(b)}\n`;
+    const marks = Array.from(a, (byte, i) => (byte === b[i] ? "  " : "^^")).join(" ");
+    yield `${" ".repeat(address.length)}    ${marks.trimEnd()}\n`;
+  }
+}
+
+function hexRow(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0"))
+    .join(" ")
+    .padEnd(ROW_BYTES * 3 - 1);
+}
+
+function textRow(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
+}

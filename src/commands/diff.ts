@@ -1,0 +1,85 @@
+/** Owns the command line of `diff`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { fileArg, forceFlag, mapFlag, outputFlag, stackFlag } from "../cli/flags.ts";
+import { renderBlockMap } from "../cli/render/block-map.ts";
+import { renderDiff } from "../cli/render/diff-report.ts";
+import { renderSvgMap } from "../cli/render/svg-map.ts";
+import { writeTextFile } from "../cli/write-file.ts";
+import type { DiffResult } from "../lib/operations/diff/request.ts";
+
+export default class Diff extends BaseCommand<typeof Diff> {
+  static override summary = "tell where two images differ";
+  static override description =
+    "Compares two stacks, images or cowfiles of one base, in blocks of 1024 bytes. Bitmaps are looked at first: what no layer holds is not read. Exit status 0: identical; 1: different.";
+  static override examples = [
+    "<%= config.bin %> diff golden.img,vm1.cow golden.img,vm2.cow",
+    "<%= config.bin %> diff vm1.cow vm2.cow --rdofile golden.img --hexdump 4",
+    "<%= config.bin %> diff golden.img,vm1.cow changed.img -o delta.cow",
+  ];
+  static override args = {
+    a: fileArg("a stack BASE,LAYER,…, an image, or a cowfile"),
+    b: fileArg("what to compare it with"),
+  };
+  static override flags = {
+    rdofile: stackFlag("read cowfiles by themselves over this base"),
+    output: outputFlag("write a cowfile over A that makes it B; with --map=svg, the picture"),
+    hexdump: Flags.integer({
+      description: "show the bytes of so many differing places",
+      helpValue: "N",
+      default: 0,
+      min: 0,
+      max: 100_000,
+    }),
+    map: mapFlag("draw where they differ, in the terminal or as SVG"),
+    force: forceFlag("replace the output if it exists"),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { diff } = await import("../lib/operations/diff/diff.ts");
+    const { a, b } = this.args;
+    const { rdofile, output, hexdump, map, force } = this.flags;
+    const asSvg = map === "svg";
+    const result = await diff(a, b, { rdofile, hexdump, force, delta: asSvg ? undefined : output }, this.context());
+    if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), force);
+    const { identical, extents, redundant } = result;
+    return {
+      result: {
+        a,
+        b,
+        identical,
+        virtual_size: result.virtualSizeBytes,
+        bytes_different: result.bytesDifferent,
+        extents,
+        extents_omitted: result.extentsOmitted,
+        redundant,
+      },
+      exitCode: identical ? EXIT.ok : EXIT.no,
+      render: () => (asSvg && output === undefined ? this.#picture(result) : this.#render(result)),
+    };
+  }
+
+  #picture(result: DiffResult): Iterable<string> {
+    const { a, b } = this.args;
+    return renderSvgMap({
+      title: `${a} and ${b}`,
+      meaning: "different",
+      sizeBytes: result.virtualSizeBytes,
+      extents: result.extents,
+      redundant: result.redundant,
+    });
+  }
+
+  *#render(result: DiffResult): Generator<string> {
+    const { columns, env } = this.terminal;
+    if (this.flags.map === "text")
+      yield* renderBlockMap(result.extents, result.virtualSizeBytes, {
+        columns,
+        env,
+        none: "the same",
+        all: "different",
+      });
+    yield* renderDiff(this.args.a, this.args.b, result, this.flags.verbose);
+  }
+}

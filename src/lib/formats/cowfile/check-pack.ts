@@ -1,0 +1,43 @@
+/**
+ * Owns check of a packed cowfile: every checksum of the container, then head and bitmap as of any cowfile. Blocks that are
+ * not marked are not in a pack, so that there are no others to look for.
+ */
+import { availableParallelism } from "node:os";
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import { interrupted } from "../../context.ts";
+import { assert } from "../../errors.ts";
+import type { CheckOptions, CheckReport, Problem } from "../format.ts";
+import { judgeBase } from "./check.ts";
+import { findingsOf, tally } from "./findings.ts";
+import { judgeHead } from "./geometry.ts";
+import { openCowfile } from "./layer.ts";
+import type { PackKind } from "./pack/kind.ts";
+import { MetadataTarget } from "./pack/metadata-target.ts";
+import { unpackInto } from "./pack/open-pack.ts";
+import { packProblems } from "./pack-problems.ts";
+import { surveyCowfile } from "./survey.ts";
+
+/** @throws CowError `truncated`, `damaged`, naming the offset, where the container itself is not whole */
+export async function checkPack(source: ByteSource, kind: PackKind, options: CheckOptions): Promise<CheckReport> {
+  assert(options.scratch, "a pack is checked with somewhere to put its bitmap");
+  const image = new MetadataTarget(source.name, options.scratch());
+  const { trailingBytes } = await unpackInto(image, source, kind, {
+    concurrency: availableParallelism(),
+    onPiece: (done, total) => {
+      if (options.signal?.aborted) throw interrupted(source.name, "nothing was changed");
+      options.onProgress?.({ phase: "checking", done, total: Math.max(done, total), unit: "bytes" });
+    },
+  });
+  const opened = openCowfile(image);
+  const base = options.base ? await judgeBase(opened.head, options.base, options) : [];
+  const { problems } = judgeHead(opened.head, image.sizeBytes, source.name);
+  const survey = await surveyCowfile(image, opened.geometry, { content: false });
+  const findings = { ...opened, survey, source: image, other: [...problems, ...base] };
+  const all = {
+    *[Symbol.iterator](): Generator<Problem> {
+      yield* packProblems(trailingBytes, source.sizeBytes);
+      yield* findingsOf(findings);
+    },
+  };
+  return { state: "clean", problems: all, worst: tally(all) };
+}

@@ -1,0 +1,29 @@
+/**
+ * Owns what can be wrong with a pack as a container, as problems of the table.
+ */
+import { atByte } from "../../errors.ts";
+import type { Problem } from "../format.ts";
+import { cowProblem } from "./problems.ts";
+
+/** @param surplusBytes bytes of blocks beyond (or, negative, below) what the bitmap asks for */
+export function packProblems(surplusBytes: number, fileBytes: number): Problem[] {
+  if (surplusBytes === 0) return [];
+  if (surplusBytes < 0) {
+    const where = { offset: fileBytes, length: -surplusBytes };
+    return [
+      cowProblem(
+        "pack-truncated",
+        where,
+        `the pack ends at ${atByte(fileBytes)}, ${-surplusBytes} bytes before the end of its last block`,
+      ),
+    ];
+  }
+  const where = { offset: fileBytes - surplusBytes, length: surplusBytes };
+  return [
+    cowProblem(
+      "pack-trailing",
+      where,
+      `the last ${surplusBytes} bytes, from ${atByte(where.offset)}, belong to no block`,
+    ),
+  ];
+}

@@ -1,0 +1,127 @@
+/**
+ * Owns `diff`: where two images, stacks or bare cowfiles differ. Metadata first: what no layer holds is never read.
+ */
+import { type Extent, ExtentList, inOrder, intersect, subtract, widen } from "../../bytes/extent.ts";
+import { interrupted, type OperationContext } from "../../context.ts";
+import { CowError } from "../../errors.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import { create } from "../create.ts";
+import { OpenFiles } from "../files.ts";
+import { Comparison, type ComparisonHooks } from "./compare.ts";
+import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
+import { candidates, heldBy, isBareCowfile, openBare, openSide, requireSameBase } from "./sides.ts";
+
+/**
+ * Compares A with B. Each is a stack `BASE[,LAYER]…`, an image, or a cowfile by itself; cowfiles by themselves must be of
+ * one base, and are read over `rdofile` if one is given.
+ *
+ * @throws CowError `usage`, `wrong-base`, `dirty`, `packed`, `damaged`, `not-found`, `locked`, `exists`, `io`, `interrupted`
+ */
+export async function diff(a: string, b: string, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
+  return OpenFiles.during(context, async (files) => {
+    const [bareA, bareB] = [isBareCowfile(files, a), isBareCowfile(files, b)];
+    const { rdofile } = request;
+    if (rdofile !== undefined && !bareA && !bareB) {
+      throw new CowError("usage", "--rdofile goes with cowfiles by themselves: neither side is one");
+    }
+    if (rdofile === undefined && bareA !== bareB) {
+      throw new CowError("usage", "is a cowfile by itself, which cannot be compared with an image", {
+        file: bareA ? a : b,
+        hints: ["name its base, as BASE,COWFILE or with --rdofile BASE"],
+      });
+    }
+    if (rdofile === undefined && bareA) {
+      if (request.delta !== undefined) throw new CowError("usage", "a delta needs the base: name it with --rdofile");
+      return diffBare(await openBare(files, a), await openBare(files, b), request, context);
+    }
+    const stackA = bareA ? `${rdofile},${a}` : a;
+    const stackB = bareB ? `${rdofile},${b}` : b;
+    const result = await diffImages(files, [a, stackA], [b, stackB], request, context);
+    if (request.delta !== undefined)
+      await create(stackA, request.delta, { from: stackB, force: request.force ?? false }, context);
+    return result;
+  });
+}
+
+function hooksFor(name: string, total: number, request: DiffRequest, context: OperationContext): ComparisonHooks {
+  return {
+    samples: request.hexdump ?? 0,
+    checkpoint: (done) => {
+      if (context.signal?.aborted) throw interrupted(name, "nothing was changed");
+      context.onProgress?.({ phase: "comparing", done, total: Math.max(done, total), unit: "bytes" });
+    },
+  };
+}
+
+async function diffImages(
+  files: OpenFiles,
+  [nameA, stackA]: readonly [string, string],
+  [nameB, stackB]: readonly [string, string],
+  request: DiffRequest,
+  context: OperationContext,
+): Promise<DiffResult> {
+  const a = await openSide(files, nameA, stackA);
+  const b = await openSide(files, nameB, stackB);
+  const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
+  const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
+  const comparison = new Comparison(a.image, b.image, hooksFor(nameA, 0, request, context));
+  await comparison.run(widen(candidates(files, a, b, common), BLOCK_BYTES, common));
+  const changed = listOf(comparison.different);
+  // What only one side has is a difference, whatever it holds.
+  changed.append(common, size - common);
+  const heldByOne = inOrder(
+    subtract(heldBy(a, common), heldBy(b, common)),
+    subtract(heldBy(b, common), heldBy(a, common)),
+  );
+  const redundant = listOf(intersect(comparison.same, heldByOne));
+  return {
+    identical: changed.totalBytes === 0,
+    virtualSizeBytes: size,
+    bytesDifferent: comparison.different.totalBytes + size - common,
+    extents: kinds(changed, "changed"),
+    extentsOmitted: comparison.different.omitted,
+    redundant,
+    samples: comparison.samples,
+  };
+}
+
+async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
+  requireSameBase(a, b);
+  const end = a.virtualSizeBytes;
+  const comparison = new Comparison(a.source, b.source, hooksFor(a.name, 0, request, context));
+  await comparison.run(intersect(a.extents(0, end), b.extents(0, end)), (offset) => [
+    a.locate(offset),
+    b.locate(offset),
+  ]);
+  const { different } = comparison;
+  const onlyA = listOf(subtract(a.extents(0, end), b.extents(0, end)));
+  const onlyB = listOf(subtract(b.extents(0, end), a.extents(0, end)));
+  const bytesDifferent = different.totalBytes + onlyA.totalBytes + onlyB.totalBytes;
+  return {
+    identical: bytesDifferent === 0,
+    virtualSizeBytes: end,
+    bytesDifferent,
+    extents: {
+      [Symbol.iterator]: () =>
+        inOrder(kinds(different, "changed"), inOrder(kinds(onlyA, "only_a"), kinds(onlyB, "only_b"))),
+    },
+    extentsOmitted: different.omitted + onlyA.omitted + onlyB.omitted,
+    redundant: new ExtentList(),
+    samples: comparison.samples,
+  };
+}
+
+function listOf(extents: Iterable<Extent>): ExtentList {
+  const list = new ExtentList();
+  for (const { offset, length } of extents) list.append(offset, length);
+  return list;
+}
+
+function kinds(extents: Iterable<Extent>, kind: DifferenceKind): Iterable<Difference> {
+  return {
+    *[Symbol.iterator]() {
+      for (const { offset, length } of extents) yield { offset, length, kind };
+    },
+  };
+}

@@ -1,0 +1,42 @@
+/**
+ * Owns what a diff is asked for and what it answers.
+ */
+import type { Extent, ExtentList } from "../../bytes/extent.ts";
+
+export type DifferenceKind = "changed" | "only_a" | "only_b";
+
+/** Whole blocks of 1024 bytes (the last one of an image may be shorter), joined while they are of one kind. */
+export interface Difference extends Extent {
+  readonly kind: DifferenceKind;
+}
+
+export interface DiffRequest {
+  /** A stack that bare cowfiles are read over. */
+  readonly rdofile?: string | undefined;
+  /** Write a cowfile over A there that makes it B. */
+  readonly delta?: string | undefined;
+  /** Replace `delta` if it exists. */
+  readonly force?: boolean | undefined;
+  /** Keep the bytes of so many differing places, for showing. */
+  readonly hexdump?: number | undefined;
+}
+
+/** A differing place, with what each side has there. */
+export interface DifferenceSample {
+  readonly offset: number;
+  readonly a: Uint8Array;
+  readonly b: Uint8Array;
+}
+
+export interface DiffResult {
+  readonly identical: boolean;
+  /** Of the larger side. */
+  readonly virtualSizeBytes: number;
+  readonly bytesDifferent: number;
+  readonly extents: Iterable<Difference>;
+  /** How many extents there are beyond those listed (half a million). */
+  readonly extentsOmitted: number;
+  /** Held by a layer of one side, and yet the same on the other, in bytes of the image. */
+  readonly redundant: ExtentList;
+  readonly samples: readonly DifferenceSample[];
+}
