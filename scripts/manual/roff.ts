@@ -27,7 +27,7 @@ const CHARACTERS: Readonly<Record<string, string>> = {
 const CODE_CHARACTERS: Readonly<Record<string, string>> = { "-": "\\-", "'": "\\(aq", "`": "\\(ga" };
 
 function escapeCharacters(text: string, isCode: boolean): string {
-  return text.replace(/[^A-Za-z0-9 ]/gu, (character) => {
+  return text.replace(/[^A-Za-z0-9 \n]/gu, (character) => {
     const code = isCode ? CODE_CHARACTERS[character] : undefined;
     const escaped = code ?? CHARACTERS[character] ?? character;
     if (/[^\x20-\x7e]/.test(escaped)) throw new Error(`no roff for ${JSON.stringify(character)} in ${text}`);
@@ -148,7 +148,7 @@ export function pageToRoff(title: PageTitle, sections: Sections): string {
     `.\\" Made by "npm run man" from the commands and from man/prose: do not edit.`,
     `.TH ${title.name.toUpperCase()} ${title.section} "${title.date}" "${title.source}" "${manual}"`,
     ".SH NAME",
-    `${escapeCharacters(title.name, true)} \\- ${escapeCharacters(title.summary, false)}`,
+    `${title.name} \\- ${escapeCharacters(title.summary, false)}`,
   ];
   for (const [heading, text] of sections) {
     lines.push(`.SH ${escapeCharacters(heading, false)}`, ...bodyToRoff(text));

@@ -28,7 +28,7 @@ export function* renderDiff(a: string, b: string, result: DiffResult, all: boole
   else yield `${names} differ in ${formatSize(result.bytesDifferent)} of ${formatSize(result.virtualSizeBytes)}\n`;
   const redundant = result.redundant.totalBytes;
   if (redundant > 0)
-    yield `redundant: ${formatSize(redundant)} are held by a layer of one side and are the same on the other (in ${result.redundant.count} extents)\n`;
+    yield `redundant: ${formatSize(redundant)} held by a layer are the same as the base (in ${result.redundant.count} extents)\n`;
 }
 
 /** Rows of 16 bytes, A above B, differing bytes marked below. */

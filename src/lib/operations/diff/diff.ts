@@ -10,7 +10,7 @@ import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { Comparison, type ComparisonHooks } from "./compare.ts";
 import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
-import { candidates, heldBy, isBareCowfile, openBare, openSide, requireSameBase } from "./sides.ts";
+import { candidates, haveSameBase, heldBy, isBareCowfile, openBare, openSide, requireSameBase } from "./sides.ts";
 
 /**
  * Compares A with B. Each is a stack `BASE[,LAYER]…`, an image, or a cowfile by itself; cowfiles by themselves must be of
@@ -70,11 +70,11 @@ async function diffImages(
   const changed = listOf(comparison.different);
   // What only one side has is a difference, whatever it holds.
   changed.append(common, size - common);
-  const heldByOne = inOrder(
-    subtract(heldBy(a, common), heldBy(b, common)),
-    subtract(heldBy(b, common), heldBy(a, common)),
-  );
-  const redundant = listOf(intersect(comparison.same, heldByOne));
+  // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
+  const ofOneSide = haveSameBase(files, a, b)
+    ? inOrder(subtract(heldBy(a, common), heldBy(b, common)), subtract(heldBy(b, common), heldBy(a, common)))
+    : [];
+  const redundant = listOf(intersect(comparison.same, ofOneSide));
   return {
     identical: changed.totalBytes === 0,
     virtualSizeBytes: size,

@@ -36,7 +36,10 @@ export interface DiffResult {
   readonly extents: Iterable<Difference>;
   /** How many extents there are beyond those listed (half a million). */
   readonly extentsOmitted: number;
-  /** Held by a layer of one side, and yet the same on the other, in bytes of the image. */
+  /**
+   * Held by a layer of one side, although the same as the common base, which the other side shows there. In bytes of the
+   * image. Empty for sides without a common base.
+   */
   readonly redundant: ExtentList;
   readonly samples: readonly DifferenceSample[];
 }

@@ -57,8 +57,7 @@ export function requireSameBase(a: Layer, b: Layer): void {
  */
 export function candidates(files: OpenFiles, a: Side, b: Side, end: number): Iterable<Extent> {
   const identity = (path: string): string | undefined => files.storage.facts(path)?.identity;
-  if (identity(a.basePath) !== identity(b.basePath))
-    return union(a.image.dataExtents(0, end), b.image.dataExtents(0, end));
+  if (!haveSameBase(files, a, b)) return union(a.image.dataExtents(0, end), b.image.dataExtents(0, end));
   let common = 0;
   while (
     common < a.layers.length &&
@@ -71,7 +70,13 @@ export function candidates(files: OpenFiles, a: Side, b: Side, end: number): Ite
   return all;
 }
 
-/** What the layers that are not common hold on one side, for telling redundant blocks. */
+/** Is the file at the bottom of both the same? */
+export function haveSameBase({ storage }: OpenFiles, a: Side, b: Side): boolean {
+  const identity = storage.facts(a.basePath)?.identity;
+  return identity !== undefined && identity === storage.facts(b.basePath)?.identity;
+}
+
+/** What the layers of one side hold. */
 export function heldBy(side: Side, end: number): Iterable<Extent> {
   let all: Iterable<Extent> = [];
   for (const layer of side.layers) all = union(all, layer.extents(0, end));

@@ -23,6 +23,8 @@ export const FRAME_BYTES = 1 << 20;
 const LARGEST_FRAME_BYTES = 8 << 20;
 /** Less than this no frame takes: magic, header, one block, checksum. */
 const SMALLEST_FRAME_BYTES = 12;
+/** What does not compress at all grows by less than this. */
+const LARGEST_GROWTH_BYTES = 128 * 1024;
 /** In the byte behind a frame's magic number: a checksum of the content follows the last block. */
 const CHECKSUM_BIT = 4;
 const CACHED_FRAMES = 4;
@@ -51,6 +53,7 @@ export class ZstdPack {
   readonly #offsets: Float64Array;
   readonly #contentOffsets: Float64Array;
   readonly #cache = new Map<number, Uint8Array>();
+  #reused = new Uint8Array(0);
 
   /** Reads the index. @throws CowError `truncated`, `damaged` */
   constructor(source: ByteSource) {
@@ -73,7 +76,8 @@ export class ZstdPack {
       if (
         entry.contentBytes === 0 ||
         entry.contentBytes > LARGEST_FRAME_BYTES ||
-        entry.compressedBytes < SMALLEST_FRAME_BYTES
+        entry.compressedBytes < SMALLEST_FRAME_BYTES ||
+        entry.compressedBytes > entry.contentBytes + LARGEST_GROWTH_BYTES
       ) {
         const what = `${entry.compressedBytes} bytes that become ${entry.contentBytes}`;
         throw new CowError("damaged", `the seek table at ${atByte(tableOffset)} gives frame ${index} ${what}`, {
@@ -162,7 +166,10 @@ export class ZstdPack {
       this.#cache.delete(frame.index);
     } else {
       try {
-        content = this.#checked(frame, zstdDecompressSync(this.#frameBytes(frame), limits(frame)));
+        content = this.#checked(
+          frame,
+          zstdDecompressSync(this.#frameBytes(frame, this.#compressedBuffer(frame)), limits(frame)),
+        );
       } catch (cause) {
         throw this.#damaged(frame, cause);
       }
@@ -174,11 +181,16 @@ export class ZstdPack {
     return content;
   }
 
+  /** One buffer for reading frames one at a time: garbage outside of V8's heap is collected late. */
+  #compressedBuffer({ compressedBytes }: Frame): Uint8Array<ArrayBuffer> {
+    if (this.#reused.length < compressedBytes) this.#reused = new Uint8Array(compressedBytes);
+    return this.#reused.subarray(0, compressedBytes);
+  }
+
   /** A frame's bytes, whose last four must be the checksum that the table has: then a decoder compares the content with it. */
-  #frameBytes(frame: Frame): Uint8Array {
-    const bytes = new Uint8Array(frame.compressedBytes);
+  #frameBytes(frame: Frame, bytes = new Uint8Array(frame.compressedBytes)): Uint8Array {
     const got = this.#source.read(bytes, frame.offset);
-    const checksum = new DataView(bytes.buffer).getUint32(bytes.length - 4, true);
+    const checksum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4, true);
     if (
       got < bytes.length ||
       ((bytes[4] ?? 0) & CHECKSUM_BIT) === 0 ||
