@@ -23,6 +23,10 @@ const CLIENTS = [
   { package: "e2fsprogs", program: "debugfs", use: "demo, end-to-end tests on ext4" },
   { package: "qemu-utils", program: "qemu-img", use: "comparison with another implementation" },
   { package: "zstd", program: "zstd", use: "unpacking the golden images" },
+  { package: "mandoc", program: "mandoc", use: "checking the man pages" },
+  { package: "groff-base", program: "groff", use: "checking the man pages" },
+  { package: "zsh", program: "zsh", use: "trying the completions" },
+  { package: "fish", program: "fish", use: "trying the completions" },
 ];
 
 class SetupError extends Error {}

@@ -84,15 +84,16 @@ function valueNameOf(name: string, { helpValue }: Flag): string {
   return first ?? name.toUpperCase();
 }
 
-function flagRows(flags: Interfaces.FlagInput, isShared: boolean): FlagRow[] {
-  return Object.entries(flags)
+/** @param flags absent where a command declares none, whatever oclif's types say */
+function flagRows(flags: Interfaces.FlagInput | undefined, isShared: boolean): FlagRow[] {
+  return Object.entries(flags ?? {})
     .filter(([, flag]) => !flag.hidden)
     .map(([name, flag]) => flagRow(name, flag as Flag, isShared))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function argRows(args: Interfaces.ArgInput): ArgRow[] {
-  return Object.entries(args)
+function argRows(args: Interfaces.ArgInput | undefined): ArgRow[] {
+  return Object.entries(args ?? {})
     .filter(([, arg]) => !arg.hidden)
     .map(([name, arg]) => ({
       name: name.toUpperCase(),

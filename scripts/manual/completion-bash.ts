@@ -28,8 +28,7 @@ function valueCases(commands: readonly CommandRow[]): string[] {
     }
   }
   return [...patterns].map(
-    ([action, own]) =>
-      `    ${[...new Set(own)].join(" | ")})\n      ${action}\n      return\n      ;;`,
+    ([action, own]) => `    ${[...new Set(own)].join(" | ")})\n      ${action}\n      return\n      ;;`,
   );
 }
 

@@ -153,7 +153,10 @@ function mainPage(commands: readonly CommandRow[]): string {
   const [some] = commands;
   const sections = new Map([
     ...prose,
-    ["SYNOPSIS", "**cowtool** *command* [*option*...] [*argument*...]\n\n**cowtool** `--help`\n\n**cowtool** `--version`"],
+    [
+      "SYNOPSIS",
+      "**cowtool** *command* [*option*...] [*argument*...]\n\n**cowtool** `--help`\n\n**cowtool** `--version`",
+    ],
     ["COMMANDS", rows.join("\n\n")],
     ["OPTIONS", some ? optionsText({ ...some, flags: mainFlags(some) }) : ""],
     ["EXIT STATUS", exitStatusText(new Map(), Object.keys(EXIT) as ExitName[])],

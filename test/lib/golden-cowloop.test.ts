@@ -207,7 +207,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(openCases)(
+    test.each(driverCases)(
       "$id: repaired and merged, the base is the original's; undo gives the old base back",
       async (golden) => {
         const rdo = rdoPath(golden.rdo);
@@ -230,7 +230,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
           blocks_used: golden.after_repair.bits,
         });
         await merge(base, undo, {}, {});
-        expect(sha256(base)).toBe(rdoFacts(golden.rdo).sha256);
+        returnBase(golden.rdo, base);
       },
     );
 

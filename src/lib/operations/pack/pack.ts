@@ -7,6 +7,7 @@ import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import { constants, zstdCompress } from "node:zlib";
 import { mapOrdered } from "../../bytes/ordered.ts";
+import { release } from "../../bytes/release.ts";
 import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../../bytes/zstd-seekable.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -132,7 +133,7 @@ function piecesOf(packing: Packing): AsyncIterable<Piece> {
   if (format === "plain") return plainPieces(layer.source, layer.opened, payload);
   const contents = readPayload(layer.source, layer.opened, payload, format === "gzip" ? MEMBER_BYTES : FRAME_BYTES);
   return format === "gzip"
-    ? mapOrdered(contents, threads, (content) => gzipMember(content, level))
+    ? mapOrdered(contents, threads, (content) => gzipMember(content, level).finally(() => release(content)))
     : zstdPieces(contents, level, threads);
 }
 
@@ -141,10 +142,12 @@ async function* zstdPieces(contents: Iterable<Uint8Array>, level: number, thread
   const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
   const entries: SeekEntry[] = [];
   const hash = createHash("sha256");
-  const frames = mapOrdered(contents, threads, async (content) => ({
-    frame: await compress(content, { params, chunkSize: FRAME_BYTES + CHUNK_SLACK_BYTES }),
-    contentBytes: content.length,
-  }));
+  const frames = mapOrdered(contents, threads, async (content) => {
+    const contentBytes = content.length;
+    const frame = await compress(content, { params, chunkSize: FRAME_BYTES + CHUNK_SLACK_BYTES });
+    release(content);
+    return { frame, contentBytes };
+  });
   for await (const { frame, contentBytes } of frames) {
     entries.push(entryOf(frame, contentBytes));
     hash.update(frame);
@@ -174,8 +177,11 @@ async function toDevice(
 ): Promise<number> {
   let size = 0;
   for await (const piece of pieces) {
-    if (piece instanceof Uint8Array) device.write(piece, size);
-    size += piece instanceof Uint8Array ? piece.length : piece.zeros;
+    if (piece instanceof Uint8Array) {
+      device.write(piece, size);
+      size += piece.length;
+      release(piece);
+    } else size += piece.zeros;
     await watch(size);
   }
   device.resize(size);

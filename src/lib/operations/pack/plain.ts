@@ -14,7 +14,8 @@ export async function* plainPieces(
   { geometry }: OpenedCowfile,
   payload: Payload,
 ): AsyncGenerator<Uint8Array | { readonly zeros: number }> {
-  yield payload.head;
+  // Every piece is the consumer's, to be released when it is written.
+  yield payload.head.slice();
   let at = payload.head.length;
   const bitmapEnd = BITMAP_OFFSET_BYTES + geometry.mapSizeBytes;
   for (const { offset, length } of source.dataExtents(BITMAP_OFFSET_BYTES, bitmapEnd)) {

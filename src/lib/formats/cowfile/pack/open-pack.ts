@@ -2,6 +2,7 @@
  * Owns opening a pack of any kind: as a payload from beginning to end, or as the cowfile it was made from.
  */
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
+import { release } from "../../../bytes/release.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
 import { gunzipStream } from "./gzip-stream.ts";
 import type { PackKind } from "./kind.ts";
@@ -38,6 +39,7 @@ export async function unpackInto(
   const pack = kind === "zstd" ? new ZstdPack(source) : undefined;
   for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source)) {
     unpacker.take(piece);
+    release(piece);
     await hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
   }
   return { blocks: unpacker.finish(), trailingBytes: 0 };

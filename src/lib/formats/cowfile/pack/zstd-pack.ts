@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { type ZstdOptions, zstdDecompress, zstdDecompressSync } from "node:zlib";
 import type { ByteSource } from "../../../bytes/byte-source.ts";
 import { mapOrdered } from "../../../bytes/ordered.ts";
+import { release } from "../../../bytes/release.ts";
 import {
   DIGEST_FRAME_BYTES,
   decodeDigestFrame,
@@ -126,7 +127,9 @@ export class ZstdPack {
     const compressed = this.#compressed(hash);
     const contents = mapOrdered(compressed, concurrency, async ({ frame, bytes }) => {
       try {
-        return this.#checked(frame, await decompress(bytes, limits(frame)));
+        const content = this.#checked(frame, await decompress(bytes, limits(frame)));
+        release(bytes);
+        return content;
       } catch (cause) {
         throw this.#damaged(frame, cause);
       }
@@ -176,8 +179,11 @@ export class ZstdPack {
     }
     // The map's order is the order of use: the first key is the one not used for longest.
     this.#cache.set(frame.index, content);
-    const oldest = this.#cache.keys().next();
-    if (this.#cache.size > CACHED_FRAMES && !oldest.done) this.#cache.delete(oldest.value);
+    const oldest = this.#cache.entries().next();
+    if (this.#cache.size > CACHED_FRAMES && !oldest.done) {
+      this.#cache.delete(oldest.value[0]);
+      release(oldest.value[1]);
+    }
     return content;
   }
 

@@ -1,0 +1,90 @@
+# Completion of cowtool for bash, made by "npm run man" from the commands: do not edit.
+# To install it, copy it to ~/.local/share/bash-completion/completions/cowtool,
+# or write `source .../cowtool.bash` into ~/.bashrc.
+# A stack, BASE,LAYER..., is completed after its last comma where no file begins with the whole word.
+
+# Offers these words and no files.
+_cowtool_words() {
+  compopt +o default +o bashdefault 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+}
+
+_cowtool_directories() {
+  compopt +o default +o bashdefault -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+}
+
+# Offers the next layer of a stack; for anything else bash completes names of files by itself.
+_cowtool_layer() {
+  [[ $cur == *,* && -z $(compgen -f -- "$cur") ]] || return
+  compopt -o filenames 2>/dev/null
+  mapfile -t COMPREPLY < <(compgen -P "${cur%,*}," -f -- "${cur##*,}")
+}
+
+_cowtool() {
+  local cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} flag=${COMP_WORDS[COMP_CWORD - 1]} i
+  COMPREPLY=()
+  # bash splits --flag=value into three words.
+  if [[ $cur == "=" ]]; then
+    cur=
+  elif [[ $flag == "=" ]]; then
+    flag=${COMP_WORDS[COMP_CWORD - 2]}
+  fi
+  if ((COMP_CWORD == 1)); then
+    _cowtool_words 'check create diff info merge pack repair unpack verify-fingerprint help --help --version'
+    return
+  fi
+  if [[ $command == help ]]; then
+    ((COMP_CWORD == 2)) && _cowtool_words 'check create diff info merge pack repair unpack verify-fingerprint'
+    return
+  fi
+  for ((i = 2; i < COMP_CWORD; i++)); do
+    if [[ ${COMP_WORDS[i]} == "--" ]]; then
+      _cowtool_layer
+      return
+    fi
+  done
+  case "$command $flag" in
+    "check --rdofile" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile")
+      _cowtool_layer
+      return
+      ;;
+    *" --progress")
+      _cowtool_words 'auto bar plain json none'
+      return
+      ;;
+    "create --abi")
+      _cowtool_words 'le64 le32 be64 be32'
+      return
+      ;;
+    "diff --hexdump" | "pack --level" | "pack --threads" | "unpack --threads")
+      _cowtool_words ''
+      return
+      ;;
+    "diff --map" | "info --map")
+      _cowtool_words 'text svg'
+      return
+      ;;
+    "pack --format")
+      _cowtool_words 'zstd gzip plain'
+      return
+      ;;
+  esac
+  if [[ $cur != -* ]]; then
+    _cowtool_layer
+    return
+  fi
+  case $command in
+    check) _cowtool_words '--force-share --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    create) _cowtool_words '--abi --force --from --help --json --no-color --progress --quiet --verbose' ;;
+    diff) _cowtool_words '--force --hexdump --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    info) _cowtool_words '--force --force-share --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    merge) _cowtool_words '--dry-run --force --output --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
+    pack) _cowtool_words '--force --format --level --threads --help --json --no-color --progress --quiet --verbose' ;;
+    repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    unpack) _cowtool_words '--force --threads --help --json --no-color --progress --quiet --verbose' ;;
+    verify-fingerprint) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
+  esac
+}
+
+complete -o bashdefault -o default -F _cowtool cowtool

@@ -1,0 +1,102 @@
+# Completion of cowtool for fish, made by "npm run man" from the commands: do not edit.
+# To install it, copy it to ~/.config/fish/completions/cowtool.fish.
+# A stack, BASE,LAYER..., is completed after its last comma where no file begins with the whole word.
+
+# Is the word that is being typed the first one behind cowtool?
+function __cowtool_is_first
+    test (count (commandline --tokenize --cut-at-cursor --current-process)) -eq 1
+end
+
+# Is that the command?
+function __cowtool_runs --argument-names command
+    set --local words (commandline --tokenize --cut-at-cursor --current-process)
+    test (count $words) -gt 1; and test "$words[2]" = $command
+end
+
+# The next layer of a stack, behind its last comma.
+function __cowtool_layers
+    set --local word (commandline --current-token --cut-at-cursor | string replace --regex '^--[a-z-]+=' '')
+    string match --quiet '*,*' -- $word; or return
+    set --local below (string replace --regex ',[^,]*$' ',' -- $word)
+    for path in (complete --do-complete "'' "(string replace --regex '^.*,' '' -- $word))
+        echo $below$path
+    end
+end
+
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of a cowfile'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'tell where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments info --description 'show what a cowfile is and holds'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments merge --description 'flatten a cowfile into its base'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments pack --description 'make a cowfile small, for keeping or sending'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments repair --description 'make a cowfile whole again after a crash'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments unpack --description 'make a cowfile out of a packed one'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments verify-fingerprint --description 'tell whether a cowfile belongs to a base'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments help --description 'show help on a command'
+complete --command cowtool --condition '__cowtool_is_first' --short-option h --long-option help --description 'show help and do nothing else'
+complete --command cowtool --condition '__cowtool_is_first' --short-option V --long-option version --description 'show the version'
+
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of a cowfile'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'tell where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments info --description 'show what a cowfile is and holds'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments merge --description 'flatten a cowfile into its base'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments pack --description 'make a cowfile small, for keeping or sending'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments repair --description 'make a cowfile whole again after a crash'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments unpack --description 'make a cowfile out of a packed one'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments verify-fingerprint --description 'tell whether a cowfile belongs to a base'
+
+complete --command cowtool --condition 'not __cowtool_is_first' --short-option h --long-option help --description 'show help and do nothing else'
+complete --command cowtool --condition 'not __cowtool_is_first' --long-option json --description 'print the result as JSON'
+complete --command cowtool --condition 'not __cowtool_is_first' --long-option no-color --description 'no colour, even on a terminal'
+complete --command cowtool --condition 'not __cowtool_is_first' --long-option progress --exclusive --arguments 'auto bar plain json none' --description 'how to show progress on stderr'
+complete --command cowtool --condition 'not __cowtool_is_first' --short-option q --long-option quiet --description 'no notes and no automatic progress'
+complete --command cowtool --condition 'not __cowtool_is_first' --short-option v --long-option verbose --description 'say more about what is done'
+
+complete --command cowtool --condition '__cowtool_runs check' --long-option force-share --description 'look although somebody is writing the file'
+complete --command cowtool --condition '__cowtool_runs check' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'does it belong to this base?'
+complete --command cowtool --condition '__cowtool_runs check' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs create' --long-option abi --exclusive --arguments 'le64 le32 be64 be32' --description 'the machine it is for: byte order and width of its head'
+complete --command cowtool --condition '__cowtool_runs create' --short-option f --long-option force --description 'replace COWFILE if it exists'
+complete --command cowtool --condition '__cowtool_runs create' --long-option from --require-parameter --arguments '(__cowtool_layers)' --description 'make it hold what differs in this image'
+complete --command cowtool --condition '__cowtool_runs create' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs diff' --short-option f --long-option force --description 'replace the output if it exists'
+complete --command cowtool --condition '__cowtool_runs diff' --long-option hexdump --exclusive --description 'show the bytes of so many differing places'
+complete --command cowtool --condition '__cowtool_runs diff' --long-option map --exclusive --arguments 'text svg' --description 'draw where they differ, in the terminal or as SVG'
+complete --command cowtool --condition '__cowtool_runs diff' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'write a cowfile over A that makes it B; with --map=svg, the picture'
+complete --command cowtool --condition '__cowtool_runs diff' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'read cowfiles by themselves over this base'
+complete --command cowtool --condition '__cowtool_runs diff' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs info' --short-option f --long-option force --description 'replace the picture if it exists'
+complete --command cowtool --condition '__cowtool_runs info' --long-option force-share --description 'look although somebody is writing the file'
+complete --command cowtool --condition '__cowtool_runs info' --long-option map --exclusive --arguments 'text svg' --description 'show where the image\'s blocks come from, in the terminal or as SVG'
+complete --command cowtool --condition '__cowtool_runs info' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'with --map=svg: write the picture there'
+complete --command cowtool --condition '__cowtool_runs info' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'compare with this base'
+complete --command cowtool --condition '__cowtool_runs info' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs merge' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
+complete --command cowtool --condition '__cowtool_runs merge' --short-option f --long-option force --description 'merge although a check says no; with --output, replace it'
+complete --command cowtool --condition '__cowtool_runs merge' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'write a new image there and leave both inputs alone'
+complete --command cowtool --condition '__cowtool_runs merge' --long-option undo --require-parameter --arguments '(__cowtool_layers)' --description 'first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back'
+complete --command cowtool --condition '__cowtool_runs merge' --short-option y --long-option yes --description 'answer the confirmation prompt with yes'
+complete --command cowtool --condition '__cowtool_runs merge' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs pack' --short-option f --long-option force --description 'replace PACKFILE if it exists'
+complete --command cowtool --condition '__cowtool_runs pack' --long-option format --exclusive --arguments 'zstd gzip plain' --description 'the packed form'
+complete --command cowtool --condition '__cowtool_runs pack' --long-option level --exclusive --description 'how hard to compress: 1 to 22 for zstd (default 3), 1 to 9 for gzip (default 9)'
+complete --command cowtool --condition '__cowtool_runs pack' --long-option threads --exclusive --description 'how many pieces to compress at once (default: one a processor)'
+complete --command cowtool --condition '__cowtool_runs pack' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs repair' --long-option drop-lost --description 'clear the marks of blocks whose data is beyond the end of the file: the loss is final'
+complete --command cowtool --condition '__cowtool_runs repair' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
+complete --command cowtool --condition '__cowtool_runs repair' --short-option f --long-option force --description 'examine a clean file, too'
+complete --command cowtool --condition '__cowtool_runs repair' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'make sure that it belongs to this base'
+complete --command cowtool --condition '__cowtool_runs repair' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs unpack' --short-option f --long-option force --description 'replace COWFILE if it exists'
+complete --command cowtool --condition '__cowtool_runs unpack' --long-option threads --exclusive --description 'how many pieces to decompress at once (default: one a processor)'
+complete --command cowtool --condition '__cowtool_runs unpack' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --arguments '(__cowtool_layers)'
