@@ -22,13 +22,15 @@ _cowtool_layer() {
 }
 
 _cowtool() {
-  local cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} flag=${COMP_WORDS[COMP_CWORD - 1]} i
+  local cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} flag=${COMP_WORDS[COMP_CWORD - 1]} i attached=
   COMPREPLY=()
   # bash splits --flag=value into three words.
   if [[ $cur == "=" ]]; then
     cur=
+    attached=1
   elif [[ $flag == "=" ]]; then
     flag=${COMP_WORDS[COMP_CWORD - 2]}
+    attached=1
   fi
   if ((COMP_CWORD == 1)); then
     _cowtool_words 'check create diff info merge pack repair unpack verify-fingerprint help --help --version'
@@ -44,6 +46,8 @@ _cowtool() {
       return
     fi
   done
+  # The value of --map needs the sign.
+  [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
     "check --rdofile" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile")
       _cowtool_layer

@@ -64,14 +64,14 @@ complete --command cowtool --condition '__cowtool_runs create' --arguments '(__c
 
 complete --command cowtool --condition '__cowtool_runs diff' --short-option f --long-option force --description 'replace the output if it exists'
 complete --command cowtool --condition '__cowtool_runs diff' --long-option hexdump --exclusive --description 'show the bytes of so many differing places'
-complete --command cowtool --condition '__cowtool_runs diff' --long-option map --exclusive --arguments 'text svg' --description 'draw where they differ, in the terminal or as SVG'
+complete --command cowtool --condition '__cowtool_runs diff' --long-option map --arguments 'text svg' --description 'draw where they differ, in the terminal or as SVG'
 complete --command cowtool --condition '__cowtool_runs diff' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'write a cowfile over A that makes it B; with --map=svg, the picture'
 complete --command cowtool --condition '__cowtool_runs diff' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'read cowfiles by themselves over this base'
 complete --command cowtool --condition '__cowtool_runs diff' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs info' --short-option f --long-option force --description 'replace the picture if it exists'
 complete --command cowtool --condition '__cowtool_runs info' --long-option force-share --description 'look although somebody is writing the file'
-complete --command cowtool --condition '__cowtool_runs info' --long-option map --exclusive --arguments 'text svg' --description 'show where the image\'s blocks come from, in the terminal or as SVG'
+complete --command cowtool --condition '__cowtool_runs info' --long-option map --arguments 'text svg' --description 'show where the image\'s blocks come from, in the terminal or as SVG'
 complete --command cowtool --condition '__cowtool_runs info' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'with --map=svg: write the picture there'
 complete --command cowtool --condition '__cowtool_runs info' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'compare with this base'
 complete --command cowtool --condition '__cowtool_runs info' --arguments '(__cowtool_layers)'

@@ -6,6 +6,7 @@ import { readdirSync } from "node:fs";
 import { basename } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Command, Interfaces } from "@oclif/core";
+import { withOptionalValues } from "../../src/cli/flags.ts";
 
 const FOLDER = new URL("../../src/commands/", import.meta.url);
 
@@ -25,6 +26,8 @@ export interface FlagRow {
   readonly isShared: boolean;
   /** What a value is called: FILE; undefined for a flag that takes none. */
   readonly valueName: string | undefined;
+  /** What the flag means without a value, if it may stand without one; a value then needs the `=`. */
+  readonly bareValue: string | undefined;
   /** The only values it takes, if it takes only some. */
   readonly options: readonly string[];
   readonly defaultValue: string | undefined;
@@ -53,6 +56,7 @@ export const HELP_FLAG: FlagRow = {
   description: "show help and do nothing else",
   isShared: true,
   valueName: undefined,
+  bareValue: undefined,
   options: [],
   defaultValue: undefined,
   isRepeatable: false,
@@ -72,11 +76,16 @@ function flagRow(name: string, flag: Flag, isShared: boolean): FlagRow {
     description: flag.summary ?? flag.description ?? "",
     isShared,
     valueName: takesValue ? valueNameOf(name, flag) : undefined,
+    bareValue: takesValue ? bareValueOf(name) : undefined,
     options,
     defaultValue: hasDefault ? String(flag.default) : undefined,
     isRepeatable: flag.multiple ?? false,
     isRequired: flag.required ?? false,
   };
+}
+
+function bareValueOf(name: string): string | undefined {
+  return withOptionalValues([`--${name}`])[0]?.split("=")[1];
 }
 
 function valueNameOf(name: string, { helpValue }: Flag): string {

@@ -16,6 +16,12 @@ function longNames(flags: readonly FlagRow[]): string {
   return flags.map(({ name }) => `--${name}`).join(" ");
 }
 
+/** Flags whose value may be left out. */
+function bareNames(commands: readonly CommandRow[]): string[] {
+  const bare = commands.flatMap(({ flags }) => flags.filter(({ bareValue }) => bareValue !== undefined));
+  return [...new Set(bare.map(({ name }) => name))];
+}
+
 /** What comes after a flag that takes a value; flags of equal meaning on several commands share a line. */
 function valueCases(commands: readonly CommandRow[]): string[] {
   const patterns = new Map<string, string[]>();
@@ -60,13 +66,15 @@ _cowtool_layer() {
 }
 
 _cowtool() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} command=\${COMP_WORDS[1]} flag=\${COMP_WORDS[COMP_CWORD - 1]} i
+  local cur=\${COMP_WORDS[COMP_CWORD]} command=\${COMP_WORDS[1]} flag=\${COMP_WORDS[COMP_CWORD - 1]} i attached=
   COMPREPLY=()
   # bash splits --flag=value into three words.
   if [[ $cur == "=" ]]; then
     cur=
+    attached=1
   elif [[ $flag == "=" ]]; then
     flag=\${COMP_WORDS[COMP_CWORD - 2]}
+    attached=1
   fi
   if ((COMP_CWORD == 1)); then
     _cowtool_words ${quoted(first.join(" "))}
@@ -82,7 +90,9 @@ _cowtool() {
       return
     fi
   done
-  case "$command $flag" in
+${bareNames(commands)
+  .map((name) => `  # The value of --${name} needs the sign.\n  [[ $flag == --${name} && -z $attached ]] && flag=\n`)
+  .join("")}  case "$command $flag" in
 ${valueCases(commands).join("\n")}
   esac
   if [[ $cur != -* ]]; then

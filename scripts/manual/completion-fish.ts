@@ -19,7 +19,9 @@ function quoted(text: string): string {
 
 function flagLine(condition: string, flag: FlagRow): string {
   const short = flag.char === undefined ? "" : ` --short-option ${flag.char}`;
-  const value = takesValue(flag) ? VALUES[valueKind(flag)](flag) : "";
+  const whole = takesValue(flag) ? VALUES[valueKind(flag)](flag) : "";
+  // A value that may be left out is offered only behind the `=`.
+  const value = flag.bareValue === undefined ? whole : whole.replace(" --exclusive", "");
   return `complete --command cowtool --condition ${quoted(condition)}${short} --long-option ${flag.name}${value} --description ${quoted(flag.description)}`;
 }
 

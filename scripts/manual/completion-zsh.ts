@@ -20,9 +20,14 @@ function marked(text: string): string {
 function flagSpec(flag: FlagRow): string {
   const names = spellings(flag);
   const isValue = flag.valueName !== undefined;
-  const value = isValue ? `:${marked(flag.valueName ?? "")}:${ACTIONS[valueKind(flag)](flag)}` : "";
+  const isBare = flag.bareValue !== undefined;
+  const value = isValue
+    ? `${isBare ? "::" : ":"}${marked(flag.valueName ?? "")}:${ACTIONS[valueKind(flag)](flag)}`
+    : "";
   const rest = quoted(`[${marked(flag.description)}]${value}`);
-  const forms = names.map((name) => (isValue ? `${name}${name.startsWith("--") ? "=" : "+"}` : name));
+  const forms = names.map((name) =>
+    isValue ? `${name}${name.startsWith("--") ? `=${isBare ? "-" : ""}` : "+"}` : name,
+  );
   const excluded = flag.name === "help" ? "- *" : names.join(" ");
   const lead = flag.isRepeatable ? "'*'" : quoted(`(${excluded})`);
   return forms.length === 1 ? `${lead}${forms[0]}${rest}` : `${lead}{${forms.join(",")}}${rest}`;

@@ -29,12 +29,17 @@ export function plain(text: string): string {
   return text.replace(/[\\`*]/g, "\\$&");
 }
 
-/** A phrase from the program as prose: flags and the names of arguments stand out, and it ends like a sentence. */
-export function sentence(text: string, names: readonly string[] = []): string {
+/** Words of the program as prose: flags and the names of arguments stand out. */
+function phrase(text: string, names: readonly string[] = []): string {
   const isName = new Set(names);
-  const marked = plain(text)
+  return plain(text)
     .replace(/(?<![\w-])--?[a-z][a-z-]*\b/g, "`$&`")
     .replace(/\b[A-Z]{3,}\b/g, (word) => (isName.has(word) ? `*${word}*` : word));
+}
+
+/** The same with a sentence's beginning and end. */
+export function sentence(text: string, names: readonly string[] = []): string {
+  const marked = phrase(text, names);
   const capital = marked.charAt(0).toUpperCase() + marked.slice(1);
   return /[.?!]$/.test(capital) ? capital : `${capital}.`;
 }
@@ -43,18 +48,24 @@ export function valueNames({ args, flags }: Pick<CommandRow, "args" | "flags">):
   return [...args.map(({ name }) => name), ...flags.flatMap(({ valueName }) => valueName ?? [])];
 }
 
+/** What stands behind a flag's name: nothing, ` *FILE*`, or `[`=`*KIND*]`. */
+function valueText({ valueName, bareValue }: FlagRow): string {
+  if (valueName === undefined) return "";
+  return bareValue === undefined ? ` *${valueName}*` : `[\`=\`*${valueName}*]`;
+}
+
 function optionText(flag: FlagRow, names: readonly string[]): string {
-  const value = flag.valueName === undefined ? "" : ` *${flag.valueName}*`;
   const values = flag.options.map((option) => `\`${option}\``).join(", ");
   const facts = [
     sentence(flag.description, names),
     ...(values ? [`One of ${values}.`] : []),
+    ...(flag.bareValue === undefined ? [] : [`Without a value: \`${flag.bareValue}\`.`]),
     ...(flag.defaultValue === undefined ? [] : [`Default: \`${flag.defaultValue}\`.`]),
     ...(flag.isRepeatable ? ["May be given more than once."] : []),
   ];
   return `${spellings(flag)
     .map((spelling) => `\`${spelling}\``)
-    .join(", ")}${value}\n: ${facts.join(" ")}`;
+    .join(", ")}${valueText(flag)}\n: ${facts.join(" ")}`;
 }
 
 export function argumentsText({ args, flags }: CommandRow): string {
@@ -73,16 +84,16 @@ export function optionsText(command: CommandRow): string {
 }
 
 function synopsisFlag(flag: FlagRow): string {
-  const value = flag.valueName === undefined ? "" : ` *${flag.valueName}*`;
-  const choice = flag.options.length > 0 ? ` ${flag.options.map((option) => `\`${option}\``).join("|")}` : value;
-  const text = `\`${spellings(flag).at(0)}\`${choice}`;
+  const options = flag.options.map((option) => `\`${option}\``).join("|");
+  const isChoice = options !== "" && flag.bareValue === undefined;
+  const text = `\`${spellings(flag).at(0)}\`${isChoice ? ` ${options}` : valueText(flag)}`;
   return flag.isRequired ? text : `[${text}]`;
 }
 
 export function synopsisText({ id, args, flags }: CommandRow): string {
   const own = flags.filter(({ isShared }) => !isShared).map(synopsisFlag);
   const places = args.map(({ name, required }) => (required ? `*${name}*` : `[*${name}*]`));
-  return [`**cowtool** **${id}**`, ...own, "[*option*...]", ...places].join("\n");
+  return [`**cowtool** **${id}**`, ...own, "[*option*...]", ...places].join(" ");
 }
 
 export function exitStatusText(own: ReadonlyMap<ExitName, string>, shown: readonly ExitName[]): string {
@@ -93,7 +104,7 @@ export function exitStatusText(own: ReadonlyMap<ExitName, string>, shown: readon
 export function problemsText(): string {
   return Object.entries(COW_PROBLEMS)
     .map(([id, spec]) => {
-      const fix = "fix" in spec ? `Repair: ${sentence(spec.fix)}` : "Repair cannot help.";
+      const fix = "fix" in spec ? `Repair: ${phrase(spec.fix)}.` : "Repair cannot help.";
       return `\`${id}\` (${spec.severity})\n: ${plain(spec.about)} ${spec.severity === "note" && !("fix" in spec) ? "" : fix}`.trimEnd();
     })
     .join("\n\n");

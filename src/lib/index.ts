@@ -28,6 +28,14 @@ export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, 
 export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type CheckRequest, check } from "./operations/check.ts";
 export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
+export { diff } from "./operations/diff/diff.ts";
+export type {
+  Difference,
+  DifferenceKind,
+  DifferenceSample,
+  DiffRequest,
+  DiffResult,
+} from "./operations/diff/request.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";

@@ -24,7 +24,10 @@ function image(fill: (block: number) => number): Uint8Array {
   const bytes = new Uint8Array(BLOCKS * BLOCK);
   for (let block = 0; block < BLOCKS; block++) {
     const value = fill(block);
-    if (value !== 0) bytes.fill(value, block * BLOCK, (block + 1) * BLOCK);
+    if (value === 0) continue;
+    bytes.fill(value, block * BLOCK, (block + 1) * BLOCK);
+    // 1024 equal bytes add up to 0 mod 256, and would leave no trace in a fingerprint.
+    bytes[block * BLOCK] = 2 * value;
   }
   return bytes;
 }
@@ -145,6 +148,7 @@ describe("a crash at any point", () => {
   it("of a merge in place is completed by the same command, though the fingerprint's blocks change", async () => {
     const initial = await start();
     const work = (storage: MemoryStorage) => merge("base", "cow", {}, { storage });
+    expect((await work(initial.clone())).fingerprint_changed).toBe(true);
     let resumed = 0;
     for await (const { name, storage } of crashStates(initial, work)) {
       const result = await work(storage);
@@ -177,8 +181,8 @@ describe("a crash at any point", () => {
       const half = storage.clone();
       for await (const again of crashStates(half, back, 1)) {
         await back(again.storage).catch((error: unknown) => {
-          // Taken back, or not begun: the undo file then has nothing to undo.
-          if (!(error instanceof CowError && error.code === "wrong-base")) throw error;
+          // Taken back already, or not begun when it crashed: the undo file then has nothing to undo.
+          if (!(error instanceof CowError && ["wrong-base", "pending-merge"].includes(error.code))) throw error;
         });
         expect(bytesOf(again.storage, "base").equals(BASE), `${name}, then ${again.name}`).toBe(true);
         taken++;

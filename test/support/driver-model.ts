@@ -123,7 +123,7 @@ function parts(contents: CowContents): [number, Uint8Array][] {
     const offset = contents.dataOffset + block * BLOCK;
     return [offset, bytes.subarray(0, Math.max(0, length - offset))];
   });
-  return [[0, headBytes(contents)], [1024, bitmapBytes(contents)], ...data];
+  return [[0, headBytes(contents)], [1024, bitmapBytes(contents)], ...data.filter(([, bytes]) => bytes.length > 0)];
 }
 
 export function writeCowfile(path: string, contents: CowContents): void {
