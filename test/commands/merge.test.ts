@@ -176,15 +176,21 @@ describe("merge refuses, and changes nothing:", () => {
     expect(pictureOf(at(""))).toEqual(before);
   }
 
-  test.each([["in place"], ["-o"]])("%s: a dirty, a packed, a damaged, a foreign cowfile", async (mode) => {
+  test.each([["in place"], ["-o"]])("%s: a dirty, a damaged, a foreign cowfile", async (mode) => {
     const flags = mode === "-o" ? ["-o", at("new.img")] : [];
     await expectRefused([at("base.img"), at("dirty.cow"), ...flags], "dirty", /cowtool repair .*dirty\.cow/);
-    await expectRefused([at("base.img"), at("plain.pack"), ...flags], "packed");
-    await expectRefused([at("base.img"), at("gzip.pack"), ...flags], "packed");
     await expectRefused([at("base.img"), at("lost.cow"), ...flags], "damaged", /cowtool check .*lost\.cow/);
     await expectRefused([at("base.img"), at("hostile.cow"), ...flags], "damaged");
     await expectRefused([at("random.img"), at("vm.cow"), ...flags], "wrong-base");
     await expectRefused([at("base.img"), at("top.cow"), ...flags], "wrong-base");
+  });
+
+  test("a packed cowfile in place, with a hint; into a new image it is merged as it is", async () => {
+    for (const pack of ["plain.pack", "gzip.pack"]) {
+      await expectRefused([at("base.img"), at(pack)], "packed", /unpack/);
+      await resultOf([at("base.img"), at(pack), "-f", "-o", at("new.img")]);
+      expectSame("new.img", "changed.img");
+    }
   });
 
   test("arguments in the wrong order, with a hint", async () => {

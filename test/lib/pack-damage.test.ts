@@ -63,8 +63,6 @@ describe("one flipped bit", () => {
     );
     expect(wrong).toEqual([]);
     // Only what gzip's header says of text, time, effort and system is nobody's concern.
-    const unnoticed = await bitsWhere(pack.subarray(0, 10), cow, (outcome) => outcome === undefined);
-    expect(unnoticed).toEqual([]);
     const harmless: string[] = [];
     for (let bit = 0; bit < 80; bit++)
       if ((await errorOf(flipped(pack, bit), cow)) === undefined) harmless.push(`${bit >> 3}.${bit & 7}`);
@@ -147,7 +145,7 @@ describe("a pack cut short", () => {
     const cow = denseCow(1500);
     const pack = await packed(cow, "gzip");
     const second = pack.indexOf(pack.subarray(0, 10), 1);
-    expect(second).toBeGreaterThan(1 << 20);
+    expect(second).toBeGreaterThan(1 << 19);
     expect(gunzipSync(pack.subarray(0, second))).toHaveLength(1 << 20);
     expect(await errorOf(pack.subarray(0, second), cow)).toMatchObject({ code: "truncated", file: "in" });
   });
