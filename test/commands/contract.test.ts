@@ -48,6 +48,38 @@ describe("the table of the contract", () => {
     },
   );
 
+  test("the schema of failures knows every code, each with its exit status", () => {
+    const codes: Readonly<Record<Exclude<ErrorCode, "interrupted">, true>> = {
+      "bad-head": true,
+      unsupported: true,
+      dirty: true,
+      packed: true,
+      truncated: true,
+      damaged: true,
+      "wrong-base": true,
+      unsuitable: true,
+      "pending-merge": true,
+      io: true,
+      "not-found": true,
+      permission: true,
+      exists: true,
+      "no-space": true,
+      locked: true,
+      usage: true,
+      "needs-confirmation": true,
+      declined: true,
+    };
+    const known = schemaOf("error").properties?.["error"]?.properties?.["code"]?.enum;
+    expect([...(known ?? [])].sort()).toEqual([...Object.keys(codes), "interrupted", "internal"].sort());
+    const failure = (code: string, exit_code: number): string =>
+      JSON.stringify({ error: { code, message: "m", details: {}, hints: [], exit_code } });
+    for (const code of Object.keys(codes)) {
+      expectJson(failure(code, exitOfCode(code as ErrorCode)), "error");
+      expect(() => expectJson(failure(code, 1), "error")).toThrow();
+    }
+    expectJson(failure("interrupted", 143), "error");
+  });
+
   test.each(["info", "check", "repair"])("the schema of %s names every kind of problem", (name) => {
     const problem = schemaOf(name).$defs?.["problem"]?.properties?.["id"];
     expect([...(problem?.examples ?? [])].sort()).toEqual(Object.keys(COW_PROBLEMS).sort());

@@ -169,6 +169,13 @@ describe("marks without data", () => {
     expect(await repair(cow, { force: true, dropLost: true }, {})).toMatchObject({ changed: false });
   });
 
+  test("dropLost needs no force to clear the marks of a file that was closed clean", async () => {
+    writeCowfile(cow, disk);
+    await repair(cow, { dropLost: true }, {});
+    expect(await idsOf(cow)).toEqual([]);
+    expectFile(cow, cowfileBytes({ ...disk, bits: new Set([10]), used: 1 }));
+  });
+
   test("dropLost leaves a clean file, even where the count was right for what is left", async () => {
     writeCowfile(cow, { ...disk, used: 1 });
     const dropped = await repair(cow, { force: true, dropLost: true }, {});

@@ -6,7 +6,15 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
 import { CowError } from "../../src/lib/index.ts";
 import { noise } from "../support/command-files.ts";
-import { type Cow, denseCow, firstDifference, packed, payloadOf, tinyCow, unpackInMemory } from "../support/pack-images.ts";
+import {
+  type Cow,
+  denseCow,
+  firstDifference,
+  packed,
+  payloadOf,
+  tinyCow,
+  unpackInMemory,
+} from "../support/pack-images.ts";
 import { unheardDuring } from "../support/unheard.ts";
 
 const ABIS = ["le64", "be32"] as const;
@@ -66,7 +74,10 @@ describe("one flipped bit", () => {
     const harmless: string[] = [];
     for (let bit = 0; bit < 80; bit++)
       if ((await errorOf(flipped(pack, bit), cow)) === undefined) harmless.push(`${bit >> 3}.${bit & 7}`);
-    expect(harmless).toEqual(["3.0", ...[4, 5, 6, 7, 8, 9].flatMap((byte) => [0, 1, 2, 3, 4, 5, 6, 7].map((b) => `${byte}.${b}`))]);
+    expect(harmless).toEqual([
+      "3.0",
+      ...[4, 5, 6, 7, 8, 9].flatMap((byte) => [0, 1, 2, 3, 4, 5, 6, 7].map((b) => `${byte}.${b}`)),
+    ]);
   });
 
   test("in the bitmap of a plain pack never goes without a word", async () => {
@@ -181,7 +192,11 @@ describe("what stands behind the end", () => {
 
   test("gzip: a missing second half is not taken for garbage", async () => {
     const payload = payloadOf(cow);
-    const half = Buffer.concat([gzipSync(payload.subarray(0, 3000)), Buffer.from("garbage"), gzipSync(payload.subarray(3000))]);
+    const half = Buffer.concat([
+      gzipSync(payload.subarray(0, 3000)),
+      Buffer.from("garbage"),
+      gzipSync(payload.subarray(3000)),
+    ]);
     expect(await errorOf(half, cow)).toMatchObject({ file: "in" });
   });
 

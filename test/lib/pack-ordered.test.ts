@@ -19,7 +19,9 @@ async function work({ ms, fails }: Job): Promise<number> {
 }
 
 async function collect(jobs: Iterable<Job>, concurrency: number): Promise<number[]> {
-  return Array.fromAsync(mapOrdered(jobs, concurrency, work));
+  const results: number[] = [];
+  for await (const result of mapOrdered(jobs, concurrency, work)) results.push(result);
+  return results;
 }
 
 describe("work in order, several at a time", () => {
@@ -89,7 +91,7 @@ describe("work in order, several at a time", () => {
       await work(job);
       done++;
     });
-    await expect(Array.fromAsync(results)).rejects.toThrow("no more input");
+    await expect(results.next()).rejects.toThrow("no more input");
     expect(done).toBe(1);
   });
 });

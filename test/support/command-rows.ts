@@ -336,7 +336,10 @@ const diff: CommandRow = {
       argv: (at, file) => [at("vm.cow"), at("be32.cow"), "--rdofile", file],
     },
   ],
-  outputs: [{ title: "-o", argv: (at, output) => [at("base.img"), at("changed.img"), "-o", output] }],
+  outputs: [
+    { title: "-o", argv: (at, output) => [at("base.img"), at("changed.img"), "-o", output] },
+    { title: "-o, a picture", argv: (at, output) => [at("base.img"), at("changed.img"), "--map=svg", "-o", output] },
+  ],
   collisions: [
     {
       title: "-o and A",
@@ -347,6 +350,11 @@ const diff: CommandRow = {
       title: "-o and B",
       input: "changed.img",
       argv: (at, output) => [at("base.img"), at("changed.img"), "-f", "-o", output],
+    },
+    {
+      title: "-o, a picture, and A",
+      input: "base.img",
+      argv: (at, output) => [at("base.img"), at("changed.img"), "-f", "--map=svg", "-o", output],
     },
     {
       title: "-o and a layer",

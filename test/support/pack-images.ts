@@ -64,7 +64,7 @@ export function layOut({ abi = "le64", rdoBlocks, dataOffset, flags = 0, blocks 
   const content = new SparseBytes();
   content.write(headOf(flags), 0);
   writeNonZero(content, bitmap, BITMAP_BYTE);
-  blocks.forEach(([block], i) => content.write(data[i] ?? new Uint8Array(), offset + block * BLOCK_BYTES));
+  for (const [i, [block]] of blocks.entries()) content.write(data[i] ?? new Uint8Array(), offset + block * BLOCK_BYTES);
   content.resize(Math.max(content.sizeBytes, freshFileSize(rdoBlocks)));
   const packedHead = Buffer.from(headOf(flags | FLAG_PACKED)).subarray(0, headLayout(abi).sizeBytes);
   return { content, packedHead, bitmap, data, dataOffset: offset };

@@ -1,0 +1,135 @@
+/**
+ * Proves extent lists and the algebra of extents against arrays of booleans, and that a list's memory is bounded.
+ */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { coalesce, complement, type Extent, ExtentList, union, widen } from "../../src/lib/bytes/extent.ts";
+
+const SPACE = 60;
+
+/** Ascending extents as gaps and lengths; zero gaps make neighbours, zero lengths empty ones. */
+const disjoint: fc.Arbitrary<Extent[]> = fc.array(fc.tuple(fc.nat(4), fc.nat(5)), { maxLength: 10 }).map((pairs) => {
+  let at = 0;
+  return pairs.map(([gap, length]) => {
+    const extent = { offset: at + gap, length };
+    at += gap + length;
+    return extent;
+  });
+});
+
+/** Ascending by offset, but overlapping as they like. */
+const overlapping: fc.Arbitrary<Extent[]> = fc
+  .array(fc.record({ offset: fc.nat(40), length: fc.nat(12) }), { maxLength: 10 })
+  .map((extents) => extents.sort((a, b) => a.offset - b.offset));
+
+function toFlags(extents: Iterable<Extent>): boolean[] {
+  const flags = new Array<boolean>(SPACE * 2).fill(false);
+  for (const { offset, length } of extents) flags.fill(true, offset, offset + length);
+  return flags;
+}
+
+/** The one list of maximal, ascending, non-empty extents for these flags. */
+function fromFlags(flags: readonly boolean[]): Extent[] {
+  const extents: { offset: number; length: number }[] = [];
+  for (const [i, flag] of flags.entries()) {
+    if (!flag) continue;
+    const last = extents.at(-1);
+    if (last && last.offset + last.length === i) last.length++;
+    else extents.push({ offset: i, length: 1 });
+  }
+  return extents;
+}
+
+describe("ExtentList", () => {
+  test("holds what was appended, joined, with its sum and end", () => {
+    fc.assert(
+      fc.property(disjoint, (extents) => {
+        const list = new ExtentList();
+        for (const { offset, length } of extents) list.append(offset, length);
+        const expected = fromFlags(toFlags(extents));
+        expect([...list]).toEqual(expected);
+        expect(list.count).toBe(expected.length);
+        expect(expected.map((_, i) => list.at(i))).toEqual(expected);
+        expect([list.at(-1), list.at(expected.length)]).toEqual([undefined, undefined]);
+        const last = expected.at(-1);
+        expect(list.end).toBe(last ? last.offset + last.length : -1);
+        expect(list.totalBytes).toBe(expected.reduce((sum, { length }) => sum + length, 0));
+        expect(list.omitted).toBe(0);
+      }),
+    );
+  });
+
+  test("takes offsets near 2^53", () => {
+    const list = new ExtentList();
+    list.append(2 ** 53 - 4096, 1024);
+    list.append(2 ** 53 - 3072, 1024);
+    expect([...list]).toEqual([{ offset: 2 ** 53 - 4096, length: 2048 }]);
+  });
+
+  test("keeps half a million extents of a hostile bitmap, and counts the rest exactly", () => {
+    const list = new ExtentList();
+    const kept = 1 << 19;
+    for (let i = 0; i < kept + 1000; i++) list.append(i * 2048, 1024);
+    expect([list.count, list.omitted, list.totalBytes]).toEqual([kept, 1000, (kept + 1000) * 1024]);
+    expect(list.end).toBe((kept + 999) * 2048 + 1024);
+    // What joins the last one, which was not kept, makes no kept one longer.
+    list.append(list.end, 1024);
+    expect(list.at(kept - 1)).toEqual({ offset: (kept - 1) * 2048, length: 1024 });
+    expect([list.count, list.omitted]).toEqual([kept, 1000]);
+    expect([...list]).toHaveLength(kept);
+  });
+});
+
+describe("algebra of extents", () => {
+  test("coalesce joins neighbours and overlaps and drops what is empty", () => {
+    fc.assert(
+      fc.property(overlapping, (extents) => {
+        expect([...coalesce(extents)]).toEqual(fromFlags(toFlags(extents)));
+      }),
+    );
+  });
+
+  test("union holds what either holds", () => {
+    fc.assert(
+      fc.property(overlapping, overlapping, (a, b) => {
+        expect([...union(a, b)]).toEqual(fromFlags(toFlags([...a, ...b])));
+      }),
+    );
+  });
+
+  test("complement is what is left of a range", () => {
+    fc.assert(
+      fc.property(disjoint, fc.nat(SPACE), fc.nat(SPACE), (extents, from, to) => {
+        const flags = toFlags(extents).map((flag, i) => !flag && i >= from && i < to);
+        expect([...coalesce(complement(extents, from, to))]).toEqual(fromFlags(flags));
+      }),
+    );
+  });
+
+  test("widen reaches whole units, and never beyond the limit", () => {
+    fc.assert(
+      fc.property(disjoint, fc.integer({ min: 1, max: 8 }), fc.nat(SPACE), (extents, unit, limit) => {
+        const flags = toFlags(extents);
+        // No source reports an empty extent.
+        const solid = extents.filter(({ length }) => length > 0);
+        const touched = (i: number): boolean =>
+          flags.slice(Math.floor(i / unit) * unit, (Math.floor(i / unit) + 1) * unit).some(Boolean);
+        const expected = fromFlags(flags.map((_, i) => i < limit && touched(i)));
+        expect([...widen(solid, unit, limit)]).toEqual(expected);
+      }),
+    );
+  });
+
+  test("nothing is asked of a source before somebody wants it", () => {
+    let asked = 0;
+    function* endless(): Generator<Extent> {
+      for (let i = 0; ; i++) {
+        asked++;
+        yield { offset: i * 10, length: 1 };
+      }
+    }
+    const [first] = [union(widen(endless(), 2, Number.MAX_SAFE_INTEGER), endless()).next().value];
+    expect(first).toEqual({ offset: 0, length: 2 });
+    expect(asked).toBeLessThan(10);
+  });
+});
