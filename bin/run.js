@@ -21,8 +21,9 @@ function isNewEnough() {
   return version[0] > OLDEST[0] || (version[0] === OLDEST[0] && version[1] >= OLDEST[1]);
 }
 
+/** A stream that fails otherwise is told of by src/cli/terminal.ts; it must not end the work that goes on. */
 function ignoreClosedPipe(error) {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code !== "EPIPE") process.exitCode = 8;
 }
 
 /** What nobody caught is a bug in cowtool: 70, never 1, which would mean "differs". */
@@ -50,6 +51,8 @@ if (!isNewEnough()) {
   process.exit(16);
 }
 
+// pack and unpack compress in libuv's threads, of which there are four unless told so before the first is used.
+process.env.UV_THREADPOOL_SIZE ||= String(Math.max(4, os.availableParallelism()));
 process.on("uncaughtException", die);
 process.stdout.on("error", ignoreClosedPipe);
 process.stderr.on("error", ignoreClosedPipe);

@@ -47,7 +47,19 @@ export interface CommandRow {
 }
 
 type CommandClass = typeof Command;
-type Flag = Interfaces.FlagProps & Interfaces.OptionFlagProps & { readonly default?: unknown };
+
+/** What is read of a flag; oclif exports no type for flags of both kinds. */
+interface Flag {
+  readonly type?: string;
+  readonly char?: string;
+  readonly summary?: string;
+  readonly description?: string;
+  readonly options?: readonly string[];
+  readonly helpValue?: string | readonly string[];
+  readonly default?: unknown;
+  readonly multiple?: boolean;
+  readonly required?: boolean;
+}
 
 /** The flags that oclif itself answers, before any command is loaded. */
 export const HELP_FLAG: FlagRow = {
@@ -67,7 +79,7 @@ export const HELP_FLAG: FlagRow = {
 export const VERSION_FLAG: FlagRow = { ...HELP_FLAG, name: "version", char: "V", description: "show the version" };
 
 function flagRow(name: string, flag: Flag, isShared: boolean): FlagRow {
-  const takesValue = (flag as { readonly type?: string }).type === "option";
+  const takesValue = flag.type === "option";
   const hasDefault = takesValue && ["string", "number"].includes(typeof flag.default);
   const options = flag.options ?? [];
   return {
@@ -89,15 +101,14 @@ function bareValueOf(name: string): string | undefined {
 }
 
 function valueNameOf(name: string, { helpValue }: Flag): string {
-  const first = Array.isArray(helpValue) ? helpValue[0] : helpValue;
-  return first ?? name.toUpperCase();
+  return (typeof helpValue === "string" ? helpValue : helpValue?.[0]) ?? name.toUpperCase();
 }
 
 /** @param flags absent where a command declares none, whatever oclif's types say */
 function flagRows(flags: Interfaces.FlagInput | undefined, isShared: boolean): FlagRow[] {
   return Object.entries(flags ?? {})
     .filter(([, flag]) => !flag.hidden)
-    .map(([name, flag]) => flagRow(name, flag as Flag, isShared))
+    .map(([name, flag]) => flagRow(name, flag as unknown as Flag, isShared))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 

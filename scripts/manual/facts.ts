@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { EXIT, exitOfCode } from "../../src/cli/exit-codes.ts";
 import type { ErrorCode } from "../../src/lib/errors.ts";
-import { ABI_NAMES, COW_HEAD_FIELDS, headLayout } from "../../src/lib/formats/cowfile/layout.ts";
+import { ABI_NAMES, headLayout } from "../../src/lib/formats/cowfile/layout.ts";
 import { COW_PROBLEMS } from "../../src/lib/formats/cowfile/problems.ts";
 import { type CommandRow, type FlagRow, spellings } from "./command-table.ts";
 
@@ -113,7 +113,7 @@ export function problemsText(): string {
 /** `offset/size` of every field on every ABI. */
 export function layoutRows(): readonly (readonly string[])[] {
   const head = ["field", ...ABI_NAMES, "meaning"];
-  const rows = COW_HEAD_FIELDS.map(({ name, meaning }, index) => [
+  const rows = headLayout("le64").fields.map(({ name, meaning }, index) => [
     name,
     ...ABI_NAMES.map((abi) => {
       const placed = headLayout(abi).fields[index];

@@ -24,11 +24,17 @@ const EXTENSION = { dist: ".js", src: ".ts" } as const;
 async function loadConfig({ root, source }: Start): Promise<Config> {
   // oclif would look for ts-node or tsx, and quietly fall back to dist, as soon as NODE_ENV is "test".
   settings.enableAutoTranspile = false;
-  if (source === "dist") return await Config.load({ root });
+  if (source === "dist") return await Config.load({ root, userPlugins: false, devPlugins: false });
   const pjson = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Interfaces.PJSON;
   const commands = { strategy: "pattern", target: "./src/commands", globPatterns: ["**/*.ts"] } as const;
   const oclif = { ...pjson.oclif, commands: { ...commands, globPatterns: [...commands.globPatterns] } };
-  return await Config.load({ root, pjson: { ...pjson, oclif }, ignoreManifest: true });
+  return await Config.load({
+    root,
+    pjson: { ...pjson, oclif },
+    ignoreManifest: true,
+    userPlugins: false,
+    devPlugins: false,
+  });
 }
 
 /** How many single-character edits lie between two words. */

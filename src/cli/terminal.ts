@@ -3,6 +3,8 @@
  * one Terminal, so that tests can stand in for it. Must not know what is printed.
  */
 import type { Writable } from "node:stream";
+import { systemError } from "../lib/errors.ts";
+import { EXIT } from "./exit-codes.ts";
 
 export interface Terminal {
   readonly stdoutIsTerminal: boolean;
@@ -25,14 +27,23 @@ export interface Terminal {
   setExitCode(status: number): void;
 }
 
+/** Set once a standard stream failed: then no success is one. */
+let failedStatus: number | undefined;
+
 /**
  * A reader that closes the pipe early, such as `head`, ends our output but is no failure: what was to be written is
  * dropped and the exit status stays the one of the work itself.
  */
-function watchForClosedPipe(stream: Writable): () => boolean {
+function watchForClosedPipe(stream: Writable, name: string): () => boolean {
   let isClosed = false;
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
+    if (!isClosed && error.code !== "EPIPE") {
+      // Whatever else happens, the result did not get where it was sent.
+      failedStatus = EXIT.operational;
+      process.exitCode = failedStatus;
+      const { message } = systemError(error, name, "cannot write");
+      if (stream !== process.stderr) process.stderr.write(`cowtool: error: ${name}: ${message}\n`);
+    }
     isClosed = true;
   });
   return () => isClosed || stream.destroyed;
@@ -52,7 +63,14 @@ async function readLine(question: string, signal: AbortSignal): Promise<string |
 
 function writeToStdout(data: string | Uint8Array, isClosed: () => boolean): boolean | Promise<boolean> {
   if (isClosed()) return false;
-  if (process.stdout.write(data)) return true;
+  let mayGoOn: boolean;
+  try {
+    mayGoOn = process.stdout.write(data);
+  } catch (error) {
+    // A file as stdout is written at once, and fails right here.
+    throw systemError(error, "stdout", "cannot write");
+  }
+  if (mayGoOn) return true;
   return new Promise((resolve) => {
     const done = () => {
       process.stdout.off("drain", done).off("error", done).off("close", done);
@@ -67,8 +85,8 @@ let current: Terminal | undefined;
 /** The terminal of this process, made once: its stream handlers must not pile up. */
 export function processTerminal(): Terminal {
   if (current) return current;
-  const stdoutIsClosed = watchForClosedPipe(process.stdout);
-  const stderrIsClosed = watchForClosedPipe(process.stderr);
+  const stdoutIsClosed = watchForClosedPipe(process.stdout, "stdout");
+  const stderrIsClosed = watchForClosedPipe(process.stderr, "stderr");
   current = {
     stdoutIsTerminal: process.stdout.isTTY === true,
     stderrIsTerminal: process.stderr.isTTY === true,
@@ -86,7 +104,7 @@ export function processTerminal(): Terminal {
     },
     readLine,
     setExitCode(status) {
-      process.exitCode = status;
+      process.exitCode = failedStatus ?? status;
     },
   };
   return current;

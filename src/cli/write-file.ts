@@ -1,13 +1,35 @@
 /**
- * Owns pictures and other text that a command writes into a file named with -o: whole, or not at all.
+ * Owns pictures and other text that a command writes into a file named with -o: whole, or not at all, and never over
+ * what the command reads.
  */
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
+import { refuseSameFile } from "../lib/operations/files.ts";
+import { parseStack } from "../lib/overlay/stack.ts";
 
-/** @throws CowError `exists` unless `force`; `io`, `permission`, … */
+/**
+ * Makes sure, before any work is done, that a file may be written at `path`.
+ *
+ * @param stacks what the command reads, as given
+ * @throws CowError `usage` for an input or something that is no file; `exists` unless `force`
+ */
+export function claimTextFile(path: string, stacks: readonly string[], force: boolean): void {
+  if (path === "") throw new CowError("usage", "an empty name is no file's", { file: path });
+  refuseSameFile(nodeStorage, path, stacks.flatMap(parseStack));
+  const facts = nodeStorage.facts(path);
+  if (!facts) return;
+  if (facts.kind !== "file") {
+    throw new CowError(
+      "usage",
+      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
+      { file: path },
+    );
+  }
+  if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+}
+
+/** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and `force` is off; `io`, `permission`, … */
 export function writeTextFile(path: string, text: Iterable<string>, force: boolean): void {
-  if (!force && nodeStorage.facts(path))
-    throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
   const pending = nodeStorage.create(path);
   try {
     let size = 0;

@@ -4,9 +4,9 @@ import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { fileArg, forceFlag, mapFlag, outputFlag, stackFlag } from "../cli/flags.ts";
 import { renderBlockMap } from "../cli/render/block-map.ts";
-import { renderDiff } from "../cli/render/diff-report.ts";
+import { diffAsJson, renderDiff } from "../cli/render/diff-report.ts";
 import { renderSvgMap } from "../cli/render/svg-map.ts";
-import { writeTextFile } from "../cli/write-file.ts";
+import { claimTextFile, writeTextFile } from "../cli/write-file.ts";
 import type { DiffResult } from "../lib/operations/diff/request.ts";
 
 export default class Diff extends BaseCommand<typeof Diff> {
@@ -41,21 +41,13 @@ export default class Diff extends BaseCommand<typeof Diff> {
     const { a, b } = this.args;
     const { rdofile, output, hexdump, map, force } = this.flags;
     const asSvg = map === "svg";
+    const reads = [a, b, ...(rdofile === undefined ? [] : [rdofile])];
+    if (asSvg && output !== undefined) claimTextFile(output, reads, force);
     const result = await diff(a, b, { rdofile, hexdump, force, delta: asSvg ? undefined : output }, this.context());
     if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), force);
-    const { identical, extents, redundant } = result;
     return {
-      result: {
-        a,
-        b,
-        identical,
-        virtual_size: result.virtualSizeBytes,
-        bytes_different: result.bytesDifferent,
-        extents,
-        extents_omitted: result.extentsOmitted,
-        redundant,
-      },
-      exitCode: identical ? EXIT.ok : EXIT.no,
+      result: diffAsJson(a, b, result),
+      exitCode: result.identical ? EXIT.ok : EXIT.no,
       render: () => (asSvg && output === undefined ? this.#picture(result) : this.#render(result)),
     };
   }
@@ -73,13 +65,8 @@ export default class Diff extends BaseCommand<typeof Diff> {
 
   *#render(result: DiffResult): Generator<string> {
     const { columns, env } = this.terminal;
-    if (this.flags.map === "text")
-      yield* renderBlockMap(result.extents, result.virtualSizeBytes, {
-        columns,
-        env,
-        none: "the same",
-        all: "different",
-      });
+    const view = { columns, env, none: "the same", all: "different" };
+    if (this.flags.map === "text") yield* renderBlockMap(result.extents, result.virtualSizeBytes, view);
     yield* renderDiff(this.args.a, this.args.b, result, this.flags.verbose);
   }
 }

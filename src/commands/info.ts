@@ -5,7 +5,7 @@ import { fileArg, forceFlag, forceShareFlag, mapFlag, outputFlag, stackFlag } fr
 import { renderBlockMap } from "../cli/render/block-map.ts";
 import { heldOnly, renderFacts, svgOfInfo } from "../cli/render/info-report.ts";
 import { problemsAsJson, renderProblems } from "../cli/render/problems.ts";
-import { writeTextFile } from "../cli/write-file.ts";
+import { claimTextFile, writeTextFile } from "../cli/write-file.ts";
 import { CowError } from "../lib/errors.ts";
 import type { Info as ImageInfo } from "../lib/operations/info.ts";
 
@@ -32,6 +32,8 @@ export default class Info extends BaseCommand<typeof Info> {
     const { info } = await import("../lib/operations/info.ts");
     const { map, rdofile, output, force } = this.flags;
     if (output !== undefined && map !== "svg") throw new CowError("usage", "--output goes with --map=svg");
+    if (output !== undefined)
+      claimTextFile(output, [this.args.file, ...(rdofile === undefined ? [] : [rdofile])], force);
     const found = await info(
       this.args.file,
       { map: map !== undefined, rdofile, forceShare: this.flags["force-share"] },

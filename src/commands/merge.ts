@@ -43,7 +43,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
     }): Promise<void> =>
       this.confirm(
         rdofile,
-        `${resumed ? "go on writing" : "write"} ${blocks} blocks of ${cowfile} into ${rdofile}?`,
+        `${resumed ? "go on writing" : "write"} ${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}?`,
         yes,
       );
     const result = await merge(

@@ -15,7 +15,7 @@ import {
   expectPlainLines,
   run,
 } from "../support/command-harness.ts";
-import type { Rubbish } from "../support/command-rows.ts";
+import type { Rubbish } from "../support/command-row.ts";
 import { holdLocks, type LockHolder } from "../support/lock-holder.ts";
 
 const at = useImages();

@@ -5,7 +5,7 @@
 import { closeSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { type PackRequest, pack, unpack } from "../../src/lib/index.ts";
+import { pack, unpack } from "../../src/lib/index.ts";
 import {
   goldenPath,
   hasGolden,
@@ -77,16 +77,17 @@ describe.skipIf(!hasGolden)("golden packs of the original cowloop", () => {
     expect(readAt(made, 0, 10).toString("hex")).toBe(golden.gzip_members[0]?.gzip_header_hex);
   });
 
-  const ways: readonly NonNullable<PackRequest["format"]>[] = ["zstd", "gzip", "plain"];
-  test.each(cleanCases)("$id: what each format packs unpacks to the same file", async (golden) => {
-    for (const format of ways) {
-      const result = await pack(goldenPath(golden.file), made, { format }, {});
+  /** Where the original's own pack was compared, only what it doesn't know is left to try. */
+  const hasPacks = new Set(packedCases.map(({ of }) => of));
+
+  test.each(cleanCases)("$id: what is packed unpacks to the same file", async (golden) => {
+    for (const format of hasPacks.has(golden.id) ? (["zstd"] as const) : (["zstd", "gzip", "plain"] as const)) {
+      const result = await pack(goldenPath(golden.file), made, { format, force: true }, {});
       expect(result).toMatchObject({ format, blocks: golden.bits_on_disk, bytes_in: golden.size });
       expect(result.bytes_out).toBe(statSync(made).size);
+      rmSync(back, { force: true });
       expect(await unpacked(made)).toEqual({ blocks: golden.bits_on_disk, notices: [] });
       expect(sha256(back)).toBe(golden.sha256);
-      rmSync(made);
-      rmSync(back);
     }
   });
 

@@ -105,8 +105,6 @@ describe("a zstd pack of ours", () => {
   });
 });
 
-type Lie = readonly [title: string, rows: readonly Row[], more?: Lies];
-
 describe("a seek table that lies", () => {
   const payload = payloadOf(tiny);
   const [one] = honestRows(payload, payload.length) as [Row];
@@ -118,7 +116,7 @@ describe("a seek table that lies", () => {
   });
 
   const zeros = new Uint8Array(64 * MIB);
-  const lies: Lie[] = [
+  const told: readonly (readonly [title: string, rows: readonly Row[], more?: Lies])[] = [
     ["says a frame holds 4 GiB", [{ ...one, contentBytes: 2 ** 32 - 1 }]],
     ["says a frame holds nothing", [one, { ...one, contentBytes: 0 }]],
     ["says a frame holds more than it does", [{ ...one, contentBytes: payload.length + 1 }]],
@@ -164,7 +162,9 @@ describe("a seek table that lies", () => {
     ["has one byte behind the last block", [one, { frame: frameOf(Buffer.of(0)), contentBytes: 1 }]],
   ];
 
-  test.each<Lie>(lies)("%s: is refused", async (_, rows, more) => {
+  const lies = told.map(([title, rows, more = {}]) => [title, rows, more] as const);
+
+  test.each(lies)("%s: is refused", async (_, rows, more) => {
     const code = expect.stringMatching(/^(?:damaged|truncated|bad-head)$/);
     const unheard = await unheardDuring(async () => {
       await expect(unpackInMemory(containerOf(rows, more))).rejects.toMatchObject({ code, file: "in" });
@@ -172,21 +172,18 @@ describe("a seek table that lies", () => {
     expect(unheard).toEqual([]);
   });
 
-  test.each<Lie>(lies)(
-    "%s: a view of it reads nothing else than what was packed, or refuses",
-    async (_, rows, more) => {
-      let bytes: Uint8Array;
-      try {
-        const view = new PackedView(counted(containerOf(rows, more)).source, "zstd");
-        bytes = new Uint8Array(view.sizeBytes);
-        view.read(bytes, 0);
-      } catch (error) {
-        expect(error).toMatchObject({ name: "CowError", file: "in" });
-        return;
-      }
-      expect(firstDifference(SparseBytes.from(bytes), tiny.content)).toBeUndefined();
-    },
-  );
+  test.each(lies)("%s: a view of it reads nothing else than what was packed, or refuses", async (_, rows, more) => {
+    let bytes: Uint8Array;
+    try {
+      const view = new PackedView(counted(containerOf(rows, more)).source, "zstd");
+      bytes = new Uint8Array(view.sizeBytes);
+      view.read(bytes, 0);
+    } catch (error) {
+      expect(error).toMatchObject({ name: "CowError", file: "in" });
+      return;
+    }
+    expect(firstDifference(SparseBytes.from(bytes), tiny.content)).toBeUndefined();
+  });
 
   test("what zstd itself makes has none, and is refused with a way out", async () => {
     for (const made of [zstdCompressSync(payload), frameOf(payload)]) {

@@ -45,7 +45,7 @@ export function noise(length: number, seed: number): Uint8Array {
 }
 
 /** Writes a file with holes where whole pages of it are zeros, as a driver leaves it. */
-export function writeSparse(file: string, bytes: Uint8Array): void {
+function writeSparse(file: string, bytes: Uint8Array): void {
   const fd = openSync(file, "w");
   for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
     const page = bytes.subarray(at, at + PAGE_BYTES);

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import type { Command } from "@oclif/core";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { expect } from "vitest";
-import { COMMAND_ROWS, type CommandRow } from "./command-rows.ts";
+import type { CommandRow } from "./command-row.ts";
+import { COMMAND_ROWS } from "./command-rows.ts";
 import { type FakeTerminalOptions, fakeTerminal } from "./fake-terminal.ts";
 import { ROOT, runCommand } from "./run-command.ts";
 

@@ -105,6 +105,16 @@ export function tinyCow(abi: CowAbi = "le64"): Cow {
   });
 }
 
+/** A cowfile of two blocks, and one of zeros, that is packed to some hundred bytes. */
+export function minuteCow(abi: CowAbi): Cow {
+  const blocks = [
+    [0, noise(200, 1)],
+    [7, Buffer.from("moo ".repeat(256))],
+    [8, new Uint8Array()],
+  ] as const;
+  return layOut({ abi, rdoBlocks: 100, blocks });
+}
+
 /** A cowfile of that many blocks from the first on, none of which compresses. */
 export function denseCow(blocks: number, abi: CowAbi = "le64"): Cow {
   const content = noise(blocks * BLOCK_BYTES, 3);

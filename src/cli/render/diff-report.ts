@@ -11,6 +11,21 @@ const ROW_BYTES = 16;
 
 const WORDS = { changed: "changed", only_a: "only in A", only_b: "only in B" } as const;
 
+/** The result with the house's key names. */
+export function diffAsJson(a: string, b: string, result: DiffResult): object {
+  const { identical, extents, redundant } = result;
+  return {
+    a,
+    b,
+    identical,
+    virtual_size: result.virtualSizeBytes,
+    bytes_different: result.bytesDifferent,
+    extents,
+    extents_omitted: result.extentsOmitted,
+    redundant,
+  };
+}
+
 export function* renderDiff(a: string, b: string, result: DiffResult, all: boolean): Generator<string> {
   let shown = 0;
   let left = result.extentsOmitted;

@@ -16,7 +16,10 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   else if (result.mode === "new-file")
     yield `${output}: is ${rdofile} with ${amount} of ${cowfile}; both are as they were\n`;
   else if (result.blocks_merged === 0) yield `${rdofile}: is as it was, since ${cowfile} holds no blocks\n`;
-  else yield* mergedInPlace(result, { rdofile, cowfile, amount });
+  else if (result.taken_back) {
+    yield `${rdofile}: the interrupted merge is taken back, by ${amount} of ${cowfile}; it is as before, and cowfiles over it match again\n`;
+    yield `${cowfile}: is of no more use, and may be removed\n`;
+  } else yield* mergedInPlace(result, { rdofile, cowfile, amount });
 }
 
 function* mergedInPlace(

@@ -12,7 +12,10 @@ export async function* mapOrdered<Input, Output>(
   const running: Promise<Output>[] = [];
   try {
     for (const input of inputs) {
-      running.push(work(input));
+      const result = work(input);
+      // Until its turn comes nobody waits for it; a failure is heard then, and must not end the process before.
+      result.catch(() => undefined);
+      running.push(result);
       // One more than can run, so that none waits for the consumer.
       if (running.length > concurrency) {
         const first = running.shift();

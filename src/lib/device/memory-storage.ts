@@ -91,8 +91,8 @@ export class MemoryStorage implements Storage {
     };
   }
 
-  scratch(): BlockDevice {
-    return new MemoryDevice("scratch", new SparseBytes());
+  scratch(name: string): BlockDevice {
+    return new MemoryDevice(name, new SparseBytes());
   }
 
   remove(path: string): void {

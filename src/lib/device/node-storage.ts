@@ -140,11 +140,11 @@ export const nodeStorage: Storage = {
     return new PendingNodeFile(file);
   },
 
-  scratch(): BlockDevice {
+  scratch(name: string): BlockDevice {
     const directory = fs.mkdtempSync(path.join(tmpdir(), "cowtool-"));
     const file = path.join(directory, "scratch");
     try {
-      return FileDevice.fromDescriptor(fs.openSync(file, "wx+", 0o600), file, true);
+      return FileDevice.fromDescriptor(fs.openSync(file, "wx+", 0o600), name, true);
     } catch (error) {
       throw systemError(error, file, "cannot create");
     } finally {

@@ -43,8 +43,8 @@ export interface Storage {
   open(path: string, options?: OpenOptions): BlockDevice;
   /** Starts an output file in the directory of `path`. */
   create(path: string): PendingFile;
-  /** A file without a name, gone when it is closed: for what does not fit into memory. */
-  scratch(): BlockDevice;
+  /** A file without a name of its own, gone when it is closed: for what does not fit into memory. Messages call it `name`. */
+  scratch(name: string): BlockDevice;
   /** Removes a file durably; it is no error if there is none. */
   remove(path: string): void;
   /** The whole of a small file, or undefined if there is none. @throws CowError if it is larger than `limitBytes` */

@@ -23,7 +23,7 @@ export async function check(file: string, request: CheckRequest, context: Operat
     const base = request.rdofile === undefined ? undefined : (await files.openStack(request.rdofile)).device;
     return requireFormat(device).check(device, {
       base,
-      scratch: () => files.scratch(),
+      scratch: () => files.scratch(file),
       signal: context.signal,
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,

@@ -61,8 +61,11 @@ export async function create(
   return OpenFiles.during(context, async (files) => {
     const inputs = [...parseStack(rdofile), ...(request.from === undefined ? [] : parseStack(request.from))];
     refuseSameFile(files.storage, cowfile, inputs);
-    const { device: base, paths } = await files.openStack(rdofile);
-    if (paths[0] !== undefined) refusePendingMerge(files.storage, paths[0]);
+    for (const stack of [rdofile, request.from]) {
+      const [bottom] = stack === undefined ? [] : parseStack(stack);
+      if (bottom !== undefined) refusePendingMerge(files.storage, bottom);
+    }
+    const { device: base } = await files.openStack(rdofile);
     const rdoBlocks = requireUsableSize(base, abi, context);
     const image = request.from === undefined ? undefined : (await files.openStack(request.from)).device;
     if (image) requireSameShape(base, image, rdoBlocks);

@@ -7,7 +7,8 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import { openStack, type Stack } from "../overlay/stack.ts";
+import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
+import { refusePendingMerge } from "./merge/journal.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
@@ -37,11 +38,14 @@ export class OpenFiles {
   }
 
   /** An empty file without a name, for one operation. */
-  scratch(): BlockDevice {
-    return this.keep(this.storage.scratch());
+  scratch(name: string): BlockDevice {
+    return this.keep(this.storage.scratch(name));
   }
 
   async openStack(text: string): Promise<Stack> {
+    const [base, ...layers] = parseStack(text);
+    // Of a base that is half merged no layer can be told whether it belongs.
+    if (base !== undefined && layers.length > 0) refusePendingMerge(this.storage, base);
     const stack = await openStack(this.storage, text, { signal: this.#context.signal });
     this.#opened.push(stack);
     return stack;

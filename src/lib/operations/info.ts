@@ -70,7 +70,7 @@ async function describe(
     options.rdofile === undefined
       ? []
       : await format.judgeBase(device, (await files.openStack(options.rdofile)).device, { signal });
-  const readable = options.map ? await format.readable(device, () => files.scratch()) : undefined;
+  const readable = options.map ? await format.readable(device, () => files.scratch(file)) : undefined;
   const layer = readable && format.openLayer(readable, { allowDirty: true });
   return {
     facts: {

@@ -58,8 +58,8 @@ export async function openStack(
 ): Promise<Stack> {
   const paths = parseStack(text);
   const opened: BlockDevice[] = [];
-  const scratch = (): BlockDevice => {
-    const device = storage.scratch();
+  const scratch = (name: string): BlockDevice => {
+    const device = storage.scratch(name);
     unpacked.push(device);
     return device;
   };
@@ -75,7 +75,7 @@ export async function openStack(
     for (const file of files) {
       const below = layers.length === 0 ? base : new Overlay(text, base, layers);
       const format = requireFormat(file);
-      const layer = format.openLayer(await format.readable(file, scratch), { allowDirty: false });
+      const layer = format.openLayer(await format.readable(file, () => scratch(file.name)), { allowDirty: false });
       await requireBelongs(layer, below, options.signal);
       layers.push(layer);
     }

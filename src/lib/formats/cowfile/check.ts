@@ -132,11 +132,12 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   if (stateBefore === "clean" && !options.force) {
     const quick = await find(target, options, { content: false }, "nothing was changed");
     const worst = tally(findingsOf(quick));
-    if (worst.fixable === 0) return report(quick, options, { examined: false, changed: false });
+    const toDrop = options.dropLost && quick.survey.lost.count > 0;
+    if (worst.fixable === 0 && !toDrop) return report(quick, options, { examined: false, changed: false });
   }
   if (options.dryRun) {
     const findings = await find(target, options, { content: true, dropLost: options.dropLost }, "nothing was changed");
-    return report(findings, options, { examined: true, changed: needsWriting(findings, before.head) });
+    return report(findings, options, { examined: true, changed: needsWriting(findings, before.head, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
   let marked = stateBefore === "dirty";
@@ -148,7 +149,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   };
   const state = "what was found so far is marked, and the same command completes the repair";
   const findings = await find(target, options, { content: true, dropLost: options.dropLost, onCorrected }, state);
-  const changed = needsWriting(findings, before.head);
+  const changed = needsWriting(findings, before.head, options);
   const sizeBefore = target.sizeBytes;
   const done = report(
     { ...findings, head: before.head, headBlock: before.headBlock, source: frozenSize(target, sizeBefore) },
@@ -179,10 +180,16 @@ function frozenSize(source: ByteSource, sizeBytes: number): ByteSource {
   };
 }
 
-function needsWriting({ survey, geometry }: Findings, head: CowHead): boolean {
+function needsWriting({ survey, geometry }: Findings, head: CowHead, { dropLost }: RepairOptions): boolean {
   const after = repairedHead(head, geometry.mapSizeBytes, survey);
   const sameHead = (Object.keys(after) as (keyof CowHead)[]).every((key) => after[key] === head[key]);
-  return !sameHead || survey.unmarked.count > 0 || survey.beyondEnd.count > 0 || survey.neededFileBytes !== undefined;
+  return (
+    !sameHead ||
+    survey.unmarked.count > 0 ||
+    survey.beyondEnd.count > 0 ||
+    (dropLost && survey.lost.count > 0) ||
+    survey.neededFileBytes !== undefined
+  );
 }
 
 function report(

@@ -38,7 +38,7 @@ export async function openBare(files: OpenFiles, path: string): Promise<Layer> {
   const file = files.open(path, { lock: "shared" });
   const format = detectFormat(file);
   if (!format) throw new CowError("bad-head", "is no cowfile", { file: path });
-  return format.openLayer(await format.readable(file, () => files.scratch()), { allowDirty: false });
+  return format.openLayer(await format.readable(file, () => files.scratch(path)), { allowDirty: false });
 }
 
 /** @throws CowError `wrong-base` unless both were made for bases of one size and fingerprint */

@@ -62,6 +62,7 @@ export async function mergeInPlace(
     bytes_merged: merged * BLOCK_BYTES,
     dry_run: dryRun,
     resumed,
+    taken_back: false,
     already_merged: admission.kind === "merged",
     undo: request.undo ?? null,
     fingerprint_changed: after !== undefined && admission.kind !== "merged" && after !== admission.before.value,

@@ -3,7 +3,7 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { OpenFiles } from "../files.ts";
+import { OpenFiles, refuseSameFile, storageOf } from "../files.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
@@ -25,6 +25,7 @@ export async function merge(
   if (output !== undefined && request.undo !== undefined) {
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
+  if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   return OpenFiles.during(context, (files) =>
     output === undefined
       ? mergeInPlace(files, rdofile, cowfile, request, context)

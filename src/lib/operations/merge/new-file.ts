@@ -34,7 +34,9 @@ export async function mergeIntoNewFile(
   const cow = files.open(cowfile, { lock: "shared" });
   refuseCowfileAsBase(base, force);
   if (!force) refusePendingMerge(files.storage, rdofile);
-  const layer = new CowfileLayer(await cowfileFormat.readable(cow, () => files.scratch()), { allowDirty: force });
+  const layer = new CowfileLayer(await cowfileFormat.readable(cow, () => files.scratch(cowfile)), {
+    allowDirty: force,
+  });
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
   if (!force) await requireBelongs(layer, base, context.signal);
@@ -52,6 +54,7 @@ export async function mergeIntoNewFile(
     bytes_merged: bytes,
     dry_run: dryRun,
     resumed: false,
+    taken_back: false,
     already_merged: false,
     undo: null,
     fingerprint_changed: false,

@@ -37,6 +37,8 @@ export interface MergeResult {
   readonly resumed: boolean;
   /** The base held every block already; nothing was written. */
   readonly already_merged: boolean;
+  /** An interrupted merge was taken back by its undo file: the base is as before it. */
+  readonly taken_back: boolean;
   readonly undo: string | null;
   /** Other cowfiles over the base no longer match it. */
   readonly fingerprint_changed: boolean;

@@ -52,6 +52,7 @@ export async function rollBack(
     bytes_merged: blocks * BLOCK_BYTES,
     dry_run: dryRun,
     resumed: false,
+    taken_back: true,
     already_merged: false,
     undo: null,
     fingerprint_changed: false,

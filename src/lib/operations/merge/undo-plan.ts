@@ -3,7 +3,7 @@
  * Never lets one be made from a base that is partly merged already.
  */
 import { CowError } from "../../errors.ts";
-import { type OpenFiles, refuseSameFile } from "../files.ts";
+import type { OpenFiles } from "../files.ts";
 import { type MergeJournal, sameHead } from "./journal.ts";
 import type { MergeRequest } from "./request.ts";
 
@@ -29,7 +29,6 @@ export function planUndo(
   const { storage } = files;
   if (request.undo === undefined)
     return { path: at.journal?.undo_saved ? at.journal.undo : null, kept: true, replace: false };
-  refuseSameFile(storage, request.undo, [at.rdofile, at.cowfile]);
   const path = storage.realPath(request.undo);
   if (at.journal && at.journal.undo !== path) {
     throw new CowError(

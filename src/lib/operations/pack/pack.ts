@@ -22,6 +22,7 @@ import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
 import { plainPieces } from "./plain.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { type StreamSink, spool } from "./streams.ts";
+import { requireThreads } from "./threads.ts";
 
 const LEVELS = { gzip: { default: 9, max: 9 }, zstd: { default: 3, max: 22 } } as const;
 
@@ -44,7 +45,7 @@ export async function pack(
   const format = request.format ?? "zstd";
   const level = levelOf(format, request.level);
   const threads = request.threads ?? availableParallelism();
-  if (threads < 1 || threads > 1024) throw new CowError("usage", `${threads} threads are not between 1 and 1024`);
+  requireThreads(threads);
   return OpenFiles.during(context, async (files) => {
     const source = await openInput(files, cowfile, request);
     const layer = new CowfileLayer(source, { allowDirty: false });

@@ -15,7 +15,7 @@ export type StreamSink = (bytes: Uint8Array) => Promise<void>;
 
 /** Reads a stream to its end into a scratch file, where zeros stay holes. */
 export async function spool(storage: Storage, stream: AsyncIterable<Uint8Array>): Promise<BlockDevice> {
-  const device = storage.scratch();
+  const device = storage.scratch("-");
   let size = 0;
   try {
     for await (const piece of stream) {

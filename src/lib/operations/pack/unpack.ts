@@ -10,6 +10,7 @@ import { type Unpacked, unpackInto } from "../../formats/cowfile/pack/open-pack.
 import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { pourOut, spool } from "./streams.ts";
+import { requireThreads } from "./threads.ts";
 
 export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "streams">;
 
@@ -27,7 +28,8 @@ export async function unpack(
   context: OperationContext,
 ): Promise<PackResult> {
   return OpenFiles.during(context, async (files) => {
-    const { streams } = request;
+    const { streams, threads } = request;
+    requireThreads(threads);
     if (packfile === "-" && !streams?.input)
       throw new CowError("usage", "there is no stream to read from", { file: "-" });
     if (cowfile === "-" && !streams?.output)
@@ -46,7 +48,7 @@ export async function unpack(
       bytes_out: bytesOut,
     });
     if (cowfile === "-" && streams?.output) {
-      const scratch = files.keep(files.storage.scratch());
+      const scratch = files.scratch(cowfile);
       const unpacked = await run(scratch, source, kind, request, context);
       await pourOut(scratch, streams.output);
       return result(unpacked, scratch.sizeBytes);

@@ -26,7 +26,7 @@ interface PackBody {
 
 function plainBody(source: ByteSource): PackBody {
   const block = new Uint8Array(HEAD_BLOCK_BYTES);
-  const { head, geometry } = decodePackedHead(block.subarray(0, source.read(block, 0)), source.name);
+  const { head, geometry } = decodePackedHead(block.subarray(0, source.read(block, 0)), source.name, source.sizeBytes);
   return {
     head,
     geometry,

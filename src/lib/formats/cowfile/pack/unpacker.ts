@@ -19,15 +19,17 @@ const CHUNK_BYTES = 4096;
 /**
  * Decodes the head of a pack and judges it.
  *
+ * @param fileBytes the length of a plain pack; of a stream it shows by reading whether it is long enough
  * @throws CowError `bad-head` (also: not packed), `damaged`, `unsupported`
  */
 export function decodePackedHead(
   bytes: Uint8Array,
   file: string,
+  fileBytes = Number.MAX_SAFE_INTEGER,
 ): { readonly head: CowHead; readonly geometry: CowGeometry } {
   const head = decodeHead(bytes, file);
   if (!isPacked(head)) throw new CowError("bad-head", "holds a cowfile that is not marked as packed", { file });
-  const judgement = judgeHead(head, Number.MAX_SAFE_INTEGER, file);
+  const judgement = judgeHead(head, fileBytes, file);
   const geometry = requireGeometry(judgement, file);
   const wrongSize = judgement.problems.find(({ id }) => id === "map-size");
   if (wrongSize)
