@@ -18,6 +18,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: "forks",
+    maxWorkers: 2,
     projects: [
       { extends: true, test: { name: "ffi", include: files, env: { NO_COLOR: "1" } } },
       {

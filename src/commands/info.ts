@@ -40,9 +40,10 @@ export default class Info extends BaseCommand<typeof Info> {
       this.context(),
     );
     const { facts, problems, extents } = found;
-    if (extents && output !== undefined) {
-      writeTextFile(output, svgOfInfo(facts, extents), force);
-      found.close();
+    try {
+      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(facts, extents), force);
+    } finally {
+      if (output !== undefined) found.close();
     }
     const onlyPicture = map === "svg" && output === undefined;
     return {

@@ -125,6 +125,11 @@ export function atByte(offsetBytes: number | bigint): string {
   return `byte ${offsetBytes} (0x${offsetBytes.toString(16)})`;
 }
 
+/** A name as one types it into a shell: quoted where it must be. */
+export function shellWord(name: string): string {
+  return /^[\w./,:+@%=][\w./,:+@%=-]*$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}
+
 /** Programmer errors: a broken invariant inside cowtool, mapped to exit 70. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`assertion failed: ${message}`);

@@ -87,10 +87,17 @@ describe("bitmaps and data", () => {
   test("any bits set, within the image and behind it, in files of any length", async () => {
     const bits = fc.uniqueArray(fc.oneof(fc.nat(RDO_BLOCKS + 2), fc.nat(8191)), { maxLength: 20 });
     await fc.assert(
-      fc.asyncProperty(abi, state, bits, fc.oneof(fc.nat(20), fc.nat(9000)), fc.integer({ min: 2048, max: 30_000 }), async (...scene) => {
-        const [each, flags, set, used, length] = scene;
-        await everyCommand(inMemory, { base, cow: sample(each, { flags, bits: new Set(set), used, length }) });
-      }),
+      fc.asyncProperty(
+        abi,
+        state,
+        bits,
+        fc.oneof(fc.nat(20), fc.nat(9000)),
+        fc.integer({ min: 2048, max: 30_000 }),
+        async (...scene) => {
+          const [each, flags, set, used, length] = scene;
+          await everyCommand(inMemory, { base, cow: sample(each, { flags, bits: new Set(set), used, length }) });
+        },
+      ),
       { numRuns: 120 },
     );
   });

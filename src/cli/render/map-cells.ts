@@ -13,7 +13,7 @@ export interface MapCells {
 }
 
 /** Bytes of the image in each of at most `cellCount` cells: whole blocks. */
-export function cellSize(sizeBytes: number, cellCount: number): number {
+function cellSize(sizeBytes: number, cellCount: number): number {
   const blocks = Math.max(1, Math.ceil(sizeBytes / BLOCK_BYTES));
   return Math.ceil(blocks / cellCount) * BLOCK_BYTES;
 }

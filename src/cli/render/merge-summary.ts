@@ -2,6 +2,7 @@
  * Owns what a person is told after a merge: what was written, and what became of the cowfile and its siblings.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
+import { shellWord } from "../../lib/errors.ts";
 import type { MergeResult } from "../../lib/operations/merge/request.ts";
 import { escapeControls } from "./escape.ts";
 
@@ -23,7 +24,7 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
 }
 
 function* mergedInPlace(
-  { resumed, fingerprint_changed, undo }: MergeResult,
+  { resumed, fingerprint_changed, undo, ...paths }: MergeResult,
   { rdofile, cowfile, amount }: { readonly rdofile: string; readonly cowfile: string; readonly amount: string },
 ): Generator<string> {
   yield `${rdofile}: ${amount} of ${cowfile} merged${resumed ? ", completing an interrupted merge" : ""}\n`;
@@ -32,6 +33,6 @@ function* mergedInPlace(
     ? `other cowfiles over ${rdofile} as it was before no longer match it, and are refused\n`
     : `other cowfiles over ${rdofile} as it was before still match its fingerprint, but no longer show what they did: do not use them\n`;
   if (undo === null) return;
-  const name = escapeControls(undo);
-  yield `${name}: takes the merge back, by \`cowtool merge ${rdofile} ${name}\`\n`;
+  const command = escapeControls(`cowtool merge ${shellWord(paths.rdofile)} ${shellWord(undo)}`);
+  yield `${escapeControls(undo)}: takes the merge back, by \`${command}\`\n`;
 }

@@ -148,7 +148,7 @@ export class MemoryDevice implements BlockDevice {
   }
 
   write(source: Uint8Array, offsetBytes: number): void {
-    this.#change({ kind: "write", offset: offsetBytes, bytes: source.slice() });
+    this.#change({ kind: "write", offset: offsetBytes, bytes: new Uint8Array(source) });
   }
 
   resize(sizeBytes: number): void {

@@ -3,7 +3,7 @@
  * the base. Reads are split by extent, never by block.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
-import { complement, type Extent, union } from "../bytes/extent.ts";
+import { type Extent, union } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import type { Layer } from "../formats/format.ts";
@@ -84,9 +84,4 @@ export class Overlay implements BlockDevice {
   close(): void {
     // Whoever opened base and layers closes them.
   }
-}
-
-/** The parts of `[from, to)` that come from below a layer. */
-export function notHeld(layer: Layer, from: number, to: number): Iterable<Extent> {
-  return complement(layer.extents(from, to), from, to);
 }

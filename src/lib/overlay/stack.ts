@@ -11,7 +11,7 @@ import type { Layer } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { Overlay } from "./overlay.ts";
 
-export const MAX_LAYERS = 64;
+const MAX_LAYERS = 64;
 
 /** An open stack; close() closes every file of it. */
 export interface Stack {

@@ -3,6 +3,7 @@
  * for this platform, not Linux, COWTOOL_NO_FFI set); whoever calls has a portable way.
  */
 import { createRequire } from "node:module";
+import { getSystemErrorName } from "node:util";
 import { CowError } from "../../errors.ts";
 
 /** errno values that the callers tell apart. */
@@ -83,5 +84,5 @@ export function libcError(c: Libc, file: string, doing: string): CowError {
   const errno = c.errno();
   const code =
     errno === Errno.ENOSPC ? "no-space" : errno === Errno.EACCES || errno === Errno.EPERM ? "permission" : "io";
-  return new CowError(code, `${doing}: ${c.describe(errno)}`, { file, details: { errno } });
+  return new CowError(code, `${doing}: ${c.describe(errno)}`, { file, details: { errno: getSystemErrorName(-errno) } });
 }

@@ -80,14 +80,11 @@ async function find(
   const { head, headBlock, geometry } = openCowfile(source);
   const { problems } = judgeHead(head, source.sizeBytes, source.name);
   const base = options.base ? await judgeBase(head, options.base, options) : [];
-  return {
-    head,
-    headBlock,
-    geometry,
-    source,
-    other: [...problems, ...base],
-    survey: await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) }),
-  };
+  const surveyed = await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) });
+  // The total was the space that the file takes, head and bitmap and all: the end of it is known only here.
+  const total = options.allocatedBytes ?? 0;
+  options.onProgress?.({ phase: "scanning", done: total, total, unit: "bytes" });
+  return { head, headBlock, geometry, source, other: [...problems, ...base], survey: surveyed };
 }
 
 /** Every inconsistency of a cowfile, data area included. A head beyond use is a finding, too; only what is no cowfile at all is an error. */

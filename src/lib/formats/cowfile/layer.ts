@@ -4,7 +4,7 @@
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import { CowError } from "../../errors.ts";
+import { CowError, shellWord } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
@@ -35,7 +35,7 @@ export function readCowfileHead(source: ByteSource): CowfileHead {
     throw new CowError("packed", `is a packed cowfile (${kind})`, {
       file: source.name,
       details: { packed: kind },
-      hints: [`\`cowtool unpack ${source.name} FILE\` makes one that can be changed`],
+      hints: [`\`cowtool unpack ${shellWord(source.name)} FILE\` makes one that can be changed`],
     });
   }
   const headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
@@ -73,7 +73,7 @@ export class CowfileLayer implements Layer {
     if (isDirty(this.opened.head) && !options.allowDirty) {
       throw new CowError("dirty", "is dirty: it was not closed, and blocks may be missing from its bitmap", {
         file: source.name,
-        hints: [`run \`cowtool repair ${source.name}\` first`],
+        hints: [`run \`cowtool repair ${shellWord(source.name)}\` first`],
       });
     }
     this.#bitmap = new BitmapReader(source, this.opened.geometry);

@@ -26,7 +26,7 @@ export type CowField =
   | "rdofingerprint"
   | "cowused";
 
-export const COW_HEAD_FIELDS: readonly FieldSpec<CowField>[] = [
+const COW_HEAD_FIELDS: readonly FieldSpec<CowField>[] = [
   { name: "magic", kind: "u32", meaning: "0x574f437f in the byte order of the machine" },
   { name: "version", kind: "s16", meaning: "1" },
   { name: "flags", kind: "s16", meaning: "1 dirty, 2 packed" },

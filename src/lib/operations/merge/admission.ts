@@ -6,7 +6,7 @@
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError } from "../../errors.ts";
+import { CowError, shellWord } from "../../errors.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cowfile/head.ts";
@@ -47,7 +47,7 @@ export async function requireSound(layer: CowfileLayer, force: boolean, context:
       throw new CowError("damaged", problem.message, {
         file: layer.name,
         details: { problem: problem.id, offset: problem.offset, length: problem.length },
-        hints: [`\`cowtool check ${layer.name}\` lists everything, --force merges what is there`],
+        hints: [`\`cowtool check ${shellWord(layer.name)}\` lists everything, --force merges what is there`],
       });
     }
     context.onNotice?.({ severity: "warning", file: layer.name, message: problem.message });

@@ -6,12 +6,12 @@
 import { createHash } from "node:crypto";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Storage } from "../../device/storage.ts";
-import { CowError } from "../../errors.ts";
+import { CowError, shellWord } from "../../errors.ts";
 import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
 import type { Contribution } from "../../formats/cowfile/fingerprint.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 
-export const JOURNAL_SUFFIX = ".cowtool-merge";
+const JOURNAL_SUFFIX = ".cowtool-merge";
 const LIMIT_BYTES = 64 * 1024;
 
 export interface MergeJournal {
@@ -90,7 +90,7 @@ export function refusePendingMerge(storage: Storage, rdofile: string): void {
 export function pendingMerge(rdofile: string, path: string, journal: MergeJournal): CowError {
   const undo =
     journal.undo !== null && journal.undo_saved
-      ? [`or \`cowtool merge ${rdofile} ${journal.undo}\` to take it back`]
+      ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
       : [];
   return new CowError(
     "pending-merge",
@@ -98,7 +98,7 @@ export function pendingMerge(rdofile: string, path: string, journal: MergeJourna
     {
       file: rdofile,
       details: { journal: path, cowfile: journal.cowfile },
-      hints: [`complete it with \`cowtool merge ${rdofile} ${journal.cowfile}\``, ...undo],
+      hints: [`complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``, ...undo],
     },
   );
 }

@@ -3,7 +3,7 @@
  * with the cowfile's blocks over it. Both inputs are only read; the image appears whole, or not at all.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { complement, type Extent } from "../../bytes/extent.ts";
+import { complement, type Extent, intersect, subtract } from "../../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
@@ -79,12 +79,12 @@ async function writeImage(
   const target = pending.device;
   const breath = makeBreath();
   let done = 0;
-  const run = async (source: ByteSource, parts: Iterable<Extent>, shift: number, phase: string): Promise<void> => {
+  const copy = async (source: ByteSource, parts: Iterable<Extent>, shift: number, phase: string): Promise<void> => {
     const copier = new Copier();
     for (const { offset, length } of parts) {
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const piece = Math.min(PIECE_BYTES, offset + length - at);
-        copier.copy({ source, sourceOffset: at, target, targetOffset: at - shift, length: piece });
+        copier.copy({ source, sourceOffset: at + shift, target, targetOffset: at, length: piece });
         done += piece;
         if (context.signal?.aborted) throw interrupted(output, "it was not created, and the inputs are as they were");
         context.onProgress?.({ phase, done, total: Math.max(done, total), unit: "bytes" });
@@ -94,25 +94,26 @@ async function writeImage(
   };
   try {
     const cloned = base.fd !== undefined && target.fd !== undefined && cloneFile(base.fd, target.fd);
-    target.resize(base.sizeBytes);
+    const end = base.sizeBytes;
+    target.resize(end);
+    const shift = layer.locate(0);
     const held = (): Iterable<Extent> => layer.extents(0, layer.virtualSizeBytes);
+    const heldData = (): Iterable<Extent> =>
+      intersect(held(), shifted(layer.source.dataExtents(shift, shift + layer.virtualSizeBytes), -shift));
     // What the layer hides of the base need not be copied first.
     if (!cloned)
-      for (const visible of complement(held(), 0, base.sizeBytes))
-        await run(base, base.dataExtents(visible.offset, visible.offset + visible.length), 0, "copying the base");
-    const shift = layer.locate(0);
-    for (const { offset, length } of held()) {
-      const data = [...layer.source.dataExtents(offset + shift, offset + shift + length)];
-      await run(layer.source, data, shift, "merging");
-      // Marked blocks that are holes in the cowfile are zeros: in a fresh image they may stay holes.
-      if (cloned)
-        for (const hole of complement(data, offset + shift, offset + shift + length))
-          writeZeros(target, hole.offset - shift, hole.length);
-    }
+      await copy(base, intersect(complement(held(), 0, end), base.dataExtents(0, end)), 0, "copying the base");
+    await copy(layer.source, heldData(), shift, "merging");
+    // Marked blocks that are holes in the cowfile are zeros: in a fresh image they stay holes.
+    if (cloned) for (const { offset, length } of subtract(held(), heldData())) writeZeros(target, offset, length);
     pending.commit({ replace });
   } finally {
     pending.abandon();
   }
+}
+
+function* shifted(extents: Iterable<Extent>, by: number): Generator<Extent> {
+  for (const { offset, length } of extents) yield { offset: offset + by, length };
 }
 
 function writeZeros(target: BlockDevice, offset: number, length: number): void {

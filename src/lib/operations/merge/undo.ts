@@ -2,6 +2,7 @@
  * Owns the undo file of a merge: a cowfile over the merged base that holds what the merge overwrites, so that merging it
  * takes the merge back. Complete and durable before the first block of the base changes.
  */
+import { intersect } from "../../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
@@ -48,32 +49,37 @@ async function prepareUndo(
     const breath = makeBreath();
     const bitmap = new WindowedBitmapWriter(device, mapSizeBytes);
     device.resize(BITMAP_OFFSET_BYTES + mapSizeBytes);
+    let done = 0;
     for (const { offset, length } of layer.extents(0, virtualSizeBytes)) {
       bitmap.mark(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
-      // Holes of the base need no space here either: the mark says that these blocks are zeros.
       device.resize(dataOffsetBytes + offset + length);
-      for (const data of base.dataExtents(offset, offset + length)) {
-        for (let at = data.offset; at < data.offset + data.length; at += PIECE_BYTES) {
-          const piece = Math.min(PIECE_BYTES, data.offset + data.length - at);
-          copier.copy({
-            source: base,
-            sourceOffset: at,
-            target: device,
-            targetOffset: dataOffsetBytes + at,
-            length: piece,
-          });
-          if (context.signal?.aborted)
-            throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
-          await breath();
+    }
+    // Holes of the base need no space here either: the mark says that these blocks are zeros.
+    for (const { offset, length } of intersect(
+      layer.extents(0, virtualSizeBytes),
+      base.dataExtents(0, virtualSizeBytes),
+    )) {
+      for (let at = offset; at < offset + length; at += PIECE_BYTES) {
+        const piece = Math.min(PIECE_BYTES, offset + length - at);
+        copier.copy({
+          source: base,
+          sourceOffset: at,
+          target: device,
+          targetOffset: dataOffsetBytes + at,
+          length: piece,
+        });
+        if (context.signal?.aborted) {
+          throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
         }
+        done += piece;
+        context.onProgress?.({
+          phase: "saving what will be overwritten",
+          done,
+          total: Math.max(done, bitmap.marked * BLOCK_BYTES),
+          unit: "bytes",
+        });
+        await breath();
       }
-      context.onProgress?.({
-        phase: "saving what will be overwritten",
-        done: offset + length,
-        total: virtualSizeBytes,
-        unit: "bytes",
-      });
-      await breath();
     }
     bitmap.finish();
     device.write(headBlock, 0);

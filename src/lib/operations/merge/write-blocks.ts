@@ -2,7 +2,7 @@
  * Owns the writing itself: a layer's blocks into a base, flushed at the end. Writing the same blocks again is no change,
  * which is what makes an interrupted merge go on.
  */
-import type { Extent } from "../../bytes/extent.ts";
+import { type Extent, intersect } from "../../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
@@ -63,11 +63,9 @@ function* pieces({ offset, length }: Extent): Generator<Extent> {
 /** @throws CowError `no-space` if the holes of the base that will be filled need more than is free */
 export function requireSpace(files: OpenFiles, base: BlockDevice, layer: CowfileLayer, force: boolean): void {
   if (!base.seesHoles || force) return;
-  let needed = 0;
-  for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
-    needed += length;
-    for (const data of base.dataExtents(offset, offset + length)) needed -= data.length;
-  }
+  let needed = countBlocks(layer) * BLOCK_BYTES;
+  const end = layer.virtualSizeBytes;
+  for (const { length } of intersect(layer.extents(0, end), base.dataExtents(0, end))) needed -= length;
   const free = files.storage.freeBytes(base.name);
   if (free === undefined || needed <= free) return;
   throw new CowError(

@@ -11,7 +11,7 @@ import { release } from "../../bytes/release.ts";
 import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../../bytes/zstd-seekable.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError } from "../../errors.ts";
+import { CowError, shellWord } from "../../errors.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
@@ -47,20 +47,24 @@ export async function pack(
   const threads = request.threads ?? availableParallelism();
   requireThreads(threads);
   return OpenFiles.during(context, async (files) => {
-    const source = await openInput(files, cowfile, request);
+    const source = await openInput(files, cowfile, request, context);
     const layer = new CowfileLayer(source, { allowDirty: false });
     await requirePackable(layer, context);
     const payload = payloadOf(source, layer.opened);
     const pieces = piecesOf({ format, level, threads, layer, payload });
     const watch = watcher(packfile, payload.sizeBytes, context);
-    const result = (bytesOut: number): PackResult => ({
-      cowfile,
-      packfile,
-      format,
-      blocks: payload.blocks,
-      bytes_in: source.sizeBytes,
-      bytes_out: bytesOut,
-    });
+    const result = (bytesOut: number): PackResult => {
+      // Compressed, less goes out than in: the end of it is known only here.
+      context.onProgress?.({ phase: "packing", done: payload.sizeBytes, total: payload.sizeBytes, unit: "bytes" });
+      return {
+        cowfile,
+        packfile,
+        format,
+        blocks: payload.blocks,
+        bytes_in: source.sizeBytes,
+        bytes_out: bytesOut,
+      };
+    };
     if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
     refuseSameFile(files.storage, packfile, [cowfile]);
     claimOutput(files, packfile, request.force ?? false);
@@ -87,10 +91,15 @@ function levelOf(format: PackResult["format"], level: number | undefined): numbe
   return level ?? usual;
 }
 
-async function openInput(files: OpenFiles, cowfile: string, request: PackRequest): Promise<BlockDevice> {
+async function openInput(
+  files: OpenFiles,
+  cowfile: string,
+  request: PackRequest,
+  context: OperationContext,
+): Promise<BlockDevice> {
   if (cowfile !== "-") return files.open(cowfile, { lock: "shared" });
   if (!request.streams?.input) throw new CowError("usage", "there is no stream to read from", { file: "-" });
-  return files.keep(await spool(files.storage, request.streams.input));
+  return files.keep(await spool(files.storage, request.streams.input, context.signal));
 }
 
 function requireSink(request: PackRequest): StreamSink {
@@ -105,7 +114,7 @@ async function requirePackable(layer: CowfileLayer, context: OperationContext): 
       throw new CowError("damaged", problem.message, {
         file: layer.name,
         details: { problem: problem.id, offset: problem.offset },
-        hints: [`run \`cowtool repair -f ${layer.name}\` first`],
+        hints: [`run \`cowtool repair -f ${shellWord(layer.name)}\` first`],
       });
     }
     if (problem.id === "head-tail") {

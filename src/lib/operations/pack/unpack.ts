@@ -36,7 +36,7 @@ export async function unpack(
       throw new CowError("usage", "there is no stream to write to", { file: "-" });
     const source =
       packfile === "-" && streams?.input
-        ? files.keep(await spool(files.storage, streams.input))
+        ? files.keep(await spool(files.storage, streams.input, context.signal))
         : files.open(packfile, { lock: "shared" });
     const kind = requirePack(source);
     const result = ({ blocks }: Unpacked, bytesOut: number): PackResult => ({
@@ -50,7 +50,7 @@ export async function unpack(
     if (cowfile === "-" && streams?.output) {
       const scratch = files.scratch(cowfile);
       const unpacked = await run(scratch, source, kind, request, context);
-      await pourOut(scratch, streams.output);
+      await pourOut(scratch, streams.output, context.signal);
       return result(unpacked, scratch.sizeBytes);
     }
     refuseSameFile(files.storage, cowfile, [packfile]);

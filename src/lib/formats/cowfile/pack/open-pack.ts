@@ -3,6 +3,7 @@
  */
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
 import { release } from "../../../bytes/release.ts";
+import { isZero } from "../../../bytes/zero.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
 import { gunzipStream } from "./gzip-stream.ts";
 import type { PackKind } from "./kind.ts";
@@ -10,6 +11,8 @@ import { PackedView } from "./packed-view.ts";
 import { structBytes } from "./payload.ts";
 import { decodePackedHead, PayloadUnpacker } from "./unpacker.ts";
 import { ZstdPack } from "./zstd-pack.ts";
+
+const CHUNK_BYTES = 4096;
 
 export interface UnpackHooks {
   readonly concurrency: number;
@@ -50,19 +53,29 @@ async function unpackPlain(target: ByteTarget, source: ByteSource, hooks: Unpack
   const buffer = new Uint8Array(1 << 20);
   const total = view.blocks * BLOCK_BYTES;
   const { geometry } = decodePackedHead(headBlockOf(source), source.name);
-  target.resize(BITMAP_OFFSET_BYTES + geometry.mapSizeBytes);
+  const bitmapEnd = BITMAP_OFFSET_BYTES + geometry.mapSizeBytes;
+  target.resize(bitmapEnd);
   let done = 0;
   for (const { offset, length } of view.dataExtents(BITMAP_OFFSET_BYTES, view.sizeBytes)) {
     for (let at = offset; at < offset + length; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, offset + length - at));
       view.read(piece, at);
-      target.write(piece, at);
+      if (at < bitmapEnd) writeBitmap(target, piece, at);
+      else target.write(piece, at);
       done += piece.length;
       await hooks.onPiece(done, Math.max(done, total));
     }
   }
   target.write(structBytes(view.head, view.head.flags & ~FLAG_PACKED), 0);
   return { blocks: view.blocks, trailingBytes: Math.max(0, view.surplusBytes) };
+}
+
+/** Marks only: where there are none the new file keeps its hole. */
+function writeBitmap(target: ByteTarget, piece: Uint8Array, offset: number): void {
+  for (let at = 0; at < piece.length; at += CHUNK_BYTES) {
+    const chunk = piece.subarray(at, at + CHUNK_BYTES);
+    if (!isZero(chunk)) target.write(chunk, offset + at);
+  }
 }
 
 function headBlockOf(source: ByteSource): Uint8Array {

@@ -5,7 +5,7 @@
 import { countBits, setRuns } from "../../../bytes/bitmap.ts";
 import { type ByteSource, readZeroFilled } from "../../../bytes/byte-source.ts";
 import type { Extent } from "../../../bytes/extent.ts";
-import { CowError } from "../../../errors.ts";
+import { atByte, CowError } from "../../../errors.ts";
 import { BitmapReader, WINDOW_BLOCKS } from "../bitmap-windows.ts";
 import type { CowGeometry } from "../geometry.ts";
 import type { CowHead } from "../head.ts";
@@ -22,6 +22,10 @@ interface PackBody {
   /** Reads from the blocks, laid end to end; bytes that are missing are an error of the caller's making. */
   readBlocks(target: Uint8Array, offset: number): number;
   readonly blockBytesPresent: number;
+  /** The parts of the bitmap that may hold marks, at the offsets that they have in the unpacked file. */
+  bitmapExtents(from: number, to: number): Iterable<Extent>;
+  /** Where the pack ends, for messages. */
+  readonly end: string;
 }
 
 function plainBody(source: ByteSource): PackBody {
@@ -33,6 +37,8 @@ function plainBody(source: ByteSource): PackBody {
     readBitmap: (target, offset) => void readZeroFilled(source, target, BITMAP_OFFSET_BYTES + offset),
     readBlocks: (target, offset) => source.read(target, geometry.dataOffsetBytes + offset),
     blockBytesPresent: Math.max(0, source.sizeBytes - geometry.dataOffsetBytes),
+    bitmapExtents: (from, to) => (from < to ? source.dataExtents(from, to) : []),
+    end: atByte(source.sizeBytes),
   };
 }
 
@@ -42,12 +48,20 @@ function zstdBody(source: ByteSource): PackBody {
   const { head, geometry } = decodePackedHead(block.subarray(0, pack.read(block, 0)), source.name);
   const bitmapAt = headLayout(head.abi).sizeBytes;
   const blocksAt = bitmapAt + geometry.mapSizeBytes;
+  if (pack.payloadBytes < blocksAt) {
+    throw new CowError("truncated", `the packed stream ends after ${pack.payloadBytes} bytes, inside its bitmap`, {
+      file: source.name,
+      details: { payload_offset: pack.payloadBytes },
+    });
+  }
   return {
     head,
     geometry,
     readBitmap: (target, offset) => void target.fill(0, pack.read(target, bitmapAt + offset)),
     readBlocks: (target, offset) => pack.read(target, blocksAt + offset),
     blockBytesPresent: Math.max(0, pack.payloadBytes - blocksAt),
+    bitmapExtents: (from, to) => (from < to ? [{ offset: from, length: to - from }] : []),
+    end: atByte(source.sizeBytes),
   };
 }
 
@@ -74,13 +88,18 @@ export class PackedView implements ByteSource {
     this.#bitmap = new BitmapReader(this.#bitmapSource(), geometry);
     this.#ranks = new Float64Array(this.#bitmap.windowCount + 1);
     let lastBlock = -1;
-    for (let index = 0; index < this.#bitmap.windowCount; index++) {
+    let rank = 0;
+    let next = 0;
+    for (const index of this.#bitmap.nonHoleIndexes()) {
       const { bytes, firstBlock } = this.#bitmap.window(index);
       const marked = countBits(bytes);
-      this.#ranks[index + 1] = (this.#ranks[index] ?? 0) + marked;
+      this.#ranks.fill(rank, next, index + 1);
+      next = index + 1;
+      rank += marked;
       if (marked > 0) for (const [, end] of setRuns(bytes, 0, bytes.length * 8)) lastBlock = firstBlock + end - 1;
     }
-    this.blocks = this.#ranks.at(-1) ?? 0;
+    this.#ranks.fill(rank, next);
+    this.blocks = rank;
     const bitmapEnd = BITMAP_OFFSET_BYTES + geometry.mapSizeBytes;
     this.sizeBytes = lastBlock < 0 ? bitmapEnd : geometry.dataOffsetBytes + (lastBlock + 1) * BLOCK_BYTES;
   }
@@ -116,7 +135,8 @@ export class PackedView implements ByteSource {
     const { mapSizeBytes, dataOffsetBytes } = this.#body.geometry;
     const end = Math.min(to, this.sizeBytes);
     const bitmapEnd = Math.min(end, BITMAP_OFFSET_BYTES + mapSizeBytes);
-    if (from < bitmapEnd) yield { offset: from, length: bitmapEnd - from };
+    if (from < BITMAP_OFFSET_BYTES) yield { offset: from, length: Math.min(end, BITMAP_OFFSET_BYTES) - from };
+    yield* this.#body.bitmapExtents(Math.max(from, BITMAP_OFFSET_BYTES), bitmapEnd);
     const firstBlock = Math.max(0, Math.floor((from - dataOffsetBytes) / BLOCK_BYTES));
     const lastBlock = Math.ceil((end - dataOffsetBytes) / BLOCK_BYTES);
     if (lastBlock <= firstBlock) return;
@@ -145,7 +165,13 @@ export class PackedView implements ByteSource {
     const got = this.#body.readBlocks(target, offset);
     if (got === target.length) return;
     const missing = -this.surplusBytes;
-    throw new CowError("truncated", `the pack ends ${missing} bytes before its last block's end`, { file: this.name });
+    throw new CowError(
+      "truncated",
+      `the pack ends at ${this.#body.end}, ${missing} bytes before its last block's end`,
+      {
+        file: this.name,
+      },
+    );
   }
 
   #rankOf(block: number): number {
@@ -169,7 +195,7 @@ export class PackedView implements ByteSource {
         this.#body.readBitmap(part, offset - BITMAP_OFFSET_BYTES);
         return part.length;
       },
-      dataExtents: (from, to) => (from < Math.min(to, end) ? [{ offset: from, length: Math.min(to, end) - from }] : []),
+      dataExtents: (from, to) => this.#body.bitmapExtents(from, Math.min(to, end)),
     };
   }
 }

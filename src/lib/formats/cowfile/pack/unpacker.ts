@@ -10,7 +10,7 @@ import { CowError } from "../../../errors.ts";
 import { BitmapReader } from "../bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "../geometry.ts";
 import { type CowHead, decodeHead, isPacked } from "../head.ts";
-import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, headLayout } from "../layout.ts";
+import { BITMAP_OFFSET_BYTES, FLAG_PACKED, headLayout } from "../layout.ts";
 import { structBytes } from "./payload.ts";
 
 const LARGEST_HEAD_BYTES = headLayout("le64").sizeBytes;
@@ -142,9 +142,4 @@ export class PayloadUnpacker {
       details: { payload_offset: this.takenBytes },
     });
   }
-}
-
-/** Blocks that a finished payload of that many bytes must hold. */
-export function payloadSize(head: CowHead, geometry: CowGeometry, blocks: number): number {
-  return headLayout(head.abi).sizeBytes + geometry.mapSizeBytes + blocks * BLOCK_BYTES;
 }
