@@ -133,7 +133,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** The standard streams for an operation that takes `-`. Nobody wants what is no text on a screen. */
   protected get streams(): Streams {
     return {
-      input: { [Symbol.asyncIterator]: () => this.terminal.readBytes()[Symbol.asyncIterator]() },
+      input: { [Symbol.asyncIterator]: () => this.terminal.readBytes(this.#stops?.signal)[Symbol.asyncIterator]() },
       output: async (bytes) => {
         if (this.terminal.stdoutIsTerminal)
           throw new CowError("usage", "stdout is a terminal: send it to a file or a pipe", { file: "-" });

@@ -19,8 +19,8 @@ export interface Terminal {
   writeOut(text: string): boolean | Promise<boolean>;
   /** As writeOut, for what is no text. */
   writeBytes(bytes: Uint8Array): boolean | Promise<boolean>;
-  /** All of stdin. */
-  readBytes(): AsyncIterable<Uint8Array>;
+  /** All of stdin; given up when the signal fires, so that the process need not wait for what may never come. */
+  readBytes(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
   writeErr(text: string): void;
   /** Asks on stderr, reads one line from stdin; undefined at its end. Rejects with an AbortError when `signal` fires. */
   readLine(question: string, signal: AbortSignal): Promise<string | undefined>;
@@ -36,6 +36,8 @@ let failedStatus: number | undefined;
  */
 function watchForClosedPipe(stream: Writable, name: string): () => boolean {
   let isClosed = false;
+  // oclif has a listener of its own, which throws what is no closed pipe: nobody could catch that.
+  stream.removeAllListeners("error");
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (!isClosed && error.code !== "EPIPE") {
       // Whatever else happens, the result did not get where it was sent.
@@ -98,7 +100,10 @@ export function processTerminal(): Terminal {
     stderr: process.stderr,
     writeOut: (text) => writeToStdout(text, stdoutIsClosed),
     writeBytes: (bytes) => writeToStdout(bytes, stdoutIsClosed),
-    readBytes: () => process.stdin,
+    readBytes(signal) {
+      signal?.addEventListener("abort", () => process.stdin.destroy(), { once: true });
+      return process.stdin;
+    },
     writeErr(text) {
       if (!stderrIsClosed()) process.stderr.write(text);
     },

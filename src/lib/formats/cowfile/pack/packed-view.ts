@@ -135,7 +135,8 @@ export class PackedView implements ByteSource {
     const { mapSizeBytes, dataOffsetBytes } = this.#body.geometry;
     const end = Math.min(to, this.sizeBytes);
     const bitmapEnd = Math.min(end, BITMAP_OFFSET_BYTES + mapSizeBytes);
-    if (from < BITMAP_OFFSET_BYTES) yield { offset: from, length: Math.min(end, BITMAP_OFFSET_BYTES) - from };
+    const headEnd = Math.min(end, BITMAP_OFFSET_BYTES);
+    if (from < headEnd) yield { offset: from, length: headEnd - from };
     yield* this.#body.bitmapExtents(Math.max(from, BITMAP_OFFSET_BYTES), bitmapEnd);
     const firstBlock = Math.max(0, Math.floor((from - dataOffsetBytes) / BLOCK_BYTES));
     const lastBlock = Math.ceil((end - dataOffsetBytes) / BLOCK_BYTES);
