@@ -57,6 +57,21 @@ const JOBS = [
     run: () => cowtool("merge", "-y", "work.img", "layer.cow", "--undo", "undo.cow"),
   },
   { name: "merge -o", before: "rm -f out.img", run: () => cowtool("merge", "base.img", "layer.cow", "-o", "out.img") },
+  { name: "pack (zstd)", before: "rm -f new.zst", run: () => cowtool("pack", "layer.cow", "new.zst") },
+  {
+    name: "pack --format gzip",
+    before: "rm -f new.gz",
+    run: () => cowtool("pack", "layer.cow", "new.gz", "--format", "gzip"),
+    original: "3.3 s",
+  },
+  { name: "unpack (zstd)", before: "rm -f back.cow; sync", run: () => cowtool("unpack", "layer.zst", "back.cow") },
+  {
+    name: "unpack (gzip)",
+    before: "rm -f back.cow; sync",
+    run: () => cowtool("unpack", "layer.gz", "back.cow"),
+    original: "0.7 s, without sync",
+  },
+  { name: "diff of two cowfiles", run: () => cowtool("diff", "layer.cow", "work.cow") },
   { name: "check", run: () => cowtool("check", "layer.cow") },
   { name: "info --map", run: () => cowtool("info", "--map", "layer.cow") },
   {
@@ -74,7 +89,9 @@ for (const set of SETS) {
   makeImage(join(dir, "changed.img"), { ...set, seed: 42 });
   const made = await cowtool("create", "-f", "base.img", "layer.cow", "--from", "changed.img");
   if (made.status !== 0) throw new Error(made.output);
-  await shell("cp --sparse=always layer.cow crashed.cow");
+  await shell("cp --sparse=always layer.cow crashed.cow; cp --sparse=always layer.cow work.cow");
+  await cowtool("pack", "-f", "layer.cow", "layer.zst");
+  await cowtool("pack", "-f", "layer.cow", "layer.gz", "--format", "gzip");
   crash(join(dir, "crashed.cow"));
   const results = new Map(JOBS.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {

@@ -36,12 +36,19 @@ function syncDirectory(directory: string): void {
   }
 }
 
-/** The name behind a final symbolic link, so that an output replaces the file and not the link to it. */
+/**
+ * The name behind every symbolic link, so that an output replaces the file and not the link to it. Of a file that does not
+ * exist yet it is the name that it will have.
+ */
 function resolveTarget(file: string): string {
   try {
     return fs.realpathSync(file);
   } catch {
-    return path.resolve(file);
+    try {
+      return path.join(fs.realpathSync(path.dirname(path.resolve(file))), path.basename(file));
+    } catch {
+      return path.resolve(file);
+    }
   }
 }
 
