@@ -139,6 +139,20 @@ describe("detection of the ABI", () => {
     );
   });
 
+  test.each(["7f434f57", "574f437f"])("magic %s: every pair of the words that tell the width", (magic) => {
+    const words = [0, 1, 4, 1023, 1024, 1025, 2048, 0x40000, 0x400_0000, 0xffff_fc00, 0xffff_ffff];
+    for (const unit of words)
+      for (const map of words) {
+        const bytes = Buffer.alloc(56);
+        bytes.write(magic, "hex");
+        if (magic.startsWith("7f")) bytes.writeUInt32LE(map, bytes.writeUInt32LE(unit, 8));
+        else bytes.writeUInt32BE(map, bytes.writeUInt32BE(unit, 8));
+        const fitting = candidates(bytes);
+        expect(fitting.length).toBeLessThan(2);
+        expect(detectAbi(bytes)).toBe(fitting[0]);
+      }
+  });
+
   test("a head of one width is not one of the other, whatever its values", () => {
     fc.assert(fc.property(head, (value) => detectAbi(newHeadBlock(value)) === value.abi));
   });

@@ -83,6 +83,10 @@ async function run(
       return breath();
     },
   });
+  if (unpacked.usedInHead !== BigInt(unpacked.blocks)) {
+    const message = `its head counts ${unpacked.usedInHead} used blocks, but ${unpacked.blocks} are marked: \`cowtool repair\` recounts them in what was unpacked`;
+    context.onNotice?.({ severity: "warning", file: source.name, message });
+  }
   if (unpacked.trailingBytes > 0) {
     context.onNotice?.({
       severity: "warning",

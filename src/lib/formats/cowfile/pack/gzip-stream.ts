@@ -9,6 +9,8 @@ import type { ByteSource } from "../../../bytes/byte-source.ts";
 import { atByte, CowError, errnoName } from "../../../errors.ts";
 
 const READ_BYTES = 256 * 1024;
+const FIRST_READ_BYTES = 4096;
+const CHUNK_BYTES = 128 * 1024;
 /** Payload in a member: enough that the restart of the compressor costs under half a percent. */
 export const MEMBER_BYTES = 1 << 20;
 /** What does not compress grows a little; room for it makes one piece of each member. */
@@ -55,8 +57,8 @@ function tooShort(source: ByteSource, where: string): CowError {
 }
 
 /** How long the header of the member at `offset` is. */
-function memberHeaderBytes(source: ByteSource, offset: number): number {
-  const bytes = new Uint8Array(Math.min(LARGEST_HEADER_BYTES, Math.max(0, source.sizeBytes - offset)));
+function memberHeaderBytes(source: ByteSource, offset: number, atMost = FIRST_READ_BYTES): number {
+  const bytes = new Uint8Array(Math.min(atMost, Math.max(0, source.sizeBytes - offset)));
   const header = bytes.subarray(0, source.read(bytes, offset));
   if (header.length < FIXED_HEADER_BYTES) throw tooShort(source, "inside a header");
   const flags = header[3] ?? 0;
@@ -75,13 +77,15 @@ function memberHeaderBytes(source: ByteSource, offset: number): number {
     }
   }
   if (flags & FLAG.headerCrc) at += 2;
-  if (at > header.length) throw tooShort(source, "inside a header");
-  return at;
+  if (at <= header.length) return at;
+  if (header.length === atMost && atMost < LARGEST_HEADER_BYTES)
+    return memberHeaderBytes(source, offset, LARGEST_HEADER_BYTES);
+  throw tooShort(source, "inside a header");
 }
 
 /** Yields a member's content. @returns the offset behind it */
 async function* inflateMember(source: ByteSource, dataOffset: number): AsyncGenerator<Uint8Array, number> {
-  const inflate = createInflateRaw({ chunkSize: READ_BYTES });
+  const inflate = createInflateRaw({ chunkSize: CHUNK_BYTES });
   const input = Readable.from(piecesFrom(source, dataOffset), { objectMode: false, highWaterMark: READ_BYTES });
   input.on("error", (error) => inflate.destroy(error));
   let crc = 0;
@@ -122,9 +126,13 @@ function checkTrailer(source: ByteSource, offset: number, crc: number, length: n
   return offset + TRAILER_BYTES;
 }
 
+/** Small pieces first: a file may consist of members of a few bytes each, and each begins anew here. */
 function* piecesFrom(source: ByteSource, offset: number): Generator<Uint8Array> {
-  for (let at = offset; at < source.sizeBytes; at += READ_BYTES) {
-    const piece = new Uint8Array(Math.min(READ_BYTES, source.sizeBytes - at));
+  let size = FIRST_READ_BYTES;
+  for (let at = offset; at < source.sizeBytes; ) {
+    const piece = new Uint8Array(Math.min(size, source.sizeBytes - at));
     yield piece.subarray(0, source.read(piece, at));
+    at += piece.length;
+    size = Math.min(READ_BYTES, size * 4);
   }
 }

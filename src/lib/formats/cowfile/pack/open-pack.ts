@@ -24,6 +24,8 @@ export interface Unpacked {
   readonly blocks: number;
   /** Bytes behind the last block of a plain pack, left by the original's packing in place. */
   readonly trailingBytes: number;
+  /** What the head says of `blocks`: where it differs, the driver refuses the unpacked file. */
+  readonly usedInHead: bigint;
 }
 
 /**
@@ -45,7 +47,7 @@ export async function unpackInto(
     release(piece);
     await hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
   }
-  return { blocks: unpacker.finish(), trailingBytes: 0 };
+  return { ...unpacker.finish(), trailingBytes: 0 };
 }
 
 async function unpackPlain(target: ByteTarget, source: ByteSource, hooks: UnpackHooks): Promise<Unpacked> {
@@ -67,7 +69,7 @@ async function unpackPlain(target: ByteTarget, source: ByteSource, hooks: Unpack
     }
   }
   target.write(structBytes(view.head, view.head.flags & ~FLAG_PACKED), 0);
-  return { blocks: view.blocks, trailingBytes: Math.max(0, view.surplusBytes) };
+  return { blocks: view.blocks, trailingBytes: Math.max(0, view.surplusBytes), usedInHead: view.head.used };
 }
 
 /** Marks only: where there are none the new file keeps its hole. */

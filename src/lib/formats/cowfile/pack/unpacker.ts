@@ -73,16 +73,16 @@ export class PayloadUnpacker {
 
   /**
    * To be called when the stream has ended: writes the head.
-   * @returns how many blocks there are
+   * @returns how many blocks there are, and how many the head says there are
    * @throws CowError `truncated` if something is missing
    */
-  finish(): number {
+  finish(): { readonly blocks: number; readonly usedInHead: bigint } {
     if (!this.#opened) throw this.#truncated("inside its head");
     const { head, geometry } = this.#opened;
     if (this.#bitmapDone < geometry.mapSizeBytes) throw this.#truncated("inside its bitmap");
     if (this.#nextRun()) throw this.#truncated("before its last block");
     this.#target.write(structBytes(head, head.flags & ~FLAG_PACKED), 0);
-    return this.#marked;
+    return { blocks: this.#marked, usedInHead: head.used };
   }
 
   /** Reads the head out of the first bytes; returns what follows it. */
