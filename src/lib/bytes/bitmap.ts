@@ -3,6 +3,10 @@
  * Reading words as little-endian keeps that numbering on any host. Knows nothing of files or formats.
  */
 
+import { isZero } from "./zero.ts";
+
+const STRETCH_BITS = 4096;
+
 function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -37,6 +41,16 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
   while (bit < to) {
     const wordStart = bit & ~31;
     const byteStart = wordStart >>> 3;
+    // Most bitmaps are mostly zero: whole stretches of it are passed over in native code.
+    if (
+      wanted &&
+      bit % STRETCH_BITS === 0 &&
+      bit + STRETCH_BITS <= to &&
+      isZero(bytes, byteStart, byteStart + STRETCH_BITS / 8)
+    ) {
+      bit += STRETCH_BITS;
+      continue;
+    }
     let word: number;
     if (byteStart + 4 <= bytes.length) word = words.getInt32(byteStart, true);
     else {

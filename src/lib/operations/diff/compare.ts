@@ -12,13 +12,22 @@ const PIECE_BYTES = 1 << 20;
 const SAMPLE_BYTES = 16;
 const WORD_BYTES = 4;
 
-/** Reads, but for what is a hole from beginning to end: reading that would only copy zeros. */
-function readUnlessHole(source: ByteSource, target: Uint8Array, offset: number): void {
-  for (const _ of source.dataExtents(offset, offset + target.length)) {
-    readZeroFilled(source, target, offset);
-    return;
+/** A buffer for one side. It knows when it holds zeros, so that one hole after the other costs nothing. */
+class SideBuffer {
+  readonly bytes = Buffer.from(new ArrayBuffer(PIECE_BYTES));
+  readonly words = new Uint32Array(this.bytes.buffer, 0, PIECE_BYTES / WORD_BYTES);
+  #isZero = true;
+
+  /** Reads `size` bytes, but for what is a hole from beginning to end: reading that would only copy zeros. */
+  read(source: ByteSource, offset: number, size: number): void {
+    for (const _ of source.dataExtents(offset, offset + size)) {
+      readZeroFilled(source, this.bytes.subarray(0, size), offset);
+      this.#isZero = false;
+      return;
+    }
+    if (!this.#isZero) this.bytes.fill(0);
+    this.#isZero = true;
   }
-  target.fill(0);
 }
 
 export interface ComparisonHooks {
@@ -35,10 +44,8 @@ export class Comparison {
   readonly #a: ByteSource;
   readonly #b: ByteSource;
   readonly #hooks: ComparisonHooks;
-  readonly #ours = Buffer.from(new ArrayBuffer(PIECE_BYTES));
-  readonly #theirs = Buffer.from(new ArrayBuffer(PIECE_BYTES));
-  readonly #ourWords = new Uint32Array(this.#ours.buffer, 0, PIECE_BYTES / WORD_BYTES);
-  readonly #theirWords = new Uint32Array(this.#theirs.buffer, 0, PIECE_BYTES / WORD_BYTES);
+  readonly #ours = new SideBuffer();
+  readonly #theirs = new SideBuffer();
   readonly #breath = makeBreath();
   #doneBytes = 0;
 
@@ -54,8 +61,8 @@ export class Comparison {
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const size = Math.min(PIECE_BYTES, offset + length - at);
         const [atA, atB] = locate?.(at) ?? [at, at];
-        readUnlessHole(this.#a, this.#ours.subarray(0, size), atA);
-        readUnlessHole(this.#b, this.#theirs.subarray(0, size), atB);
+        this.#ours.read(this.#a, atA, size);
+        this.#theirs.read(this.#b, atB, size);
         this.#comparePiece(at, size);
         this.#doneBytes += size;
         this.#hooks.checkpoint(this.#doneBytes);
@@ -65,7 +72,7 @@ export class Comparison {
   }
 
   #comparePiece(offset: number, size: number): void {
-    if (Buffer.compare(this.#ours.subarray(0, size), this.#theirs.subarray(0, size)) === 0) {
+    if (Buffer.compare(this.#ours.bytes.subarray(0, size), this.#theirs.bytes.subarray(0, size)) === 0) {
       this.same.append(offset, size);
       return;
     }
@@ -81,15 +88,16 @@ export class Comparison {
   #blockIsEqual(from: number, to: number): boolean {
     const word = from / WORD_BYTES;
     return (
-      this.#ourWords[word] === this.#theirWords[word] && this.#ours.compare(this.#theirs, from, to, from, to) === 0
+      this.#ours.words[word] === this.#theirs.words[word] &&
+      this.#ours.bytes.compare(this.#theirs.bytes, from, to, from, to) === 0
     );
   }
 
   /** Keeps the aligned rows of 16 bytes in which a block differs. */
   #takeSamples(offset: number, from: number, to: number): void {
     for (let at = from; at < to && this.samples.length < this.#hooks.samples; at += SAMPLE_BYTES) {
-      const a = this.#ours.slice(at, Math.min(to, at + SAMPLE_BYTES));
-      const b = this.#theirs.slice(at, Math.min(to, at + SAMPLE_BYTES));
+      const a = new Uint8Array(this.#ours.bytes.subarray(at, Math.min(to, at + SAMPLE_BYTES)));
+      const b = new Uint8Array(this.#theirs.bytes.subarray(at, Math.min(to, at + SAMPLE_BYTES)));
       if (Buffer.compare(a, b) !== 0) this.samples.push({ offset: offset + at, a, b });
     }
   }
