@@ -36,14 +36,27 @@ export class BitmapReader {
     return Math.ceil(this.#geometry.mapSizeBytes / WINDOW_BYTES);
   }
 
+  /** How long a buffer for readWindow must be. */
+  get windowBytes(): number {
+    return Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes);
+  }
+
+  /**
+   * Reads one window into a buffer of the caller's, for those who walk over all of them: a buffer for each would be
+   * garbage that is collected late.
+   */
+  readWindow(index: number, buffer: Uint8Array): BitmapWindow {
+    const start = index * WINDOW_BYTES;
+    const bytes = buffer.subarray(0, Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes - start));
+    bytes.fill(0, this.#source.read(bytes, BITMAP_OFFSET_BYTES + start));
+    return { index, firstBlock: index * WINDOW_BLOCKS, bytes };
+  }
+
   /** Reads one window, or hands out one read a short while ago. */
   window(index: number): BitmapWindow {
     const cached = this.#cached.find((window) => window.index === index);
     if (cached) return cached;
-    const start = index * WINDOW_BYTES;
-    const bytes = new Uint8Array(Math.min(WINDOW_BYTES, this.#geometry.mapSizeBytes - start));
-    bytes.fill(0, this.#source.read(bytes, BITMAP_OFFSET_BYTES + start));
-    const window = { index, firstBlock: index * WINDOW_BLOCKS, bytes };
+    const window = this.readWindow(index, new Uint8Array(this.windowBytes));
     this.#cached.unshift(window);
     if (this.#cached.length > CACHED_WINDOWS) this.#cached.pop();
     return window;
@@ -69,8 +82,9 @@ export class BitmapReader {
     let end = -1;
     const firstWindow = Math.floor(fromBlock / WINDOW_BLOCKS);
     const lastWindow = Math.ceil(toBlock / WINDOW_BLOCKS);
+    const buffer = lastWindow - firstWindow > CACHED_WINDOWS ? new Uint8Array(this.windowBytes) : undefined;
     for (const index of this.nonHoleIndexes(firstWindow, lastWindow)) {
-      const { bytes, firstBlock } = this.window(index);
+      const { bytes, firstBlock } = buffer ? this.readWindow(index, buffer) : this.window(index);
       const from = Math.max(0, fromBlock - firstBlock);
       const to = Math.min(bytes.length * 8, toBlock - firstBlock);
       for (const [runStart, runEnd] of setRuns(bytes, from, to)) {

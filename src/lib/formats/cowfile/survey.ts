@@ -131,6 +131,7 @@ class Surveyor {
     const { dataOffsetBytes, virtualSizeBytes } = this.#geometry;
     const dataEnd = Math.min(this.#source.sizeBytes, dataOffsetBytes + virtualSizeBytes);
     const data = new ExtentCursor(this.#options.content ? this.#source.dataExtents(dataOffsetBytes, dataEnd) : []);
+    const window = new Uint8Array(this.#bitmap.windowBytes);
     const windows = this.#bitmap.nonHoleIndexes()[Symbol.iterator]();
     for (let marked = windows.next(); ; ) {
       const byData =
@@ -140,7 +141,7 @@ class Surveyor {
       const index = Math.min(byData, marked.done ? Number.POSITIVE_INFINITY : marked.value);
       if (index === Number.POSITIVE_INFINITY) break;
       if (!marked.done && marked.value === index) marked = windows.next();
-      await this.#surveyWindow(this.#bitmap.window(index), data);
+      await this.#surveyWindow(this.#bitmap.readWindow(index, window), data);
     }
     const lastEnd = dataOffsetBytes + this.#reachable * BLOCK_BYTES;
     return {

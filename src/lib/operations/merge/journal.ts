@@ -107,8 +107,9 @@ export function pendingMerge(rdofile: string, path: string, journal: MergeJourna
 export function cowfileDigest(layer: CowfileLayer): string {
   const hash = createHash("sha256").update(layer.opened.headBlock);
   const bitmap = new BitmapReader(layer.source, layer.opened.geometry);
+  const window = new Uint8Array(bitmap.windowBytes);
   for (const index of bitmap.nonHoleIndexes()) {
-    const { bytes } = bitmap.window(index);
+    const { bytes } = bitmap.readWindow(index, window);
     // A window of zeros and a hole are the same bitmap.
     if (bytes.some((byte) => byte !== 0)) hash.update(`${index}:`).update(bytes);
   }

@@ -90,8 +90,9 @@ export class PackedView implements ByteSource {
     let lastBlock = -1;
     let rank = 0;
     let next = 0;
+    const window = new Uint8Array(this.#bitmap.windowBytes);
     for (const index of this.#bitmap.nonHoleIndexes()) {
-      const { bytes, firstBlock } = this.#bitmap.window(index);
+      const { bytes, firstBlock } = this.#bitmap.readWindow(index, window);
       const marked = countBits(bytes);
       this.#ranks.fill(rank, next, index + 1);
       next = index + 1;
