@@ -24,17 +24,25 @@ const RDO_BLOCKS = (WINDOWS - 1) * WINDOW_BLOCKS + 1000;
 const SIZE = RDO_BLOCKS * BLOCK;
 const filled = (byte: number): Uint8Array => new Uint8Array(BLOCK).fill(byte);
 
-/** Blocks beside the borders of windows, and anywhere. */
-const marked: fc.Arbitrary<number[]> = fc.uniqueArray(
-  fc.oneof(
-    fc
-      .tuple(fc.integer({ min: 1, max: WINDOWS - 1 }), fc.integer({ min: -40, max: 40 }))
-      .map(([w, d]) => w * WINDOW_BLOCKS + d),
-    fc.integer({ min: 4, max: RDO_BLOCKS - 1 }),
-    fc.integer({ min: RDO_BLOCKS - 5, max: RDO_BLOCKS - 1 }),
-  ),
-  { maxLength: 60 },
-);
+/** Runs of blocks over the borders of windows, and anywhere. */
+const marked: fc.Arbitrary<number[]> = fc
+  .array(
+    fc.tuple(
+      fc.oneof(
+        fc
+          .tuple(fc.integer({ min: 1, max: WINDOWS - 1 }), fc.integer({ min: -40, max: 40 }))
+          .map(([w, d]) => w * WINDOW_BLOCKS + d),
+        fc.integer({ min: 4, max: RDO_BLOCKS - 1 }),
+        fc.integer({ min: RDO_BLOCKS - 5, max: RDO_BLOCKS - 1 }),
+      ),
+      fc.integer({ min: 1, max: 12 }),
+    ),
+    { maxLength: 15 },
+  )
+  .map((runs) => {
+    const blocks = runs.flatMap(([first, count]) => Array.from({ length: count }, (_, i) => first + i));
+    return [...new Set(blocks)].filter((b) => b < RDO_BLOCKS);
+  });
 
 function contentsOf(bits: readonly number[], held = bits, flags = 0): CowContents {
   return {
