@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from "node:fs";
 import { expect, test } from "vitest";
-import { ABI_NAMES, check, info } from "../../src/lib/index.ts";
+import { ABI_NAMES, check, info, verifyFingerprint } from "../../src/lib/index.ts";
 import { BLOCK, headBytes, writeSparse } from "../support/driver-model.ts";
 import { everyCommand, fileBench } from "../support/every-command.ts";
 import { base, RDO_BLOCKS, sample, withWord } from "../support/hostile-sample.ts";
@@ -70,5 +70,14 @@ test("files cut at and around the borders of head, bitmap and blocks", async () 
     const file = Buffer.alloc(length);
     sample("le64", { flags: 1 }).copy(file);
     await everyCommand(onFiles, { base, cow: file });
+  }
+});
+
+test("a number of blocks that no double holds is shown exactly, not rounded", async () => {
+  for (const value of [2n ** 53n + 1n, 2n ** 64n - 1n]) {
+    onFiles.reset({ base, cow: withWord("le64", "rdoblocks", value, 0) });
+    const [rdo, cow] = [onFiles.path("base"), onFiles.path("cow")];
+    expect(String((await info(cow, {}, {})).facts["rdo_blocks"])).toBe(String(value));
+    expect(String((await verifyFingerprint(rdo, cow, {})).rdo_blocks_expected)).toBe(String(value));
   }
 });

@@ -41,7 +41,8 @@ export interface Layer {
 
 /** What a layer's own metadata says of the base it belongs to. */
 export interface BaseIdentity {
-  readonly blocks: number;
+  /** A bigint where a number would be rounded: no base has so many. */
+  readonly blocks: number | bigint;
   readonly blockBytes: number;
   /** Unsigned 32-bit fingerprint, or undefined where the format stores none. */
   readonly fingerprint: number | undefined;

@@ -13,7 +13,8 @@ export interface FingerprintResult {
   readonly match: boolean;
   readonly fingerprint_expected: string;
   readonly fingerprint_actual: string;
-  readonly rdo_blocks_expected: number;
+  /** A bigint where a number would be rounded. */
+  readonly rdo_blocks_expected: number | bigint;
   readonly rdo_blocks_actual: number;
 }
 

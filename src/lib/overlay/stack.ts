@@ -93,7 +93,10 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
   if (blocks !== actualBlocks) {
     throw new CowError("wrong-base", `was made for a base of ${blocks} blocks, but ${below.name} has ${actualBlocks}`, {
       file: layer.name,
-      details: { rdo_blocks_expected: blocks, rdo_blocks_actual: actualBlocks },
+      details: {
+        rdo_blocks_expected: typeof blocks === "bigint" ? blocks.toString() : blocks,
+        rdo_blocks_actual: actualBlocks,
+      },
     });
   }
   if (fingerprint === undefined) return;

@@ -34,7 +34,7 @@ export const cowfileFormat: LayerFormat = {
   async identify(source) {
     const head = await readAnyHead(source);
     judgeHead(head, Number.MAX_SAFE_INTEGER, source.name);
-    return { blocks: Number(head.rdoBlocks), blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(head) };
+    return { blocks: exactNumber(head.rdoBlocks), blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(head) };
   },
   judgeBase: async (source, base, hooks) => judgeBase(await readAnyHead(source), base, hooks),
   check: async (source, options) => {
@@ -43,6 +43,10 @@ export const cowfileFormat: LayerFormat = {
   },
   repair: repairCowfile,
 };
+
+function exactNumber(value: bigint): number | bigint {
+  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
+}
 
 /** The same content under the name that the user knows. */
 function named(source: ByteSource, name: string): ByteSource {
