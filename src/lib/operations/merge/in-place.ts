@@ -15,6 +15,7 @@ import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { cowfileDigest, journalPath, type MergeJournal, pendingMerge, readJournal, writeJournal } from "./journal.ts";
+import { requireUntouched } from "./old-or-new.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 import { isUndoOf, rollBack } from "./roll-back.ts";
 import { saveUndo, undoHeadBlock } from "./undo.ts";
@@ -81,6 +82,7 @@ export async function mergeInPlace(
     return { ...result(0, false), already_merged: true };
   }
   const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
+  if (!force) await requireUntouched(files, { base, layer, journal, undo }, context);
   requireSpace(files, base, layer, force);
   if (dryRun) return result(blocks, journal !== undefined, after);
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });

@@ -1,0 +1,68 @@
+/**
+ * Owns the proof that a base is what an interrupted merge left: of every block that the cowfile holds, each sector is
+ * either as the undo file saved it or as the cowfile has it. Anything else was written by somebody since, and would be lost.
+ */
+import { readZeroFilled } from "../../bytes/byte-source.ts";
+import { makeBreath, type OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { atByte, CowError } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import type { OpenFiles } from "../files.ts";
+import type { MergeJournal } from "./journal.ts";
+import type { UndoPlan } from "./undo-plan.ts";
+
+const PIECE_BYTES = 1 << 20;
+/** What a disk writes whole, or not at all. */
+const SECTOR_BYTES = 512;
+
+/** Proves it where there is an undo file to compare with; without one there is nothing that could tell. */
+export async function requireUntouched(
+  files: OpenFiles,
+  at: {
+    readonly base: BlockDevice;
+    readonly layer: CowfileLayer;
+    readonly journal: MergeJournal | undefined;
+    readonly undo: UndoPlan;
+  },
+  context: OperationContext,
+): Promise<void> {
+  const { path, kept } = at.undo;
+  if (!at.journal?.undo_saved || !kept || path === null || !files.storage.facts(path)) return;
+  await requireOldOrNew(at.base, at.layer, files.open(path, { lock: "shared" }), context);
+}
+
+/** @throws CowError `pending-merge` at the first sector that is neither; `dirty`, `damaged` for the undo file itself */
+async function requireOldOrNew(
+  base: BlockDevice,
+  layer: CowfileLayer,
+  undo: BlockDevice,
+  context: OperationContext,
+): Promise<void> {
+  const saved = new CowfileLayer(undo, { allowDirty: false });
+  const [now, written, before] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
+  const breath = makeBreath();
+  for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
+    for (let at = offset; at < offset + length; at += PIECE_BYTES) {
+      const size = Math.min(PIECE_BYTES, offset + length - at);
+      readZeroFilled(base, now.subarray(0, size), at);
+      readZeroFilled(layer.source, written.subarray(0, size), layer.locate(at));
+      readZeroFilled(saved.source, before.subarray(0, size), saved.locate(at));
+      for (let sector = 0; sector < size; sector += SECTOR_BYTES) {
+        const end = Math.min(size, sector + SECTOR_BYTES);
+        if (now.compare(written, sector, end, sector, end) === 0 || now.compare(before, sector, end, sector, end) === 0)
+          continue;
+        throw new CowError(
+          "pending-merge",
+          `was changed since the interrupted merge, at ${atByte(at + sector)}: going on would overwrite that`,
+          {
+            file: base.name,
+            details: { offset: at + sector },
+            hints: ["--force goes on all the same"],
+          },
+        );
+      }
+      if (context.signal?.aborted) return;
+      await breath();
+    }
+  }
+}
