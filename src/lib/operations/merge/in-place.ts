@@ -82,7 +82,7 @@ export async function mergeInPlace(
     return { ...result(0, false), already_merged: true };
   }
   const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
-  if (!force) await requireUntouched(files, { base, layer, journal, undo }, context);
+  await requireUntouched(files, { base, layer, journal, undo, force }, context);
   requireSpace(files, base, layer, force);
   if (dryRun) return result(blocks, journal !== undefined, after);
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });

@@ -23,11 +23,12 @@ export async function requireUntouched(
     readonly layer: CowfileLayer;
     readonly journal: MergeJournal | undefined;
     readonly undo: UndoPlan;
+    readonly force: boolean;
   },
   context: OperationContext,
 ): Promise<void> {
   const { path, kept } = at.undo;
-  if (!at.journal?.undo_saved || !kept || path === null || !files.storage.facts(path)) return;
+  if (at.force || !at.journal?.undo_saved || !kept || path === null || !files.storage.facts(path)) return;
   await requireOldOrNew(at.base, at.layer, files.open(path, { lock: "shared" }), context);
 }
 
