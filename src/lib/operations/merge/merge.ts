@@ -25,6 +25,7 @@ export async function merge(
   if (output !== undefined && request.undo !== undefined) {
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
+  if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   return OpenFiles.during(context, (files) =>
     output === undefined
