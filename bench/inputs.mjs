@@ -2,17 +2,7 @@
  * Owns the inputs of the benchmarks: made from fixed seeds, so that every run and every machine measures the same.
  */
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
-
-/** Mulberry32. */
-export function random(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { random } from "../test/support/random.ts";
 
 function fillRandom(bytes, next) {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);

@@ -6,8 +6,8 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { create } from "../../src/lib/index.ts";
-import { noise } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+import { noise } from "../support/random.ts";
 import { finish, skipsLoudly, start } from "../support/real-process.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 

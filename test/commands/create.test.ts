@@ -1,8 +1,9 @@
 /** Proves what `create` makes, and that it never makes something else than asked for. */
 import { copyFileSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { HELD, noise, pictureOf, useImages } from "../support/command-files.ts";
+import { HELD, pictureOf, useImages } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+import { noise } from "../support/random.ts";
 
 const at = useImages();
 

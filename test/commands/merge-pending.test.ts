@@ -6,8 +6,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { CowError, merge } from "../../src/lib/index.ts";
-import { noise, pictureOf, useImages } from "../support/command-files.ts";
+import { pictureOf, useImages } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+import { noise } from "../support/random.ts";
 
 const at = useImages();
 const JOURNAL = "base.img.cowtool-merge";

@@ -4,8 +4,9 @@
  */
 import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { noise, pictureOf, useImages } from "../support/command-files.ts";
+import { pictureOf, useImages } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+import { noise } from "../support/random.ts";
 
 const at = useImages();
 

@@ -19,8 +19,9 @@ import {
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { check, create } from "../../src/lib/index.ts";
-import { noise, pictureOf } from "../support/command-files.ts";
+import { pictureOf } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine } from "../support/command-harness.ts";
+import { noise } from "../support/random.ts";
 import { finish, skipsLoudly } from "../support/real-process.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 

@@ -4,21 +4,11 @@
  */
 import { describe, expect, it } from "vitest";
 import { CowError, create, MemoryStorage, merge, repair } from "../../src/lib/index.ts";
+import { random } from "../support/random.ts";
 
 const BLOCK = 1024;
 const BLOCKS = 9000; // more than one 1 KiB piece of bitmap
 const POWER_CUTS_PER_POINT = 6;
-
-/** Mulberry32: small, seeded, good enough to choose sectors. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 function image(fill: (block: number) => number): Uint8Array {
   const bytes = new Uint8Array(BLOCKS * BLOCK);

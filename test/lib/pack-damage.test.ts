@@ -5,7 +5,6 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
 import { CowError } from "../../src/lib/index.ts";
-import { noise } from "../support/command-files.ts";
 import {
   type Cow,
   denseCow,
@@ -16,6 +15,7 @@ import {
   tinyCow,
   unpackInMemory,
 } from "../support/pack-images.ts";
+import { noise } from "../support/random.ts";
 import { unheardDuring } from "../support/unheard.ts";
 
 /** All bits and all lengths of small ones, and of some that are smaller still. */

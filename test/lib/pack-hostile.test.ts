@@ -5,7 +5,6 @@
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { type CowError, headLayout, MemoryStorage, type PackRequest, pack, unpack } from "../../src/lib/index.ts";
-import { noise } from "../support/command-files.ts";
 import {
   type Cow,
   denseCow,
@@ -18,6 +17,7 @@ import {
   tinyCow,
   unpackInMemory,
 } from "../support/pack-images.ts";
+import { noise } from "../support/random.ts";
 import { containerOf, honestRows } from "../support/zstd-containers.ts";
 
 const FORMATS = ["zstd", "gzip", "plain"] as const;

@@ -7,7 +7,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PackedView } from "../../src/lib/formats/cowfile/pack/packed-view.ts";
 import { ABI_NAMES, MemoryDevice, mapSizeFor, SparseBytes } from "../../src/lib/index.ts";
-import { noise } from "../support/command-files.ts";
 import {
   BLOCK_BYTES,
   type Cow,
@@ -19,6 +18,7 @@ import {
   plainOf,
   unpackInMemory,
 } from "../support/pack-images.ts";
+import { noise } from "../support/random.ts";
 
 /** Bits in a window of the bitmap, as the library reads it. */
 const WINDOW_BLOCKS = 524288;

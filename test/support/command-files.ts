@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeAll, beforeEach } from "vitest";
 import { create } from "../../src/lib/index.ts";
+import { noise } from "./random.ts";
 import { scratchDirectory, sha256 } from "./scratch.ts";
 
 const BLOCK_BYTES = 1024;
@@ -30,19 +31,6 @@ const DATA_BYTE = 4096;
 const PAGE_BYTES = 4096;
 const HEAD_BYTES = 56;
 const FLAGS_BYTE = 6;
-
-/** Bytes that look random and are the same in every run (mulberry32). */
-export function noise(length: number, seed: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  let state = seed >>> 0;
-  for (let i = 0; i < length; i++) {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    bytes[i] = (x ^ (x >>> 14)) >>> 24;
-  }
-  return bytes;
-}
 
 /** Writes a file with holes where whole pages of it are zeros, as a driver leaves it. */
 function writeSparse(file: string, bytes: Uint8Array): void {

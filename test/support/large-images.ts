@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { create } from "../../src/lib/index.ts";
-import { noise } from "./command-files.ts";
+import { noise } from "./random.ts";
 
 const BLOCK_BYTES = 1024;
 const BITMAP_BYTE = 1024;

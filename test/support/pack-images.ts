@@ -16,7 +16,7 @@ import {
   SparseBytes,
   unpack,
 } from "../../src/lib/index.ts";
-import { noise } from "./command-files.ts";
+import { noise } from "./random.ts";
 
 export const BLOCK_BYTES = 1024;
 const BITMAP_BYTE = 1024;
