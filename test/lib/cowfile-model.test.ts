@@ -40,6 +40,7 @@ import {
 import { scratchDirectory } from "../support/scratch.ts";
 
 const scratch = scratchDirectory();
+const ZERO_BLOCK = new Uint8Array(BLOCK);
 const STEPS: readonly Step[] = ["data", "head", "bitmap"];
 
 /** What a block is filled with; `mixed` changes inside the block, `sums to 0` counts for nothing in a fingerprint. */
@@ -181,6 +182,10 @@ async function play({ base, disk, live, isCrash, lastWritten }: Built): Promise<
     expect(blocksOf(report.marked)).toEqual(marked);
     expect(blocksOf(report.cleared)).toEqual(cleared);
     expect(report.blocksUsed).toBe(right.bits.size);
+    const suspects = blocksOf(report.suspects);
+    expect(suspects).toEqual([...new Set(suspects)].sort(ascending).map(Math.floor));
+    expect(suspects).toHaveLength(report.suspectBlocks);
+    expect(suspects.filter((b) => right.bits.has(b) || !isZeroBlock(right.blocks.get(b) ?? ZERO_BLOCK))).toEqual([]);
     expect(report.changed).toBe(!sameBytes(before, cowfileBytes(right)));
   }
   await expectSameImage(cow, cowfileBytes(right));

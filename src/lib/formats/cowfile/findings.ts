@@ -128,10 +128,13 @@ export function* gradeSuspects(suspects: ExtentList, source: ByteSource, geometr
   for (const { offset, length } of suspects) {
     const start = geometry.dataOffsetBytes + offset;
     const end = start + length;
-    // The allocation units that lie in this run with everything that they hold of the data area.
-    const firstWhole = start % unit === 0 ? start : Math.ceil(start / unit) * unit;
+    // The allocation units that lie in this run with everything that they hold of the data area, and then, as blocks need
+    // not begin where units do, every block of the run that reaches into one of them.
+    const firstWhole = Math.ceil(start / unit) * unit;
     const lastWhole = end >= dataEnd ? end : Math.floor(end / unit) * unit;
-    const alone = firstWhole < lastWhole ? { from: firstWhole, to: lastWhole } : undefined;
+    const firstBlock = start + Math.floor((firstWhole - start) / BLOCK_BYTES) * BLOCK_BYTES;
+    const lastBlock = start + Math.ceil((lastWhole - start) / BLOCK_BYTES) * BLOCK_BYTES;
+    const alone = firstWhole < lastWhole ? { from: firstBlock, to: lastBlock } : undefined;
     const pieces: [number, number, Suspect["evidence"]][] = alone
       ? [
           [start, alone.from, "shared"],
