@@ -1,5 +1,6 @@
 /** Proves the verdicts of `check`: exit status 0, 1 or 4, and problems with their place in the file. */
 import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { pictureOf, useImages } from "../support/command-files.ts";
 import { expectJson, run } from "../support/command-harness.ts";
@@ -117,6 +118,20 @@ describe("check", () => {
     expect((await run("check", [at(name), "--json"])).status).toBe(4);
     expect(pictureOf(at(""))).toEqual(before);
   });
+
+  test.each(["plain.pack", "gzip.pack"])(
+    "4: a pack of a file that was dirty (%s), as nothing can bring back",
+    async (name) => {
+      const isGzip = name.startsWith("gzip");
+      const bytes = isGzip ? gunzipSync(readFileSync(at(name))) : readFileSync(at(name));
+      bytes[6] = 3;
+      writeFileSync(at("dirty.pack"), isGzip ? gzipSync(bytes) : bytes);
+      const problems = withoutNotes(await problemsOf(at("dirty.pack"), 4));
+      expect(problems).toMatchObject([{ id: "dirty", severity: "error", offset: 6, length: 2, fixable: false }]);
+      const ran = await run("check", [at("dirty.pack")]);
+      expect(ran.stdout).toMatch(/dirty\.pack: marked dirty, 1 problem that repair cannot fix/);
+    },
+  );
 
   test("shows the first problems of a kind, and all of them with -v", async () => {
     const file = editedCopy("many.cow", (bytes) => bytes.fill(0, 1024, 1024 + 38));

@@ -10,11 +10,12 @@ import type { CheckOptions, CheckReport, Problem } from "../format.ts";
 import { judgeBase } from "./check.ts";
 import { findingsOf, tally } from "./findings.ts";
 import { judgeHead } from "./geometry.ts";
+import { isDirty } from "./head.ts";
 import { openCowfile } from "./layer.ts";
 import type { PackKind } from "./pack/kind.ts";
 import { MetadataTarget } from "./pack/metadata-target.ts";
 import { unpackInto } from "./pack/open-pack.ts";
-import { packProblems } from "./pack-problems.ts";
+import { inPack, packProblems } from "./pack-problems.ts";
 import { surveyCowfile } from "./survey.ts";
 
 /** @throws CowError `truncated`, `damaged`, naming the offset, where the container itself is not whole */
@@ -36,8 +37,8 @@ export async function checkPack(source: ByteSource, kind: PackKind, options: Che
   const all = {
     *[Symbol.iterator](): Generator<Problem> {
       yield* packProblems(trailingBytes, source.sizeBytes);
-      yield* findingsOf(findings);
+      yield* inPack(findingsOf(findings));
     },
   };
-  return { state: "clean", problems: all, worst: tally(all) };
+  return { state: isDirty(opened.head) ? "dirty" : "clean", problems: all, worst: tally(all) };
 }

@@ -14,7 +14,7 @@ import { gunzipStream } from "./pack/gzip-stream.ts";
 import { type PackKind, packKind } from "./pack/kind.ts";
 import { PackedView } from "./pack/packed-view.ts";
 import { decodePackedHead } from "./pack/unpacker.ts";
-import { packProblems } from "./pack-problems.ts";
+import { inPack, packProblems } from "./pack-problems.ts";
 import { surveyCowfile } from "./survey.ts";
 
 export interface Description {
@@ -57,7 +57,7 @@ export async function describeCowfile(source: ByteSource, hooks: SurveyHooks): P
   if (kind === undefined) return describeUnpacked(source, hooks, null);
   const view = new PackedView(source, kind);
   const { facts, problems } = await describeUnpacked(view, hooks, kind);
-  return { facts, problems: [...packProblems(view.surplusBytes, source.sizeBytes), ...problems] };
+  return { facts, problems: [...packProblems(view.surplusBytes, source.sizeBytes), ...inPack(problems)] };
 }
 
 async function describeUnpacked(source: ByteSource, hooks: SurveyHooks, packed: PackKind | null): Promise<Description> {

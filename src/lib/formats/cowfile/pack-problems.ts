@@ -27,3 +27,14 @@ export function packProblems(surplusBytes: number, fileBytes: number): Problem[]
     ),
   ];
 }
+
+/** The findings of a pack's head and bitmap: what is only repairable where the unmarked blocks still are is not, in a pack. */
+export function* inPack(problems: Iterable<Problem>): Generator<Problem> {
+  for (const problem of problems) {
+    if (problem.id !== "dirty") yield problem;
+    else {
+      const message = `is marked dirty at ${atByte(problem.offset)}: what was not marked when it was packed is not in the pack`;
+      yield { ...problem, fixable: false, message };
+    }
+  }
+}

@@ -16,7 +16,7 @@ export const COW_PROBLEMS = {
   dirty: {
     severity: "error",
     about:
-      "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap.",
+      "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap. In a pack they are lost.",
     fix: "marks what the data area holds, recounts, clears the dirty mark",
   },
   "version-low": {
