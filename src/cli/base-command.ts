@@ -37,8 +37,6 @@ export interface Outcome {
    */
   readonly result: object;
   readonly exitCode: number;
-  /** The result goes to stderr, since stdout carries what was asked for with `-`. */
-  readonly toStderr?: boolean;
   /** The same for people; only called without `--json`. */
   readonly render: () => Text | Promise<Text>;
 }
@@ -49,6 +47,9 @@ export type Args<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
 export abstract class BaseCommand<T extends typeof Command> extends Command {
   static override baseFlags = sharedFlags;
 
+  /** The argument that names a file to make which may be `-`: stdout carries that, and result or error go to stderr. */
+  static outputArg: string | undefined;
+
   /** The streams; tests put their own here before the command runs. */
   terminal: Terminal = processTerminal();
 
@@ -57,7 +58,6 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   #stops: StopSignals | undefined;
   #progress: ProgressView | undefined;
   #isAsking = false;
-  #stdoutIsTaken = false;
 
   /** Does the command's work and says what came of it; failures are thrown, as CowError. */
   protected abstract execute(): Promise<Outcome>;
@@ -88,7 +88,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     if (error instanceof ReaderGone) return;
     await reportError(error, {
       terminal: this.terminal,
-      json: wantsJson(this.argv) && !this.#stdoutIsTaken,
+      json: wantsJson(this.argv),
+      toStderr: this.#stdoutIsData,
       noColour: wantsNoColour(this.argv),
       help: `${this.config.bin} ${this.id} --help`,
       signal: this.#stops?.received(),
@@ -137,15 +138,21 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       output: async (bytes) => {
         if (this.terminal.stdoutIsTerminal)
           throw new CowError("usage", "stdout is a terminal: send it to a file or a pipe", { file: "-" });
-        this.#stdoutIsTaken = true;
         if (!(await this.terminal.writeBytes(bytes))) throw new ReaderGone();
       },
     };
   }
 
-  async #write({ result, render, toStderr }: Outcome): Promise<void> {
+  /** Is stdout where the command's data goes? Of a command line that could not be parsed, the likelier answer. */
+  get #stdoutIsData(): boolean {
+    const name = (this.ctor as typeof BaseCommand).outputArg;
+    const args: Readonly<Record<string, unknown>> | undefined = this.args;
+    return name !== undefined && (args ? args[name] === "-" : this.argv.lastIndexOf("-") > 0);
+  }
+
+  async #write({ result, render }: Outcome): Promise<void> {
     const sink = (text: string): boolean | Promise<boolean> => {
-      if (!toStderr) return this.terminal.writeOut(text);
+      if (!this.#stdoutIsData) return this.terminal.writeOut(text);
       this.terminal.writeErr(text);
       return true;
     };

@@ -22,6 +22,8 @@ interface ErrorReport {
 export interface ReportOptions {
   readonly terminal: Terminal;
   readonly json: boolean;
+  /** stdout carries, or was to carry, something else: JSON goes to stderr, too. */
+  readonly toStderr?: boolean;
   readonly noColour: boolean;
   /** For usage errors: the command line that shows how it is done. */
   readonly help: string;
@@ -63,12 +65,16 @@ function reportOf(error: unknown, cowError: CowError | undefined, signal: StopSi
 
 /** Tells the failure on the right stream and sets the exit status. */
 export async function reportError(error: unknown, options: ReportOptions): Promise<void> {
-  const { terminal, json, signal } = options;
+  const { terminal, json, signal, toStderr } = options;
   const cowError = error instanceof CowError ? error : asUsageError(error, options.help);
   const report = reportOf(error, cowError, signal);
   terminal.setExitCode(report.exit_code);
   if (json) {
-    await writeJson({ error: report }, (text) => terminal.writeOut(text));
+    await writeJson({ error: report }, (text) => {
+      if (!toStderr) return terminal.writeOut(text);
+      terminal.writeErr(text);
+      return true;
+    });
   } else {
     writeNotice(options, "error", cowError?.file, report.message);
     for (const hint of report.hints) writeNotice(options, "hint", undefined, hint);

@@ -15,6 +15,7 @@ export default class Pack extends BaseCommand<typeof Pack> {
     "<%= config.bin %> pack vm1.cow vm1.packz --format gzip",
     "<%= config.bin %> pack vm1.cow - | ssh host cowtool unpack - vm1.cow",
   ];
+  static override outputArg = "packfile";
   static override args = {
     cowfile: fileArg("the cowfile, or - for stdin"),
     packfile: fileArg("the packed file to make, or - for stdout"),
@@ -42,6 +43,6 @@ export default class Pack extends BaseCommand<typeof Pack> {
       { format, level, threads, force, streams: this.streams },
       this.context(),
     );
-    return { result, exitCode: EXIT.ok, render: () => packSummary(result, packfile), toStderr: packfile === "-" };
+    return { result, exitCode: EXIT.ok, render: () => packSummary(result, packfile) };
   }
 }

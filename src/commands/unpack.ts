@@ -13,6 +13,7 @@ export default class Unpack extends BaseCommand<typeof Unpack> {
     "<%= config.bin %> unpack vm1.packed vm1.cow",
     "<%= config.bin %> unpack - vm1.cow <vm1.packz",
   ];
+  static override outputArg = "cowfile";
   static override args = {
     packfile: fileArg("the packed file, or - for stdin"),
     cowfile: fileArg("the cowfile to make, or - for stdout"),
@@ -30,6 +31,6 @@ export default class Unpack extends BaseCommand<typeof Unpack> {
     const { packfile, cowfile } = this.args;
     const { threads, force } = this.flags;
     const result = await unpack(packfile, cowfile, { threads, force, streams: this.streams }, this.context());
-    return { result, exitCode: EXIT.ok, render: () => packSummary(result, cowfile), toStderr: cowfile === "-" };
+    return { result, exitCode: EXIT.ok, render: () => packSummary(result, cowfile) };
   }
 }

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { HELD, pictureOf, useImages } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, expectPlainLines, run } from "../support/command-harness.ts";
 import { fakeTerminal } from "../support/fake-terminal.ts";
+import { noise } from "../support/random.ts";
 
 const at = useImages();
 const FORMATS = ["zstd", "gzip", "plain"] as const;
@@ -184,6 +185,30 @@ describe("pack and unpack", () => {
   });
 });
 
+describe("a mark behind the end of the image", () => {
+  test.each(FORMATS)("%s: is packed as zeros with a warning where the file has no data for it", async (format) => {
+    const bytes = readFileSync(at("vm.cow"));
+    bytes[1024 + 39] = 0x03; // blocks 312 and 313
+    bytes.writeBigUInt64LE(12n, 48);
+    writeFileSync(at("beyond.cow"), bytes);
+    const ran = await run("pack", [at("beyond.cow"), at("beyond.pack"), "--format", format]);
+    expect([ran.status, ran.stderr.split("\n").length], ran.stderr).toEqual([0, 2]);
+    expect(ran.stderr).toMatch(/^cowtool: warning: .*beyond\.cow: 2 blocks are marked behind the end of the image/);
+    const whole = Buffer.concat([bytes, noise(4096 + 313 * 1024 - bytes.length, 1)]);
+    writeFileSync(at("beyond.cow"), whole);
+    const one = await run("pack", [at("beyond.cow"), at("beyond.pack"), "-f", "--format", format]);
+    expect(one.stderr).toMatch(/: 1 block is marked behind the end/);
+    writeFileSync(at("beyond.cow"), Buffer.concat([whole, noise(1024, 2)]));
+    expect((await run("pack", [at("beyond.cow"), at("beyond.pack"), "-f", "--format", format])).stderr).toBe("");
+  });
+});
+
+test("unpack says of an empty file that it is no pack, not that it could become a cowfile", async () => {
+  const ran = await run("unpack", [at("empty.img"), at("new")]);
+  expect(expectErrorLine(ran, 4)).toMatch(/empty\.img: is empty, and so no packed cowfile$/);
+  expect(ran.stderr).not.toMatch(/create/);
+});
+
 describe("-", () => {
   test.each(FORMATS)("%s: the same bytes go through pipes, and the result to stderr", async (format) => {
     await resultOf("pack", [at("vm.cow"), at("vm.pack"), "--format", format]);
@@ -255,6 +280,22 @@ describe("-", () => {
     expect(expectErrorLine(ran, 4)).toMatch(/^cowtool: error: (?:-|stdin): /);
     expect(ran.stderr).not.toMatch(/\/cowtool-\w+\/scratch/);
     expect(Object.keys(pictureOf(at("")))).not.toContain("new");
+  });
+
+  test.each([
+    ["pack", "dirty.cow", []],
+    ["unpack", "vm.cow", []],
+    ["unpack", "no-such-file", []],
+    ["unpack", "gzip.pack", ["--bogus"]],
+  ])("with --json an error of %s %s goes to stderr, where no data is expected", async (name, file, flags) => {
+    const ran = await run(name, [at(file), "-", "--json", ...flags]);
+    expect(ran.stdout).toBe("");
+    expectErrorJson(
+      { stdout: ran.stderr, stderr: "", status: ran.status },
+      flags.length > 0 ? 16 : file === "no-such-file" ? 8 : 4,
+    );
+    const named = await run(name, ["-", at("new"), "--json", ...flags], fakeTerminal({ input: Buffer.from("moo") }));
+    expectErrorJson(named, flags.length > 0 ? 16 : 4);
   });
 
   test("a cut pack from stdin is told so by its name", async () => {

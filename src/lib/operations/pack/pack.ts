@@ -12,9 +12,10 @@ import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError, shellWord } from "../../errors.ts";
+import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream.ts";
 import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack/payload.ts";
 import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
@@ -50,6 +51,7 @@ export async function pack(
     const source = await openInput(files, cowfile, request, context);
     const layer = new CowfileLayer(source, { allowDirty: false });
     await requirePackable(layer, context);
+    noticeMissing(layer, context);
     const payload = payloadOf(source, layer.opened);
     const pieces = piecesOf({ format, level, threads, layer, payload });
     const watch = watcher(packfile, payload.sizeBytes, context);
@@ -125,6 +127,20 @@ async function requirePackable(layer: CowfileLayer, context: OperationContext): 
       });
     }
   }
+}
+
+/** Marks behind the end of the image are packed, as the original does; but of what the file lacks there, only zeros can be. */
+function noticeMissing({ source, opened, name }: CowfileLayer, context: OperationContext): void {
+  const { rdoBlocks, dataOffsetBytes, mapSizeBytes } = opened.geometry;
+  const whole = Math.max(0, Math.floor((source.sizeBytes - dataOffsetBytes) / BLOCK_BYTES));
+  const first = Math.max(rdoBlocks, whole);
+  let bytes = 0;
+  for (const { length } of new BitmapReader(source, opened.geometry).markedExtents(first, mapSizeBytes * 8))
+    bytes += length;
+  if (bytes === 0) return;
+  const blocks = bytes / BLOCK_BYTES;
+  const message = `${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked behind the end of the image, and the file ends before their data: packed as zeros`;
+  context.onNotice?.({ severity: "warning", file: name, message });
 }
 
 interface Packing {

@@ -29,6 +29,8 @@ export function packKind(source: ByteSource): PackKind | undefined {
 export function requirePack(source: ByteSource): PackKind {
   const kind = packKind(source);
   if (kind) return kind;
+  if (source.sizeBytes === 0)
+    throw new CowError("bad-head", "is empty, and so no packed cowfile", { file: source.name });
   const block = new Uint8Array(HEAD_BLOCK_BYTES);
   decodeHead(block.subarray(0, source.read(block, 0)), source.name);
   throw new CowError("unsuitable", "is a cowfile, but not a packed one", { file: source.name });
