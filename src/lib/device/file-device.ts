@@ -30,7 +30,7 @@ export class FileDevice implements BlockDevice {
   #pendingTo = 0;
   #pendingBytes = 0;
 
-  private constructor(fd: number, name: string, writable: boolean) {
+  protected constructor(fd: number, name: string, writable: boolean) {
     const stat = fs.fstatSync(fd);
     this.#fd = fd;
     this.name = name;
@@ -145,14 +145,15 @@ export class FileDevice implements BlockDevice {
 
   flush(): void {
     try {
-      fs.fsyncSync(this.fd);
+      // Content and length, which is all that anybody reads back; the time of the change may come later.
+      fs.fdatasyncSync(this.fd);
     } catch (error) {
-      throw systemError(error, this.name, "cannot make what was written durable (fsync)");
+      throw systemError(error, this.name, "cannot make what was written durable (fdatasync)");
     }
   }
 
   *dataExtents(from: number, to: number): Generator<Extent> {
-    const end = Math.min(to, this.#sizeBytes);
+    const end = Math.min(to, this.sizeBytes);
     if (this.isBlockDevice) {
       if (from < end) yield { offset: from, length: end - from };
     } else yield* seekDataExtents(this.fd, this.name, from, end);

@@ -18,7 +18,11 @@ export interface Stack {
   readonly device: BlockDevice;
   /** The files, bottom to top. */
   readonly paths: readonly string[];
+  /** The bottom of it. */
+  readonly base: BlockDevice;
   readonly layers: readonly Layer[];
+  /** The files behind the layers, as they were opened, in the same order. */
+  readonly files: readonly BlockDevice[];
   close(): void;
 }
 
@@ -79,7 +83,8 @@ export async function openStack(
       await requireBelongs(layer, below, options.signal);
       layers.push(layer);
     }
-    return { device: layers.length === 0 ? base : new Overlay(text, base, layers), paths, layers, close };
+    const device = layers.length === 0 ? base : new Overlay(text, base, layers);
+    return { device, paths, base, layers, files, close };
   } catch (error) {
     close();
     throw error;

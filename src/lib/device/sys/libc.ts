@@ -34,6 +34,12 @@ export interface Libc {
   ioctlNumber(fd: number, request: number, value: number): number;
   ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
+  fcntlNumber(fd: number, command: number, value: number): number;
+  shutdown(fd: number, how: number): number;
+  /** `address` from addressOf(). */
+  recv(fd: number, address: number | bigint, length: number, flags: number): number;
+  /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
+  addressOf(buffer: ArrayBuffer): number | bigint;
 }
 
 /** 64-bit Linux only: there `off_t` and `struct flock` have one layout whatever the C library. */
@@ -61,6 +67,8 @@ function bind(): Libc | null {
     const syncFileRange = lib.func("int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)");
     const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
+    const shutdown = lib.func("int shutdown(int fd, int how)");
+    const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
     const strerror = lib.func("const char *strerror(int errnum)");
     return {
       errno: () => koffi.errno(),
@@ -73,6 +81,10 @@ function bind(): Libc | null {
       ioctlNumber: (fd, request, value) => Number(ioctl(fd, request, "long", value)),
       ioctlBuffer: (fd, request, buffer) => Number(ioctl(fd, request, "void *", buffer)),
       fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
+      fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
+      shutdown: (fd, how) => Number(shutdown(fd, how)),
+      recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
+      addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {
     return null;

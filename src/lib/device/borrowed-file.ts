@@ -1,0 +1,31 @@
+/**
+ * Owns a device over a descriptor that somebody else opened, locks and closes: what each thread of a server has of a file
+ * that other threads read and write, too. Its size is asked for when it is needed, as others may have changed it.
+ */
+import * as fs from "node:fs";
+import { systemError } from "../errors.ts";
+import { FileDevice } from "./file-device.ts";
+
+export class BorrowedFile extends FileDevice {
+  static borrow(fd: number, name: string, writable: boolean): BorrowedFile {
+    return new BorrowedFile(fd, name, writable);
+  }
+
+  override get sizeBytes(): number {
+    if (this.isBlockDevice) return super.sizeBytes;
+    try {
+      return fs.fstatSync(this.fd).size;
+    } catch (error) {
+      throw systemError(error, this.name, "cannot find out its size");
+    }
+  }
+
+  /** A server's clients say when something is to be durable; writing it out early would only be in their way. */
+  override noteWritten(): void {
+    // Nothing to note: the size is asked for when it is needed.
+  }
+
+  override close(): void {
+    // The lender closes it.
+  }
+}

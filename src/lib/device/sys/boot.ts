@@ -1,0 +1,17 @@
+/**
+ * Owns the machine's boot id: what tells whether the page cache that a dead process left is still there.
+ */
+import * as fs from "node:fs";
+
+const BYTES = 16;
+
+/** 16 bytes that change with each start of the machine; all zeros where the system has none to give. */
+export function bootId(): Uint8Array {
+  try {
+    const hex = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").replaceAll(/[^0-9a-f]/g, "");
+    const bytes = new Uint8Array(Buffer.from(hex, "hex"));
+    return bytes.length === BYTES ? bytes : new Uint8Array(BYTES);
+  } catch {
+    return new Uint8Array(BYTES);
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Owns the stamp that a cowfile carries while cowtool holds it open for writing: 64 bytes in the head block behind the
+ * struct, where the original driver and cowrepair keep what they find, and a flag bit in the head, which they clear.
+ * The stamp counts only while the flag is set, so nothing that they changed is ever taken for ours.
+ *
+ * What it says: every mark that a flush covered is in the bitmap, and the marks since then are in the journal with the
+ * same nonce, provided that the machine has not been started anew since (live/journal.ts). No content scan is needed.
+ */
+import { crc32 } from "node:zlib";
+import type { CowHead } from "../head.ts";
+import { headLayout } from "../layout.ts";
+
+/** Set in the head's flags while the stamp counts. The driver and cowrepair write flags without it. */
+export const FLAG_LIVE = 0x4000;
+
+export const STAMP_BYTES = 64;
+/** A head and its stamp must reach the disk together: both lie in its first sector. */
+const SECTOR_BYTES = 512;
+const MAGIC = 0x43574c56; // "CWLV"
+const VERSION = 1;
+export const NONCE_BYTES = 16;
+export const BOOT_BYTES = 16;
+
+export interface LiveStamp {
+  /** Names the session; its journal carries the same. */
+  readonly nonce: Uint8Array;
+  /** The machine's boot id in which the session ran; all zeros where there is none. */
+  readonly boot: Uint8Array;
+  /** Where in the head block it lies. */
+  readonly offset: number;
+}
+
+function checksum(bytes: Uint8Array): number {
+  return crc32(bytes.subarray(0, STAMP_BYTES - 4));
+}
+
+/** The stamp of a head block, if it has one that counts. */
+export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | undefined {
+  if ((head.flags & FLAG_LIVE) === 0) return undefined;
+  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= SECTOR_BYTES; offset += STAMP_BYTES) {
+    const bytes = headBlock.slice(offset, offset + STAMP_BYTES);
+    const view = new DataView(bytes.buffer);
+    if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) continue;
+    if (view.getUint32(STAMP_BYTES - 4) !== checksum(bytes)) continue;
+    return { nonce: bytes.slice(8, 24), boot: bytes.slice(24, 40), offset };
+  }
+  return undefined;
+}
+
+/** A free place for a stamp in the first sector of the head block, or undefined if others have filled it all. */
+export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | undefined {
+  const from = Math.ceil(headLayout(head.abi).sizeBytes / STAMP_BYTES) * STAMP_BYTES;
+  for (let offset = SECTOR_BYTES - STAMP_BYTES; offset >= from; offset -= STAMP_BYTES) {
+    if (headBlock.subarray(offset, offset + STAMP_BYTES).every((byte) => byte === 0)) return offset;
+  }
+  return undefined;
+}
+
+/** Puts the stamp into `headBlock`. */
+export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
+  const bytes = headBlock.subarray(stamp.offset, stamp.offset + STAMP_BYTES);
+  bytes.fill(0);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, STAMP_BYTES);
+  view.setUint32(0, MAGIC);
+  view.setUint32(4, VERSION);
+  bytes.set(stamp.nonce, 8);
+  bytes.set(stamp.boot, 24);
+  view.setUint32(STAMP_BYTES - 4, checksum(bytes));
+}
+
+/** Takes the stamp out again: the bytes were zero before it. */
+export function clearStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
+  headBlock.fill(0, stamp.offset, stamp.offset + STAMP_BYTES);
+}
+
+/** Was the stamp made since the machine was started? A boot id of zeros says that nobody knows. */
+export function isOfThisBoot(stamp: LiveStamp, boot: Uint8Array): boolean {
+  return boot.some((byte) => byte !== 0) && stamp.boot.every((byte, i) => byte === boot[i]);
+}

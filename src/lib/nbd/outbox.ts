@@ -1,0 +1,113 @@
+/**
+ * Owns the buffer in which replies gather, and their encoding: simple replies, structured chunks, extended chunks.
+ * Whoever owns the connection empties it; nothing here knows how.
+ */
+import { Chunk, ChunkFlag, Magic } from "../protocol/constants.ts";
+
+/** Room for many small replies, or for a good part of a large one. */
+export const OUTBOX_BYTES = 1 << 20;
+const SIMPLE_BYTES = 16;
+const STRUCTURED_BYTES = 20;
+const EXTENDED_BYTES = 32;
+/** The longest head that stands before data: an extended chunk's, and the offset of the data. */
+export const HEAD_BYTES_AT_MOST = EXTENDED_BYTES + 8;
+
+/** Whom a reply answers. */
+export interface Asked {
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+  /** As in the request, for extended replies. */
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
+}
+
+export class Outbox {
+  readonly bytes: Uint8Array = new Uint8Array(OUTBOX_BYTES);
+  /** Bytes that wait to be sent. */
+  length = 0;
+  /** Chunks carry 64-bit lengths. */
+  extended = false;
+  readonly #view = new DataView(this.bytes.buffer);
+  readonly #send: (bytes: Uint8Array) => void;
+
+  /** @param send takes what is in the bytes before it returns: the buffer is used again */
+  constructor(send: (bytes: Uint8Array) => void) {
+    this.#send = send;
+  }
+
+  flush(): void {
+    if (this.length === 0) return;
+    const { length } = this;
+    this.length = 0;
+    this.#send(this.bytes.subarray(0, length));
+  }
+
+  get room(): number {
+    return OUTBOX_BYTES - this.length;
+  }
+
+  /** A part of the buffer to be filled by the caller; there must be room. */
+  take(length: number): Uint8Array {
+    const part = this.bytes.subarray(this.length, this.length + length);
+    this.length += length;
+    return part;
+  }
+
+  simple(asked: Asked, error: number): void {
+    const view = this.#view;
+    const at = this.length;
+    view.setUint32(at, Magic.SIMPLE_REPLY);
+    view.setUint32(at + 4, error);
+    view.setUint32(at + 8, asked.cookieHigh);
+    view.setUint32(at + 12, asked.cookieLow);
+    this.length = at + SIMPLE_BYTES;
+  }
+
+  /** The head of a chunk with `payload` bytes behind it. */
+  chunk(asked: Asked, type: number, payload: number, isLast: boolean): void {
+    const view = this.#view;
+    const at = this.length;
+    view.setUint32(at, this.extended ? Magic.EXTENDED_REPLY : Magic.STRUCTURED_REPLY);
+    view.setUint16(at + 4, isLast ? ChunkFlag.DONE : 0);
+    view.setUint16(at + 6, type);
+    view.setUint32(at + 8, asked.cookieHigh);
+    view.setUint32(at + 12, asked.cookieLow);
+    if (!this.extended) {
+      view.setUint32(at + 16, payload);
+      this.length = at + STRUCTURED_BYTES;
+      return;
+    }
+    view.setUint32(at + 16, asked.offsetHigh);
+    view.setUint32(at + 20, asked.offsetLow);
+    view.setUint32(at + 24, 0);
+    view.setUint32(at + 28, payload);
+    this.length = at + EXTENDED_BYTES;
+  }
+
+  u16(value: number): void {
+    this.#view.setUint16(this.length, value);
+    this.length += 2;
+  }
+
+  u32(value: number): void {
+    this.#view.setUint32(this.length, value);
+    this.length += 4;
+  }
+
+  u64(value: number): void {
+    this.#view.setUint32(this.length, Math.floor(value / 2 ** 32));
+    this.#view.setUint32(this.length + 4, value >>> 0);
+    this.length += 8;
+  }
+
+  /** An error chunk with a text for people, and where in the image it happened, if that is known. */
+  error(asked: Asked, error: number, text: string, offset: number | undefined): void {
+    const words = Buffer.from(text).subarray(0, 1024);
+    const payload = 6 + words.length + (offset === undefined ? 0 : 8);
+    this.chunk(asked, offset === undefined ? Chunk.ERROR : Chunk.ERROR_OFFSET, payload, true);
+    this.u32(error);
+    this.u16(words.length);
+    this.take(words.length).set(words);
+    if (offset !== undefined) this.u64(offset);
+  }
+}

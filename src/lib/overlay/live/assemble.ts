@@ -1,0 +1,40 @@
+/**
+ * Owns putting one thread's devices together into its image of a stack.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import { Overlay } from "../overlay.ts";
+import { BlockMap } from "./block-map.ts";
+import type { LiveImage } from "./image.ts";
+import { LiveCowfileImage } from "./live-cowfile-image.ts";
+import { type CowfileTerms, makeOrder } from "./open-cowfile.ts";
+import { levelsOf, PlainImage } from "./plain-image.ts";
+
+/** The devices of one thread. */
+export interface ImageParts {
+  readonly name: string;
+  readonly base: BlockDevice;
+  /** Bottom to top, without the writable one. */
+  readonly layers: readonly Layer[];
+  readonly top:
+    | { readonly cow: BlockDevice; readonly journal: BlockDevice | undefined; readonly terms: CowfileTerms }
+    | undefined;
+}
+
+/** One thread's image. */
+export function assembleImage({ name, base, layers, top }: ImageParts): LiveImage {
+  const below = layers.length === 0 ? base : new Overlay(name, base, layers);
+  if (!top) return new PlainImage(below, base, layers);
+  const { terms, cow, journal } = top;
+  return new LiveCowfileImage({
+    cow,
+    dataOffsetBytes: terms.dataOffsetBytes,
+    below,
+    levelsBelow: levelsOf(base, layers),
+    map: new BlockMap(terms.state.bitmap, terms.blockCount),
+    state: terms.state,
+    order: makeOrder(terms, cow, journal),
+    sizeBytes: terms.blockCount * BLOCK_BYTES,
+  });
+}

@@ -1,0 +1,70 @@
+/**
+ * Owns a bitmap of blocks that stays in memory, shared by every thread that serves an image: bit b is block b, LSB first,
+ * as on disk. Block numbers may exceed 32 bits, so nothing here shifts a block number.
+ */
+import { countBits } from "../../bytes/bitmap.ts";
+
+export class BlockMap {
+  readonly blockCount: number;
+  readonly bytes: Uint8Array;
+  readonly #words: Int32Array;
+
+  /** @param buffer a multiple of 4 bytes, at least `blockCount` bits */
+  constructor(buffer: SharedArrayBuffer, blockCount: number) {
+    this.blockCount = blockCount;
+    this.bytes = new Uint8Array(buffer);
+    this.#words = new Int32Array(buffer);
+  }
+
+  has(block: number): boolean {
+    return (((this.bytes[Math.floor(block / 8)] ?? 0) >>> (block & 7)) & 1) === 1;
+  }
+
+  /** The end of the run of equal bits that begins at `block`, at most `limit`. */
+  runEnd(block: number, limit: number): number {
+    const marked = this.has(block);
+    const whole = marked ? 0xff : 0;
+    const wholeWord = marked ? -1 : 0;
+    let at = block + 1;
+    while (at < limit) {
+      if ((at & 31) === 0 && at + 32 <= limit && this.#words[at / 32] === wholeWord) {
+        at += 32;
+        continue;
+      }
+      const byte = this.bytes[Math.floor(at / 8)] ?? 0;
+      if ((at & 7) === 0 && at + 8 <= limit && byte === whole) at += 8;
+      else if ((((byte >>> (at & 7)) & 1) === 1) === marked) at++;
+      else return at;
+    }
+    return limit;
+  }
+
+  /** Is every block of `[from, to)` marked? */
+  hasAll(from: number, to: number): boolean {
+    return from >= to || (this.has(from) && this.runEnd(from, to) === to);
+  }
+
+  /** Sets or clears the bits of `[from, to)`. The caller keeps other writers of the same bytes away. */
+  assign(from: number, to: number, marked: boolean): void {
+    let at = from;
+    while (at < to && (at & 7) !== 0) this.#assignOne(at++, marked);
+    const wholeEnd = to - (to & 7);
+    if (wholeEnd > at) {
+      this.bytes.fill(marked ? 0xff : 0, at / 8, wholeEnd / 8);
+      at = wholeEnd;
+    }
+    while (at < to) this.#assignOne(at++, marked);
+  }
+
+  #assignOne(block: number, marked: boolean): void {
+    const index = Math.floor(block / 8);
+    const mask = 1 << (block & 7);
+    const old = this.bytes[index] ?? 0;
+    this.bytes[index] = marked ? old | mask : old & ~mask;
+  }
+
+  /** Set bits in `[fromByte, toByte)` of the bitmap. */
+  countIn(fromByte: number, toByte: number): number {
+    return countBits(this.bytes.subarray(fromByte, toByte));
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Owns how an open stack gets to another thread: as descriptors (which all threads of a process share), shared memory and
+ * a few numbers. Whoever opened the files keeps them open, locked, and closes them.
+ */
+import { BorrowedFile } from "../../device/borrowed-file.ts";
+import { nodeStorage } from "../../device/node-storage.ts";
+import type { BaseIdentity, Layer } from "../../formats/format.ts";
+import { requireFormat } from "../../formats/registry.ts";
+import { assembleImage } from "./assemble.ts";
+import { BlockMap } from "./block-map.ts";
+import type { LiveImage } from "./image.ts";
+import type { CowfileTerms } from "./open-cowfile.ts";
+import { ResidentLayer } from "./resident-layer.ts";
+
+export interface FileHandover {
+  readonly fd: number;
+  readonly name: string;
+}
+
+/** A layer: with its bitmap in memory, or to be opened again from its file. */
+export type LayerHandover = FileHandover &
+  (
+    | { readonly kind: "reopen" }
+    | {
+        readonly kind: "resident";
+        readonly dataOffsetBytes: number;
+        readonly blockCount: number;
+        readonly bitmap: SharedArrayBuffer;
+        readonly base: BaseIdentity;
+      }
+  );
+
+export interface ImageHandover {
+  readonly name: string;
+  /** A base without a descriptor is opened again by its name: a URI. */
+  readonly base: { readonly fd: number | undefined; readonly name: string };
+  readonly layers: readonly LayerHandover[];
+  readonly top:
+    | { readonly cow: FileHandover; readonly journal: FileHandover | undefined; readonly terms: CowfileTerms }
+    | undefined;
+}
+
+/** The image in this thread. */
+export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
+  const baseDevice =
+    base.fd === undefined ? nodeStorage.open(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
+  const opened: Layer[] = [];
+  for (const layer of layers) opened.push(await receiveLayer(layer));
+  return assembleImage({
+    name,
+    base: baseDevice,
+    layers: opened,
+    top: top && {
+      cow: BorrowedFile.borrow(top.cow.fd, top.cow.name, true),
+      journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true),
+      terms: top.terms,
+    },
+  });
+}
+
+async function receiveLayer(layer: LayerHandover): Promise<Layer> {
+  const file = BorrowedFile.borrow(layer.fd, layer.name, false);
+  if (layer.kind === "resident") {
+    return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
+  }
+  const format = requireFormat(file);
+  return format.openLayer(await format.readable(file, () => nodeStorage.scratch(layer.name)), { allowDirty: false });
+}

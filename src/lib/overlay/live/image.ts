@@ -1,0 +1,38 @@
+/**
+ * Owns the interface of an image that is being served: what a connection may ask of it. Each thread has its own object
+ * for the same image. Calls block.
+ */
+
+/** What is known of a part of an image: which question it answers is the caller's choice. */
+export type StatusKind = "allocation" | "depth" | "dirty";
+
+/** Called for each extent in turn, ascending and without gaps; neighbours may have equal flags. False stops it. */
+export type OnStatus = (lengthBytes: number, flags: number) => boolean;
+
+export interface ZeroOptions {
+  /** The space may be given back. */
+  readonly mayPunch: boolean;
+}
+
+export interface LiveImage {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly writable: boolean;
+  /** Can zeros be made without writing them? */
+  readonly zeroesFast: boolean;
+  /** Fills `target`; the range lies within the image. @throws CowError `io` */
+  read(target: Uint8Array, offsetBytes: number): void;
+  /** No reply to a change may go out before commit() has returned. @throws CowError `io`, `no-space` */
+  write(source: Uint8Array, offsetBytes: number): void;
+  /** Makes the range read as zeros. */
+  zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): void;
+  /** Gives up the range's content, in whole blocks; what was in it reads as zeros or stays, but never turns into the base's. */
+  trim(offsetBytes: number, lengthBytes: number): void;
+  /** Makes the changes of this thread outlive the process. */
+  commit(): void;
+  /** Makes every change durable that was committed before, by any thread. */
+  flush(): void;
+  /** Reads ahead, as a hint. */
+  cache(offsetBytes: number, lengthBytes: number): void;
+  status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void;
+}

@@ -1,0 +1,152 @@
+/**
+ * Owns one thread's way into the live journal: entries gather here and go out in one write per batch of requests.
+ *
+ * The journal has two halves. A checkpoint (write-order.ts) switches to the other half when it begins, so that a half is
+ * used again only when everything in it is in the bitmap on disk. Threads that are just writing count themselves in, and
+ * the switch waits for those who still write into the half that is to be used next.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import {
+  ENTRY_BYTES,
+  EntryCodec,
+  encodeJournalHeader,
+  JOURNAL_HEADER_BYTES,
+  MAX_ENTRY_BLOCKS,
+} from "../../formats/cowfile/live/journal.ts";
+import { withLock } from "./mutex.ts";
+import { Control } from "./shared-state.ts";
+
+/** A half grows by so many entries at a time: 64 KiB. */
+const GROWTH_SLOTS = 4096;
+const MAX_BATCH = 4096;
+const WORDS = ENTRY_BYTES / 4;
+
+export interface BlockRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Entries that the journal's halves hold unless there is more to begin with: 16 MiB each. */
+export const DEFAULT_SLOTS = 1 << 20;
+
+/**
+ * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half.
+ *
+ * @returns the slots of a half
+ */
+export function writeNewJournal(
+  journal: BlockDevice,
+  nonce: Uint8Array,
+  runs: readonly BlockRun[],
+  control: Int32Array,
+): number {
+  const slotsPerHalf = DEFAULT_SLOTS + runs.length;
+  const codec = new EntryCodec(nonce);
+  for (let from = 0; from < runs.length; from += MAX_BATCH) {
+    const part = runs.slice(from, from + MAX_BATCH);
+    const words = new Uint32Array(part.length * WORDS);
+    for (const [i, run] of part.entries()) codec.encode(run.first, run.count, words, i * WORDS);
+    journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
+  }
+  journal.write(encodeJournalHeader({ nonce, slotsPerHalf }), 0);
+  Atomics.store(control, Control.NEXT_SLOT, runs.length);
+  Atomics.store(control, Control.SLOTS, runs.length);
+  return slotsPerHalf;
+}
+
+export class JournalWriter {
+  readonly slotsPerHalf: number;
+  readonly #journal: BlockDevice;
+  readonly #control: Int32Array;
+  readonly #codec: EntryCodec;
+  readonly #words = new Uint32Array(MAX_BATCH * WORDS);
+  readonly #bytes = new Uint8Array(this.#words.buffer);
+  #count = 0;
+
+  constructor(journal: BlockDevice, nonce: Uint8Array, slotsPerHalf: number, control: Int32Array) {
+    this.#journal = journal;
+    this.#codec = new EntryCodec(nonce);
+    this.slotsPerHalf = slotsPerHalf;
+    this.#control = control;
+  }
+
+  /** Entries that are not written yet. */
+  get pending(): number {
+    return this.#count;
+  }
+
+  /** Is there no room for more before the next write()? */
+  get isFull(): boolean {
+    return this.#count === MAX_BATCH;
+  }
+
+  /** Remembers a run of at most MAX_ENTRY_BLOCKS. */
+  add(first: number, count: number): void {
+    this.#codec.encode(first, Math.min(count, MAX_ENTRY_BLOCKS), this.#words, this.#count * WORDS);
+    this.#count++;
+  }
+
+  forget(): void {
+    this.#count = 0;
+  }
+
+  /**
+   * Writes what is pending, into the half in use.
+   *
+   * @returns false where the half has no room, or none can be had on disk: a checkpoint does the same service
+   */
+  write(): boolean {
+    if (this.#count === 0) return true;
+    const half = this.#enter();
+    try {
+      const first = Atomics.add(this.#control, Control.NEXT_SLOT + half, this.#count);
+      if (!this.#hasRoom(half, first + this.#count)) return false;
+      const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + first) * ENTRY_BYTES;
+      this.#journal.write(this.#bytes.subarray(0, this.#count * ENTRY_BYTES), offset);
+      this.#count = 0;
+      return true;
+    } finally {
+      Atomics.sub(this.#control, Control.WRITERS + half, 1);
+    }
+  }
+
+  /** Counts this thread in as a writer of the half in use, and says which that is. */
+  #enter(): 0 | 1 {
+    for (;;) {
+      const epoch = Atomics.load(this.#control, Control.EPOCH);
+      const half = (epoch & 1) as 0 | 1;
+      Atomics.add(this.#control, Control.WRITERS + half, 1);
+      if (Atomics.load(this.#control, Control.EPOCH) === epoch) return half;
+      Atomics.sub(this.#control, Control.WRITERS + half, 1);
+    }
+  }
+
+  /** Room is made with real zeros ahead of its use: a full disk is to be met here, not by an entry. */
+  #hasRoom(half: number, slots: number): boolean {
+    if (slots <= Atomics.load(this.#control, Control.SLOTS + half)) return true;
+    if (slots > this.slotsPerHalf) return false;
+    return withLock(this.#control, Control.GROW, () => {
+      const have = Atomics.load(this.#control, Control.SLOTS + half);
+      if (slots <= have) return true;
+      const want = Math.min(this.slotsPerHalf, Math.max(slots, have + GROWTH_SLOTS));
+      try {
+        const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + have) * ENTRY_BYTES;
+        this.#journal.write(new Uint8Array((want - have) * ENTRY_BYTES), offset);
+      } catch {
+        return false;
+      }
+      Atomics.store(this.#control, Control.SLOTS + half, want);
+      return true;
+    });
+  }
+}
+
+/** Switches to the other half; called under the ORDER lock when a checkpoint begins. */
+export function switchHalf(control: Int32Array): void {
+  const next = Atomics.load(control, Control.EPOCH) + 1;
+  while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {
+    // Whoever entered the other half before the last switch may still be writing: a matter of microseconds.
+  }
+  Atomics.store(control, Control.NEXT_SLOT + (next & 1), 0);
+  Atomics.store(control, Control.EPOCH, next);
+}

@@ -1,0 +1,242 @@
+/**
+ * Owns reading and writing an image whose top layer is a writable cowfile: which bytes lie where, copy-up, zeros. When
+ * what reaches the disk is write-order.ts' business.
+ */
+import { readZeroFilled } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { BlockMap } from "./block-map.ts";
+import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
+import { markedExtents } from "./resident-layer.ts";
+import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
+import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
+import { WriteOrder } from "./write-order.ts";
+
+const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
+/** Zeros are made in pieces of so many regions, so that no other writer waits long. */
+const ZERO_REGIONS = 64;
+const ZEROS = new Uint8Array(1 << 20);
+const MIB = 1 << 20;
+
+export interface CowfileParts {
+  readonly cow: BlockDevice;
+  readonly dataOffsetBytes: number;
+  readonly below: BlockDevice;
+  /** Of what lies below the cowfile, top to bottom. */
+  readonly levelsBelow: readonly Level[];
+  readonly map: BlockMap;
+  readonly state: SharedState;
+  readonly order: WriteOrder;
+  readonly sizeBytes: number;
+}
+
+export class LiveCowfileImage implements LiveImage {
+  readonly writable = true;
+  readonly sizeBytes: number;
+  readonly #cow: BlockDevice;
+  readonly #below: BlockDevice;
+  readonly #map: BlockMap;
+  readonly #order: WriteOrder;
+  readonly #control: Int32Array;
+  readonly #dataOffset: number;
+  readonly #levels: readonly Level[];
+  readonly #scratch = new Uint8Array(BLOCK_BYTES);
+
+  constructor(parts: CowfileParts) {
+    this.#cow = parts.cow;
+    this.#below = parts.below;
+    this.#map = parts.map;
+    this.#order = parts.order;
+    this.#control = new Int32Array(parts.state.control);
+    this.#dataOffset = parts.dataOffsetBytes;
+    this.sizeBytes = parts.sizeBytes;
+    this.#levels = [this.#topLevel(), ...parts.levelsBelow];
+  }
+
+  get name(): string {
+    return this.#cow.name;
+  }
+
+  get zeroesFast(): boolean {
+    return this.#control[Control.CAN_PUNCH] === 1;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): void {
+    const end = offsetBytes + target.length;
+    const lastBlock = Math.ceil(end / BLOCK_BYTES);
+    let at = offsetBytes;
+    while (at < end) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const stop = Math.min(end, this.#map.runEnd(block, lastBlock) * BLOCK_BYTES);
+      const part = at === offsetBytes && stop === end ? target : target.subarray(at - offsetBytes, stop - offsetBytes);
+      if (this.#map.has(block)) this.#readCow(part, at);
+      else readZeroFilled(this.#below, part, at);
+      at = stop;
+    }
+  }
+
+  #readCow(target: Uint8Array, offset: number): void {
+    const got = this.#cow.read(target, this.#dataOffset + offset);
+    if (got < target.length) target.fill(0, got);
+  }
+
+  write(source: Uint8Array, offsetBytes: number): void {
+    if (source.length === 0) return;
+    this.#order.beforeChange();
+    const end = offsetBytes + source.length;
+    if (this.#isAllSettled(offsetBytes, end)) this.#cow.write(source, this.#dataOffset + offsetBytes);
+    else {
+      for (let at = offsetBytes; at < end; ) {
+        const stop = Math.min(end, (Math.floor(at / REGION_BYTES) + 1) * REGION_BYTES);
+        this.#writeInRegion(source.subarray(at - offsetBytes, stop - offsetBytes), at);
+        at = stop;
+      }
+    }
+    this.#order.afterChange();
+  }
+
+  /** Are all blocks of `[from, end)` marked, and is no mark of them on its way? Then the data has its place already. */
+  #isAllSettled(from: number, end: number): boolean {
+    const first = Math.floor(from / BLOCK_BYTES);
+    const last = Math.ceil(end / BLOCK_BYTES);
+    if (!this.#map.hasAll(first, last)) return false;
+    for (let region = WriteOrder.regionOf(first); region <= WriteOrder.regionOf(last - 1); region++) {
+      if (!this.#order.isSettled(region)) return false;
+    }
+    return true;
+  }
+
+  #writeInRegion(source: Uint8Array, offset: number): void {
+    const end = offset + source.length;
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((end - 1) / BLOCK_BYTES);
+    this.#order.hold(WriteOrder.regionOf(first));
+    // The rest of a block that is written in part comes from below; there may be stale data in its place.
+    if (offset % BLOCK_BYTES !== 0 && !this.#map.has(first)) this.#copyUp(first * BLOCK_BYTES, offset);
+    if (end % BLOCK_BYTES !== 0 && !this.#map.has(last)) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
+    this.#cow.write(source, this.#dataOffset + offset);
+    this.#order.mark(first, last + 1);
+  }
+
+  #copyUp(from: number, to: number): void {
+    const part = this.#scratch.subarray(0, to - from);
+    readZeroFilled(this.#below, part, from);
+    this.#cow.write(part, this.#dataOffset + from);
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): void {
+    const end = offsetBytes + lengthBytes;
+    const firstWhole = Math.ceil(offsetBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const lastWhole = Math.floor(end / BLOCK_BYTES) * BLOCK_BYTES;
+    if (firstWhole >= lastWhole) {
+      // At most two parts of blocks.
+      this.write(ZEROS.subarray(0, lengthBytes), offsetBytes);
+      return;
+    }
+    if (firstWhole > offsetBytes) this.write(ZEROS.subarray(0, firstWhole - offsetBytes), offsetBytes);
+    this.#zeroBlocks(firstWhole, lastWhole, options.mayPunch && this.zeroesFast ? "punch" : "write", !options.mayPunch);
+    if (end > lastWhole) this.write(ZEROS.subarray(0, end - lastWhole), lastWhole);
+  }
+
+  trim(offsetBytes: number, lengthBytes: number): void {
+    if (!this.zeroesFast) return;
+    const from = Math.ceil(offsetBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const to = Math.floor((offsetBytes + lengthBytes) / BLOCK_BYTES) * BLOCK_BYTES;
+    if (from < to) this.#zeroBlocks(from, to, "punch", false);
+  }
+
+  #zeroBlocks(from: number, to: number, way: "punch" | "write", allocate: boolean): void {
+    for (let at = from; at < to; ) {
+      const region = Math.floor(at / REGION_BYTES);
+      const stop = Math.min(to, (region + ZERO_REGIONS) * REGION_BYTES);
+      this.#order.holdAll(region, Math.ceil(stop / REGION_BYTES));
+      try {
+        this.#zeroHeld(at, stop, way, allocate);
+      } finally {
+        this.#order.commit();
+      }
+      at = stop;
+    }
+  }
+
+  #zeroHeld(from: number, to: number, way: "punch" | "write", allocate: boolean): void {
+    // What nobody holds and is a hole below is zero already, and stays so: the base does not change.
+    const extents = allocate ? [{ offset: from, length: to - from }] : this.#notZeroByItself(from, to);
+    for (const { offset, length } of extents) {
+      const start = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
+      const end = Math.min(to, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES);
+      this.#order.beforeChange();
+      if (way === "punch" && this.#cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(end);
+      else this.#writeZeros(start, end);
+      this.#order.afterChange();
+      this.#order.mark(start / BLOCK_BYTES, end / BLOCK_BYTES);
+    }
+  }
+
+  /** Parts of `[from, to)` that are held here, or may be data below. */
+  *#notZeroByItself(from: number, to: number): Generator<Extent> {
+    const lastBlock = to / BLOCK_BYTES;
+    for (let block = from / BLOCK_BYTES; block < lastBlock; ) {
+      const stop = this.#map.runEnd(block, lastBlock);
+      const extent = { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
+      if (this.#map.has(block)) yield extent;
+      else yield* this.#below.dataExtents(extent.offset, extent.offset + extent.length);
+      block = stop;
+    }
+  }
+
+  #writeZeros(from: number, to: number): void {
+    for (let at = from; at < to; at += ZEROS.length) {
+      this.#cow.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), this.#dataOffset + at);
+    }
+  }
+
+  /** A marked block must lie in the file, be it as a hole: beyond the end of the file it would count as lost. */
+  #reach(imageEnd: number): void {
+    const fileEnd = this.#dataOffset + imageEnd;
+    const known = (this.#control[Control.SIZE_MIB] ?? 0) * MIB;
+    if (fileEnd <= known) return;
+    // The block is ours and zero: writing it cannot shorten the file, as setting its size from two threads might.
+    this.#cow.write(ZEROS.subarray(0, BLOCK_BYTES), fileEnd - BLOCK_BYTES);
+    const reached = Math.floor(fileEnd / MIB);
+    for (let seen = Atomics.load(this.#control, Control.SIZE_MIB); seen < reached; ) {
+      const before = Atomics.compareExchange(this.#control, Control.SIZE_MIB, seen, reached);
+      if (before === seen) break;
+      seen = before;
+    }
+  }
+
+  commit(): void {
+    this.#order.commit();
+  }
+
+  flush(): void {
+    this.#order.flush();
+  }
+
+  cache(): void {
+    // The kernel reads ahead by itself.
+  }
+
+  #topLevel(): Level {
+    const map = this.#map;
+    return {
+      held: (from, to) => markedExtents(map, from, to),
+      data: (from, to) => this.#dataHere(from, to),
+    };
+  }
+
+  *#dataHere(from: number, to: number): Generator<Extent> {
+    for (const { offset, length } of this.#cow.dataExtents(this.#dataOffset + from, this.#dataOffset + to)) {
+      yield { offset: offset - this.#dataOffset, length };
+    }
+  }
+
+  status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
+    const end = offsetBytes + lengthBytes;
+    if (kind === "allocation") walkAllocation(this.#levels, offsetBytes, end, onStatus);
+    else if (kind === "depth") walkDepth(this.#levels, offsetBytes, end, onStatus);
+    else walkHeld(this.#levels[0], offsetBytes, end, onStatus);
+  }
+}

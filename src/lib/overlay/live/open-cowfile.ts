@@ -1,0 +1,298 @@
+/**
+ * Owns opening a cowfile for writing, and closing it: judging its state, taking the marks of a crashed session of ours out
+ * of its journal, building what the threads share, and at the end marking it clean. The order in between is
+ * write-order.ts' business.
+ */
+import { randomBytes } from "node:crypto";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { bootId } from "../../device/sys/boot.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { type CowHead, encodeHead, isDirty } from "../../formats/cowfile/head.ts";
+import { type OpenedCowfile, openCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
+import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
+import { decodeJournalHeader, JOURNAL_HEADER_BYTES, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
+import {
+  clearStamp,
+  FLAG_LIVE,
+  freeStampOffset,
+  isOfThisBoot,
+  type LiveStamp,
+  NONCE_BYTES,
+  readStamp,
+  writeStamp,
+} from "../../formats/cowfile/live/stamp.ts";
+import { BlockMap } from "./block-map.ts";
+import { type BlockRun, JournalWriter, writeNewJournal } from "./journal-writer.ts";
+import { loadBitmap } from "./resident-layer.ts";
+import { Control, MAP_PAGE_BYTES, newSharedState, PageState, type SharedState } from "./shared-state.ts";
+import { WriteOrder } from "./write-order.ts";
+
+const SECTOR_BYTES = 512;
+const BITMAP_OFFSET_BYTES = 1024;
+
+/** How a cowfile was found. `recovered`: a session of ours had not ended in order, and nothing of it was lost. */
+export type FoundState = "clean" | "recovered" | "power-cut";
+
+/** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
+export interface CowfileTerms {
+  readonly name: string;
+  readonly dataOffsetBytes: number;
+  readonly blockCount: number;
+  readonly mapSizeBytes: number;
+  readonly state: SharedState;
+  readonly dirtyHead: Uint8Array | undefined;
+  readonly nonce: Uint8Array;
+  readonly slotsPerHalf: number;
+}
+
+export interface OpenCowfileOptions {
+  /** The machine's boot id; tests have their own. */
+  readonly boot?: Uint8Array;
+}
+
+/** A cowfile that is open for writing, exclusively locked. */
+export class WritableCowfile {
+  readonly device: BlockDevice;
+  readonly journal: BlockDevice;
+  readonly terms: CowfileTerms;
+  readonly found: FoundState;
+  readonly opened: OpenedCowfile;
+  readonly #storage: Storage;
+  readonly #stamp: LiveStamp | undefined;
+  readonly #path: string;
+
+  private constructor(parts: {
+    storage: Storage;
+    path: string;
+    device: BlockDevice;
+    journal: BlockDevice;
+    terms: CowfileTerms;
+    found: FoundState;
+    opened: OpenedCowfile;
+    stamp: LiveStamp | undefined;
+  }) {
+    this.#storage = parts.storage;
+    this.#path = parts.path;
+    this.device = parts.device;
+    this.journal = parts.journal;
+    this.terms = parts.terms;
+    this.found = parts.found;
+    this.opened = parts.opened;
+    this.#stamp = parts.stamp;
+  }
+
+  /**
+   * Takes over a cowfile that is open and exclusively locked; it is closed with this object.
+   *
+   * @throws CowError `dirty` (neither clean nor left by a session of ours), `damaged`, `truncated`, `packed`, `bad-head`
+   */
+  static open(storage: Storage, path: string, device: BlockDevice, options: OpenCowfileOptions = {}): WritableCowfile {
+    const opened = openCowfile(device);
+    const boot = options.boot ?? bootId();
+    const { found, stamp: oldStamp, runs } = findMarks(storage, path, opened, boot);
+    const { head, headBlock, geometry } = opened;
+    const state = newSharedState(geometry.mapSizeBytes);
+    const map = new BlockMap(state.bitmap, geometry.rdoBlocks);
+    const pages = new Uint8Array(state.pages);
+    loadBitmap(device, geometry.rdoBlocks, map.bytes, (from, to) => setPages(pages, from, to, PageState.STORED));
+    for (const { first, count } of runs) {
+      const end = Math.min(first + count, geometry.rdoBlocks);
+      if (first >= end) continue;
+      map.assign(first, end, true);
+      setPages(pages, Math.floor(first / 8), Math.floor((end - 1) / 8) + 1, PageState.CHANGED);
+    }
+    refuseLost(device, opened, map);
+    if (found === "clean") refuseMiscount(head, map, pages, geometry.mapSizeBytes, device.name);
+
+    const isSameSession = found === "recovered";
+    const nonce = isSameSession && oldStamp ? oldStamp.nonce : new Uint8Array(randomBytes(NONCE_BYTES));
+    const bare = Uint8Array.from(headBlock);
+    if (oldStamp) clearStamp(oldStamp, bare);
+    const stampOffset = freeStampOffset(head, bare);
+    const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset };
+    const dirty = bare.slice(0, SECTOR_BYTES);
+    const flags = head.flags | FLAG_DIRTY;
+    encodeHead({ ...head, flags: stamp ? flags | FLAG_LIVE : flags & ~FLAG_LIVE }, dirty);
+    if (stamp) writeStamp(stamp, dirty);
+
+    const control = new Int32Array(state.control);
+    control[Control.HEAD_DIRTY] = isSameSession ? 1 : 0;
+    control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
+    // Beyond its end there is nothing to punch: this only asks whether it could be done.
+    const past = Math.ceil(device.sizeBytes / MAP_PAGE_BYTES) * MAP_PAGE_BYTES;
+    control[Control.CAN_PUNCH] = device.punchHole(past, MAP_PAGE_BYTES) ? 1 : 0;
+    const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
+    const terms: CowfileTerms = {
+      name: device.name,
+      dataOffsetBytes: geometry.dataOffsetBytes,
+      blockCount: geometry.rdoBlocks,
+      mapSizeBytes: geometry.mapSizeBytes,
+      state,
+      dirtyHead: dirty,
+      nonce,
+      slotsPerHalf,
+    };
+    return new WritableCowfile({ storage, path, device, journal, terms, found, opened, stamp });
+  }
+
+  /**
+   * Makes everything durable, marks the file clean and closes it. The other threads are done with it.
+   *
+   * @throws CowError where that fails: the file stays dirty then, and its journal stays beside it
+   */
+  close(): void {
+    try {
+      const order = makeOrder(this.terms, this.device, this.journal);
+      order.flush();
+      const control = new Int32Array(this.terms.state.control);
+      if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+    this.journal.close();
+    this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
+    this.device.close();
+  }
+
+  /** Closes without marking clean, as a crash would leave it. */
+  abandon(): void {
+    this.journal.close();
+    this.device.close();
+  }
+
+  #markClean(): void {
+    const { head, headBlock } = this.opened;
+    const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);
+    const used = countMarks(map, new Uint8Array(this.terms.state.pages), this.terms.mapSizeBytes);
+    const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
+    const old = readStamp(head, headBlock);
+    if (old) clearStamp(old, sector);
+    if (this.#stamp) clearStamp(this.#stamp, sector);
+    encodeHead({ ...head, flags: head.flags & ~(FLAG_DIRTY | FLAG_LIVE), used: BigInt(used) }, sector);
+    this.device.write(sector, 0);
+    this.device.flush();
+  }
+}
+
+/** One thread's ordering of writes to an open cowfile. */
+export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
+  const control = new Int32Array(terms.state.control);
+  return new WriteOrder({
+    cow,
+    map: new BlockMap(terms.state.bitmap, terms.blockCount),
+    state: terms.state,
+    dirtyHead: terms.dirtyHead,
+    journal: journal && new JournalWriter(journal, terms.nonce, terms.slotsPerHalf, control),
+    mapSizeBytes: terms.mapSizeBytes,
+  });
+}
+
+/** What is known of a dirty cowfile's marks besides its bitmap. */
+function findMarks(
+  storage: Storage,
+  path: string,
+  { head, headBlock }: OpenedCowfile,
+  boot: Uint8Array,
+): { readonly found: FoundState; readonly stamp: LiveStamp | undefined; readonly runs: readonly BlockRun[] } {
+  if (!isDirty(head)) return { found: "clean", stamp: undefined, runs: [] };
+  const stamp = readStamp(head, headBlock);
+  const name = shellWord(path);
+  const hints = [`run \`cowtool repair ${name}\` first, or serve it with --repair`];
+  if (!stamp) {
+    const message = "is dirty: it was not closed, and blocks may be missing from its bitmap";
+    throw new CowError("dirty", message, { file: path, hints });
+  }
+  if (!isOfThisBoot(stamp, boot)) return { found: "power-cut", stamp, runs: [] };
+  const runs = ownRuns(storage, path, stamp.nonce);
+  if (runs) return { found: "recovered", stamp, runs };
+  throw new CowError(
+    "dirty",
+    `is dirty: cowtool was serving it when it was stopped, but its journal ${journalPath(path)} is missing or another's`,
+    { file: path, hints: ["if the file was moved, move the journal to it", ...hints] },
+  );
+}
+
+/** The runs in the journal beside a cowfile, or undefined if there is none with that nonce. */
+export function ownRuns(storage: Storage, path: string, nonce: Uint8Array): readonly BlockRun[] | undefined {
+  const file = journalPath(storage.realPath(path));
+  if (!storage.facts(file)) return undefined;
+  const journal = storage.open(file, { lock: "none" });
+  try {
+    const head = new Uint8Array(JOURNAL_HEADER_BYTES);
+    const header = decodeJournalHeader(head.subarray(0, journal.read(head, 0)));
+    if (!header?.nonce.every((byte, i) => byte === nonce[i])) return undefined;
+    return [...journalRuns(journal, nonce)];
+  } finally {
+    journal.close();
+  }
+}
+
+function makeJournal(
+  storage: Storage,
+  path: string,
+  nonce: Uint8Array,
+  runs: readonly BlockRun[],
+  control: Int32Array,
+): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
+  const file = journalPath(storage.realPath(path));
+  try {
+    const pending = storage.create(file);
+    try {
+      const slotsPerHalf = writeNewJournal(pending.device, nonce, runs, control);
+      // The old one, if any, says nothing that the new one doesn't.
+      pending.commit({ replace: true });
+      return { journal: storage.open(file, { writable: true, lock: "none" }), slotsPerHalf };
+    } finally {
+      pending.abandon();
+    }
+  } catch (error) {
+    if (!(error instanceof CowError)) throw error;
+    throw new CowError(error.code, error.message, {
+      file,
+      details: error.details,
+      hints: ["the live journal lies beside the cowfile while it is being written", ...error.hints],
+      cause: error,
+    });
+  }
+}
+
+function setPages(pages: Uint8Array, fromByte: number, toByte: number, state: number): void {
+  const first = Math.floor((BITMAP_OFFSET_BYTES + fromByte) / MAP_PAGE_BYTES);
+  const last = Math.floor((BITMAP_OFFSET_BYTES + toByte - 1) / MAP_PAGE_BYTES);
+  pages.fill(state, first, last + 1);
+}
+
+/** Set bits of the whole bitmap, those beyond the image included: what the driver compares with its head. */
+function countMarks(map: BlockMap, pages: Uint8Array, mapSizeBytes: number): number {
+  let count = 0;
+  for (const [page, state] of pages.entries()) {
+    if (state === PageState.EMPTY) continue;
+    const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
+    count += map.countIn(from, Math.min(mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES));
+  }
+  return count;
+}
+
+/** Marks without data would begin to read as zeros once the file grows past them. */
+function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap): void {
+  const reachable = reachableBlocks(device, geometry);
+  if (reachable >= geometry.rdoBlocks) return;
+  const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks);
+  if (firstMarked >= geometry.rdoBlocks) return;
+  throw new CowError("damaged", `block ${firstMarked} is marked, but its data lies beyond the end of the file`, {
+    file: device.name,
+    details: { offset: geometry.dataOffsetBytes + firstMarked * 1024 },
+    hints: [`\`cowtool check ${shellWord(device.name)}\` lists what is missing, \`cowtool repair --drop-lost\` gives it up`],
+  });
+}
+
+function refuseMiscount(head: CowHead, map: BlockMap, pages: Uint8Array, mapSizeBytes: number, file: string): void {
+  const used = countMarks(map, pages, mapSizeBytes);
+  if (head.used === BigInt(used)) return;
+  throw new CowError("damaged", `the head counts ${head.used} blocks, but ${used} are marked`, {
+    file,
+    hints: [`run \`cowtool repair ${shellWord(file)}\` first, or serve it with --repair`],
+  });
+}

@@ -1,0 +1,92 @@
+/**
+ * Owns an image that is served for reading only: a base, or a stack of layers.
+ */
+import { readZeroFilled } from "../../bytes/byte-source.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import type { Layer } from "../../formats/format.ts";
+import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
+import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
+
+/** A layer as the walks of status.ts see it. */
+export function levelOfLayer(layer: Layer): Level {
+  return {
+    held: (from, to) => layer.extents(from, to),
+    *data(from, to) {
+      // Where its parts lie one after the other, the holes of its file are zeros of the image.
+      const at = layer.locate(from);
+      for (const { offset, length } of layer.source.dataExtents(at, at + to - from)) {
+        yield { offset: offset - at + from, length };
+      }
+    },
+  };
+}
+
+/** A base: it holds what is not a hole. */
+export function levelOfBase(base: BlockDevice): Level {
+  const data = (from: number, to: number) => base.dataExtents(from, Math.min(to, base.sizeBytes));
+  return { held: data, data: (from, to) => [{ offset: from, length: to - from }] };
+}
+
+/** What a device with its parts is for the walks, top to bottom. */
+export function levelsOf(base: BlockDevice, layers: readonly Layer[]): Level[] {
+  return [...layers.map(levelOfLayer).reverse(), levelOfBase(base)];
+}
+
+export class PlainImage implements LiveImage {
+  readonly writable = false;
+  readonly zeroesFast = false;
+  readonly #device: BlockDevice;
+  readonly #levels: readonly Level[];
+  readonly #hasLayers: boolean;
+
+  /** @param device base and layers as one */
+  constructor(device: BlockDevice, base: BlockDevice, layers: readonly Layer[]) {
+    this.#device = device;
+    this.#levels = levelsOf(base, layers);
+    this.#hasLayers = layers.length > 0;
+  }
+
+  get name(): string {
+    return this.#device.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#device.sizeBytes;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): void {
+    readZeroFilled(this.#device, target, offsetBytes);
+  }
+
+  write(): never {
+    throw new CowError("permission", "is open for reading only", { file: this.name });
+  }
+
+  zero(): never {
+    return this.write();
+  }
+
+  trim(): never {
+    return this.write();
+  }
+
+  commit(): void {
+    // Nothing is ever changed.
+  }
+
+  flush(): void {
+    // Nothing is ever changed.
+  }
+
+  cache(): void {
+    // The kernel reads ahead by itself.
+  }
+
+  status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
+    const end = offsetBytes + lengthBytes;
+    if (kind === "allocation") walkAllocation(this.#levels, offsetBytes, end, onStatus);
+    else if (kind === "depth") walkDepth(this.#levels, offsetBytes, end, onStatus);
+    else walkHeld(this.#hasLayers ? this.#levels[0] : undefined, offsetBytes, end, onStatus);
+  }
+}

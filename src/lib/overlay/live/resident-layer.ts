@@ -1,0 +1,69 @@
+/**
+ * Owns a layer whose bitmap stays in memory, shared between threads, and whose blocks lie in its file one after the other:
+ * what a served stack makes of each cowfile, since random reads would thrash windows of the bitmap.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import type { BaseIdentity, Layer } from "../../formats/format.ts";
+import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import type { BlockMap } from "./block-map.ts";
+
+const PIECE_BYTES = 64 * 1024;
+
+/** The blocks that a map has, as extents in bytes of the image. */
+export function* markedExtents(map: BlockMap, from: number, to: number): Generator<Extent> {
+  const last = Math.min(map.blockCount, Math.ceil(to / BLOCK_BYTES));
+  for (let block = Math.floor(from / BLOCK_BYTES); block < last; ) {
+    const stop = map.runEnd(block, last);
+    if (map.has(block)) yield { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
+    block = stop;
+  }
+}
+
+/** Reads a cowfile's bitmap into `bytes`, which are zero; parts that are holes are not touched. */
+export function loadBitmap(
+  source: ByteSource,
+  rdoBlocks: number,
+  bytes: Uint8Array,
+  onPart: (fromByte: number, toByte: number) => void = () => undefined,
+): void {
+  const end = BITMAP_OFFSET_BYTES + mapSizeFor(rdoBlocks);
+  for (const { offset, length } of source.dataExtents(BITMAP_OFFSET_BYTES, end)) {
+    for (let at = offset; at < offset + length; at += PIECE_BYTES) {
+      const from = at - BITMAP_OFFSET_BYTES;
+      const to = Math.min(from + PIECE_BYTES, offset + length - BITMAP_OFFSET_BYTES);
+      source.read(bytes.subarray(from, to), at);
+      onPart(from, to);
+    }
+  }
+}
+
+export class ResidentLayer implements Layer {
+  readonly formatId = "cowfile";
+  readonly granularityBytes = BLOCK_BYTES;
+  readonly source: ByteSource;
+  readonly virtualSizeBytes: number;
+  readonly base: BaseIdentity;
+  readonly #map: BlockMap;
+  readonly #dataOffset: number;
+
+  constructor(source: ByteSource, map: BlockMap, dataOffsetBytes: number, base: BaseIdentity) {
+    this.source = source;
+    this.#map = map;
+    this.#dataOffset = dataOffsetBytes;
+    this.virtualSizeBytes = map.blockCount * BLOCK_BYTES;
+    this.base = base;
+  }
+
+  get name(): string {
+    return this.source.name;
+  }
+
+  extents(from: number, to: number): Iterable<Extent> {
+    return markedExtents(this.#map, from, to);
+  }
+
+  locate(offset: number): number {
+    return this.#dataOffset + offset;
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * Owns an open stack while it is served: its files and locks, what of it is kept in memory for all threads, and its end.
+ * The lower layers are read-only; the top is a writable cowfile, a throw-away layer, or nothing more.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import { requireFormat } from "../../formats/registry.ts";
+import { openStack, requireBelongs, type Stack } from "../stack.ts";
+import { assembleImage } from "./assemble.ts";
+import { BlockMap } from "./block-map.ts";
+import type { ImageHandover, LayerHandover } from "./handover.ts";
+import type { LiveImage } from "./image.ts";
+import { type CowfileTerms, type FoundState, type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
+import { Control, newSharedState } from "./shared-state.ts";
+
+/** How the top of a stack is served. */
+export type Access =
+  /** The stack's last layer is a cowfile that takes the writes. */
+  | "writable"
+  /** Nothing can be written. */
+  | "read-only"
+  /** Writes go to a layer that is gone when the server is. */
+  | "ephemeral";
+
+export interface ServeStackOptions extends OpenCowfileOptions {
+  readonly access: Access;
+  /** Repair a cowfile that somebody else left dirty, before it is served. */
+  readonly repair?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Top {
+  readonly cow: BlockDevice;
+  readonly journal: BlockDevice | undefined;
+  readonly terms: CowfileTerms;
+  close(): void;
+}
+
+export class ServedStack {
+  readonly name: string;
+  readonly access: Access;
+  readonly sizeBytes: number;
+  readonly depth: number;
+  /** How the writable cowfile was found; undefined if there is none. */
+  readonly found: FoundState | undefined;
+  readonly #stack: Stack;
+  readonly #top: Top | undefined;
+  /** Read-only layers, each with its file and the memory that threads share. */
+  readonly #layers: readonly { readonly layer: Layer; readonly handover: LayerHandover | undefined }[];
+
+  private constructor(
+    name: string,
+    access: Access,
+    stack: Stack,
+    top: Top | undefined,
+    found: FoundState | undefined,
+    layers: readonly { readonly layer: Layer; readonly handover: LayerHandover | undefined }[],
+  ) {
+    this.name = name;
+    this.access = access;
+    this.#stack = stack;
+    this.#top = top;
+    this.#layers = layers;
+    this.found = found;
+    this.sizeBytes = top ? top.terms.blockCount * BLOCK_BYTES : stack.device.sizeBytes;
+    this.depth = layers.length + (top ? 1 : 0);
+  }
+
+  /**
+   * Opens a stack to be served. With access `writable` the last of `parts` is locked exclusively, all others shared.
+   *
+   * @param parts base and layers, bottom to top
+   * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer
+   */
+  static async open(storage: Storage, parts: readonly string[], options: ServeStackOptions): Promise<ServedStack> {
+    const name = parts.join(",");
+    const isWritable = options.access === "writable";
+    const cowfile = isWritable ? parts.at(-1) : undefined;
+    if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
+    const lower = isWritable ? parts.slice(0, -1) : parts;
+    const stack = await openStack(storage, lower.map(escapeComma).join(","), { signal: options.signal });
+    try {
+      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.files[i]));
+      if (cowfile !== undefined) {
+        const opened = await openTop(storage, cowfile, stack.device, options);
+        const top: Top = {
+          cow: opened.device,
+          journal: opened.journal,
+          terms: opened.terms,
+          close: () => opened.close(),
+        };
+        return new ServedStack(name, options.access, stack, top, opened.found, layers);
+      }
+      const top = options.access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
+      return new ServedStack(name, options.access, stack, top, undefined, layers);
+    } catch (error) {
+      stack.close();
+      throw error;
+    }
+  }
+
+  /** This thread's own image. */
+  image(): LiveImage {
+    return assembleImage({
+      name: this.name,
+      base: this.#stack.base,
+      layers: this.#layers.map(({ layer }) => layer),
+      top: this.#top,
+    });
+  }
+
+  /** What another thread needs, or undefined where a part of it has no descriptor. */
+  handover(): ImageHandover | undefined {
+    const layers = this.#layers.map(({ handover }) => handover);
+    if (!layers.every((layer) => layer !== undefined)) return undefined;
+    const top = this.#top;
+    if (top && (top.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
+    const { base } = this.#stack;
+    if (base.fd === undefined && !base.name.includes("://")) return undefined;
+    return {
+      name: this.name,
+      base: { fd: base.fd, name: base.name },
+      layers,
+      top: top && {
+        cow: { fd: top.cow.fd ?? -1, name: top.cow.name },
+        journal: top.journal && { fd: top.journal.fd ?? -1, name: top.journal.name },
+        terms: top.terms,
+      },
+    };
+  }
+
+  /**
+   * Makes everything durable, marks the cowfile clean and closes all files. No thread uses the stack any more.
+   *
+   * @throws CowError where something could not be made durable; the cowfile stays dirty then
+   */
+  close(): void {
+    try {
+      this.#top?.close();
+    } finally {
+      this.#stack.close();
+    }
+  }
+}
+
+function escapeComma(path: string): string {
+  return path.replaceAll(",", "\\,");
+}
+
+/** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
+function keepInMemory(
+  layer: Layer,
+  file: BlockDevice | undefined,
+): { readonly layer: Layer; readonly handover: LayerHandover | undefined } {
+  const source = layer.source as Partial<BlockDevice> & Layer["source"];
+  const isDirect = layer instanceof CowfileLayer && "punchHole" in source;
+  if (!isDirect) {
+    const fd = file?.fd;
+    return { layer, handover: fd === undefined ? undefined : { kind: "reopen", fd, name: layer.name } };
+  }
+  const blockCount = layer.opened.geometry.rdoBlocks;
+  const { bitmap } = newSharedState(mapSizeFor(blockCount));
+  const map = new BlockMap(bitmap, blockCount);
+  loadBitmap(source, blockCount, map.bytes);
+  // Marks whose data lies beyond the end of the file count as not held.
+  const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
+  if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
+  const resident = new ResidentLayer(source, map, layer.locate(0), layer.base);
+  if (source.fd === undefined) return { layer: resident, handover: undefined };
+  const handover: LayerHandover = {
+    kind: "resident",
+    fd: source.fd,
+    name: layer.name,
+    dataOffsetBytes: layer.locate(0),
+    blockCount,
+    bitmap,
+    base: layer.base,
+  };
+  return { layer: resident, handover };
+}
+
+async function openTop(
+  storage: Storage,
+  path: string,
+  below: BlockDevice,
+  options: ServeStackOptions,
+): Promise<WritableCowfile> {
+  const device = storage.open(path, { writable: true, lock: "exclusive" });
+  try {
+    await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below, options.signal);
+    try {
+      return WritableCowfile.open(storage, path, device, options);
+    } catch (error) {
+      const mendable = error instanceof CowError && ["dirty", "damaged"].includes(error.code);
+      if (!mendable || !options.repair) throw error;
+    }
+    const request = { dryRun: false, force: true, dropLost: false, signal: options.signal };
+    const report = await requireFormat(device).repair(device, request);
+    if (report.lost.count > 0)
+      throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
+        file: path,
+        hints: ["`cowtool repair --drop-lost` gives them up"],
+      });
+    return WritableCowfile.open(storage, path, device, options);
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
+/** A layer without head and journal in a file without a name. */
+function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
+  const cow = storage.scratch(`${name} (throw-away layer)`);
+  const blockCount = Math.floor(sizeBytes / BLOCK_BYTES);
+  const mapSizeBytes = mapSizeFor(blockCount);
+  const state = newSharedState(mapSizeBytes);
+  new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
+  const terms: CowfileTerms = {
+    name: cow.name,
+    dataOffsetBytes: 0,
+    blockCount,
+    mapSizeBytes,
+    state,
+    dirtyHead: undefined,
+    nonce: new Uint8Array(0),
+    slotsPerHalf: 0,
+  };
+  return { cow, journal: undefined, terms, close: () => cow.close() };
+}

@@ -1,0 +1,69 @@
+/**
+ * Owns the memory that all threads serving one writable image share: the bitmap, which parts of it are not on disk yet,
+ * the locks, and a few counters. Plain SharedArrayBuffers, so that it can be posted to a worker.
+ */
+
+/** Blocks whose marks one lock guards: 32 bytes of bitmap, so that no two regions share a word of it. */
+export const REGION_BLOCKS = 256;
+/** Bytes of the bitmap that are written together: a page of the file. */
+export const MAP_PAGE_BYTES = 4096;
+/** Locks; regions that are a multiple of this apart share one. */
+export const LOCKS = 8192;
+
+/** Places in `control`. */
+export const Control = {
+  /** 1 once the head on disk says dirty, durably. */
+  HEAD_DIRTY: 0,
+  /** Mutex: flushing, marking dirty. */
+  ORDER: 1,
+  /** Mutex: making the journal longer. */
+  GROW: 2,
+  /** 1 once an fsync has failed: nothing is known to be durable any more. */
+  FAILED: 3,
+  /** 1 if something was written that no flush has covered. */
+  UNFLUSHED: 4,
+  FLUSHES_STARTED: 5,
+  FLUSHES_DONE: 6,
+  /** Counts checkpoints; its lowest bit says which half of the journal is in use. */
+  EPOCH: 7,
+  /** Per half: threads that are writing entries, the next free slot, the slots that have room on disk. */
+  WRITERS: 8,
+  NEXT_SLOT: 10,
+  SLOTS: 12,
+  /** A lower bound of the file's length, in MiB. */
+  SIZE_MIB: 14,
+  /** 1 where holes can be punched. */
+  CAN_PUNCH: 15,
+  /** 1 after a checkpoint that failed, until one succeeds. */
+  UNFINISHED: 16,
+  /** Words in all. */
+  LENGTH: 32,
+} as const;
+
+export interface SharedState {
+  readonly control: SharedArrayBuffer;
+  readonly locks: SharedArrayBuffer;
+  /** One byte per page of the bitmap, see PageState. */
+  readonly pages: SharedArrayBuffer;
+  readonly bitmap: SharedArrayBuffer;
+}
+
+/** What is in a byte of `pages`. */
+export const PageState = {
+  /** Nothing is marked in it. */
+  EMPTY: 0,
+  /** Has marks that are not on disk. */
+  CHANGED: 1,
+  /** All its marks are on disk. */
+  STORED: 2,
+} as const;
+
+/** Fresh state for a bitmap of that many bytes, nothing marked. */
+export function newSharedState(mapSizeBytes: number): SharedState {
+  return {
+    control: new SharedArrayBuffer(Control.LENGTH * 4),
+    locks: new SharedArrayBuffer(LOCKS * 4),
+    pages: new SharedArrayBuffer(Math.ceil(mapSizeBytes / MAP_PAGE_BYTES) + 1),
+    bitmap: new SharedArrayBuffer(Math.ceil(mapSizeBytes / 4) * 4),
+  };
+}

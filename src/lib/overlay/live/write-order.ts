@@ -1,0 +1,256 @@
+/**
+ * Owns the order in which a writable cowfile's parts reach the disk: the one place that decides what is on disk when.
+ *
+ *   before the first change    head: dirty, with our stamp; fdatasync
+ *   a write to marked blocks   data in place
+ *   a write that marks blocks  data and the copied-up rest of each block; then the mark in memory; then an entry in the
+ *                              journal (no fsync); only then the reply
+ *   flush, FUA                 the marks so far are taken down; fdatasync (data); those pages of the bitmap; fdatasync
+ *   orderly close              flush; head: clean, recounted, without stamp; fdatasync; journal removed
+ *
+ * So a mark is on disk only when its data is (a power cut leaves old or new, nothing else), and a mark that was replied
+ * to is at least in the journal (a killed process loses nothing). An fsync that failed is never forgotten.
+ *
+ * Threads: a region's lock is held from the first look at its marks until their entries are written, so that nobody
+ * rewrites a block, and is answered, on the strength of a mark that a crash would take away. Whoever finds a lock taken
+ * commits what it holds before it waits: nobody waits while holding one.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
+import type { BlockMap } from "./block-map.ts";
+import { type JournalWriter, switchHalf } from "./journal-writer.ts";
+import { lock, tryLock, unlock, withLock } from "./mutex.ts";
+import { Control, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
+
+export interface OrderParts {
+  readonly cow: BlockDevice;
+  readonly map: BlockMap;
+  readonly state: SharedState;
+  /** The first sector of the head as it is to be while the file is dirty; undefined for a throw-away layer. */
+  readonly dirtyHead: Uint8Array | undefined;
+  /** Undefined for a throw-away layer. */
+  readonly journal: JournalWriter | undefined;
+  readonly mapSizeBytes: number;
+}
+
+interface PageCopy {
+  readonly page: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
+function pageOf(block: number): number {
+  return Math.floor((BITMAP_OFFSET_BYTES + Math.floor(block / 8)) / MAP_PAGE_BYTES);
+}
+
+export class WriteOrder {
+  readonly #parts: OrderParts;
+  readonly #control: Int32Array;
+  readonly #locks: Int32Array;
+  readonly #pages: Uint8Array;
+  /** Locks that this thread holds until its next commit, as a list and by index. */
+  readonly #held: number[] = [];
+  readonly #mine = new Uint8Array(LOCKS);
+  /** Runs marked since the last commit, to be taken back should it fail: [first, end, …]. */
+  readonly #fresh: number[] = [];
+
+  constructor(parts: OrderParts) {
+    this.#parts = parts;
+    this.#control = new Int32Array(parts.state.control);
+    this.#locks = new Int32Array(parts.state.locks);
+    this.#pages = new Uint8Array(parts.state.pages);
+  }
+
+  static regionOf(block: number): number {
+    return Math.floor(block / REGION_BLOCKS);
+  }
+
+  /** To be called before anything in the file is changed. @throws CowError `io`, `no-space` */
+  beforeChange(): void {
+    if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
+    const { dirtyHead, cow } = this.#parts;
+    withLock(this.#control, Control.ORDER, () => {
+      if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
+      if (dirtyHead) {
+        this.#requireSound();
+        cow.write(dirtyHead, 0);
+        this.#sync();
+      }
+      Atomics.store(this.#control, Control.HEAD_DIRTY, 1);
+    });
+  }
+
+  /** To be called after every change of data, before it is replied to. */
+  afterChange(): void {
+    Atomics.store(this.#control, Control.UNFLUSHED, 1);
+  }
+
+  /** May this thread trust the marks it sees in a region without holding its lock? */
+  isSettled(region: number): boolean {
+    const index = region % LOCKS;
+    return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;
+  }
+
+  /** Takes a region's lock and keeps it until commit(). */
+  hold(region: number): void {
+    const index = region % LOCKS;
+    if (this.#mine[index] === 1) return;
+    if (!tryLock(this.#locks, index)) {
+      this.commit();
+      lock(this.#locks, index);
+    }
+    this.#keep(index);
+  }
+
+  #keep(index: number): void {
+    this.#held.push(index);
+    this.#mine[index] = 1;
+  }
+
+  /** Takes the locks of many regions, none held before, in an order that all threads keep. */
+  holdAll(fromRegion: number, toRegion: number): void {
+    this.commit();
+    const indexes = new Set<number>();
+    for (let region = fromRegion; region < toRegion; region++) indexes.add(region % LOCKS);
+    for (const index of [...indexes].sort((a, b) => a - b)) {
+      lock(this.#locks, index);
+      this.#keep(index);
+    }
+  }
+
+  /** Marks `[first, end)`, whose data is in the file; their regions are held. Blocks marked before are passed over. */
+  mark(first: number, end: number): void {
+    const { map, journal } = this.#parts;
+    let at = first;
+    while (at < end) {
+      const stop = map.runEnd(at, Math.min(end, at + 0xff_ffff));
+      if (!map.has(at)) {
+        if (journal?.isFull) this.#writeJournal();
+        map.assign(at, stop, true);
+        for (let page = pageOf(at); page <= pageOf(stop - 1); page++) Atomics.store(this.#pages, page, PageState.CHANGED);
+        this.#fresh.push(at, stop);
+        journal?.add(at, stop - at);
+      }
+      at = stop;
+    }
+  }
+
+  /**
+   * Makes what was marked since the last commit outlive this process, and lets go of the locks. No reply to a write
+   * goes out before it.
+   *
+   * @throws CowError where neither journal nor bitmap takes the marks; they are taken back then, and none of the writes
+   * since the last commit may be replied to with success
+   */
+  commit(): void {
+    if (this.#held.length === 0) return;
+    try {
+      this.#writeJournal();
+    } finally {
+      this.#letGo();
+    }
+  }
+
+  #writeJournal(): void {
+    const { journal, map } = this.#parts;
+    if (this.#fresh.length === 0) return;
+    try {
+      if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);
+      this.#fresh.length = 0;
+    } catch (error) {
+      for (let i = 0; i < this.#fresh.length; i += 2) map.assign(this.#fresh[i] ?? 0, this.#fresh[i + 1] ?? 0, false);
+      this.#fresh.length = 0;
+      throw error;
+    } finally {
+      journal?.forget();
+    }
+  }
+
+  #letGo(): void {
+    for (const index of this.#held) {
+      this.#mine[index] = 0;
+      unlock(this.#locks, index);
+    }
+    this.#held.length = 0;
+  }
+
+  /**
+   * Makes every change durable that any thread was told to be done before this call.
+   *
+   * @throws CowError `io` (also for ever after an fsync has failed), `no-space`
+   */
+  flush(): void {
+    const wanted = Atomics.load(this.#control, Control.FLUSHES_STARTED) + 1;
+    this.commit();
+    if (this.#parts.dirtyHead) this.#checkpoint(wanted);
+  }
+
+  /** @param wanted spares the work if a flush with this number has been done meanwhile */
+  #checkpoint(wanted: number): void {
+    withLock(this.#control, Control.ORDER, () => {
+      this.#requireSound();
+      if (Atomics.load(this.#control, Control.FLUSHES_DONE) >= wanted) return;
+      const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
+      const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1;
+      const copies = this.#takePages();
+      try {
+        if (isUnflushed || copies.length > 0) this.#sync();
+        if (copies.length > 0) {
+          this.#writePages(copies);
+          this.#sync();
+        }
+      } catch (error) {
+        for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
+        Atomics.store(this.#control, Control.UNFLUSHED, 1);
+        Atomics.store(this.#control, Control.UNFINISHED, 1);
+        throw error;
+      }
+      Atomics.store(this.#control, Control.UNFINISHED, 0);
+      Atomics.store(this.#control, Control.FLUSHES_DONE, number);
+    });
+  }
+
+  /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
+  #takePages(): PageCopy[] {
+    const copies: PageCopy[] = [];
+    let page = this.#pages.indexOf(PageState.CHANGED);
+    if (page < 0) return copies;
+    // After a checkpoint that failed, the half not in use has entries that are nowhere else: both are kept till one succeeds.
+    if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
+    for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
+      Atomics.exchange(this.#pages, page, PageState.STORED);
+      const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
+      const to = Math.min(this.#parts.mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
+      copies.push({ page, bytes: this.#parts.map.bytes.slice(from, to) });
+    }
+    return copies;
+  }
+
+  #writePages(copies: readonly PageCopy[]): void {
+    for (const { page, bytes } of copies) {
+      this.#parts.cow.write(bytes, Math.max(BITMAP_OFFSET_BYTES, page * MAP_PAGE_BYTES));
+    }
+  }
+
+  /** After a failed fsync the kernel may have dropped what it could not write: nobody can promise anything any more. */
+  #sync(): void {
+    try {
+      this.#parts.cow.flush();
+    } catch (error) {
+      Atomics.store(this.#control, Control.FAILED, 1);
+      throw error;
+    }
+  }
+
+  #requireSound(): void {
+    if (Atomics.load(this.#control, Control.FAILED) === 0) return;
+    throw new CowError("io", "an earlier fsync failed, so that nothing can be made durable until it is opened again", {
+      file: this.#parts.cow.name,
+    });
+  }
+
+  get hasFailed(): boolean {
+    return Atomics.load(this.#control, Control.FAILED) === 1;
+  }
+}
