@@ -3,9 +3,9 @@
  * completes it, its undo file takes it back, and nobody takes the base for a whole one. The interruption is the
  * library's own, at the first block.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { CowError, merge } from "../../src/lib/index.ts";
+import { CowError, MemoryStorage, merge, type PendingFile } from "../../src/lib/index.ts";
 import { pictureOf, useImages } from "../support/command-files.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
 import { noise } from "../support/random.ts";
@@ -46,6 +46,10 @@ describe("an interrupted merge", () => {
     expect(expectJson(dry.stdout, "merge")).toMatchObject({ resumed: true, blocks_merged: 10, dry_run: true });
     expect(pictureOf(at(""))).toEqual(before);
     const { fakeTerminal } = await import("../support/fake-terminal.ts");
+    const said = (await run("merge", [at("base.img"), at("vm.cow"), "-n"])).stdout;
+    expect(said).toMatch(
+      /base\.img: holds a part of .*vm\.cow already, as a merge was interrupted; 10 blocks, .* would be/,
+    );
     const terminal = fakeTerminal({ isTerminal: true, answers: ["n"] });
     expect((await run("merge", [at("base.img"), at("vm.cow")], terminal)).status).toBe(32);
     expect(terminal.questions.join()).toContain("go on writing 10 blocks");
@@ -89,7 +93,11 @@ describe("an interrupted merge", () => {
     await interruptMerge(at("undo.cow"));
     const before = pictureOf(at(""));
     const dry = await run("merge", [at("base.img"), at("undo.cow"), "-n", "--json"]);
-    expect(expectJson(dry.stdout, "merge")).toMatchObject({ dry_run: true, blocks_merged: 10 });
+    expect(expectJson(dry.stdout, "merge")).toMatchObject({ dry_run: true, blocks_merged: 10, taken_back: true });
+    const said = (await run("merge", [at("base.img"), at("undo.cow"), "-n"])).stdout;
+    expect(said).toMatch(
+      /base\.img: holds a part of a merge that was interrupted; .*undo\.cow would take it back, by 10/,
+    );
     expect(pictureOf(at(""))).toEqual(before);
   });
 
@@ -127,6 +135,132 @@ describe("an interrupted merge", () => {
     expectErrorLine(await run("merge", [at("base.img"), at("vm.cow"), "-y"]), 4);
     expect(pictureOf(at(""))).toEqual(before);
   });
+});
+
+describe("a base that was put back from a backup, and used, beside the journal of an interrupted merge", () => {
+  /** New data in a block that the cowfile holds, but that no fingerprint is made of. */
+  async function restoreAndUse(original: Buffer): Promise<Buffer> {
+    const used = Buffer.from(original);
+    used.set(noise(1024, 78), 100 * 1024);
+    writeFileSync(at("base.img"), used);
+    return used;
+  }
+
+  test.each([[[]], [["--undo", "undo.cow"]]])(
+    "with %j is not overwritten: exit 4; with --force it is",
+    async (flags) => {
+      const argv = [
+        at("base.img"),
+        at("vm.cow"),
+        "-y",
+        ...flags.map((flag) => (flag.startsWith("-") ? flag : at(flag))),
+      ];
+      const original = readFileSync(at("base.img"));
+      await interruptMerge(at("undo.cow"));
+      // The first block, of which the fingerprint is made, is as the cowfile has it.
+      const half = readFileSync(at("base.img"));
+      await restoreAndUse(Buffer.concat([half.subarray(0, 1024), original.subarray(1024)]));
+      const before = pictureOf(at(""));
+      for (const dry of [[], ["-n"]]) {
+        const ran = await run("merge", [...argv, ...dry]);
+        expect(expectErrorLine(ran, 4)).toMatch(
+          /base\.img: was changed since the interrupted merge, at byte 102400 \(0x19000\)/,
+        );
+        expect(ran.stderr).toMatch(/hint: --force/);
+        const error = expectErrorJson(await run("merge", [...argv, ...dry, "--json"]), 4);
+        expect(error).toMatchObject({ code: "pending-merge", details: { offset: 102400 } });
+      }
+      expect(pictureOf(at(""))).toEqual(before);
+      const forced = await run("merge", [...argv, "-f"]);
+      expect(forced.status, forced.stderr).toBe(0);
+      expectSame("base.img", "changed.img");
+      expect(existsSync(at(JOURNAL))).toBe(false);
+    },
+  );
+
+  test("is one where single sectors are old and new: a torn block is no change", async () => {
+    const original = readFileSync(at("base.img"));
+    const changed = readFileSync(at("changed.img"));
+    await interruptMerge(at("undo.cow"));
+    const torn = readFileSync(at("base.img"));
+    torn.set(original.subarray(100 * 1024, 100 * 1024 + 512), 100 * 1024);
+    torn.set(changed.subarray(100 * 1024 + 512, 101 * 1024), 100 * 1024 + 512);
+    writeFileSync(at("base.img"), torn);
+    expect((await run("merge", [at("base.img"), at("vm.cow"), "-y"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+  });
+});
+
+describe("a base that was renamed while it was half merged", () => {
+  test("is told from a wrong one by the journal under its old name, with the way out", async () => {
+    await interruptMerge();
+    renameSync(at("base.img"), at("golden.img"));
+    const before = pictureOf(at(""));
+    const ran = await run("merge", [at("golden.img"), at("vm.cow"), "-y"]);
+    expect(expectErrorLine(ran, 4)).toContain("was made for a base with fingerprint");
+    expect(ran.stderr).toContain(`\`mv ${at(JOURNAL)} ${at("golden.img.cowtool-merge")}\``);
+    expect(ran.stderr).not.toContain("--force");
+    expect(pictureOf(at(""))).toEqual(before);
+    renameSync(at(JOURNAL), at("golden.img.cowtool-merge"));
+    expect((await run("merge", [at("golden.img"), at("vm.cow"), "-y"])).stdout).toMatch(/completing an interrupted/);
+    expectSame("golden.img", "changed.img");
+  });
+
+  test("is not seen in another base, nor where the old name is in use", async () => {
+    await interruptMerge();
+    const hintOf = async (base: string): Promise<string> =>
+      (await run("merge", [at(base), at("vm.cow"), "-y"])).stderr.split("\n").slice(1).join();
+    copyFileSync(at("base.img"), at("copy.img"));
+    expect(await hintOf("copy.img")).toMatch(/--force merges all the same/);
+    renameSync(at("base.img"), at("golden.img"));
+    expect(await hintOf("random.img")).toMatch(/--force merges all the same/);
+    expect(await hintOf("golden.img")).toMatch(/`mv /);
+  });
+
+  test("a cowfile that was renamed is not named as if it were there", async () => {
+    await interruptMerge();
+    renameSync(at("vm.cow"), at("vm2.cow"));
+    const ran = await run("create", [at("base.img"), at("new.cow")]);
+    expectErrorLine(ran, 4);
+    expect(ran.stderr).toContain(`\`cowtool merge ${at("base.img")} COWFILE\`, COWFILE being what ${at("vm.cow")} is`);
+  });
+});
+
+describe("a journal's name", () => {
+  test.each([
+    ["merge --undo", "merge", ["base.img", "vm.cow", "-y", "--undo", JOURNAL]],
+    ["merge -o", "merge", ["base.img", "vm.cow", "-o", "other.img.cowtool-merge"]],
+    ["create", "create", ["base.img", JOURNAL]],
+    ["pack", "pack", ["vm.cow", JOURNAL]],
+  ])("is no output of %s, and nothing is begun", async (_, name, argv) => {
+    const paths = argv.map((word) => (word.startsWith("-") ? word : at(word)));
+    const before = pictureOf(at(""));
+    expect(expectErrorLine(await run(name, paths), 16)).toContain(".cowtool-merge");
+    expect(expectErrorJson(await run(name, [...paths, "--json"]), 16).code).toBe("usage");
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+});
+
+test("a directory that takes no journal is named, with the way out", async () => {
+  class Sealed extends MemoryStorage {
+    override create(path: string): PendingFile {
+      if (path === "dir/base") return super.create(path);
+      throw new CowError("permission", "cannot create: permission denied", {
+        file: path,
+        details: { errno: "EACCES" },
+      });
+    }
+  }
+  const storage = new Sealed();
+  storage.put("dir/base", readFileSync(at("base.img")));
+  storage.put("vm.cow", readFileSync(at("vm.cow")));
+  const work = merge("dir/base", "vm.cow", {}, { storage });
+  await expect(work).rejects.toMatchObject({
+    code: "permission",
+    details: { file: "dir/base.cowtool-merge", errno: "EACCES" },
+    hints: [expect.stringMatching(/^make dir writable, or merge into a new image with --output/)],
+  });
+  expect(Buffer.from(storage.content("dir/base")?.toBytes() ?? []).equals(readFileSync(at("base.img")))).toBe(true);
 });
 
 describe("a note of a merge that cannot be read", () => {

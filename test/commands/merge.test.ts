@@ -66,6 +66,32 @@ describe("merge in place", () => {
     expect(pictureOf(at(""))).toEqual(before);
   });
 
+  test("a second time names no undo file that was never made, and the one that was", async () => {
+    const argv = [at("base.img"), at("vm.cow"), "-y", "--undo", at("undo.cow")];
+    const original = readFileSync(at("base.img"));
+    await resultOf([at("base.img"), at("vm.cow"), "-y"]);
+    const before = pictureOf(at(""));
+    expect(await resultOf(argv)).toMatchObject({ already_merged: true, undo: null });
+    expect(pictureOf(at(""))).toEqual(before);
+    writeFileSync(at("base.img"), original);
+    expect(await resultOf(argv)).toMatchObject({ already_merged: false, undo: at("undo.cow") });
+    expect(await resultOf(argv)).toMatchObject({ already_merged: true, undo: at("undo.cow") });
+  });
+
+  test("an empty cowfile is merged into its own base only, though every base holds all of its blocks", async () => {
+    await run("create", [at("base.img"), at("none.cow")]);
+    expect(await resultOf([at("base.img"), at("none.cow"), "-y"])).toMatchObject({
+      blocks_merged: 0,
+      already_merged: false,
+    });
+    const argv = [at("random.img"), at("none.cow"), "-y"];
+    const before = pictureOf(at(""));
+    const error = expectErrorJson(await run("merge", [...argv, "--json"]), 4);
+    expect(error.code).toBe("wrong-base");
+    expect(pictureOf(at(""))).toEqual(before);
+    expect((await run("merge", [...argv, "-f"])).status).toBe(0);
+  });
+
   test("a second time writes the same bytes where the fingerprint cannot tell", async () => {
     await resultOf([at("base.img"), at("sibling.cow"), "-y"]);
     const once = readFileSync(at("base.img"));

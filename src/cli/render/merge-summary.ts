@@ -12,6 +12,10 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   const output = escapeControls(result.output);
   const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;
   if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
+  else if (result.dry_run && result.taken_back)
+    yield `${rdofile}: holds a part of a merge that was interrupted; ${cowfile} would take it back, by ${amount.slice(0, -1)}; nothing was changed (--dry-run)\n`;
+  else if (result.dry_run && result.resumed)
+    yield `${rdofile}: holds a part of ${cowfile} already, as a merge was interrupted; ${amount} would be written to complete it; nothing was changed (--dry-run)\n`;
   else if (result.dry_run)
     yield `${output}: ${amount} of ${cowfile} would be merged; nothing was changed (--dry-run)\n`;
   else if (result.mode === "new-file")

@@ -2,6 +2,7 @@
  * Owns a Storage in memory that records, in order, everything that was done to it. From the record one can tell what a
  * killed process would have left behind, and what a power cut might have (see powerCut).
  */
+import { basename, dirname } from "node:path";
 import { CowError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { applyChange, type DeviceChange, MemoryDevice, SparseBytes } from "./memory-device.ts";
@@ -103,6 +104,13 @@ export class MemoryStorage implements Storage {
 
   readSmall(path: string): Uint8Array | undefined {
     return this.content(path)?.toBytes();
+  }
+
+  /** Of paths such as `dir/name`; what has no directory is in `.`. */
+  list(directory: string): readonly string[] {
+    return this.paths()
+      .filter((path) => dirname(path) === directory)
+      .map((path) => basename(path));
   }
 
   freeBytes(): number | undefined {

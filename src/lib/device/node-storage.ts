@@ -190,6 +190,14 @@ export const nodeStorage: Storage = {
     }
   },
 
+  list(directory: string): readonly string[] {
+    try {
+      return fs.readdirSync(directory);
+    } catch {
+      return [];
+    }
+  },
+
   freeBytes(file: string): number | undefined {
     try {
       const { bavail, bsize } = fs.statfsSync(file);

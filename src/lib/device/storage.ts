@@ -49,6 +49,8 @@ export interface Storage {
   remove(path: string): void;
   /** The whole of a small file, or undefined if there is none. @throws CowError if it is larger than `limitBytes` */
   readSmall(path: string, limitBytes: number): Uint8Array | undefined;
+  /** The names in a directory; none where it cannot be looked into. */
+  list(directory: string): readonly string[];
   /** Bytes that an ordinary user may still write to the file system of `path`, or undefined where that is unknown. */
   freeBytes(path: string): number | undefined;
 }

@@ -8,7 +8,7 @@ import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
-import { refusePendingMerge } from "./merge/journal.ts";
+import { refuseJournalName, refusePendingMerge } from "./merge/journal.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
@@ -85,9 +85,10 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
  * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
  *
  * @returns what is there now, if it is to be replaced
- * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file
+ * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file, or has a journal's name
  */
 export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
+  refuseJournalName(path);
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

@@ -13,6 +13,7 @@ import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cow
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { MergeJournal } from "./journal.ts";
+import { countBlocks } from "./write-blocks.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
@@ -87,7 +88,8 @@ export async function admit(
       return { kind: "resume", before };
   }
   if (now.value === expected) return { kind: "fresh", before: now };
-  if (await holdsAll(layer, base, context)) return { kind: "merged" };
+  // Of no blocks every base holds all: that says nothing.
+  if (countBlocks(layer) > 0 && (await holdsAll(layer, base, context))) return { kind: "merged" };
   if (force) return { kind: "forced", before: now };
   throw new CowError(
     "wrong-base",
@@ -98,6 +100,17 @@ export async function admit(
       hints: ["--force merges all the same: right only if another tool's merge of this cowfile was interrupted"],
     },
   );
+}
+
+/** Does what the journal tells of the base before, together with what is there now, give the base that the cowfile wants? */
+export async function isExplained(
+  layer: CowfileLayer,
+  base: BlockDevice,
+  journal: MergeJournal,
+  context: OperationContext,
+): Promise<boolean> {
+  const { value } = await fingerprintBefore(layer, base, journal, context);
+  return value === journal.fingerprint_before && value === fingerprint32(layer.opened.head);
 }
 
 /**

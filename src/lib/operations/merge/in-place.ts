@@ -16,6 +16,7 @@ import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { cowfileDigest, journalPath, type MergeJournal, pendingMerge, readJournal, writeJournal } from "./journal.ts";
 import { requireUntouched } from "./old-or-new.ts";
+import { explainRename } from "./renamed-base.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 import { isUndoOf, rollBack } from "./roll-back.ts";
 import { saveUndo, undoHeadBlock } from "./undo.ts";
@@ -48,50 +49,52 @@ export async function mergeInPlace(
   if (found && !ours) {
     if (isUndoOf(files, found, cowfile))
       return rollBack(files, { base, layer, path, found, rdofile, cowfile }, request, context);
-    if (!force) throw pendingMerge(rdofile, path, found);
+    if (!force) throw pendingMerge(storage, rdofile, path, found);
   }
-  const admission = await admit(layer, base, ours, force, context);
+  const blocks = countBlocks(layer);
+  const admission = await admit(layer, base, ours, force, context).catch(async (error: unknown) => {
+    throw found ? error : await explainRename(storage, { layer, base, rdofile, digest, error }, context);
+  });
   // A journal that does not explain the base speaks of another one that was here before.
   const journal = admission.kind === "fresh" ? undefined : ours;
-  const blocks = countBlocks(layer);
-  const result = (merged: number, resumed: boolean, after?: number): MergeResult => ({
-    rdofile,
-    cowfile,
-    mode: "in-place",
-    output: rdofile,
-    blocks_merged: merged,
-    bytes_merged: merged * BLOCK_BYTES,
-    dry_run: dryRun,
-    resumed,
-    taken_back: false,
-    already_merged: admission.kind === "merged",
-    undo: request.undo ?? null,
-    fingerprint_changed: after !== undefined && admission.kind !== "merged" && after !== admission.before.value,
-  });
-  if (admission.kind === "merged") {
-    if (journal && !dryRun) storage.remove(path);
-    return result(0, journal !== undefined);
-  }
   const after = (
     await takeFingerprint(new Overlay(rdofile, base, [layer]), layer.opened.geometry.rdoBlocks, {
       signal: context.signal,
     })
   ).value;
   const headBlock = undoHeadBlock(layer, after, blocks);
-  if (!journal && isUndoThere(files, request, headBlock) && (await holdsAll(layer, base, context))) {
-    return { ...result(0, false), already_merged: true };
+  const isUndone = isUndoThere(files, request, headBlock);
+  const result = (did: { readonly already: boolean; readonly resumed: boolean }): MergeResult => ({
+    rdofile,
+    cowfile,
+    mode: "in-place",
+    output: rdofile,
+    blocks_merged: did.already ? 0 : blocks,
+    bytes_merged: did.already ? 0 : blocks * BLOCK_BYTES,
+    dry_run: dryRun,
+    resumed: did.resumed,
+    taken_back: false,
+    already_merged: did.already,
+    undo: did.already && !isUndone ? null : (request.undo ?? null),
+    fingerprint_changed: !did.already && admission.kind !== "merged" && after !== admission.before.value,
+  });
+  if (admission.kind === "merged") {
+    if (journal && !dryRun) storage.remove(path);
+    return result({ already: true, resumed: journal !== undefined });
   }
+  if (!journal && isUndone && (await holdsAll(layer, base, context))) return result({ already: true, resumed: false });
   const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
   await requireUntouched(files, { base, layer, journal, undo, force }, context);
   requireSpace(files, base, layer, force);
-  if (dryRun) return result(blocks, journal !== undefined, after);
+  const done = result({ already: false, resumed: journal !== undefined });
+  if (dryRun) return done;
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });
 
   const note: MergeJournal = journal ?? {
     cowtool_merge: 1,
-    rdofile,
+    rdofile: storage.realPath(rdofile),
     rdofile_size: base.sizeBytes,
-    cowfile,
+    cowfile: storage.realPath(cowfile),
     cowfile_digest: digest,
     contributions: admission.before.contributions,
     fingerprint_before: admission.before.value,
@@ -108,7 +111,7 @@ export async function mergeInPlace(
   } else if (!journal || journal.undo !== undo.path) writeJournal(storage, path, { ...note, undo: undo.path });
   await writeBlocks(base, layer, context);
   storage.remove(path);
-  return result(blocks, journal !== undefined, after);
+  return done;
 }
 
 /** With --force an unreadable journal counts as none. */

@@ -4,19 +4,20 @@
  * very blocks by which a base is known. One small JSON file, replaced atomically, removed when the merge is durable.
  */
 import { createHash } from "node:crypto";
+import { dirname } from "node:path";
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import type { Storage } from "../../device/storage.ts";
+import type { PendingFile, Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
 import type { Contribution } from "../../formats/cowfile/fingerprint.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 
-const JOURNAL_SUFFIX = ".cowtool-merge";
+export const JOURNAL_SUFFIX = ".cowtool-merge";
 const LIMIT_BYTES = 64 * 1024;
 
 export interface MergeJournal {
   readonly cowtool_merge: 1;
-  /** Paths as the user gave them, for messages. */
+  /** Absolute paths, for messages. */
   readonly rdofile: string;
   readonly rdofile_size: number;
   readonly cowfile: string;
@@ -68,9 +69,9 @@ export function readJournal(storage: Storage, path: string): MergeJournal | unde
   });
 }
 
-/** Makes the journal durable before anything that it speaks of happens. */
+/** Makes the journal durable before anything that it speaks of happens. @throws CowError `permission`, … with a way out */
 export function writeJournal(storage: Storage, path: string, journal: MergeJournal): void {
-  const pending = storage.create(path);
+  const pending = createJournal(storage, path);
   try {
     pending.device.write(Buffer.from(`${JSON.stringify(journal, null, 2)}\n`), 0);
     pending.commit({ replace: true });
@@ -79,26 +80,55 @@ export function writeJournal(storage: Storage, path: string, journal: MergeJourn
   }
 }
 
+function createJournal(storage: Storage, path: string): PendingFile {
+  try {
+    return storage.create(path);
+  } catch (error) {
+    if (!(error instanceof CowError) || error.code !== "permission") throw error;
+    const { message, details } = error;
+    throw new CowError(error.code, `${message}: a merge in place keeps its journal there while it runs`, {
+      file: path,
+      details,
+      cause: error,
+      hints: [
+        `make ${shellWord(dirname(path))} writable, or merge into a new image with --output; nothing was changed`,
+      ],
+    });
+  }
+}
+
+/** @throws CowError `usage` for an output that would be taken for a journal */
+export function refuseJournalName(path: string): void {
+  if (!path.endsWith(JOURNAL_SUFFIX)) return;
+  throw new CowError("usage", `is a name for journals of merges: no other file may end in ${JOURNAL_SUFFIX}`, {
+    file: path,
+  });
+}
+
 /** @throws CowError `pending-merge` if a merge into this base was interrupted */
 export function refusePendingMerge(storage: Storage, rdofile: string): void {
   if (storage.facts(rdofile)?.kind !== "file") return;
   const path = storage.realPath(rdofile) + JOURNAL_SUFFIX;
   const journal = readJournal(storage, path);
-  if (journal) throw pendingMerge(rdofile, path, journal);
+  if (journal) throw pendingMerge(storage, rdofile, path, journal);
 }
 
-export function pendingMerge(rdofile: string, path: string, journal: MergeJournal): CowError {
+export function pendingMerge(storage: Storage, rdofile: string, path: string, journal: MergeJournal): CowError {
   const undo =
     journal.undo !== null && journal.undo_saved
       ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
       : [];
+  const complete =
+    storage.facts(journal.cowfile) === undefined
+      ? `complete it with \`cowtool merge ${shellWord(rdofile)} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`
+      : `complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``;
   return new CowError(
     "pending-merge",
     `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
     {
       file: rdofile,
       details: { journal: path, cowfile: journal.cowfile },
-      hints: [`complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``, ...undo],
+      hints: [complete, ...undo],
     },
   );
 }

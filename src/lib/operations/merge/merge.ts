@@ -5,6 +5,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { OpenFiles, refuseSameFile, storageOf } from "../files.ts";
 import { mergeInPlace } from "./in-place.ts";
+import { refuseJournalName } from "./journal.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 
@@ -26,6 +27,7 @@ export async function merge(
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
   if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
+  if (request.undo !== undefined) refuseJournalName(request.undo);
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   return OpenFiles.during(context, (files) =>
     output === undefined
