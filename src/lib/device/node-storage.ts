@@ -1,13 +1,18 @@
 /**
- * Owns the Storage that is this machine's file system: atomic outputs, durable names, identity of files.
+ * Owns the Storage that is this machine's file system: atomic outputs, durable names, identity of files. Where a name is
+ * an NBD URI, it is an export that can be read.
  */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
+import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
+import { RemoteDevice } from "./remote/remote-device.ts";
+import { stateDirectories } from "./state-directories.ts";
 import type { FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import { deviceKey } from "./sys/device-key.ts";
 
 const SECTOR_BYTES = 512;
 const NEW_FILE_MODE = 0o666; // less what the umask takes
@@ -117,9 +122,25 @@ class PendingNodeFile implements PendingFile {
   }
 }
 
-/** The file system of this machine. */
+/** What one knows of an export without asking its server. */
+function remoteFacts(uri: string): FileFacts {
+  // TLS is a way to it, not a part of what it is.
+  const identity = formatNbdUri({ ...parseNbdUri(uri), tls: undefined });
+  return { kind: "remote", sizeBytes: undefined, allocatedBytes: undefined, identity };
+}
+
+function refuseToWrite(uri: string): never {
+  throw new CowError("usage", "is an export of an NBD server: it is read, and never written", { file: uri });
+}
+
+/** The file system of this machine, and what NBD servers export. */
 export const nodeStorage: Storage = {
+  get stateDirectories(): readonly string[] {
+    return stateDirectories();
+  },
+
   facts(file): FileFacts | undefined {
+    if (isNbdUri(file)) return remoteFacts(file);
     let stat: fs.Stats;
     try {
       stat = fs.statSync(file);
@@ -134,16 +155,21 @@ export const nodeStorage: Storage = {
       sizeBytes: stat.size,
       allocatedBytes: stat.blocks * SECTOR_BYTES,
       identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      ...(kind === "block" ? { device: deviceKey(stat.rdev) } : {}),
     };
   },
 
-  realPath: resolveTarget,
+  realPath(file: string): string {
+    return isNbdUri(file) ? file : resolveTarget(file);
+  },
 
   open(file: string, options?: OpenOptions): BlockDevice {
+    if (isNbdUri(file)) return options?.writable ? refuseToWrite(file) : RemoteDevice.open(file);
     return FileDevice.open(file, options);
   },
 
   create(file: string): PendingFile {
+    if (isNbdUri(file)) refuseToWrite(file);
     return new PendingNodeFile(file);
   },
 
@@ -187,6 +213,14 @@ export const nodeStorage: Storage = {
       throw systemError(error, file, "cannot read");
     } finally {
       fs.closeSync(fd);
+    }
+  },
+
+  makeDirectory(directory: string): void {
+    try {
+      fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
+    } catch (error) {
+      throw systemError(error, directory, "cannot create this directory");
     }
   },
 

@@ -3,18 +3,25 @@
  * can put an operation on a storage that records, fails or loses power (see memory-storage.ts).
  */
 import type { BlockDevice } from "./block-device.ts";
+import type { DeviceKey } from "./sys/device-key.ts";
 import type { LockMode } from "./sys/lock-mode.ts";
 
-export type FileKind = "file" | "block" | "directory" | "other";
+/** `remote`: an export of an NBD server, named by its URI. */
+export type FileKind = "file" | "block" | "remote" | "directory" | "other";
 
 export interface FileFacts {
   readonly kind: FileKind;
-  /** As the file system says; for block devices, the device's. */
-  readonly sizeBytes: number;
-  /** Space really taken, in bytes. */
-  readonly allocatedBytes: number;
-  /** Device and inode (for a block device: what it is, not where its node lies): equal for two names of one file. */
+  /** As the file system says; for block devices, the device's; undefined where only opening it would tell. */
+  readonly sizeBytes: number | undefined;
+  /** Space really taken, in bytes; undefined where nobody says. */
+  readonly allocatedBytes: number | undefined;
+  /**
+   * Device and inode (for a block device: what it is, not where its node lies): equal for two names of one file. Of an
+   * export it is where it is found, so that two ways to it are two.
+   */
   readonly identity: string;
+  /** Of a block device: what tells it from others. */
+  readonly device?: DeviceKey;
 }
 
 export interface OpenOptions {
@@ -35,14 +42,21 @@ export interface PendingFile {
 }
 
 export interface Storage {
+  /** Where notes go that have no file to lie beside, the best first. They need not exist. */
+  readonly stateDirectories: readonly string[];
   /** What is at a path (symbolic links followed), or undefined. */
   facts(path: string): FileFacts | undefined;
   /** The path behind every symbolic link, or the path itself where there is nothing yet. */
   realPath(path: string): string;
-  /** Opens a regular file or a block device. @throws CowError `not-found`, `permission`, `locked`, `usage` (a directory), `io` */
+  /**
+   * Opens a regular file, a block device, or for reading an export of an NBD server (nobody locks that).
+   * @throws CowError `not-found`, `permission`, `locked`, `usage` (a directory, an export for writing), `io`
+   */
   open(path: string, options?: OpenOptions): BlockDevice;
   /** Starts an output file in the directory of `path`. */
   create(path: string): PendingFile;
+  /** Makes a directory that all may look into, and those above it, unless they are there. */
+  makeDirectory(path: string): void;
   /** A file without a name of its own, gone when it is closed: for what does not fit into memory. Messages call it `name`. */
   scratch(name: string): BlockDevice;
   /** Removes a file durably; it is no error if there is none. */

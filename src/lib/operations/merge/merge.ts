@@ -29,6 +29,12 @@ export async function merge(
   if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
   if (request.undo !== undefined) refuseJournalName(request.undo);
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
+  if (output === undefined && storageOf(context).facts(rdofile)?.kind === "remote") {
+    throw new CowError("usage", "is an export of an NBD server: only local files and block devices are merged into", {
+      file: rdofile,
+      hints: ["--output FILE writes the result into a new image"],
+    });
+  }
   return OpenFiles.during(context, (files) =>
     output === undefined
       ? mergeInPlace(files, rdofile, cowfile, request, context)

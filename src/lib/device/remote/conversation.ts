@@ -1,0 +1,165 @@
+/**
+ * Owns one agreed connection as numbered requests, many under way at a time, each a promise. A connection that is lost
+ * stays lost (see session.ts for making it again). Never waits for ever: a server that is silent for too long counts as
+ * gone.
+ */
+import type { Duplex } from "node:stream";
+import { CowError } from "../../errors.ts";
+import { encodeRequest, type StatusExtent } from "../../protocol/client-requests.ts";
+import { Command } from "../../protocol/constants.ts";
+import { WireViolation } from "../../protocol/wire-violation.ts";
+import { ConnectionLost, cannot, connectionError, refusedByServer } from "./failures.ts";
+import type { RemoteExport } from "./negotiate.ts";
+import { isShutdown, type Pending, type ReadSink, Receiver } from "./receiver.ts";
+
+/** Data of a reply that counts as a sign of life before the reply is complete. */
+const PROGRESS_BYTES = 1 << 20;
+
+/** What is asked of the server. */
+export interface Asked {
+  readonly command: number;
+  /** For messages: `read`, `write`, … */
+  readonly verb: string;
+  readonly offset: number;
+  readonly length: number;
+  readonly flags?: number;
+  /** Of a READ. */
+  readonly sink?: ReadSink;
+  /** Of a WRITE. */
+  readonly payload?: Uint8Array;
+}
+
+interface InFlight extends Pending {
+  readonly verb: string;
+  readonly resolve: (pending: Pending) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Conversation {
+  readonly #name: string;
+  readonly #socket: Duplex;
+  readonly #extended: boolean;
+  readonly #silenceMs: number;
+  readonly #inFlight = new Map<bigint, InFlight>();
+  #silence: NodeJS.Timeout | undefined;
+  #cookie = 0n;
+  #newBytes = 0;
+  #lost: Error | undefined;
+
+  /** Takes the socket over, once both sides have agreed. @param name the URI, for messages */
+  constructor(name: string, socket: Duplex, agreed: RemoteExport, silenceMs: number) {
+    this.#name = name;
+    this.#socket = socket;
+    this.#extended = agreed.extended;
+    this.#silenceMs = silenceMs;
+    const receiver = new Receiver(
+      { ...agreed, knowsContext: (id) => agreed.contexts.has(id) },
+      (cookie) => this.#inFlight.get(cookie),
+      (cookie, pending) => this.#complete(cookie, pending),
+    );
+    socket.on("data", (bytes: Buffer) => {
+      if (this.#lost) return;
+      this.#newBytes += bytes.length;
+      if (this.#newBytes >= PROGRESS_BYTES) this.#alive();
+      try {
+        receiver.feed(bytes);
+      } catch (error) {
+        this.#lose(error instanceof WireViolation ? this.#violation(error) : connectionError(error));
+      }
+    });
+    const gone = (): void =>
+      this.#lose(
+        socket.errored ? connectionError(socket.errored) : new ConnectionLost("the server closed the connection"),
+      );
+    socket.on("end", gone).on("close", gone).on("error", gone);
+  }
+
+  /** Why there is no connection any more, or undefined. */
+  get lost(): Error | undefined {
+    return this.#lost;
+  }
+
+  /** Says good-bye; what is under way is given up. Resolves once the server has been told, or is gone. */
+  async close(): Promise<void> {
+    if (this.#lost) return;
+    await new Promise<void>((resolve) => {
+      const bye = encodeRequest(
+        { command: Command.DISC, flags: 0, cookie: ++this.#cookie, offset: 0, length: 0 },
+        this.#extended,
+      );
+      this.#socket.once("close", resolve);
+      this.#socket.end(bye, resolve);
+    });
+    this.#lose(new ConnectionLost("the connection was closed"));
+  }
+
+  /** Asks, and resolves with what was answered. @throws CowError for what the server refused; ConnectionLost */
+  request({ command, verb, offset, length, flags = 0, sink, payload }: Asked): Promise<Pending> {
+    return new Promise((resolve, reject) => {
+      if (this.#lost) {
+        reject(this.#lost);
+        return;
+      }
+      const cookie = ++this.#cookie;
+      const status = new Map<number, readonly StatusExtent[]>();
+      const state = { gotBytes: 0, remarks: 0, failure: undefined, status };
+      this.#inFlight.set(cookie, { command, verb, offset, length, sink, ...state, resolve, reject });
+      if (this.#inFlight.size === 1) this.#alive();
+      const head = encodeRequest({ command, flags, cookie, offset, length }, this.#extended);
+      if (!payload) {
+        this.#socket.write(head);
+        return;
+      }
+      this.#socket.cork();
+      this.#socket.write(head);
+      this.#socket.write(payload);
+      this.#socket.uncork();
+    });
+  }
+
+  #complete(cookie: bigint, pending: Pending): void {
+    const request = this.#inFlight.get(cookie);
+    this.#inFlight.delete(cookie);
+    this.#alive();
+    const { failure } = pending;
+    if (!failure) request?.resolve(pending);
+    else if (isShutdown(failure)) this.#lose(new ConnectionLost("the server is shutting down"), request);
+    else if (request) {
+      const offset = pending.command === Command.FLUSH ? undefined : pending.offset;
+      request.reject(
+        refusedByServer({ name: this.#name, verb: request.verb, offset, length: pending.length }, failure),
+      );
+    }
+  }
+
+  /** A sign of life: the silence begins anew. */
+  #alive(): void {
+    this.#newBytes = 0;
+    if (this.#inFlight.size === 0) {
+      clearTimeout(this.#silence);
+      this.#silence = undefined;
+    } else if (this.#silence) this.#silence.refresh();
+    else {
+      const seconds = this.#silenceMs / 1000;
+      this.#silence = setTimeout(
+        () => this.#lose(new ConnectionLost(`the server did not answer for ${seconds} s`)),
+        this.#silenceMs,
+      );
+    }
+  }
+
+  #violation({ message }: WireViolation): CowError {
+    const [first] = this.#inFlight.values();
+    const doing = first ? `${cannot({ ...first, name: this.#name })}: ` : "";
+    return new CowError("io", `${doing}the server breaks the protocol: ${message}`, { file: this.#name });
+  }
+
+  #lose(why: Error, ...also: (InFlight | undefined)[]): void {
+    if (this.#lost) return;
+    this.#lost = why;
+    clearTimeout(this.#silence);
+    this.#socket.destroy();
+    for (const request of [...also, ...this.#inFlight.values()]) request?.reject(why);
+    this.#inFlight.clear();
+  }
+}

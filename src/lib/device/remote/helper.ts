@@ -1,0 +1,211 @@
+/**
+ * Owns the helper's side of the shared memory: it hears the doorbell, runs calls and fills pieces, and announces what
+ * came of them.
+ */
+import { CowError, systemError } from "../../errors.ts";
+import { Allocation, Context } from "../../protocol/constants.ts";
+import type { ReadSink } from "./receiver.ts";
+import { type RemoteLimits, Session } from "./session.ts";
+import {
+  announce,
+  Call,
+  Numbers,
+  Op,
+  PIECE_BYTES,
+  PIECE_COUNT,
+  putText,
+  type SharedMemory,
+  Slot,
+  Word,
+} from "./shared-memory.ts";
+
+/** What the thread is started with. */
+export interface HelperData {
+  readonly buffer: SharedArrayBuffer;
+  readonly name: string;
+  readonly limits: RemoteLimits;
+}
+
+/** What an open export is, in the text of the answer to OPEN. */
+export interface Opened {
+  readonly sizeBytes: number;
+  readonly flags: number;
+  readonly preferredBytes: number;
+  readonly seesHoles: boolean;
+}
+
+/** What went wrong, in the text of a call that FAILED. */
+export type Failure = Pick<CowError, "code" | "message" | "file" | "details" | "hints">;
+
+/** Pieces that lie side by side are asked for together, up to so many: long enough for a disk, short enough for a network. */
+const PIECES_PER_READ = 8;
+/** Numbers of one extent in the answer to STATUS: its length, and whether it may hold data. */
+const NUMBERS_PER_EXTENT = 2;
+
+export class Helper {
+  readonly #memory: SharedMemory;
+  readonly #name: string;
+  readonly #limits: RemoteLimits;
+  #session: Session | undefined;
+
+  constructor(memory: SharedMemory, name: string, limits: RemoteLimits) {
+    this.#memory = memory;
+    this.#name = name;
+    this.#limits = limits;
+  }
+
+  /** Serves for ever. */
+  async run(): Promise<never> {
+    const { words } = this.#memory;
+    for (;;) {
+      const rung = Atomics.load(words, Word.DOORBELL);
+      if (Atomics.compareExchange(words, Word.CALL, Call.POSTED, Call.RUNNING) === Call.POSTED) void this.#call();
+      this.#fetch();
+      const next = Atomics.waitAsync(words, Word.DOORBELL, rung);
+      if (next.async) await next.value;
+    }
+  }
+
+  /** Answers the call under way, if there is one, with an error. */
+  fail(error: unknown): void {
+    const { code, message, file, details, hints } =
+      error instanceof CowError ? error : systemError(error, this.#name, "the helper thread failed");
+    putText(this.#memory, { code, message, file, details, hints } satisfies Failure);
+    announce(this.#memory.words, Word.CALL, Call.FAILED);
+  }
+
+  async #call(): Promise<void> {
+    const { numbers, words } = this.#memory;
+    try {
+      const [op = 0, offset = 0, length = 0] = numbers;
+      numbers[Numbers.RESULT] = await this.#perform(op, offset, length);
+      announce(words, Word.CALL, Call.DONE);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  async #perform(op: number, offset: number, length: number): Promise<number> {
+    if (op === Op.OPEN) return this.#open();
+    const session = this.#session;
+    if (!session) throw new Error("assertion failed: the export is not open");
+    const data = this.#memory.data.subarray(0, length);
+    switch (op) {
+      case Op.READ:
+        await session.run({ verb: "read", offset, length }, (client) => client.read(data, offset));
+        return length;
+      case Op.WRITE:
+        session.noteWritten();
+        // A copy: where a connection breaks, the socket may still hold what it was given.
+        await session.run({ verb: "write", offset, length }, (client) => client.write(data.slice(), offset));
+        return length;
+      case Op.ZERO:
+        session.noteWritten();
+        return Number(
+          await session.run({ verb: "write zeros", offset, length }, (client) => client.writeZeroes(offset, length)),
+        );
+      case Op.FLUSH:
+        await session.flush();
+        return 0;
+      case Op.STATUS:
+        return this.#status(session, offset, length);
+      default:
+        await session.close();
+        return 0;
+    }
+  }
+
+  async #open(): Promise<number> {
+    this.#session = await Session.open(this.#name, this.#limits);
+    const { sizeBytes, flags, blockSizes, contexts } = this.#session.export;
+    const seesHoles = [...contexts.values()].includes(Context.ALLOCATION);
+    putText(this.#memory, { sizeBytes, flags, preferredBytes: blockSizes.preferred, seesHoles } satisfies Opened);
+    return sizeBytes;
+  }
+
+  /** Lays out pairs (length, may hold data) from `offset` on. @returns how many pairs; 0: nothing is known */
+  async #status(session: Session, offset: number, length: number): Promise<number> {
+    const status = await session.run({ verb: "learn what is data", offset, length }, (client) =>
+      client.blockStatus(offset, length),
+    );
+    const extents = status.get(Context.ALLOCATION) ?? [];
+    const { data } = this.#memory;
+    const pairs = new Float64Array(data.buffer, data.byteOffset, data.length / 8);
+    let count = 0;
+    let last = -1;
+    for (const extent of extents) {
+      // What is a hole, but not known to be zeros, may read as anything.
+      const mayHoldData = (extent.flags & Allocation.ZERO) === 0 ? 1 : 0;
+      if (mayHoldData === last) {
+        const at = (count - 1) * NUMBERS_PER_EXTENT;
+        pairs[at] = (pairs[at] ?? 0) + extent.length;
+        continue;
+      }
+      if ((count + 1) * NUMBERS_PER_EXTENT > pairs.length) break;
+      pairs[count * NUMBERS_PER_EXTENT] = extent.length;
+      pairs[count * NUMBERS_PER_EXTENT + 1] = mayHoldData;
+      last = mayHoldData;
+      count++;
+    }
+    return count;
+  }
+
+  /** Takes what is in the ring, and asks for neighbours together. */
+  #fetch(): void {
+    const { words, ring, offsets } = this.#memory;
+    const tail = Atomics.load(words, Word.RING_TAIL);
+    let run: number[] = [];
+    for (let head = words[Word.RING_HEAD] ?? 0; head !== tail; head = (head + 1) | 0) {
+      const slot = ring[head & (PIECE_COUNT - 1)] ?? 0;
+      const first = run[0];
+      const isNext = first !== undefined && offsets[slot] === (offsets[first] ?? 0) + run.length * PIECE_BYTES;
+      if (!isNext || run.length === PIECES_PER_READ) {
+        void this.#fill(run);
+        run = [];
+      }
+      run.push(slot);
+      words[Word.RING_HEAD] = (head + 1) | 0;
+    }
+    void this.#fill(run);
+  }
+
+  /** Fills slots with neighbouring pieces. A failure is not told here: whoever needs the bytes calls for them. */
+  async #fill(slots: readonly number[]): Promise<void> {
+    const [first] = slots;
+    if (first === undefined) return;
+    const { states, offsets } = this.#memory;
+    const settle = (state: number): void => {
+      for (const slot of slots) announce(states, slot, state);
+    };
+    try {
+      const session = this.#session;
+      const offset = offsets[first] ?? 0;
+      const length = Math.min(slots.length * PIECE_BYTES, (session?.export.sizeBytes ?? 0) - offset);
+      await session?.current().readInto(this.#sinkOf(slots), offset, length);
+      settle(Slot.READY);
+    } catch {
+      settle(Slot.FAILED);
+    }
+  }
+
+  #sinkOf(slots: readonly number[]): ReadSink {
+    const { pieces } = this.#memory;
+    /** Calls `part` for each stretch within one slot: where it is in `pieces`, and in the whole. */
+    const inSlots = (at: number, length: number, part: (start: number, done: number, size: number) => void): void => {
+      for (let done = 0; done < length; ) {
+        const within = (at + done) % PIECE_BYTES;
+        const size = Math.min(length - done, PIECE_BYTES - within);
+        part((slots[Math.floor((at + done) / PIECE_BYTES)] ?? 0) * PIECE_BYTES + within, done, size);
+        done += size;
+      }
+    };
+    return {
+      put: (at, bytes) =>
+        inSlots(at, bytes.length, (start, done, size) => pieces.set(bytes.subarray(done, done + size), start)),
+      zero: (at, length) =>
+        inSlots(at, length, (start, _, size) => {
+          pieces.fill(0, start, start + size);
+        }),
+    };
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * Owns an export of an NBD server as a BlockDevice. Its calls block, while a helper thread holds the connection; what is
+ * read forward is read ahead. What was read is kept for a while, so nobody else should write the export meanwhile.
+ */
+import type { Extent } from "../../bytes/extent.ts";
+import { CowError } from "../../errors.ts";
+import { ExportFlag } from "../../protocol/constants.ts";
+import { parseNbdUri } from "../../protocol/uri.ts";
+import type { BlockDevice } from "../block-device.ts";
+import { Caller } from "./caller.ts";
+import { type Alternating, ExtentCache } from "./extent-cache.ts";
+import type { Opened } from "./helper.ts";
+import { PieceCache } from "./piece-cache.ts";
+import { ReadAhead } from "./read-ahead.ts";
+import type { RemoteLimits } from "./session.ts";
+import { CALL_BYTES, Op, PIECE_BYTES, takeText } from "./shared-memory.ts";
+
+/** What is read ahead at most: enough to have a fast network filled while the last of it is being used. */
+const WINDOW_BYTES = 4 << 20;
+/** Numbers of an extent in the answer to STATUS. */
+const NUMBERS_PER_EXTENT = 2;
+
+export interface RemoteOptions extends RemoteLimits {
+  readonly writable?: boolean;
+}
+
+export class RemoteDevice implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly writable: boolean;
+  readonly fd = undefined;
+  readonly seesHoles: boolean;
+  readonly allocationUnitBytes: number;
+  readonly #caller: Caller;
+  readonly #cache: PieceCache;
+  readonly #readAhead = new ReadAhead(WINDOW_BYTES, PIECE_BYTES);
+  readonly #extents: ExtentCache;
+
+  private constructor(name: string, caller: Caller, opened: Opened, writable: boolean) {
+    this.name = name;
+    this.#caller = caller;
+    this.#cache = new PieceCache(caller.memory);
+    this.writable = writable;
+    this.sizeBytes = opened.sizeBytes;
+    this.seesHoles = opened.seesHoles;
+    this.allocationUnitBytes = opened.preferredBytes;
+    this.#extents = new ExtentCache(opened.sizeBytes, (offset, length) => this.#ask(offset, length));
+  }
+
+  /**
+   * Connects to an export.
+   *
+   * @param uri nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, or with TLS nbds://…, nbds+unix://…
+   * @throws CowError `usage` (no such URI), `not-found` (no such export), `permission` (TLS wanted, read-only), `io`
+   */
+  static open(uri: string, { writable = false, ...limits }: RemoteOptions = {}): RemoteDevice {
+    parseNbdUri(uri);
+    const caller = new Caller(uri, limits);
+    try {
+      caller.call(Op.OPEN);
+      const opened = takeText(caller.memory) as Opened;
+      if (writable && (opened.flags & ExportFlag.READ_ONLY) !== 0)
+        throw new CowError("permission", "the server gives it out for reading only", { file: uri });
+      return new RemoteDevice(uri, caller, opened, writable);
+    } catch (error) {
+      caller.end();
+      throw error;
+    }
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
+    for (let done = 0; done < length; done += CALL_BYTES) {
+      this.#read(target.subarray(done, Math.min(length, done + CALL_BYTES)), offsetBytes + done);
+    }
+    return length;
+  }
+
+  /** At most CALL_BYTES, all of them within the export. */
+  #read(target: Uint8Array, offset: number): void {
+    const ahead = this.#readAhead.note(offset, target.length);
+    if (ahead !== undefined) this.#fetch(offset, Math.min(ahead, this.sizeBytes));
+    for (let done = 0; done < target.length; ) {
+      const at = offset + done;
+      const rest = target.subarray(done);
+      done += this.#readCached(rest, at) || this.#readDirectly(rest.subarray(0, this.#uncached(at, rest.length)), at);
+    }
+  }
+
+  /** Sends for the pieces of `[from, to)` that are neither there nor on their way. */
+  #fetch(from: number, to: number): void {
+    const slots: number[] = [];
+    for (let piece = Math.floor(from / PIECE_BYTES); piece * PIECE_BYTES < to; piece++) {
+      if (this.#cache.has(piece)) continue;
+      const slot = this.#cache.claim(piece);
+      if (slot === undefined) break;
+      slots.push(slot);
+    }
+    if (slots.length > 0) this.#caller.fetch(slots);
+  }
+
+  /** @returns how many bytes came from one piece; 0 if there is none, or it could not be had */
+  #readCached(target: Uint8Array, offset: number): number {
+    const piece = Math.floor(offset / PIECE_BYTES);
+    const slot = this.#cache.find(piece);
+    if (slot === undefined) return 0;
+    if (!this.#caller.waitForPiece(slot)) {
+      this.#cache.forget(piece);
+      return 0;
+    }
+    const within = offset - piece * PIECE_BYTES;
+    const length = Math.min(target.length, PIECE_BYTES - within);
+    const start = slot * PIECE_BYTES + within;
+    target.set(this.#caller.memory.pieces.subarray(start, start + length));
+    return length;
+  }
+
+  /** How far from `at` on no piece is there, at least to the end of its own. */
+  #uncached(at: number, length: number): number {
+    let end = (Math.floor(at / PIECE_BYTES) + 1) * PIECE_BYTES;
+    while (end < at + length && !this.#cache.has(end / PIECE_BYTES)) end += PIECE_BYTES;
+    return Math.min(length, end - at);
+  }
+
+  #readDirectly(target: Uint8Array, offset: number): number {
+    this.#caller.call(Op.READ, offset, target.length);
+    target.set(this.#caller.memory.data.subarray(0, target.length));
+    return target.length;
+  }
+
+  dataExtents(from: number, to: number): Iterable<Extent> {
+    return this.#extents.data(from, to);
+  }
+
+  /** What the server says of data and holes. One that says nothing, or refuses to, has data everywhere. */
+  #ask(offset: number, length: number): Alternating {
+    const all = { lengths: [length], beginsWithData: true };
+    if (!this.seesHoles) return all;
+    let count: number;
+    try {
+      count = this.#caller.call(Op.STATUS, offset, length);
+    } catch (error) {
+      if (error instanceof CowError && "errno" in error.details) return all;
+      throw error;
+    }
+    if (count === 0) return all;
+    const { data } = this.#caller.memory;
+    const pairs = new Float64Array(data.buffer, data.byteOffset, count * NUMBERS_PER_EXTENT);
+    return { lengths: pairs.filter((_, i) => i % NUMBERS_PER_EXTENT === 0), beginsWithData: pairs[1] === 1 };
+  }
+
+  write(source: Uint8Array, offsetBytes: number): void {
+    this.#requireWritable();
+    if (offsetBytes + source.length > this.sizeBytes)
+      throw new CowError("no-space", `ends at byte ${this.sizeBytes}: nothing can be written beyond`, {
+        file: this.name,
+        details: { offset: offsetBytes },
+      });
+    this.#forget(offsetBytes, source.length);
+    for (let done = 0; done < source.length; done += CALL_BYTES) {
+      const piece = source.subarray(done, done + CALL_BYTES);
+      this.#caller.memory.data.set(piece);
+      this.#caller.call(Op.WRITE, offsetBytes + done, piece.length);
+    }
+  }
+
+  punchHole(offset: number, length: number): boolean {
+    this.#requireWritable();
+    this.#forget(offset, length);
+    return this.#caller.call(Op.ZERO, offset, Math.min(length, this.sizeBytes - offset)) === 1;
+  }
+
+  /** What is kept of a range that is about to change is of no use any more, nor what is on its way. */
+  #forget(offset: number, length: number): void {
+    this.#extents.forget();
+    for (let piece = Math.floor(offset / PIECE_BYTES); piece * PIECE_BYTES < offset + length; piece++) {
+      const slot = this.#cache.find(piece);
+      if (slot === undefined) continue;
+      this.#caller.waitForPiece(slot);
+      this.#cache.forget(piece);
+    }
+  }
+
+  resize(sizeBytes: number): void {
+    if (sizeBytes === this.sizeBytes) return;
+    throw new CowError("unsuitable", `is ${this.sizeBytes} bytes long, which only its server can change`, {
+      file: this.name,
+    });
+  }
+
+  flush(): void {
+    if (this.writable) this.#caller.call(Op.FLUSH);
+  }
+
+  #requireWritable(): void {
+    if (!this.writable) throw new CowError("permission", "is open for reading only", { file: this.name });
+  }
+
+  close(): void {
+    this.#caller.end();
+  }
+}

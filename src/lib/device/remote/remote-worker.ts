@@ -1,0 +1,27 @@
+/**
+ * Owns the helper thread of a remote device: it holds the connection, and does what is asked of it through shared memory.
+ * Whatever goes wrong here has to reach the caller, who is blocked and hears nothing else.
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import { Helper, type HelperData } from "./helper.ts";
+import { announce, mapSharedMemory, Word } from "./shared-memory.ts";
+
+const PULSE_MS = 1000;
+
+/** Begins to serve; the thread lives until the caller ends it. */
+function serve({ buffer, name, limits }: HelperData): void {
+  const memory = mapSharedMemory(buffer);
+  const helper = new Helper(memory, name, limits);
+  const end = (error: unknown): void => {
+    helper.fail(error);
+    announce(memory.words, Word.ENDED, 1);
+  };
+  process.on("uncaughtException", end);
+  process.on("exit", () => announce(memory.words, Word.ENDED, 1));
+  // Says that this thread lives, and keeps it alive where nothing else does.
+  setInterval(() => Atomics.add(memory.words, Word.PULSE, 1), PULSE_MS);
+  Atomics.add(memory.words, Word.PULSE, 1);
+  helper.run().catch(end);
+}
+
+if (parentPort) serve(workerData as HelperData);

@@ -1,0 +1,179 @@
+/**
+ * Owns a connection that comes back: work that was cut off is done again on the next one, within limits. What a server
+ * refuses is final at once; what it breaks of the protocol, too. Must not know threads.
+ */
+import { setTimeout as pause } from "node:timers/promises";
+import { CowError } from "../../errors.ts";
+import { ExportFlag } from "../../protocol/constants.ts";
+import { type NbdUri, parseNbdUri } from "../../protocol/uri.ts";
+import { NbdClient } from "./client.ts";
+import { type Attempted, ConnectionLost, cannot } from "./failures.ts";
+import type { RemoteExport } from "./negotiate.ts";
+
+/** How long is waited for what; every one has a default. */
+export interface RemoteLimits {
+  /** A lost connection is tried to be made again for so long. */
+  readonly reconnectMs?: number;
+  /** Connecting and shaking hands may take so long. */
+  readonly handshakeMs?: number;
+  /** A server that completes no reply for so long is gone. */
+  readonly silenceMs?: number;
+}
+
+const RECONNECT_MS = 30_000;
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 2000;
+/** A server that goes away each time it is asked this will do so for ever. */
+const MOST_LOSSES = 5;
+
+export class Session {
+  readonly name: string;
+  /** What was agreed on first; a later connection has to fit it. */
+  readonly export: RemoteExport;
+  readonly #uri: NbdUri;
+  readonly #limits: RemoteLimits;
+  #client: NbdClient;
+  #reconnecting: Promise<NbdClient> | undefined;
+  /** Something was written that no flush made durable yet, on this connection or an earlier one. */
+  #unflushed = false;
+  /** The connection broke while that was so: what the server had taken may be gone with it. */
+  #mayHaveLost = false;
+  /** The last attempts to connect went on to their limit in vain. */
+  #givenUp = false;
+
+  private constructor(name: string, uri: NbdUri, limits: RemoteLimits, client: NbdClient) {
+    this.name = name;
+    this.#uri = uri;
+    this.#limits = limits;
+    this.#client = client;
+    this.export = client.export;
+  }
+
+  /** @throws CowError `usage`, `io`, `not-found`, `permission`, `unsuitable` */
+  static async open(name: string, limits: RemoteLimits): Promise<Session> {
+    const uri = parseNbdUri(name);
+    try {
+      return new Session(name, uri, limits, await NbdClient.connect(uri, { name, ...limits }));
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) throw error;
+      throw new CowError("io", `cannot connect: ${error.message}`, { file: name, cause: error });
+    }
+  }
+
+  /**
+   * Does `work`, on another connection if this one is lost before it is done: so it must be such that doing it twice is no
+   * harm.
+   *
+   * @throws CowError; `io` if no connection could be made again within the limit
+   */
+  async run<Result>(attempted: Omit<Attempted, "name">, work: (client: NbdClient) => Promise<Result>): Promise<Result> {
+    const attempt = { ...attempted, name: this.name };
+    let losses = 0;
+    for (;;) {
+      const client = await this.#connected(attempt);
+      try {
+        return await work(client);
+      } catch (error) {
+        if (!(error instanceof ConnectionLost)) throw error;
+        this.#noteLoss();
+        if (++losses === MOST_LOSSES) {
+          const why = `the connection was lost ${losses} times on it: ${error.message}`;
+          throw new CowError("io", `${cannot(attempt)}: ${why}`, { file: this.name, cause: error });
+        }
+      }
+    }
+  }
+
+  /** The connection that there is now, for what is not worth making another one. @throws ConnectionLost */
+  current(): NbdClient {
+    if (this.#client.lost) throw new ConnectionLost(this.#client.lost.message);
+    return this.#client;
+  }
+
+  noteWritten(): void {
+    this.#unflushed = true;
+  }
+
+  /** @throws CowError `io`, also when what was written before may have been lost with a connection */
+  async flush(): Promise<void> {
+    const attempted = { verb: "make what was written durable", offset: undefined, length: 0 };
+    await this.run(attempted, async (client) => {
+      const mayHaveLost = this.#mayHaveLost;
+      [this.#unflushed, this.#mayHaveLost] = [false, false];
+      try {
+        await client.flush();
+      } catch (error) {
+        this.#unflushed = true;
+        throw error;
+      }
+      if (mayHaveLost) {
+        const why = "the connection was lost meanwhile, and what had been written before may have been lost with it";
+        throw new CowError("io", `${cannot({ ...attempted, name: this.name })}: ${why}`, { file: this.name });
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#client.disconnect();
+  }
+
+  #noteLoss(): void {
+    this.#mayHaveLost ||= this.#unflushed;
+  }
+
+  async #connected(attempt: Attempted): Promise<NbdClient> {
+    if (!this.#client.lost) return this.#client;
+    this.#noteLoss();
+    this.#reconnecting ??= this.#reconnect(attempt).finally(() => {
+      this.#reconnecting = undefined;
+    });
+    return this.#reconnecting;
+  }
+
+  async #reconnect(attempt: Attempted): Promise<NbdClient> {
+    const limitMs = this.#limits.reconnectMs ?? RECONNECT_MS;
+    const began = performance.now();
+    let pauseMs = FIRST_PAUSE_MS;
+    for (;;) {
+      const leftMs = limitMs - (performance.now() - began);
+      try {
+        const handshakeMs = Math.max(1, Math.min(this.#limits.handshakeMs ?? limitMs, Math.max(leftMs, 1000)));
+        const client = await NbdClient.connect(this.#uri, { name: this.name, ...this.#limits, handshakeMs });
+        this.#requireSame(client);
+        this.#client = client;
+        this.#givenUp = false;
+        return client;
+      } catch (error) {
+        if (!(error instanceof ConnectionLost)) throw error;
+        // Once it was waited for in vain, each further request is worth one attempt, not another wait.
+        if (this.#givenUp || leftMs <= pauseMs) {
+          this.#givenUp = true;
+          throw this.#gone(attempt, error, limitMs);
+        }
+      }
+      await pause(pauseMs);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
+  }
+
+  #gone(attempt: Attempted, last: ConnectionLost, limitMs: number): CowError {
+    const why = `the connection was lost and could not be made again within ${limitMs / 1000} s: ${last.message}`;
+    return new CowError("io", `${cannot(attempt)}: ${why}`, {
+      file: this.name,
+      ...(attempt.offset === undefined ? {} : { details: { offset: attempt.offset } }),
+      cause: last,
+    });
+  }
+
+  /** @throws CowError `io` if behind the same name there is something else now */
+  #requireSame(client: NbdClient): void {
+    const { sizeBytes, flags } = this.export;
+    const isLocked = (client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0;
+    if (client.export.sizeBytes === sizeBytes && !isLocked) return;
+    void client.disconnect();
+    const now = isLocked ? "read-only now" : `${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`;
+    throw new CowError("io", `the connection was lost, and behind the next one the export is ${now}`, {
+      file: this.name,
+    });
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Owns the memory that a remote device shares with its helper thread, and the rules of waking each other. One side calls
+ * and blocks, the other one has an event loop:
+ *
+ * - A call: numbers (and for a write the data) are laid out, CALL becomes POSTED, the doorbell rings; the helper answers
+ *   by CALL becoming DONE or FAILED.
+ * - Pieces: slots of PIECE_BYTES become PENDING and their numbers are put into the ring; the helper makes each READY or
+ *   FAILED. A slot that is PENDING belongs to the helper, all others to the caller.
+ */
+
+/** What is read ahead is kept in pieces of so many bytes, at multiples of it. */
+export const PIECE_BYTES = 64 << 10;
+/** 16 MiB of them. A power of two: the ring counts on. */
+export const PIECE_COUNT = 256;
+/** The most that one call carries. */
+export const CALL_BYTES = 1 << 20;
+const TEXT_BYTES = 64 << 10;
+
+/** Indexes into `words`. */
+export const Word = { DOORBELL: 0, CALL: 1, RING_HEAD: 2, RING_TAIL: 3, TEXT_LENGTH: 4, PULSE: 5, ENDED: 6 } as const;
+const WORD_COUNT = 16;
+
+/** Values of `words[CALL]`. */
+export const Call = { IDLE: 0, POSTED: 1, RUNNING: 2, DONE: 3, FAILED: 4 } as const;
+
+/** What is called for, in `numbers[OP]`. */
+export const Op = { OPEN: 1, READ: 2, WRITE: 3, ZERO: 4, FLUSH: 5, STATUS: 6, CLOSE: 7 } as const;
+
+/** Indexes into `numbers`. RESULT is what a call answers with, if it is a number. */
+export const Numbers = { OP: 0, OFFSET: 1, LENGTH: 2, RESULT: 3 } as const;
+const NUMBER_COUNT = 8;
+
+/** Values of `states`. */
+export const Slot = { EMPTY: 0, PENDING: 1, READY: 2, FAILED: 3 } as const;
+
+export interface SharedMemory {
+  readonly buffer: SharedArrayBuffer;
+  readonly words: Int32Array<SharedArrayBuffer>;
+  /** Of each slot. */
+  readonly states: Int32Array<SharedArrayBuffer>;
+  /** Numbers of slots that are to be filled. */
+  readonly ring: Int32Array<SharedArrayBuffer>;
+  readonly numbers: Float64Array<SharedArrayBuffer>;
+  /** Of each slot: where in the export its piece begins, in bytes. */
+  readonly offsets: Float64Array<SharedArrayBuffer>;
+  readonly text: Uint8Array<SharedArrayBuffer>;
+  /** Data of the call. */
+  readonly data: Uint8Array<SharedArrayBuffer>;
+  readonly pieces: Uint8Array<SharedArrayBuffer>;
+}
+
+const BYTES =
+  4 * (WORD_COUNT + 2 * PIECE_COUNT) +
+  8 * (NUMBER_COUNT + PIECE_COUNT) +
+  TEXT_BYTES +
+  CALL_BYTES +
+  PIECE_COUNT * PIECE_BYTES;
+
+export function newSharedMemory(): SharedMemory {
+  return mapSharedMemory(new SharedArrayBuffer(BYTES));
+}
+
+/** The same memory, as seen by the other thread. */
+export function mapSharedMemory(buffer: SharedArrayBuffer): SharedMemory {
+  let at = 0;
+  const next = (bytes: number): number => {
+    at += bytes;
+    return at - bytes;
+  };
+  return {
+    buffer,
+    numbers: new Float64Array(buffer, next(8 * NUMBER_COUNT), NUMBER_COUNT),
+    offsets: new Float64Array(buffer, next(8 * PIECE_COUNT), PIECE_COUNT),
+    words: new Int32Array(buffer, next(4 * WORD_COUNT), WORD_COUNT),
+    states: new Int32Array(buffer, next(4 * PIECE_COUNT), PIECE_COUNT),
+    ring: new Int32Array(buffer, next(4 * PIECE_COUNT), PIECE_COUNT),
+    text: new Uint8Array(buffer, next(TEXT_BYTES), TEXT_BYTES),
+    data: new Uint8Array(buffer, next(CALL_BYTES), CALL_BYTES),
+    pieces: new Uint8Array(buffer, next(PIECE_COUNT * PIECE_BYTES), PIECE_COUNT * PIECE_BYTES),
+  };
+}
+
+/** Lays a value out as JSON for the other side; what does not fit is an empty object. */
+export function putText({ words, text }: SharedMemory, value: unknown): void {
+  const json = Buffer.from(JSON.stringify(value));
+  const bytes = json.length <= TEXT_BYTES ? json : Buffer.from("{}");
+  text.set(bytes);
+  words[Word.TEXT_LENGTH] = bytes.length;
+}
+
+/** What the other side laid out. */
+export function takeText({ words, text }: SharedMemory): unknown {
+  return JSON.parse(Buffer.from(text.slice(0, words[Word.TEXT_LENGTH] ?? 0)).toString("utf8"));
+}
+
+/** Sets a word and wakes whoever waits for it. */
+export function announce(array: Int32Array<SharedArrayBuffer>, index: number, value: number): void {
+  Atomics.store(array, index, value);
+  Atomics.notify(array, index);
+}
