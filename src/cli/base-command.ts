@@ -33,10 +33,13 @@ import { processTerminal, type Terminal } from "./terminal.ts";
 export interface Outcome {
   /**
    * The JSON result: snake_case keys; bigints, generators (sync or async) and objects with toJSON are welcome. It is
-   * written before signals and progress are let go, so a generator in it may read from files.
+   * written before signals and progress are let go, so a generator in it may read from files. undefined: nothing (more)
+   * is to be printed; see `announce`.
    */
-  readonly result: object;
+  readonly result: object | undefined;
   readonly exitCode: number;
+  /** The result goes to stderr, since stdout carries something else. */
+  readonly toStderr?: boolean;
   /** The same for people; only called without `--json`. */
   readonly render: () => Text | Promise<Text>;
 }
@@ -55,6 +58,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   protected args!: Args<T>;
   protected flags!: Flags<T>;
+  /** Everything on the command line that is no flag, for commands that take any number of files. */
+  protected positionals: readonly string[] = [];
   #stops: StopSignals | undefined;
   #progress: ProgressView | undefined;
   #isAsking = false;
@@ -66,7 +71,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     // oclif would add a warning of its own to a parse error when NODE_ENV is "test".
     this.parsed = true;
     this.argv = withOptionalValues(this.argv);
-    const { args, flags } = await this.parse(this.ctor as T);
+    const { args, flags, argv } = await this.parse(this.ctor as T);
+    this.positionals = argv.map(String);
     this.args = args as Args<T>;
     this.flags = flags as Flags<T>;
     this.#stops = catchStopSignals(() => this.#sayStopping());
@@ -150,9 +156,16 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return name !== undefined && (args ? args[name] === "-" : this.argv.lastIndexOf("-") > 0);
   }
 
-  async #write({ result, render }: Outcome): Promise<void> {
+  /** Prints a result while the work goes on; the outcome then has none. */
+  protected announce(outcome: Omit<Outcome, "exitCode">): Promise<void> {
+    this.#progress?.clear();
+    return this.#write(outcome);
+  }
+
+  async #write({ result, render, toStderr }: Omit<Outcome, "exitCode">): Promise<void> {
+    if (result === undefined) return;
     const sink = (text: string): boolean | Promise<boolean> => {
-      if (!this.#stdoutIsData) return this.terminal.writeOut(text);
+      if (!toStderr && !this.#stdoutIsData) return this.terminal.writeOut(text);
       this.terminal.writeErr(text);
       return true;
     };

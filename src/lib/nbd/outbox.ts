@@ -27,6 +27,8 @@ export class Outbox {
   length = 0;
   /** Chunks carry 64-bit lengths. */
   extended = false;
+  /** Is there more than the client takes? Then no further request is begun. */
+  isBlocked: () => boolean = () => false;
   readonly #view = new DataView(this.bytes.buffer);
   readonly #send: (bytes: Uint8Array) => void;
 

@@ -9,7 +9,7 @@ import type { Negotiated } from "./export.ts";
 import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
 import { answerRead } from "./read-reply.ts";
 import { Request, requestBytes } from "./request.ts";
-import { offsetOf, Refusal, textOf, wireErrorOf } from "./wire-errors.ts";
+import { offsetOf, Refusal, wireErrorOf, wordsOf } from "./wire-errors.ts";
 
 /** Replies that are this large together go out, whatever else waits. */
 const SEND_AT_BYTES = 256 * 1024;
@@ -71,7 +71,7 @@ export class Transmission {
   consume(input: Uint8Array): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
     let at = 0;
-    while (!this.isOver) {
+    while (!this.isOver && !this.#outbox.isBlocked()) {
       if (this.#payload) {
         const used = this.#takePayload(input, at, this.#payload);
         if (used === 0) break;
@@ -168,7 +168,7 @@ export class Transmission {
 
   #fail(request: Request, error: unknown): void {
     const number = wireErrorOf(error);
-    if (this.#structured) this.#outbox.error(request, number, textOf(error), offsetOf(error));
+    if (this.#structured) this.#outbox.error(request, number, wordsOf(error), offsetOf(error));
     else this.#outbox.simple(request, number);
   }
 
@@ -185,10 +185,14 @@ export class Transmission {
     this.#checkFlags(request);
     switch (request.type) {
       case Command.READ:
-        return this.#read(request);
+        this.#read(request);
+        return;
+      case Command.BLOCK_STATUS:
+        this.#blockStatus(request);
+        return;
       case Command.FLUSH:
         this.#image.flush();
-        return this.#done(request);
+        break;
       case Command.TRIM:
         this.#checkChange(request);
         this.#image.trim(request.offset, request.length);
@@ -200,8 +204,6 @@ export class Transmission {
       case Command.WRITE_ZEROES:
         this.#zero(request);
         break;
-      case Command.BLOCK_STATUS:
-        return this.#blockStatus(request);
     }
     this.#honourFua(request);
     this.#done(request);

@@ -34,7 +34,7 @@ export function offsetOf(error: unknown): number | undefined {
   return error instanceof Refusal ? error.offset : undefined;
 }
 
-export function textOf(error: unknown): string {
+export function wordsOf(error: unknown): string {
   if (error instanceof CowError) return error.file === undefined ? error.message : `${error.file}: ${error.message}`;
   return error instanceof Error ? error.message : String(error);
 }

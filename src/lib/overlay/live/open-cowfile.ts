@@ -11,7 +11,12 @@ import { CowError, shellWord } from "../../errors.ts";
 import { type CowHead, encodeHead, isDirty } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import { decodeJournalHeader, JOURNAL_HEADER_BYTES, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
+import {
+  decodeJournalHeader,
+  JOURNAL_HEADER_BYTES,
+  journalPath,
+  journalRuns,
+} from "../../formats/cowfile/live/journal.ts";
 import {
   clearStamp,
   FLAG_LIVE,
@@ -284,7 +289,9 @@ function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: Block
   throw new CowError("damaged", `block ${firstMarked} is marked, but its data lies beyond the end of the file`, {
     file: device.name,
     details: { offset: geometry.dataOffsetBytes + firstMarked * 1024 },
-    hints: [`\`cowtool check ${shellWord(device.name)}\` lists what is missing, \`cowtool repair --drop-lost\` gives it up`],
+    hints: [
+      `\`cowtool check ${shellWord(device.name)}\` lists what is missing, \`cowtool repair --drop-lost\` gives it up`,
+    ],
   });
 }
 

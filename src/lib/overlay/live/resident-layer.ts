@@ -4,8 +4,8 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
 
 const PIECE_BYTES = 64 * 1024;

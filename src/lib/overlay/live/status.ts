@@ -57,13 +57,7 @@ export function walkAllocation(levels: readonly Level[], from: number, to: numbe
 }
 
 /** The number of the level that holds each part, from 1 for the top; 0 where none does. */
-export function walkDepth(
-  levels: readonly Level[],
-  from: number,
-  to: number,
-  onStatus: OnStatus,
-  depth: number = 1,
-): boolean {
+export function walkDepth(levels: readonly Level[], from: number, to: number, onStatus: OnStatus, depth = 1): boolean {
   const [top, ...below] = levels;
   if (!top) return onStatus(to - from, 0);
   return split(

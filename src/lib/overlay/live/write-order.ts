@@ -128,7 +128,8 @@ export class WriteOrder {
       if (!map.has(at)) {
         if (journal?.isFull) this.#writeJournal();
         map.assign(at, stop, true);
-        for (let page = pageOf(at); page <= pageOf(stop - 1); page++) Atomics.store(this.#pages, page, PageState.CHANGED);
+        for (let page = pageOf(at); page <= pageOf(stop - 1); page++)
+          Atomics.store(this.#pages, page, PageState.CHANGED);
         this.#fresh.push(at, stop);
         journal?.add(at, stop - at);
       }

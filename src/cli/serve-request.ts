@@ -1,0 +1,88 @@
+/**
+ * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
+ */
+import { CowError } from "../lib/errors.ts";
+import type { ExportRequest, ServeRequest } from "../lib/nbd/serve.ts";
+import { parseStack } from "../lib/overlay/stack.ts";
+import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
+
+export interface ServeFlags {
+  readonly socket: string | undefined;
+  readonly listen: string | undefined;
+  readonly stdio: boolean;
+  readonly export: readonly string[] | undefined;
+  readonly "read-only": boolean;
+  readonly ephemeral: boolean;
+  readonly repair: boolean;
+  readonly "tls-certificates": string | undefined;
+  readonly "tls-psk": string | undefined;
+  readonly tls: string | undefined;
+  readonly "max-connections": string | undefined;
+  readonly "exit-last": boolean;
+  readonly "pid-file": string | undefined;
+  readonly insecure: boolean;
+}
+
+const MAX_CONNECTIONS = 65_536;
+const MAX_PORT = 65_535;
+
+/**
+ * @param files the positional arguments: the base of the default export and its layers
+ * @throws CowError `usage`
+ */
+export function serveRequest(files: readonly string[], flags: ServeFlags): ServeRequest {
+  const exports: ExportRequest[] = [];
+  if (files.includes("")) throw new CowError("usage", "an empty file name is no file");
+  // A base may be a stack itself, as everywhere; what follows lies on top of it.
+  const [base, ...layers] = files;
+  if (base !== undefined) exports.push({ name: "", parts: [...parseStack(base), ...layers] });
+  for (const text of flags.export ?? []) exports.push(namedStack(text));
+  if (exports.length === 0)
+    throw new CowError("usage", "there is nothing to serve: give a base and its cowfiles, or --export NAME=STACK");
+  const tls = tlsOf(flags);
+  return {
+    exports,
+    socket: flags.socket,
+    listen: flags.listen === undefined ? undefined : parseAddress(flags.listen),
+    stdio: flags.stdio,
+    readOnly: flags["read-only"],
+    ephemeral: flags.ephemeral,
+    repair: flags.repair,
+    ...(tls && { tls }),
+    ...(flags["max-connections"] !== undefined && { maxConnections: parseCount(flags["max-connections"]) }),
+    exitLast: flags["exit-last"],
+    pidFile: flags["pid-file"],
+    insecure: flags.insecure,
+  };
+}
+
+function namedStack(text: string): ExportRequest {
+  const equals = text.indexOf("=");
+  if (equals < 0) throw new CowError("usage", `"${text}" is not NAME=STACK`);
+  return { name: text.slice(0, equals), parts: parseStack(text.slice(equals + 1)) };
+}
+
+/** `HOST:PORT`, `[IPv6]:PORT`, `HOST` or `:PORT`. */
+function parseAddress(text: string): { readonly host: string; readonly port: number } {
+  const match = /^(?:\[([0-9a-f:.%]+)\]|([^:[\]]*))(?::(\d+))?$/i.exec(text);
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  if (!match || port > MAX_PORT || text === "")
+    throw new CowError("usage", `"${text}" is no address: expected HOST:PORT, an IPv6 address in brackets`);
+  return { host: match[1] ?? (match[2] || "127.0.0.1"), port };
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || count < 1 || count > MAX_CONNECTIONS)
+    throw new CowError("usage", `--max-connections takes a number from 1 to ${MAX_CONNECTIONS}, not "${text}"`);
+  return count;
+}
+
+function tlsOf(flags: ServeFlags): ServeRequest["tls"] {
+  const { "tls-certificates": certificates, "tls-psk": psk, tls } = flags;
+  if (certificates === undefined && psk === undefined) {
+    if (tls !== undefined) throw new CowError("usage", "--tls needs --tls-certificates or --tls-psk");
+    return undefined;
+  }
+  return { certificates, psk, mode: tls === "allow" ? "allow" : "require" };
+}

@@ -1,0 +1,54 @@
+/** Owns the command line of `serve`. */
+import { Args, Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { serveRequest } from "../cli/serve-request.ts";
+import type { Ready } from "../lib/nbd/serve.ts";
+
+export default class Serve extends BaseCommand<typeof Serve> {
+  static override summary = "serve a stack as a block device over NBD";
+  static override description =
+    "The base stays as it is; what clients write goes to the last cowfile. Every write is kept as soon as it is answered, even if the server is killed; a flush makes it survive a power cut. Without a cowfile the export is read-only. Prints the NBD URI of each export when it is ready; SIGTERM or SIGINT ends it in order.";
+  static override examples = [
+    "<%= config.bin %> serve golden.img vm1.cow --socket /run/vm1.sock",
+    "<%= config.bin %> serve golden.img --ephemeral --listen 127.0.0.1:10809",
+    "<%= config.bin %> serve --export vm1=golden.img,vm1.cow --export vm2=golden.img,vm2.cow",
+  ];
+  static override strict = false;
+  static override args = {
+    rdofile: Args.string({ required: false, ignoreStdin: true, description: "the base of the default export" }),
+    cowfiles: Args.string({ required: false, ignoreStdin: true, description: "its layers, bottom to top" }),
+  };
+  static override flags = {
+    socket: Flags.string({ description: "listen on a unix socket that only you may use", helpValue: "PATH" }),
+    listen: Flags.string({ description: "listen on TCP [default: 127.0.0.1:10809]", helpValue: "HOST:PORT" }),
+    stdio: Flags.boolean({ default: false, description: "serve one client on standard input and output" }),
+    export: Flags.string({ multiple: true, description: "serve a stack under a name", helpValue: "NAME=STACK" }),
+    "read-only": Flags.boolean({ default: false, description: "let nobody write", exclusive: ["ephemeral"] }),
+    ephemeral: Flags.boolean({ default: false, description: "keep what is written only as long as the server runs" }),
+    repair: Flags.boolean({ default: false, description: "repair a cowfile that was left dirty by another program" }),
+    "tls-certificates": Flags.string({
+      description: "TLS with the server-cert.pem, server-key.pem here",
+      helpValue: "DIR",
+    }),
+    "tls-psk": Flags.string({ description: "TLS with the pre-shared keys in this file", helpValue: "FILE" }),
+    tls: Flags.string({ description: "is TLS a must", options: ["require", "allow"], helpValue: "require|allow" }),
+    "max-connections": Flags.string({ description: "connections at a time [default: 256]", helpValue: "N" }),
+    "exit-last": Flags.boolean({ default: false, description: "end when the last client has left" }),
+    "pid-file": Flags.string({ description: "write the process id here once it is ready", helpValue: "FILE" }),
+    insecure: Flags.boolean({ default: false, description: "allow an address that others can reach without TLS" }),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const request = serveRequest(this.positionals, this.flags);
+    const { serve } = await import("../lib/nbd/serve.ts");
+    const onReady = (ready: Ready): Promise<void> =>
+      this.announce({
+        result: ready,
+        toStderr: request.stdio ?? false,
+        render: () => ready.exports.map(({ uri }) => uri).join("\n"),
+      });
+    await serve(request, this.context(), onReady);
+    return { result: undefined, exitCode: EXIT.ok, render: () => "" };
+  }
+}

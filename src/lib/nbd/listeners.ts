@@ -1,0 +1,112 @@
+/**
+ * Owns what a server listens on: a unix socket that only its owner may use, TCP, sockets handed down by systemd.
+ */
+import * as fs from "node:fs";
+import * as net from "node:net";
+import { CowError, errnoName, systemError } from "../errors.ts";
+
+export interface Listener {
+  /** What was bound, as a person or a URI needs it. */
+  readonly at:
+    | { readonly kind: "unix"; readonly path: string }
+    | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+  /** Accepts nobody any more; a socket that we made is removed. */
+  close(): void;
+}
+
+/** Only the owner may connect. */
+const OWNER_ONLY = 0o177;
+const FIRST_HANDED_DOWN = 3;
+
+function makeServer(onSocket: (socket: net.Socket) => void): net.Server {
+  // A client that has closed its side may still wait for replies.
+  return net.createServer({ allowHalfOpen: true, noDelay: true }, onSocket);
+}
+
+function begin(server: net.Server, what: string, listen: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error) => reject(listenError(error, what)));
+    server.once("listening", () => {
+      // Too many open files and the like concern one client, not the server.
+      server.removeAllListeners("error").on("error", () => undefined);
+      resolve();
+    });
+    listen();
+  });
+}
+
+function listenError(error: Error, what: string): CowError {
+  if (errnoName(error) === "EADDRINUSE")
+    return new CowError("io", "cannot listen: the address is in use", { file: what, cause: error });
+  return systemError(error, what, "cannot listen");
+}
+
+/** Is somebody listening on a unix socket? */
+function isAlive(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect({ path });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
+  });
+}
+
+/**
+ * Listens on a unix socket with mode 0600. One that a dead server left is replaced.
+ *
+ * @throws CowError `io` (in use), `exists` (something that is no socket), `permission`, `not-found`
+ */
+export async function listenUnix(path: string, onSocket: (socket: net.Socket) => void): Promise<Listener> {
+  const there = fs.lstatSync(path, { throwIfNoEntry: false });
+  if (there) {
+    if (!there.isSocket()) throw new CowError("exists", "already exists, and is no socket", { file: path });
+    if (await isAlive(path)) throw new CowError("io", "cannot listen: somebody else does", { file: path });
+    fs.unlinkSync(path);
+  }
+  const server = makeServer(onSocket);
+  await begin(server, path, () => {
+    // The socket appears with these rights: there is no moment in which others could connect.
+    const before = process.umask(OWNER_ONLY);
+    try {
+      server.listen({ path });
+    } finally {
+      process.umask(before);
+    }
+  });
+  return { at: { kind: "unix", path }, close: () => void server.close() };
+}
+
+/** Listens on TCP; port 0 picks a free one. @throws CowError `io`, `permission` */
+export async function listenTcp(host: string, port: number, onSocket: (socket: net.Socket) => void): Promise<Listener> {
+  const server = makeServer(onSocket);
+  await begin(server, `${host}:${port}`, () => server.listen({ host, port }));
+  const address = server.address() as net.AddressInfo;
+  return { at: { kind: "tcp", host, port: address.port }, close: () => void server.close() };
+}
+
+/** How many sockets the service manager handed down to this process; they begin at descriptor 3. */
+export function handedDown(env: NodeJS.ProcessEnv): number {
+  if (Number(env["LISTEN_PID"]) !== process.pid) return 0;
+  const count = Number(env["LISTEN_FDS"]);
+  return Number.isInteger(count) && count > 0 ? count : 0;
+}
+
+/** Listens on a socket that was handed down. */
+export async function listenHandedDown(index: number, onSocket: (socket: net.Socket) => void): Promise<Listener> {
+  const server = makeServer(onSocket);
+  const fd = FIRST_HANDED_DOWN + index;
+  await begin(server, `descriptor ${fd}`, () => server.listen({ fd }));
+  const address = server.address();
+  const at =
+    address !== null && typeof address === "object"
+      ? ({ kind: "tcp", host: address.address, port: address.port } as const)
+      : ({ kind: "unix", path: address ?? "" } as const);
+  return { at, close: () => void server.close() };
+}
+
+/** Does this address stay on the machine? */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\./.test(host);
+}

@@ -1,0 +1,88 @@
+/**
+ * Owns a connection on the event loop: for TLS, for standard streams, and where sockets can't be given to threads. The
+ * work itself blocks the loop while it lasts.
+ */
+import type { Duplex } from "node:stream";
+import type { LiveImage } from "../overlay/live/image.ts";
+import type { Negotiated } from "./export.ts";
+import { Outbox } from "./outbox.ts";
+import { Transmission } from "./transmission.ts";
+
+/** Replies that the client has not taken yet: above this, no further request is looked at. */
+const UNSENT_AT_MOST = 4 << 20;
+
+export class LoopSession {
+  readonly #stream: Duplex;
+  readonly #transmission: Transmission;
+  readonly #outbox: Outbox;
+  #input: Buffer;
+  #resolve: () => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+  #hasEnded = false;
+
+  constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array) {
+    this.#stream = stream;
+    this.#input = Buffer.from(rest);
+    this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)));
+    this.#outbox.isBlocked = () => stream.writableLength > UNSENT_AT_MOST;
+    this.#transmission = new Transmission(image, negotiated, this.#outbox);
+  }
+
+  /** Serves until the client leaves. @throws CowError where what was written could not be kept */
+  run(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#stream.on("data", (chunk: Buffer) => {
+        this.#input = this.#input.length === 0 ? chunk : Buffer.concat([this.#input, chunk]);
+        this.#work();
+      });
+      this.#stream.on("drain", () => this.#work());
+      // The client may close its side and still wait for replies.
+      this.#stream.on("end", () => this.finish());
+      this.#stream.on("error", () => this.#end());
+      this.#stream.on("close", () => this.#end());
+      this.#stream.resume();
+      this.#work();
+    });
+  }
+
+  /** Takes no more requests, sends what is ready and ends the connection. */
+  finish(): void {
+    if (this.#hasEnded) return;
+    this.#stream.end(() => this.#end());
+  }
+
+  #work(): void {
+    if (this.#hasEnded) return;
+    try {
+      const used = this.#transmission.consume(this.#input);
+      this.#input = this.#input.subarray(used);
+      this.#transmission.send();
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#transmission.isOver) this.finish();
+    else if (this.#stream.writableLength > UNSENT_AT_MOST) this.#stream.pause();
+    else this.#stream.resume();
+  }
+
+  #fail(error: unknown): void {
+    this.#hasEnded = true;
+    this.#stream.destroy();
+    this.#reject(error);
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#stream.destroy();
+    try {
+      this.#transmission.end();
+      this.#resolve();
+    } catch (error) {
+      this.#reject(error);
+    }
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
+ */
+import * as fs from "node:fs";
+import { Duplex } from "node:stream";
+import type { OperationContext } from "../context.ts";
+import type { Storage } from "../device/storage.ts";
+import { CowError, systemError } from "../errors.ts";
+import { storageOf } from "../operations/files.ts";
+import { refusePendingMerge } from "../operations/merge/journal.ts";
+import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
+import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
+import { formatNbdUri } from "../protocol/uri.ts";
+import type { TlsMode } from "./handshake.ts";
+import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
+import { ServedExport } from "./served-export.ts";
+import { NbdServer } from "./server.ts";
+import { type TlsRequest, TlsTerms } from "./tls-terms.ts";
+
+export interface ExportRequest {
+  /** "" is the default export. */
+  readonly name: string;
+  /** Base and layers, bottom to top. */
+  readonly parts: readonly string[];
+}
+
+export interface ServeRequest {
+  readonly exports: readonly ExportRequest[];
+  /** A unix socket's path. */
+  readonly socket?: string | undefined;
+  /** TCP; the default if nothing else is said is 127.0.0.1:10809. */
+  readonly listen?: { readonly host: string; readonly port: number } | undefined;
+  /** Serve one client on standard input and output. */
+  readonly stdio?: boolean;
+  readonly readOnly?: boolean;
+  readonly ephemeral?: boolean;
+  readonly repair?: boolean;
+  readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
+  readonly maxConnections?: number;
+  /** End when the last client has left. */
+  readonly exitLast?: boolean;
+  readonly pidFile?: string | undefined;
+  /** Allow addresses that others can reach without TLS. */
+  readonly insecure?: boolean;
+  /** For LISTEN_FDS. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+export interface ReadyExport {
+  readonly name: string;
+  readonly uri: string;
+  readonly stack: string;
+  readonly virtual_size: number;
+  readonly access: Access;
+  /** How a writable cowfile was found: "clean", "recovered" or "power-cut" (left by a session of ours that didn't end in order). */
+  readonly found: string | null;
+}
+
+/** What a server says when it is ready. */
+export interface Ready {
+  /** Of the first export. */
+  readonly uri: string;
+  readonly exports: readonly ReadyExport[];
+  readonly pid: number;
+}
+
+export const DEFAULT_MAX_CONNECTIONS = 256;
+
+/**
+ * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
+ * answered, everything is made durable, cowfiles are marked clean.
+ *
+ * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at the end)
+ */
+export async function serve(
+  request: ServeRequest,
+  context: OperationContext,
+  onReady: (ready: Ready) => void | Promise<void>,
+): Promise<void> {
+  checkRequest(request);
+  const storage = storageOf(context);
+  const tlsTerms = request.tls && new TlsTerms(request.tls);
+  const exports = await openExports(storage, request, context);
+  let failure: unknown;
+  try {
+    await run(request, context, exports, tlsTerms, onReady);
+  } catch (error) {
+    failure = error;
+  }
+  for (const { stack } of exports) {
+    try {
+      stack.close();
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
+}
+
+function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRequest): void {
+  if (exports.length === 0) throw new CowError("usage", "there is nothing to serve");
+  const names = new Set<string>();
+  for (const { name } of exports) {
+    if (names.has(name)) throw new CowError("usage", `two exports are called "${name}"`);
+    if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0"))
+      throw new CowError("usage", `an export's name has at most ${MAX_STRING_BYTES} bytes, none of them NUL`);
+    names.add(name);
+  }
+  if (stdio && (socket !== undefined || listen)) throw new CowError("usage", "--stdio listens on nothing");
+  if (listen && !isLoopback(listen.host) && !tls && !insecure)
+    throw new CowError(
+      "usage",
+      `${listen.host} can be reached by others, who could read and write without being asked`,
+      {
+        hints: ["--tls-certificates or --tls-psk protect it; --insecure serves it to everybody"],
+      },
+    );
+}
+
+async function openExports(
+  storage: Storage,
+  request: ServeRequest,
+  context: OperationContext,
+): Promise<readonly ServedExport[]> {
+  const opened: ServedExport[] = [];
+  try {
+    for (const { name, parts } of request.exports) {
+      if (parts[0] !== undefined) refusePendingMerge(storage, parts[0]);
+      const stack = await ServedStack.open(storage, parts, {
+        access: accessOf(request, parts),
+        repair: request.repair ?? false,
+        signal: context.signal,
+      });
+      opened.push(new ServedExport(name, stack));
+      const cowfile = parts.at(-1);
+      if (stack.found === "recovered")
+        context.onNotice?.({
+          severity: "note",
+          file: cowfile,
+          message: "was left by a server that was killed: nothing of it is lost",
+        });
+      if (stack.found === "power-cut")
+        context.onNotice?.({
+          severity: "note",
+          file: cowfile,
+          message: "was being served when the machine went down: it is as of the last flush",
+        });
+    }
+    return opened;
+  } catch (error) {
+    for (const { stack } of opened) stack.close();
+    throw error;
+  }
+}
+
+function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[]): Access {
+  if (ephemeral) return "ephemeral";
+  return readOnly || parts.length === 1 ? "read-only" : "writable";
+}
+
+async function run(
+  request: ServeRequest,
+  context: OperationContext,
+  exports: readonly ServedExport[],
+  tlsTerms: TlsTerms | undefined,
+  onReady: (ready: Ready) => void | Promise<void>,
+): Promise<void> {
+  let end: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  context.signal?.addEventListener("abort", end);
+  const tls: TlsMode = request.tls?.mode ?? "off";
+  const server = new NbdServer({
+    exports,
+    tls,
+    tlsTerms,
+    maxConnections: request.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
+    onFailure: (message) => context.onNotice?.({ severity: "warning", message }),
+    ...(request.exitLast && { onIdle: end }),
+  });
+  const listeners: Listener[] = [];
+  try {
+    if (!request.stdio) listeners.push(...(await startListening(request, server)));
+    const ready = readyOf(exports, listeners, tls !== "off");
+    if (request.pidFile !== undefined) writePid(request.pidFile);
+    await onReady(ready);
+    if (context.signal?.aborted) end();
+    if (request.stdio) void server.serve(Duplex.from({ readable: process.stdin, writable: process.stdout })).then(end);
+    await ended;
+  } finally {
+    context.signal?.removeEventListener("abort", end);
+    for (const listener of listeners) listener.close();
+    await server.stop();
+    if (request.pidFile !== undefined) fs.rmSync(request.pidFile, { force: true });
+  }
+}
+
+async function startListening(request: ServeRequest, server: NbdServer): Promise<readonly Listener[]> {
+  const onSocket = server.accept.bind(server);
+  const count = handedDown(request.env ?? process.env);
+  if (count > 0 && request.socket === undefined && !request.listen)
+    return Promise.all(Array.from({ length: count }, (_, i) => listenHandedDown(i, onSocket)));
+  const listeners: Listener[] = [];
+  if (request.socket !== undefined) listeners.push(await listenUnix(request.socket, onSocket));
+  const tcp = request.listen ?? (request.socket === undefined ? { host: "127.0.0.1", port: DEFAULT_PORT } : undefined);
+  if (tcp) {
+    try {
+      listeners.push(await listenTcp(tcp.host, tcp.port, onSocket));
+    } catch (error) {
+      for (const listener of listeners) listener.close();
+      throw error;
+    }
+  }
+  return listeners;
+}
+
+function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[], tls: boolean): Ready {
+  const at = listeners[0]?.at;
+  const described = exports.map(({ facts, stack }) => ({
+    name: facts.name,
+    uri: at ? formatNbdUri({ address: at, exportName: facts.name, tls: tls ? { verifyPeer: true } : undefined }) : "",
+    stack: stack.name,
+    virtual_size: stack.sizeBytes,
+    access: stack.access,
+    found: stack.found ?? null,
+  }));
+  return { uri: described[0]?.uri ?? "", exports: described, pid: process.pid };
+}
+
+function writePid(file: string): void {
+  try {
+    fs.writeFileSync(file, `${process.pid}\n`);
+  } catch (error) {
+    throw systemError(error, file, "cannot write the process id");
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Owns a running server: its exports, its connections and their number, and its orderly end. What it listens on is
+ * listeners.ts' business.
+ */
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { canTakeSockets } from "../device/sys/socket.ts";
+import { Connection, type ConnectionHost } from "./connection.ts";
+import type { TlsMode } from "./handshake.ts";
+import type { ServedExport } from "./served-export.ts";
+import type { TlsTerms } from "./tls-terms.ts";
+import { WorkerPool } from "./worker-pool.ts";
+
+/** How long clients may take to read the last replies once the server is to end. */
+const PATIENCE_MS = 5000;
+/** How long a dead peer goes unnoticed, about: first probe after this, then the system's own schedule. */
+const KEEP_ALIVE_MS = 60_000;
+
+export interface ServerOptions {
+  readonly exports: readonly ServedExport[];
+  readonly tls: TlsMode;
+  readonly tlsTerms: TlsTerms | undefined;
+  /** Connections at a time; who comes then is hung up on. */
+  readonly maxConnections: number;
+  readonly onFailure: (message: string) => void;
+  /** Called whenever the last connection has ended. */
+  readonly onIdle?: () => void;
+}
+
+export class NbdServer implements ConnectionHost {
+  readonly tls: TlsMode;
+  readonly tlsTerms: TlsTerms | undefined;
+  readonly pool: WorkerPool | undefined;
+  readonly #options: ServerOptions;
+  readonly #connections = new Set<Connection>();
+  readonly #byName: ReadonlyMap<string, { readonly served: ServedExport; readonly number: number }>;
+  readonly #facts: readonly ServedExport["facts"][];
+  #isStopping = false;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.tls = options.tls;
+    this.tlsTerms = options.tlsTerms;
+    this.pool = canTakeSockets() ? new WorkerPool() : undefined;
+    this.#facts = options.exports.map(({ facts }) => facts);
+    this.#byName = new Map(options.exports.map((served, number) => [served.facts.name, { served, number }]));
+  }
+
+  exports(): readonly ServedExport["facts"][] {
+    return this.#facts;
+  }
+
+  find(name: string): { readonly served: ServedExport; readonly number: number } | undefined {
+    return this.#byName.get(name);
+  }
+
+  onFailure(message: string): void {
+    this.#options.onFailure(message);
+  }
+
+  /** Serves a client that has connected. */
+  accept(socket: Socket): void {
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    void this.serve(socket);
+  }
+
+  /** Serves whoever is at the other end of a stream, until it leaves. */
+  async serve(stream: Duplex): Promise<void> {
+    if (this.#isStopping || this.#connections.size >= this.#options.maxConnections) {
+      stream.on("error", () => undefined);
+      stream.destroy();
+      return;
+    }
+    const connection = new Connection(stream, this);
+    this.#connections.add(connection);
+    await connection.run();
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#options.onIdle?.();
+  }
+
+  /** Lets all connections finish what they have, then ends them and the threads. The stacks stay open. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    for (const connection of this.#connections) connection.stop();
+    const start = performance.now();
+    while (this.#connections.size > 0) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      if (performance.now() - start > PATIENCE_MS) for (const connection of this.#connections) connection.kill();
+    }
+    await this.pool?.close();
+  }
+}
