@@ -3,7 +3,7 @@
  * holes and no folder for a note), undo, resume. On a loop device, for which one has to be root.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { create } from "../../src/lib/index.ts";
 import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
@@ -15,6 +15,7 @@ const MIB = 1 << 20;
 const IMAGE_BYTES = 24 * MIB;
 
 const at = scratchDirectory();
+process.env["COWTOOL_STATE_DIR"] = at("state");
 writeFileSync(at("disk"), new Uint8Array(IMAGE_BYTES));
 const losetup = spawnSync("losetup", ["--find", "--show", at("disk")]);
 const device = losetup.stdout?.toString().trim() ?? "";
@@ -71,6 +72,7 @@ describe.skipIf(isSkipped)("a block device as rdofile", () => {
     expect(contents().equals(readFileSync(at("before.img")))).toBe(true);
     expect(readdirSync("/dev").sort()).toEqual(nodes);
     expect(readdirSync(at(".")).filter((name) => name.includes("cowtool"))).toEqual([]);
+    expect(readdirSync(at("state"))).toEqual([]);
   });
 
   test("a killed merge is completed by the same command", async () => {
@@ -83,6 +85,33 @@ describe.skipIf(isSkipped)("a block device as rdofile", () => {
     expect(done.status, done.stderr).toBe(0);
     expect(contents().equals(readFileSync(at("after.img")))).toBe(true);
     expect(readdirSync(at(".")).filter((name) => name.includes("cowtool-merge"))).toEqual([]);
+  });
+
+  test("a killed merge is known to commands that come from elsewhere, and its undo file leaves no trace of it", async () => {
+    mkdirSync(at("elsewhere"));
+    copyFileSync(at("vm.cow"), at("elsewhere/sibling.cow"));
+    const bytes = readFileSync(at("elsewhere/sibling.cow"));
+    bytes[1024] = 0; // without the first blocks it is another one
+    bytes.writeBigUInt64LE(BigInt(IMAGE_BYTES / 2048 - 4), 48);
+    writeFileSync(at("elsewhere/sibling.cow"), bytes);
+    const undo = at("elsewhere/undo.cow");
+    const { child, ended, says } = start(["merge", device, at("vm.cow"), "-y", "--undo", undo, "--progress=json"]);
+    await says(/"merging"/);
+    child.kill("SIGKILL");
+    await ended;
+    for (const [name, argv] of [
+      ["create", [device, at("elsewhere/new.cow")]],
+      ["merge", [device, at("elsewhere/sibling.cow"), "-y"]],
+      ["merge", [device, at("elsewhere/sibling.cow"), "-o", at("elsewhere/new.img")]],
+    ] as const)
+      expect(expectErrorJson(await run(name, [...argv, "--json"]), 4)).toMatchObject({ code: "pending-merge" });
+    const back = await run("merge", [device, undo, "-y"]);
+    expect(back.status, back.stderr).toBe(0);
+    expect(contents().equals(readFileSync(at("before.img")))).toBe(true);
+    expect([...readdirSync(at(".")), ...readdirSync(at("state"))].filter((name) => name.includes("-merge"))).toEqual(
+      [],
+    );
+    expect((await run("create", [device, at("elsewhere/new.cow")])).status).toBe(0);
   });
 
   test("merge -o copies it into a file", async () => {

@@ -7,6 +7,7 @@ import { CowError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { applyChange, type DeviceChange, MemoryDevice, SparseBytes } from "./memory-device.ts";
 import type { FileFacts, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type { DeviceKey } from "./sys/device-key.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -19,6 +20,8 @@ export type StorageChange =
 export class MemoryStorage implements Storage {
   readonly #contents = new Map<number, SparseBytes>();
   readonly #names = new Map<string, number>();
+  readonly #devices = new Map<number, DeviceKey>();
+  readonly stateDirectories = ["state"];
   #nextFile = 1;
   /** Everything done since the storage was made. */
   readonly log: StorageChange[] = [];
@@ -30,6 +33,12 @@ export class MemoryStorage implements Storage {
     const file = this.#nextFile++;
     this.#contents.set(file, bytes instanceof SparseBytes ? bytes : SparseBytes.from(bytes));
     this.#names.set(path, file);
+  }
+
+  /** Puts a block device there, with what tells it from others. */
+  putDevice(path: string, bytes: Uint8Array | SparseBytes, device: DeviceKey): void {
+    this.put(path, bytes);
+    this.#devices.set(this.#nextFile - 1, device);
   }
 
   paths(): string[] {
@@ -46,6 +55,7 @@ export class MemoryStorage implements Storage {
     const copy = new MemoryStorage();
     copy.#nextFile = this.#nextFile;
     for (const [path, file] of this.#names) copy.#names.set(path, file);
+    for (const [file, device] of this.#devices) copy.#devices.set(file, device);
     for (const [file, content] of this.#contents) copy.#contents.set(file, content.clone());
     return copy;
   }
@@ -54,8 +64,10 @@ export class MemoryStorage implements Storage {
     const file = this.#names.get(path);
     const content = this.content(path);
     if (file === undefined || !content) return undefined;
+    const device = this.#devices.get(file);
     return {
-      kind: "file",
+      kind: device ? "block" : "file",
+      ...(device ? { device } : {}),
       sizeBytes: content.sizeBytes,
       allocatedBytes: content.pages.size * 4096,
       identity: `memory:${file}`,
@@ -104,6 +116,10 @@ export class MemoryStorage implements Storage {
 
   readSmall(path: string): Uint8Array | undefined {
     return this.content(path)?.toBytes();
+  }
+
+  makeDirectory(): void {
+    // A path may begin with anything.
   }
 
   /** Of paths such as `dir/name`; what has no directory is in `.`. */

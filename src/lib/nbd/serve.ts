@@ -7,7 +7,7 @@ import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError, systemError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
-import { refusePendingMerge } from "../operations/merge/journal.ts";
+import { refusePendingMerge } from "../operations/merge/journal-places.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
 import { formatNbdUri } from "../protocol/uri.ts";
@@ -125,7 +125,7 @@ async function openExports(
   const opened: ServedExport[] = [];
   try {
     for (const { name, parts } of request.exports) {
-      if (parts[0] !== undefined) refusePendingMerge(storage, parts[0]);
+      if (parts[0] !== undefined) refusePendingMerge(storage, parts[0], parts.slice(1));
       const stack = await ServedStack.open(storage, parts, {
         access: accessOf(request, parts),
         repair: request.repair ?? false,

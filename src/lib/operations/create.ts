@@ -21,7 +21,7 @@ import {
 } from "../formats/cowfile/layout.ts";
 import { parseStack } from "../overlay/stack.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
-import { refusePendingMerge } from "./merge/journal.ts";
+import { refusePendingMerge } from "./merge/journal-places.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
@@ -63,7 +63,7 @@ export async function create(
     refuseSameFile(files.storage, cowfile, inputs);
     for (const stack of [rdofile, request.from]) {
       const [bottom] = stack === undefined ? [] : parseStack(stack);
-      if (bottom !== undefined) refusePendingMerge(files.storage, bottom);
+      if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile]);
     }
     const { device: base } = await files.openStack(rdofile);
     const rdoBlocks = requireUsableSize(base, abi, context);

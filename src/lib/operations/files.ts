@@ -8,7 +8,8 @@ import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
-import { refuseJournalName, refusePendingMerge } from "./merge/journal.ts";
+import { refuseJournalName } from "./merge/journal.ts";
+import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
@@ -44,11 +45,20 @@ export class OpenFiles {
 
   async openStack(text: string): Promise<Stack> {
     const [base, ...layers] = parseStack(text);
-    // Of a base that is half merged no layer can be told whether it belongs.
-    if (base !== undefined && layers.length > 0) refusePendingMerge(this.storage, base);
+    if (base !== undefined) this.#noticePendingMerge(base, layers);
     const stack = await openStack(this.storage, text, { signal: this.#context.signal });
     this.#opened.push(stack);
     return stack;
+  }
+
+  /** Of a base that is half merged no layer can be told whether it belongs; alone it is what it is. */
+  #noticePendingMerge(base: string, layers: readonly string[]): void {
+    try {
+      refusePendingMerge(this.storage, base, layers);
+    } catch (error) {
+      if (layers.length > 0 || !(error instanceof CowError)) throw error;
+      this.#context.onNotice?.({ severity: "warning", file: error.file, message: error.message });
+    }
   }
 
   close(): void {

@@ -23,6 +23,12 @@ const SYSTEM_WORDS: Readonly<Record<string, string>> = {
   ENOTFOUND: "there is no such host",
   EAI_AGAIN: "the name of the host could not be looked up",
   EACCES: "permission denied",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "nobody that is trusted here vouches for the server's certificate",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "nobody that is trusted here vouches for the server's certificate",
+  SELF_SIGNED_CERT_IN_CHAIN: "nobody that is trusted here vouches for the server's certificate",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "nobody that is trusted here vouches for the server's certificate",
+  CERT_HAS_EXPIRED: "the server's certificate has expired",
+  ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another host",
 };
 
 /** What a socket, or the TLS on it, reports. */

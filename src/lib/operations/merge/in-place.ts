@@ -14,7 +14,8 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
-import { cowfileDigest, journalPath, type MergeJournal, pendingMerge, readJournal, writeJournal } from "./journal.ts";
+import { cowfileDigest, type MergeJournal } from "./journal.ts";
+import { JournalPlaces, pendingMerge } from "./journal-places.ts";
 import { requireUntouched } from "./old-or-new.ts";
 import { explainRename } from "./renamed-base.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
@@ -42,17 +43,18 @@ export async function mergeInPlace(
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
 
-  const path = journalPath(storage, rdofile, cowfile);
-  const found = force ? readableJournal(files, path) : readJournal(storage, path);
+  const places = new JournalPlaces(storage, rdofile, [cowfile], { force });
+  const found = places.find(base.sizeBytes);
   const digest = cowfileDigest(layer);
-  const ours = found?.cowfile_digest === digest && found.rdofile_size === base.sizeBytes ? found : undefined;
+  const isOurs = found?.journal.cowfile_digest === digest && found.journal.rdofile_size === base.sizeBytes;
+  const ours = isOurs ? found : undefined;
   if (found && !ours) {
-    if (isUndoOf(files, found, cowfile))
-      return rollBack(files, { base, layer, path, found, rdofile, cowfile }, request, context);
-    if (!force) throw pendingMerge(storage, rdofile, path, found);
+    if (isUndoOf(files, found.journal, cowfile))
+      return rollBack({ base, layer, found, places, rdofile, cowfile }, request, context);
+    if (!force) throw pendingMerge(storage, rdofile, found);
   }
   const blocks = countBlocks(layer);
-  const admission = await admit(layer, base, ours, force, context).catch(async (error: unknown) => {
+  const admission = await admit(layer, base, ours?.journal, force, context).catch(async (error: unknown) => {
     throw found ? error : await explainRename(storage, { layer, base, rdofile, digest, error }, context);
   });
   // A journal that does not explain the base speaks of another one that was here before.
@@ -79,18 +81,18 @@ export async function mergeInPlace(
     fingerprint_changed: !did.already && admission.kind !== "merged" && after !== admission.before.value,
   });
   if (admission.kind === "merged") {
-    if (journal && !dryRun) storage.remove(path);
+    if (journal && !dryRun) places.remove(journal);
     return result({ already: true, resumed: journal !== undefined });
   }
   if (!journal && isUndone && (await holdsAll(layer, base, context))) return result({ already: true, resumed: false });
-  const undo = planUndo(files, request, { rdofile, cowfile, journal, path, headBlock });
-  await requireUntouched(files, { base, layer, journal, undo, force }, context);
+  const undo = planUndo(files, request, { rdofile, cowfile, journal, headBlock });
+  await requireUntouched(files, { base, layer, journal: journal?.journal, undo, force }, context);
   requireSpace(files, base, layer, force);
   const done = result({ already: false, resumed: journal !== undefined });
   if (dryRun) return done;
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });
 
-  const note: MergeJournal = journal ?? {
+  const note: MergeJournal = journal?.journal ?? {
     cowtool_merge: 1,
     rdofile: storage.realPath(rdofile),
     rdofile_size: base.sizeBytes,
@@ -101,24 +103,14 @@ export async function mergeInPlace(
     fingerprint_after: after,
     undo: undo.path,
     undo_saved: false,
+    ...places.note,
   };
   if (undo.path !== null && !undo.kept) {
-    await saveUndo(
-      storage,
-      { base, layer, headBlock, path: undo.path, replace: undo.replace, journal: path, note },
-      context,
-    );
-  } else if (!journal || journal.undo !== undo.path) writeJournal(storage, path, { ...note, undo: undo.path });
+    const job = { base, layer, headBlock, path: undo.path, replace: undo.replace, places, note };
+    await saveUndo(storage, job, context);
+  } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   await writeBlocks(base, layer, context);
-  storage.remove(path);
+  places.remove(places.written(note));
+  if (found) places.remove(found);
   return done;
-}
-
-/** With --force an unreadable journal counts as none. */
-function readableJournal(files: OpenFiles, path: string): MergeJournal | undefined {
-  try {
-    return readJournal(files.storage, path);
-  } catch {
-    return undefined;
-  }
 }

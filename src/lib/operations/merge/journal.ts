@@ -1,5 +1,5 @@
 /**
- * Owns the note that an in-place merge leaves beside the base while it runs: what is being merged into what, and what
+ * Owns the note that an in-place merge leaves while it runs, beside the base or where journal-places.ts says: what is being merged into what, and what
  * the base's fingerprint was made of before. It makes an interrupted merge recognisable, though the merge changes the
  * very blocks by which a base is known. One small JSON file, replaced atomically, removed when the merge is durable.
  */
@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { dirname } from "node:path";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { PendingFile, Storage } from "../../device/storage.ts";
+import type { DeviceKey } from "../../device/sys/device-key.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
 import type { Contribution } from "../../formats/cowfile/fingerprint.ts";
@@ -31,13 +32,10 @@ export interface MergeJournal {
   readonly undo: string | null;
   /** Is the undo file complete under its name? No block of the base is overwritten before. */
   readonly undo_saved: boolean;
-}
-
-/** Where the journal of a merge into `rdofile` lies: beside it; beside the cowfile for a block device, whose /dev does not last. */
-export function journalPath(storage: Storage, rdofile: string, cowfile: string): string {
-  return (
-    (storage.facts(rdofile)?.kind === "block" ? storage.realPath(cowfile) : storage.realPath(rdofile)) + JOURNAL_SUFFIX
-  );
+  /** What tells the base from other block devices; null for a file. */
+  readonly device: DeviceKey | null;
+  /** Everywhere that the journal may lie. */
+  readonly places: readonly string[];
 }
 
 /** @throws CowError `damaged` if there is one that cannot be read */
@@ -58,15 +56,26 @@ export function readJournal(storage: Storage, path: string): MergeJournal | unde
       (journal.undo === null || typeof journal.undo === "string") &&
       Array.isArray(journal.contributions) &&
       journal.contributions.length <= 4 &&
-      journal.contributions.every(({ block, sum }) => Number.isInteger(block) && Number.isInteger(sum));
+      journal.contributions.every(({ block, sum }) => Number.isInteger(block) && Number.isInteger(sum)) &&
+      isDeviceKey(journal.device) &&
+      Array.isArray(journal.places) &&
+      journal.places.every((place) => typeof place === "string");
     if (sound) return journal;
   } catch {
     // Falls through to the one error for everything that is no journal.
   }
   throw new CowError("damaged", "is not a merge journal that can be read", {
     file: path,
-    hints: ["it tells that a merge into the base beside it was interrupted; --force merges without looking at it"],
+    hints: [
+      "it tells that a merge was interrupted, into the base beside it or a block device; --force merges without looking at it",
+    ],
   });
+}
+
+function isDeviceKey(device: unknown): device is DeviceKey | null {
+  if (device === null) return true;
+  if (typeof device !== "object" || !("key" in device) || !("boot" in device)) return false;
+  return typeof device.key === "string" && (device.boot === null || typeof device.boot === "string");
 }
 
 /** Makes the journal durable before anything that it speaks of happens. @throws CowError `permission`, … with a way out */
@@ -103,34 +112,6 @@ export function refuseJournalName(path: string): void {
   throw new CowError("usage", `is a name for journals of merges: no other file may end in ${JOURNAL_SUFFIX}`, {
     file: path,
   });
-}
-
-/** @throws CowError `pending-merge` if a merge into this base was interrupted */
-export function refusePendingMerge(storage: Storage, rdofile: string): void {
-  if (storage.facts(rdofile)?.kind !== "file") return;
-  const path = storage.realPath(rdofile) + JOURNAL_SUFFIX;
-  const journal = readJournal(storage, path);
-  if (journal) throw pendingMerge(storage, rdofile, path, journal);
-}
-
-export function pendingMerge(storage: Storage, rdofile: string, path: string, journal: MergeJournal): CowError {
-  const undo =
-    journal.undo !== null && journal.undo_saved
-      ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
-      : [];
-  const complete =
-    storage.facts(journal.cowfile) === undefined
-      ? `complete it with \`cowtool merge ${shellWord(rdofile)} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`
-      : `complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``;
-  return new CowError(
-    "pending-merge",
-    `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
-    {
-      file: rdofile,
-      details: { journal: path, cowfile: journal.cowfile },
-      hints: [complete, ...undo],
-    },
-  );
 }
 
 /** SHA-256 over head block and bitmap, holes skipped. */

@@ -14,7 +14,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { requireBelongs } from "../../overlay/stack.ts";
 import { claimOutput, type OpenFiles, refuseSameFile } from "../files.ts";
 import { refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
-import { refusePendingMerge } from "./journal.ts";
+import { refusePendingMerge } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 import { countBlocks, PIECE_BYTES } from "./write-blocks.ts";
 
@@ -33,7 +33,7 @@ export async function mergeIntoNewFile(
   const base = files.open(rdofile, { lock: "shared" });
   const cow = files.open(cowfile, { lock: "shared" });
   refuseCowfileAsBase(base, force);
-  if (!force) refusePendingMerge(files.storage, rdofile);
+  if (!force) refusePendingMerge(files.storage, rdofile, [cowfile, output]);
   const layer = new CowfileLayer(await cowfileFormat.readable(cow, () => files.scratch(cowfile)), {
     allowDirty: force,
   });

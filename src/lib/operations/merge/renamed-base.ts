@@ -31,6 +31,7 @@ export async function explainRename(
     if (!name.endsWith(JOURNAL_SUFFIX) || storage.facts(path.slice(0, -JOURNAL_SUFFIX.length))) continue;
     const journal = tryRead(storage, path);
     if (journal?.cowfile_digest !== digest || journal.rdofile_size !== base.sizeBytes) continue;
+    if (journal.fingerprint_before !== layer.base.fingerprint) continue;
     if (!(await isExplained(layer, base, journal, context))) continue;
     const rename = `mv ${shellWord(path)} ${shellWord(own + JOURNAL_SUFFIX)}`;
     return new CowError(error.code, error.message, {

@@ -7,7 +7,9 @@ import { CowError } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { OpenFiles } from "../files.ts";
+import { isExplained } from "./admission.ts";
 import type { MergeJournal } from "./journal.ts";
+import type { FoundJournal, JournalPlaces } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 import { countBlocks, writeBlocks } from "./write-blocks.ts";
 
@@ -19,21 +21,35 @@ export function isUndoOf(files: OpenFiles, journal: MergeJournal, cowfile: strin
 /**
  * Takes an interrupted merge back. Interrupted itself, either way on is open: the journal stays until all is done.
  *
- * @throws CowError `pending-merge` if it is not that merge's undo file; `usage`; as writeBlocks
+ * @throws CowError `pending-merge` if it is not that merge's undo file; `wrong-base` if the journal does not explain the base; `usage`; as writeBlocks
  */
 export async function rollBack(
-  files: OpenFiles,
-  at: { base: BlockDevice; layer: CowfileLayer; path: string; found: MergeJournal; rdofile: string; cowfile: string },
+  at: {
+    readonly base: BlockDevice;
+    readonly layer: CowfileLayer;
+    readonly found: FoundJournal;
+    readonly places: JournalPlaces;
+    readonly rdofile: string;
+    readonly cowfile: string;
+  },
   request: MergeRequest,
   context: OperationContext,
 ): Promise<MergeResult> {
-  const { base, layer } = at;
+  const { base, layer, found } = at;
   if (request.undo !== undefined)
     throw new CowError("usage", "--undo makes no sense while an interrupted merge is taken back", { file: at.cowfile });
-  if (layer.base.fingerprint !== at.found.fingerprint_after) {
+  if (layer.base.fingerprint !== found.journal.fingerprint_after) {
     throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", {
       file: at.cowfile,
-      details: { journal: at.path },
+      details: { journal: found.path },
+    });
+  }
+  // The undo file holds the same blocks as the cowfile: what it leaves alone is as it was, or this is another base.
+  if (!request.force && !(await isExplained(layer, base, found.journal, context))) {
+    throw new CowError("wrong-base", `is not the base of which ${found.path} tells, or was changed since`, {
+      file: at.rdofile,
+      details: { journal: found.path },
+      hints: ["--force writes what the undo file holds all the same"],
     });
   }
   const blocks = countBlocks(layer);
@@ -41,7 +57,7 @@ export async function rollBack(
   if (!dryRun) {
     await request.confirm?.({ rdofile: at.rdofile, cowfile: at.cowfile, blocks, resumed: false });
     await writeBlocks(base, layer, context);
-    files.storage.remove(at.path);
+    at.places.remove(found);
   }
   return {
     rdofile: at.rdofile,

@@ -4,7 +4,8 @@
  */
 import { CowError } from "../../errors.ts";
 import type { OpenFiles } from "../files.ts";
-import { type MergeJournal, sameHead } from "./journal.ts";
+import { sameHead } from "./journal.ts";
+import type { FoundJournal } from "./journal-places.ts";
 import type { MergeRequest } from "./request.ts";
 
 /** Is the undo file that this merge would write there already? Then an earlier run may have done everything. */
@@ -24,26 +25,27 @@ export interface UndoPlan {
 export function planUndo(
   files: OpenFiles,
   request: MergeRequest,
-  at: { rdofile: string; cowfile: string; journal: MergeJournal | undefined; path: string; headBlock: Uint8Array },
+  at: { rdofile: string; cowfile: string; journal: FoundJournal | undefined; headBlock: Uint8Array },
 ): UndoPlan {
   const { storage } = files;
+  const journal = at.journal?.journal;
   if (request.undo === undefined)
-    return { path: at.journal?.undo_saved ? at.journal.undo : null, kept: true, replace: false };
+    return { path: journal?.undo_saved ? journal.undo : null, kept: true, replace: false };
   const path = storage.realPath(request.undo);
-  if (at.journal && at.journal.undo !== path) {
+  if (at.journal && journal && journal.undo !== path) {
     throw new CowError(
       "pending-merge",
       "holds a part of this cowfile already, from a merge that was interrupted: what that overwrote cannot be saved any more",
       {
         file: at.rdofile,
-        details: { journal: at.path },
-        hints: [at.journal.undo === null ? "complete it without --undo" : `complete it with --undo ${at.journal.undo}`],
+        details: { journal: at.journal.path },
+        hints: [journal.undo === null ? "complete it without --undo" : `complete it with --undo ${journal.undo}`],
       },
     );
   }
   const there = storage.facts(path);
   const ours = there?.kind === "file" && isSameHead(files, path, at.headBlock);
-  if (at.journal?.undo_saved) {
+  if (journal?.undo_saved) {
     if (ours) return { path, kept: true, replace: false };
     throw new CowError("pending-merge", "is not the undo file that the interrupted merge had saved", {
       file: path,
@@ -51,7 +53,7 @@ export function planUndo(
     });
   }
   // Between the undo file's appearance and the note that it is complete, the base was not touched: it may be made again.
-  if (there && !(at.journal && ours))
+  if (there && !(journal && ours))
     throw new CowError("exists", "already exists; an undo file is never overwritten", { file: request.undo });
   return { path, kept: false, replace: there !== undefined };
 }

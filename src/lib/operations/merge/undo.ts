@@ -17,7 +17,8 @@ import {
   FLAG_DIRTY,
   FLAG_PACKED,
 } from "../../formats/cowfile/layout.ts";
-import { type MergeJournal, writeJournal } from "./journal.ts";
+import type { MergeJournal } from "./journal.ts";
+import type { JournalPlaces } from "./journal-places.ts";
 import { PIECE_BYTES } from "./write-blocks.ts";
 
 /** The head of the undo file for merging `layer`, which changes `blocks` blocks. */
@@ -99,8 +100,8 @@ export interface UndoJob {
   readonly path: string;
   /** Whether a file of that name is one that this merge left there before. */
   readonly replace: boolean;
-  /** Where the journal is, and what it says but for `undo_saved`. */
-  readonly journal: string;
+  /** Where the journal goes, and what it says but for `undo_saved`. */
+  readonly places: JournalPlaces;
   readonly note: MergeJournal;
 }
 
@@ -108,9 +109,9 @@ export interface UndoJob {
 export async function saveUndo(storage: Storage, job: UndoJob, context: OperationContext): Promise<void> {
   const pending = await prepareUndo(storage, job.path, job, context);
   try {
-    writeJournal(storage, job.journal, job.note);
+    job.places.write(job.note, context);
     pending.commit({ replace: job.replace });
-    writeJournal(storage, job.journal, { ...job.note, undo_saved: true });
+    job.places.write({ ...job.note, undo_saved: true }, context);
   } finally {
     pending.abandon();
   }

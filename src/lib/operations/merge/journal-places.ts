@@ -1,0 +1,216 @@
+/**
+ * Owns where the journal of a merge lies, and finding it from whatever a command was given. Of a file there is one place,
+ * beside it. A block device has no such place, as /dev does not last: its journal lies beside the cowfile, which tells it
+ * to whoever comes with a file from there, and once more in a directory for notes, under the device's own key.
+ */
+import { createHash } from "node:crypto";
+import { dirname, join } from "node:path";
+import type { OperationContext } from "../../context.ts";
+import type { Storage } from "../../device/storage.ts";
+import type { DeviceKey } from "../../device/sys/device-key.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { JOURNAL_SUFFIX, type MergeJournal, readJournal, writeJournal } from "./journal.ts";
+
+export interface FoundJournal {
+  readonly path: string;
+  readonly journal: MergeJournal;
+}
+
+/** What a base is to a journal: the one that it speaks of; perhaps, as nothing that lasts tells; certainly another. */
+type Relation = "this" | "perhaps" | "other";
+
+export class JournalPlaces {
+  readonly #storage: Storage;
+  readonly #rdofile: string;
+  readonly #near: readonly string[];
+  readonly #device: DeviceKey | undefined;
+  readonly #force: boolean;
+  #stateDirectory: string | undefined;
+
+  /**
+   * @param near the other files that the command was given, first the cowfile that is to be merged
+   * @param options.force journals that cannot be read, or that speak of another device, stand in nobody's way
+   */
+  constructor(storage: Storage, rdofile: string, near: readonly string[], options: { readonly force: boolean }) {
+    this.#storage = storage;
+    this.#rdofile = rdofile;
+    this.#near = near;
+    this.#force = options.force;
+    const facts = storage.facts(rdofile);
+    this.#device = facts?.kind === "block" ? (facts.device ?? { key: facts.identity, boot: "" }) : undefined;
+  }
+
+  /**
+   * The journal of an interrupted merge into this base.
+   *
+   * @throws CowError `damaged` if there is one that cannot be read; `pending-merge` if the place beside the cowfile is
+   *   taken by a merge of it into another device
+   */
+  find(sizeBytes: number | undefined): FoundJournal | undefined {
+    if (!this.#device) return this.#read(this.#beside(this.#rdofile), this.#force);
+    for (const directory of this.#storage.stateDirectories) {
+      const found = this.#read(this.#inDirectory(directory, this.#device), this.#force);
+      if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
+    }
+    return this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+  }
+
+  #findBesideCowfile(sizeBytes: number | undefined): FoundJournal | undefined {
+    const [cowfile] = this.#near;
+    const found = cowfile === undefined ? undefined : this.#read(this.#beside(cowfile), this.#force);
+    if (!found || this.#relation(found.journal, sizeBytes) !== "other") return found;
+    if (this.#force) return undefined;
+    const { rdofile } = found.journal;
+    throw new CowError(
+      "pending-merge",
+      `was being merged into ${rdofile} when that was interrupted (see ${found.path})`,
+      {
+        file: cowfile,
+        details: { journal: found.path, cowfile: found.journal.cowfile },
+        hints: [
+          `complete that first, with \`cowtool merge ${shellWord(rdofile)} ${shellWord(found.journal.cowfile)}\``,
+        ],
+      },
+    );
+  }
+
+  /** In the directories of everything that the command was given: cowfiles of one base tend to lie together. */
+  #findAround(sizeBytes: number | undefined): FoundJournal | undefined {
+    const real = this.#storage.realPath(this.#rdofile);
+    for (const directory of new Set(this.#near.map((file) => dirname(this.#storage.realPath(file))))) {
+      for (const name of this.#storage.list(directory)) {
+        if (!name.endsWith(JOURNAL_SUFFIX)) continue;
+        // Of one that cannot be read, nobody knows that it is about this base.
+        const found = this.#read(join(directory, name), true);
+        const relation = found ? this.#relation(found.journal, sizeBytes) : "other";
+        if (relation === "this" || (relation === "perhaps" && found?.journal.rdofile === real)) return found;
+      }
+    }
+    return undefined;
+  }
+
+  #relation(journal: MergeJournal, sizeBytes: number | undefined): Relation {
+    const [ours, theirs] = [this.#device, journal.device];
+    // A journal beside a file, in a directory where a device's are looked for.
+    if (!ours || !theirs) return "other";
+    if (ours.key === theirs.key) return "this";
+    // Two lasting keys, or two of one boot, differ for a reason.
+    if (ours.boot === theirs.boot || (sizeBytes !== undefined && sizeBytes !== journal.rdofile_size)) return "other";
+    return "perhaps";
+  }
+
+  /** What a new journal says of its places. */
+  get note(): Pick<MergeJournal, "device" | "places"> {
+    return { device: this.#device ?? null, places: this.#own() };
+  }
+
+  /** Makes the journal durable in all its places. @throws CowError as writeJournal, if there is none that takes it */
+  write(journal: MergeJournal, context: OperationContext): void {
+    const [cowfile] = this.#near;
+    const isDevice = this.#device !== undefined && cowfile !== undefined;
+    writeJournal(this.#storage, this.#beside(isDevice ? cowfile : this.#rdofile), journal);
+    const failure = this.#device && this.#writeNote(this.#device, journal);
+    if (!failure || cowfile === undefined) return;
+    context.onNotice?.({
+      severity: "warning",
+      file: failure.file,
+      message: `no note of this merge can be kept there: were it interrupted, commands would know that from ${this.#beside(cowfile)} alone`,
+    });
+  }
+
+  /** Into the first directory that takes it, and from then on into that one. */
+  #writeNote(device: DeviceKey, journal: MergeJournal): CowError | undefined {
+    let failure: CowError | undefined;
+    const known = this.#stateDirectory;
+    for (const directory of known === undefined ? this.#storage.stateDirectories : [known]) {
+      try {
+        this.#storage.makeDirectory(directory);
+        writeJournal(this.#storage, this.#inDirectory(directory, device), journal);
+        this.#stateDirectory = directory;
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof CowError)) throw error;
+        failure ??= error;
+      }
+    }
+    return failure;
+  }
+
+  /** A journal that write() has just written. */
+  written(journal: MergeJournal): FoundJournal {
+    return { path: this.#own()[0] ?? "", journal };
+  }
+
+  /** Removes a journal from everywhere, once the merge is durable. Killed between two places, the same command goes on. */
+  remove({ path, journal }: FoundJournal): void {
+    for (const place of new Set([...this.#own(), ...journal.places, path])) {
+      // What a journal says of other places may be out of date, or somebody else's invention.
+      const there = place.endsWith(JOURNAL_SUFFIX) ? this.#read(place, true) : undefined;
+      const isSame =
+        there?.journal.cowfile_digest === journal.cowfile_digest && there.journal.device?.key === journal.device?.key;
+      if (isSame || place === path) this.#storage.remove(place);
+    }
+  }
+
+  #own(): string[] {
+    const [cowfile] = this.#near;
+    const device = this.#device;
+    if (!device || cowfile === undefined) return [this.#beside(this.#rdofile)];
+    return [
+      this.#beside(cowfile),
+      ...this.#storage.stateDirectories.map((directory) => this.#inDirectory(directory, device)),
+    ];
+  }
+
+  #beside(file: string): string {
+    return this.#storage.realPath(file) + JOURNAL_SUFFIX;
+  }
+
+  #inDirectory(directory: string, { key }: DeviceKey): string {
+    return join(directory, createHash("sha256").update(key).digest("hex").slice(0, 32) + JOURNAL_SUFFIX);
+  }
+
+  /** @param lenient one that cannot be read counts as none */
+  #read(path: string, lenient: boolean): FoundJournal | undefined {
+    try {
+      const journal = readJournal(this.#storage, path);
+      return journal && { path, journal };
+    } catch (error) {
+      if (lenient) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Whether a merge into this base was interrupted, as far as the base and the other files of the command tell. */
+export function findPendingMerge(storage: Storage, rdofile: string, near: readonly string[]): FoundJournal | undefined {
+  const facts = storage.facts(rdofile);
+  if (facts?.kind !== "file" && facts?.kind !== "block") return undefined;
+  return new JournalPlaces(storage, rdofile, near, { force: false }).find(undefined);
+}
+
+/** @throws CowError `pending-merge` if a merge into this base was interrupted */
+export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[]): void {
+  const found = findPendingMerge(storage, rdofile, near);
+  if (found) throw pendingMerge(storage, rdofile, found);
+}
+
+export function pendingMerge(storage: Storage, rdofile: string, { path, journal }: FoundJournal): CowError {
+  const undo =
+    journal.undo !== null && journal.undo_saved
+      ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
+      : [];
+  const complete =
+    storage.facts(journal.cowfile) === undefined
+      ? `complete it with \`cowtool merge ${shellWord(rdofile)} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`
+      : `complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``;
+  return new CowError(
+    "pending-merge",
+    `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
+    {
+      file: rdofile,
+      details: { journal: path, cowfile: journal.cowfile },
+      hints: [complete, ...undo],
+    },
+  );
+}
