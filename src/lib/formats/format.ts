@@ -59,6 +59,10 @@ export interface SurveyHooks {
 export interface CheckOptions extends SurveyHooks {
   /** Makes an empty file for what has to be unpacked to be checked; its owner closes it. Required for packed files. */
   readonly scratch?: () => ByteTarget;
+  /** Opens the file that lies beside this one, under its name with that suffix; undefined if there is none. */
+  readonly companion?: (suffix: string) => ByteSource | undefined;
+  /** What tells one start of the machine from another (16 bytes); without it, notes of an earlier process count for nothing. */
+  readonly boot?: Uint8Array;
   /** The base the layer is said to belong to, if one was given. */
   readonly base?: ByteSource | undefined;
 }

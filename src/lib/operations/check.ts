@@ -4,7 +4,7 @@
 import type { OperationContext } from "../context.ts";
 import type { CheckReport } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
-import { OpenFiles } from "./files.ts";
+import { notesOfServer, OpenFiles } from "./files.ts";
 
 export interface CheckRequest {
   /** A stack that the file is said to belong to. */
@@ -24,6 +24,7 @@ export async function check(file: string, request: CheckRequest, context: Operat
     return requireFormat(device).check(device, {
       base,
       scratch: () => files.scratch(file),
+      ...notesOfServer(files, file),
       signal: context.signal,
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,

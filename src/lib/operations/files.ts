@@ -6,7 +6,9 @@ import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
+import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
+import type { CheckOptions } from "../formats/format.ts";
 import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
 import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
@@ -74,6 +76,17 @@ export class OpenFiles {
       files.close();
     }
   }
+}
+
+/** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */
+export function notesOfServer(files: OpenFiles, file: string): Pick<CheckOptions, "companion" | "boot"> {
+  return {
+    boot: bootId(),
+    companion: (suffix) => {
+      const path = files.storage.realPath(file) + suffix;
+      return files.storage.facts(path)?.kind === "file" ? files.open(path, { lock: "none" }) : undefined;
+    },
+  };
 }
 
 /** @throws CowError `usage` if `output` is one of the inputs, under whatever name */

@@ -3,10 +3,11 @@
  * the format.
  */
 import type { OperationContext } from "../context.ts";
+import { journalPath } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { parseStack, requireBelongs } from "../overlay/stack.ts";
-import { OpenFiles, refuseSameFile } from "./files.ts";
+import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {
   readonly dryRun?: boolean;
@@ -34,7 +35,8 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       base = (await files.openStack(request.rdofile)).device;
       await requireBelongs(format.openLayer(device, { allowDirty: true }), base, context.signal);
     }
-    return format.repair(device, {
+    const report = await format.repair(device, {
+      ...notesOfServer(files, file),
       dryRun,
       force: request.force ?? false,
       dropLost: request.dropLost ?? false,
@@ -43,5 +45,8 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
     });
+    // What it said is in the bitmap now.
+    if (!dryRun && report.state === "clean") files.storage.remove(journalPath(files.storage.realPath(file)));
+    return report;
   });
 }

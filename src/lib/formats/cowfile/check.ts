@@ -14,10 +14,14 @@ import { type Findings, findingsOf, gradeSuspects, tally } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
 import { judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
-import { openCowfile, readCowfileHead } from "./layer.ts";
+import { type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
+import { ownMarks } from "./live/own-marks.ts";
+import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { cowProblem } from "./problems.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
+
+const SECTOR_BYTES = 512;
 
 /** Compares a base with what the head says of it. */
 export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHooks): Promise<Problem[]> {
@@ -77,10 +81,13 @@ async function find(
   survey: Pick<SurveyOptions, "content" | "dropLost" | "onCorrected">,
   state: string,
 ): Promise<Findings> {
-  const { head, headBlock, geometry } = openCowfile(source);
+  const opened = openCowfile(source);
+  const { head, headBlock, geometry } = opened;
   const { problems } = judgeHead(head, source.sizeBytes, source.name);
   const base = options.base ? await judgeBase(head, options.base, options) : [];
-  const surveyed = await surveyCowfile(source, geometry, { ...survey, ...surveyOptions(source.name, options, state) });
+  const known = ownMarks(opened, options);
+  const how = known ? { ...survey, content: false, known } : survey;
+  const surveyed = await surveyCowfile(source, geometry, { ...how, ...surveyOptions(source.name, options, state) });
   // The total was the space that the file takes, head and bitmap and all: the end of it is known only here.
   const total = options.allocatedBytes ?? 0;
   options.onProgress?.({ phase: "scanning", done: total, total, unit: "bytes" });
@@ -100,10 +107,19 @@ export async function checkCowfile(source: ByteSource, options: CheckOptions): P
   };
 }
 
-/** Writes one version of the head over the first bytes of its block; the rest of the block stays as it is. */
-function writeHead(target: ByteTarget, headBlock: Uint8Array, head: CowHead): void {
-  const length = encodeHead(head, headBlock);
-  target.write(headBlock.subarray(0, length), 0);
+/**
+ * Writes one version of the head over the first bytes of its block. The rest of the block stays as it is, but for the
+ * stamp of a dead server of ours, which goes with the dirty mark; both lie in the first sector.
+ */
+function writeHead(target: ByteTarget, { head: before, headBlock }: OpenedCowfile, head: CowHead): void {
+  const block = Uint8Array.from(headBlock);
+  let length = encodeHead(head, block);
+  const stamp = readStamp(before, headBlock);
+  if (stamp && !isDirty(head)) {
+    clearStamp(stamp, block);
+    length = SECTOR_BYTES;
+  }
+  target.write(block.subarray(0, length), 0);
   target.flush();
 }
 
@@ -111,7 +127,7 @@ function repairedHead(head: CowHead, mapSizeBytes: number, survey: Survey): CowH
   return {
     ...head,
     version: COW_VERSION,
-    flags: head.flags & ~FLAG_DIRTY,
+    flags: head.flags & ~(FLAG_DIRTY | FLAG_LIVE),
     mapSize: BigInt(mapSizeBytes),
     fingerprint: storedFingerprint(head.abi, fingerprint32(head)),
     used: BigInt(survey.usedAfter),
@@ -137,10 +153,11 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     return report(findings, options, { examined: true, changed: needsWriting(findings, before.head, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
+  // Whoever died may have left data that is not on disk yet: no mark may get there before it.
+  target.flush();
   let marked = stateBefore === "dirty";
   const onCorrected = (bytes: Uint8Array, offset: number): void => {
-    if (!marked)
-      writeHead(target, Uint8Array.from(before.headBlock), { ...before.head, flags: before.head.flags | FLAG_DIRTY });
+    if (!marked) writeHead(target, before, { ...before.head, flags: before.head.flags | FLAG_DIRTY });
     marked = true;
     target.write(bytes, offset);
   };
@@ -156,11 +173,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   if (changed) {
     if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
     target.flush();
-    writeHead(
-      target,
-      before.headBlock.slice(),
-      repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey),
-    );
+    writeHead(target, before, repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey));
   }
   return done;
 }

@@ -8,6 +8,7 @@ import type { Problem, ProblemTally, Suspect } from "../format.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { type CowHead, isDirty } from "./head.ts";
 import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
+import { clearStamp, readStamp, STAMP_BYTES } from "./live/stamp.ts";
 import { type CowProblemId, cowProblem } from "./problems.ts";
 import type { Survey } from "./survey.ts";
 
@@ -48,7 +49,17 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     );
   }
   const structBytes = headLayout(head.abi).sizeBytes;
-  if (headBlock.subarray(structBytes).some((byte) => byte !== 0)) {
+  const stamp = readStamp(head, headBlock);
+  if (stamp) {
+    yield cowProblem(
+      "live",
+      { offset: stamp.offset, length: STAMP_BYTES },
+      `cowtool was serving it, as it says at ${atByte(stamp.offset)}: its marks are known without a search`,
+    );
+  }
+  const tail = Uint8Array.from(headBlock);
+  if (stamp) clearStamp(stamp, tail);
+  if (tail.subarray(structBytes).some((byte) => byte !== 0)) {
     yield cowProblem(
       "head-tail",
       { offset: structBytes, length: HEAD_BLOCK_BYTES - structBytes },
@@ -72,7 +83,8 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
       `block ${block} is cut short by the end of the file at ${atByte(source.sizeBytes)}: ${missing} bytes are missing`,
     );
   }
-  yield* inFile("unmarked-data", survey.unmarked, "holding data, but not marked");
+  const where = stamp ? "written since the last flush, marked only in the journal" : "holding data, but not marked";
+  yield* inFile("unmarked-data", survey.unmarked, where);
   for (const suspect of gradeSuspects(survey.suspects, source, geometry)) {
     const offset = geometry.dataOffsetBytes + suspect.offset;
     const why =

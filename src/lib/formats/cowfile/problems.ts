@@ -19,6 +19,11 @@ export const COW_PROBLEMS = {
       "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap. In a pack they are lost.",
     fix: "marks what the data area holds, recounts, clears the dirty mark",
   },
+  live: {
+    severity: "note",
+    about:
+      "cowtool was serving the file for writing, and did not end in order. Which blocks are marked is known exactly, from the bitmap and the journal beside the file: the data area is not searched. What was not flushed before a power cut is gone, everything else is there.",
+  },
   "version-low": {
     severity: "warning",
     about: "The version is zero or negative. The driver takes that, the original utilities do not.",

@@ -37,6 +37,8 @@ export interface Survey {
 export interface SurveyOptions {
   /** Look into the data area, too; otherwise only the bitmap is looked at. */
   readonly content: boolean;
+  /** Without `content`: parts of the file, ascending, whose blocks are known to hold data, marked or not. */
+  readonly known?: Iterable<Extent> | undefined;
   /** Clear the marks of blocks that were lost. */
   readonly dropLost?: boolean;
   /** Called with each corrected part of the bitmap: bytes for that offset of the file, valid during the call. */
@@ -130,7 +132,9 @@ class Surveyor {
   async run(): Promise<Survey> {
     const { dataOffsetBytes, virtualSizeBytes } = this.#geometry;
     const dataEnd = Math.min(this.#source.sizeBytes, dataOffsetBytes + virtualSizeBytes);
-    const data = new ExtentCursor(this.#options.content ? this.#source.dataExtents(dataOffsetBytes, dataEnd) : []);
+    const data = new ExtentCursor(
+      this.#options.content ? this.#source.dataExtents(dataOffsetBytes, dataEnd) : (this.#options.known ?? []),
+    );
     const window = new Uint8Array(this.#bitmap.windowBytes);
     const windows = this.#bitmap.nonHoleIndexes()[Symbol.iterator]();
     for (let marked = windows.next(); ; ) {
@@ -191,21 +195,28 @@ class Surveyor {
 
   /** Sorts blocks, none of them marked, into data and suspects. */
   async #classify(window: BitmapWindow, from: number, to: number): Promise<void> {
+    if (!this.#options.content) {
+      this.#mark(window, from, to);
+      return;
+    }
     const pieceBlocks = READ_BYTES / BLOCK_BYTES;
     for (let block = from; block < to; block += pieceBlocks) {
       const count = Math.min(pieceBlocks, to - block);
       const piece = this.#buffer.subarray(0, count * BLOCK_BYTES);
       piece.fill(0, this.#source.read(piece, this.#geometry.dataOffsetBytes + block * BLOCK_BYTES));
       for (const { start, end, zero } of zeroRuns(piece)) {
-        if (!zero) {
-          append(this.#unmarked, block + start, block + end);
-          setRange(window.bytes, block + start - window.firstBlock, block + end - window.firstBlock);
-          this.#changed.note(block + start - window.firstBlock, block + end - window.firstBlock);
-        } else if (this.#source.seesHoles) append(this.#suspects, block + start, block + end);
+        if (!zero) this.#mark(window, block + start, block + end);
+        else if (this.#source.seesHoles) append(this.#suspects, block + start, block + end);
       }
       this.#options.checkpoint?.();
       await this.#breath();
     }
+  }
+
+  #mark(window: BitmapWindow, from: number, to: number): void {
+    append(this.#unmarked, from, to);
+    setRange(window.bytes, from - window.firstBlock, to - window.firstBlock);
+    this.#changed.note(from - window.firstBlock, to - window.firstBlock);
   }
 
   /** Lists the marks of blocks `[from, to)`, and clears them if asked. */

@@ -7,6 +7,7 @@
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import {
+  type BlockRun,
   ENTRY_BYTES,
   EntryCodec,
   encodeJournalHeader,
@@ -20,11 +21,6 @@ import { Control } from "./shared-state.ts";
 const GROWTH_SLOTS = 4096;
 const MAX_BATCH = 4096;
 const WORDS = ENTRY_BYTES / 4;
-
-export interface BlockRun {
-  readonly first: number;
-  readonly count: number;
-}
 
 /** Entries that the journal's halves hold unless there is more to begin with: 16 MiB each. */
 export const DEFAULT_SLOTS = 1 << 20;

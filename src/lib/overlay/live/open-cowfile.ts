@@ -11,12 +11,7 @@ import { CowError, shellWord } from "../../errors.ts";
 import { type CowHead, encodeHead, isDirty } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import {
-  decodeJournalHeader,
-  JOURNAL_HEADER_BYTES,
-  journalPath,
-  journalRuns,
-} from "../../formats/cowfile/live/journal.ts";
+import { type BlockRun, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
 import {
   clearStamp,
   FLAG_LIVE,
@@ -28,7 +23,7 @@ import {
   writeStamp,
 } from "../../formats/cowfile/live/stamp.ts";
 import { BlockMap } from "./block-map.ts";
-import { type BlockRun, JournalWriter, writeNewJournal } from "./journal-writer.ts";
+import { JournalWriter, writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
 import { Control, MAP_PAGE_BYTES, newSharedState, PageState, type SharedState } from "./shared-state.ts";
 import { WriteOrder } from "./write-order.ts";
@@ -220,15 +215,12 @@ function findMarks(
 }
 
 /** The runs in the journal beside a cowfile, or undefined if there is none with that nonce. */
-export function ownRuns(storage: Storage, path: string, nonce: Uint8Array): readonly BlockRun[] | undefined {
+function ownRuns(storage: Storage, path: string, nonce: Uint8Array): readonly BlockRun[] | undefined {
   const file = journalPath(storage.realPath(path));
   if (!storage.facts(file)) return undefined;
   const journal = storage.open(file, { lock: "none" });
   try {
-    const head = new Uint8Array(JOURNAL_HEADER_BYTES);
-    const header = decodeJournalHeader(head.subarray(0, journal.read(head, 0)));
-    if (!header?.nonce.every((byte, i) => byte === nonce[i])) return undefined;
-    return [...journalRuns(journal, nonce)];
+    return journalRuns(journal, nonce);
   } finally {
     journal.close();
   }

@@ -80,7 +80,7 @@ export class EntryCodec {
   }
 
   /** The entry at word `at`, or undefined for an unused, torn or foreign slot. */
-  decode(words: Uint32Array, at: number): { readonly first: number; readonly count: number } | undefined {
+  decode(words: Uint32Array, at: number): BlockRun | undefined {
     const low = words[at] ?? 0;
     const high = words[at + 1] ?? 0;
     if (high === 0 || words[at + 2] !== mix(low, high, this.#seedA) || words[at + 3] !== mix(high, low, this.#seedB)) {
@@ -100,14 +100,22 @@ function mix(a: number, b: number, seed: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** Every block run that a journal names, in any order, some of them more than once. Nothing if it is not that session's. */
-export function* journalRuns(
-  journal: ByteSource,
-  nonce: Uint8Array,
-): Generator<{ readonly first: number; readonly count: number }> {
+/** Blocks that were marked together. */
+export interface BlockRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Every run that a journal names, in any order, some more than once; undefined if it is no journal of that session. */
+export function journalRuns(journal: ByteSource, nonce: Uint8Array): readonly BlockRun[] | undefined {
   const headBytes = new Uint8Array(JOURNAL_HEADER_BYTES);
   const header = decodeJournalHeader(headBytes.subarray(0, journal.read(headBytes, 0)));
-  if (!header?.nonce.every((byte, i) => byte === nonce[i])) return;
+  if (!header?.nonce.every((byte, i) => byte === nonce[i])) return undefined;
+  return [...entriesOf(journal, header)];
+}
+
+function* entriesOf(journal: ByteSource, header: JournalHeader): Generator<BlockRun> {
+  const { nonce } = header;
   const codec = new EntryCodec(nonce);
   const words = new Uint32Array(PIECE_BYTES / 4);
   const end = Math.min(journal.sizeBytes, JOURNAL_HEADER_BYTES + 2 * header.slotsPerHalf * ENTRY_BYTES);
