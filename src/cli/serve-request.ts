@@ -1,6 +1,7 @@
 /**
  * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
  */
+import { Duplex } from "node:stream";
 import { CowError } from "../lib/errors.ts";
 import type { ExportRequest, ServeRequest } from "../lib/nbd/serve.ts";
 import { parseStack } from "../lib/overlay/stack.ts";
@@ -44,7 +45,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     exports,
     socket: flags.socket,
     listen: flags.listen === undefined ? undefined : parseAddress(flags.listen),
-    stdio: flags.stdio,
+    stdio: flags.stdio ? Duplex.from({ readable: process.stdin, writable: process.stdout }) : undefined,
     readOnly: flags["read-only"],
     ephemeral: flags.ephemeral,
     repair: flags.repair,

@@ -45,7 +45,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
     const onReady = (ready: Ready): Promise<void> =>
       this.announce({
         result: ready,
-        toStderr: request.stdio ?? false,
+        toStderr: this.flags.stdio,
         render: () => ready.exports.map(({ uri }) => uri).join("\n"),
       });
     await serve(request, this.context(), onReady);

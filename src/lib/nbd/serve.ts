@@ -2,7 +2,7 @@
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
 import * as fs from "node:fs";
-import { Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError, systemError } from "../errors.ts";
@@ -30,8 +30,8 @@ export interface ServeRequest {
   readonly socket?: string | undefined;
   /** TCP; the default if nothing else is said is 127.0.0.1:10809. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Serve one client on standard input and output. */
-  readonly stdio?: boolean;
+  /** Serve the one client at the other end of this stream, and listen on nothing. */
+  readonly stdio?: Duplex | undefined;
   readonly readOnly?: boolean;
   readonly ephemeral?: boolean;
   readonly repair?: boolean;
@@ -186,7 +186,7 @@ async function run(
     if (request.pidFile !== undefined) writePid(request.pidFile);
     await onReady(ready);
     if (context.signal?.aborted) end();
-    if (request.stdio) void server.serve(Duplex.from({ readable: process.stdin, writable: process.stdout })).then(end);
+    if (request.stdio) void server.serve(request.stdio).then(end);
     await ended;
   } finally {
     context.signal?.removeEventListener("abort", end);
