@@ -3,7 +3,7 @@
  * completes it, its undo file takes it back, and nobody takes the base for a whole one. The interruption is the
  * library's own, at the first block.
  */
-import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { CowError, MemoryStorage, merge, type PendingFile } from "../../src/lib/index.ts";
 import { pictureOf, useImages } from "../support/command-files.ts";
@@ -187,6 +187,57 @@ describe("a base that was put back from a backup, and used, beside the journal o
     torn.set(changed.subarray(100 * 1024 + 512, 101 * 1024), 100 * 1024 + 512);
     writeFileSync(at("base.img"), torn);
     expect((await run("merge", [at("base.img"), at("vm.cow"), "-y"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+  });
+});
+
+describe("a base that was changed an hour after the interruption", () => {
+  const shift = (file: string, seconds: number): void => {
+    const time = Date.now() / 1000 + seconds;
+    utimesSync(at(file), time, time);
+  };
+
+  test("is not merged into any further without --force: its time tells, where no undo file does", async () => {
+    const argv = [at("base.img"), at("vm.cow"), "-y"];
+    await interruptMerge();
+    shift("base.img", 3600);
+    const before = pictureOf(at(""));
+    const ran = await run("merge", argv);
+    expect(expectErrorLine(ran, 4)).toMatch(/base\.img: was changed at 20\d\d-.*Z, but the interrupted merge wrote/);
+    expect(ran.stderr).toMatch(/hint: --force/);
+    const error = expectErrorJson(await run("merge", [...argv, "-n", "--json"]), 4);
+    expect(error).toMatchObject({ code: "pending-merge", details: { journal: at(JOURNAL) } });
+    expect(pictureOf(at(""))).toEqual(before);
+    expect((await run("merge", [...argv, "-f"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+  });
+
+  test("is not given back what it was before, either", async () => {
+    const original = readFileSync(at("base.img"));
+    await interruptMerge(at("undo.cow"));
+    shift("base.img", 3600);
+    const before = pictureOf(at(""));
+    expectErrorLine(await run("merge", [at("base.img"), at("undo.cow"), "-y"]), 4);
+    expect(pictureOf(at(""))).toEqual(before);
+    expect((await run("merge", [at("base.img"), at("undo.cow"), "-y", "-f"])).status).toBe(0);
+    expect(readFileSync(at("base.img")).equals(original)).toBe(true);
+  });
+
+  test("is merged into where the undo file proves that only the time is another", async () => {
+    await interruptMerge(at("undo.cow"));
+    shift("base.img", 3600);
+    expect((await run("merge", [at("base.img"), at("vm.cow"), "-y"])).status).toBe(0);
+    expectSame("base.img", "changed.img");
+  });
+
+  test("by the same merge, interrupted again, is no other's change: each run leaves its time", async () => {
+    await interruptMerge();
+    shift("base.img", -7200);
+    shift(JOURNAL, -7200);
+    await interruptMerge();
+    expect(statSync(at("base.img")).mtimeMs).toBeGreaterThan(Date.now() - 60_000);
+    const ran = await run("merge", [at("base.img"), at("vm.cow"), "-y"]);
+    expect(ran.status, ran.stderr).toBe(0);
     expectSame("base.img", "changed.img");
   });
 });

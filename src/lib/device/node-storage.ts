@@ -155,6 +155,7 @@ export const nodeStorage: Storage = {
       sizeBytes: stat.size,
       allocatedBytes: stat.blocks * SECTOR_BYTES,
       identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      modifiedMs: stat.mtimeMs,
       ...(kind === "block" ? { device: deviceKey(stat.rdev) } : {}),
     };
   },

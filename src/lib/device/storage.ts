@@ -20,6 +20,8 @@ export interface FileFacts {
    * export it is where it is found, so that two ways to it are two.
    */
   readonly identity: string;
+  /** When its content was last changed, in milliseconds since 1970; undefined where nobody says. */
+  readonly modifiedMs?: number;
   /** Of a block device: what tells it from others. */
   readonly device?: DeviceKey;
 }

@@ -8,6 +8,7 @@
  * blocks are simply written again, as the cowfile never changes.
  */
 import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
@@ -15,13 +16,14 @@ import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { cowfileDigest, type MergeJournal } from "./journal.ts";
-import { JournalPlaces, pendingMerge } from "./journal-places.ts";
+import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
 import { requireUntouched } from "./old-or-new.ts";
 import { explainRename } from "./renamed-base.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 import { isUndoOf, rollBack } from "./roll-back.ts";
+import { makeSignOfLife } from "./sign-of-life.ts";
 import { saveUndo, undoHeadBlock } from "./undo.ts";
-import { isUndoThere, planUndo } from "./undo-plan.ts";
+import { isUndoThere, planUndo, type UndoPlan } from "./undo-plan.ts";
 import { countBlocks, requireSpace, writeBlocks } from "./write-blocks.ts";
 
 /** @throws CowError as merge() */
@@ -50,7 +52,7 @@ export async function mergeInPlace(
   const ours = isOurs ? found : undefined;
   if (found && !ours) {
     if (isUndoOf(files, found.journal, cowfile))
-      return rollBack({ base, layer, found, places, rdofile, cowfile }, request, context);
+      return rollBack(files, { base, layer, found, places, rdofile, cowfile }, request, context);
     if (!force) throw pendingMerge(storage, rdofile, found);
   }
   const blocks = countBlocks(layer);
@@ -86,7 +88,7 @@ export async function mergeInPlace(
   }
   if (!journal && isUndone && (await holdsAll(layer, base, context))) return result({ already: true, resumed: false });
   const undo = planUndo(files, request, { rdofile, cowfile, journal, headBlock });
-  await requireUntouched(files, { base, layer, journal: journal?.journal, undo, force }, context);
+  await requireUntouched(files, { rdofile, base, layer, journal, undo, force }, context);
   requireSpace(files, base, layer, force);
   const done = result({ already: false, resumed: journal !== undefined });
   if (dryRun) return done;
@@ -105,12 +107,33 @@ export async function mergeInPlace(
     undo_saved: false,
     ...places.note,
   };
-  if (undo.path !== null && !undo.kept) {
-    const job = { base, layer, headBlock, path: undo.path, replace: undo.replace, places, note };
-    await saveUndo(storage, job, context);
-  } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
-  await writeBlocks(base, layer, context);
-  places.remove(places.written(note));
+  await carryOut(files, { base, layer, headBlock, undo, places, journal, note }, context);
   if (found) places.remove(found);
   return done;
+}
+
+interface Work {
+  readonly base: BlockDevice;
+  readonly layer: CowfileLayer;
+  readonly headBlock: Uint8Array;
+  readonly undo: UndoPlan;
+  readonly places: JournalPlaces;
+  /** The one that is there, of which `note` is a copy, unless the merge begins. */
+  readonly journal: FoundJournal | undefined;
+  readonly note: MergeJournal;
+}
+
+/** Steps (1) to (4), from wherever an earlier run has come to. */
+async function carryOut(
+  files: OpenFiles,
+  { base, layer, headBlock, undo, places, journal, note }: Work,
+  context: OperationContext,
+): Promise<void> {
+  if (undo.path !== null && !undo.kept) {
+    const job = { base, layer, headBlock, path: undo.path, replace: undo.replace, places, note };
+    await saveUndo(files.storage, job, context);
+  } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
+  const { path } = journal ?? places.written(note);
+  await writeBlocks(base, layer, context, makeSignOfLife(files.open(path, { writable: true })));
+  places.remove(places.written(note));
 }

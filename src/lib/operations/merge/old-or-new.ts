@@ -8,27 +8,31 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { OpenFiles } from "../files.ts";
-import type { MergeJournal } from "./journal.ts";
+import type { FoundJournal } from "./journal-places.ts";
+import { requireNoLaterChange } from "./sign-of-life.ts";
 import type { UndoPlan } from "./undo-plan.ts";
 
 const PIECE_BYTES = 1 << 20;
 /** What a disk writes whole, or not at all. */
 const SECTOR_BYTES = 512;
 
-/** Proves it where there is an undo file to compare with; without one there is nothing that could tell. */
+/** Proves it where there is an undo file to compare with; without one there is only the time of the last change. */
 export async function requireUntouched(
   files: OpenFiles,
   at: {
+    readonly rdofile: string;
     readonly base: BlockDevice;
     readonly layer: CowfileLayer;
-    readonly journal: MergeJournal | undefined;
+    readonly journal: FoundJournal | undefined;
     readonly undo: UndoPlan;
     readonly force: boolean;
   },
   context: OperationContext,
 ): Promise<void> {
   const { path, kept } = at.undo;
-  if (at.force || !at.journal?.undo_saved || !kept || path === null || !files.storage.facts(path)) return;
+  if (at.force || !at.journal) return;
+  if (!at.journal.journal.undo_saved || !kept || path === null || !files.storage.facts(path))
+    return requireNoLaterChange(files.storage, at.rdofile, at.journal);
   await requireOldOrNew(at.base, at.layer, files.open(path, { lock: "shared" }), context);
 }
 

@@ -11,6 +11,7 @@ import { isExplained } from "./admission.ts";
 import type { MergeJournal } from "./journal.ts";
 import type { FoundJournal, JournalPlaces } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
+import { makeSignOfLife, requireNoLaterChange } from "./sign-of-life.ts";
 import { countBlocks, writeBlocks } from "./write-blocks.ts";
 
 /** Is this cowfile the undo file that the interrupted merge had saved? */
@@ -24,6 +25,7 @@ export function isUndoOf(files: OpenFiles, journal: MergeJournal, cowfile: strin
  * @throws CowError `pending-merge` if it is not that merge's undo file; `wrong-base` if the journal does not explain the base; `usage`; as writeBlocks
  */
 export async function rollBack(
+  files: OpenFiles,
   at: {
     readonly base: BlockDevice;
     readonly layer: CowfileLayer;
@@ -52,11 +54,12 @@ export async function rollBack(
       hints: ["--force writes what the undo file holds all the same"],
     });
   }
+  if (!request.force) requireNoLaterChange(files.storage, at.rdofile, found);
   const blocks = countBlocks(layer);
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
     await request.confirm?.({ rdofile: at.rdofile, cowfile: at.cowfile, blocks, resumed: false });
-    await writeBlocks(base, layer, context);
+    await writeBlocks(base, layer, context, makeSignOfLife(files.open(found.path, { writable: true })));
     at.places.remove(found);
   }
   return {

@@ -24,9 +24,15 @@ export function countBlocks(layer: CowfileLayer): number {
 /**
  * Copies every block that the layer holds, and makes the base durable.
  *
+ * @param beforePiece called before each write
  * @throws CowError `io`, `no-space`; `interrupted`, with the base flushed, when the signal fires
  */
-export async function writeBlocks(base: BlockDevice, layer: CowfileLayer, context: OperationContext): Promise<void> {
+export async function writeBlocks(
+  base: BlockDevice,
+  layer: CowfileLayer,
+  context: OperationContext,
+  beforePiece: () => void,
+): Promise<void> {
   const blocks = countBlocks(layer);
   const copier = new Copier();
   const breath = makeBreath();
@@ -40,6 +46,7 @@ export async function writeBlocks(base: BlockDevice, layer: CowfileLayer, contex
           `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${layer.name}`,
         );
       }
+      beforePiece();
       copier.copy({
         source: layer.source,
         sourceOffset: layer.locate(offset),
