@@ -13,6 +13,7 @@ import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
 import type { FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
+import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
 
 const SECTOR_BYTES = 512;
 const NEW_FILE_MODE = 0o666; // less what the umask takes
@@ -65,17 +66,9 @@ class PendingNodeFile implements PendingFile {
 
   constructor(finalPath: string) {
     this.#finalPath = resolveTarget(finalPath);
-    const { dir, base } = path.parse(path.resolve(this.#finalPath));
+    removeLeftOvers(path.resolve(this.#finalPath));
     for (let attempt = 0; ; attempt++) {
-      // Never longer than the file system's limit of 255 bytes, however long the final name is.
-      const unique = `${process.pid.toString(36)}${Date.now().toString(36)}${attempt}`;
-      const temporary = path.join(
-        dir,
-        `.${Buffer.from(base)
-          .subarray(0, 200)
-          .toString("latin1")
-          .replace(/[^\w.-]/g, "_")}.${unique}.tmp`,
-      );
+      const temporary = temporaryName(path.resolve(this.#finalPath));
       try {
         const fd = fs.openSync(temporary, "wx+", NEW_FILE_MODE);
         this.#temporaryPath = temporary;
