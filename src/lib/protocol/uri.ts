@@ -37,7 +37,7 @@ export interface NbdUri {
 const LOOKS_LIKE = /^nbds?(?:\+[a-z]+)?:\/\//i;
 /** Scheme, authority, path, query: the five parts of RFC 3986 without a fragment, which means nothing here. */
 const PARTS = /^([^:]+):\/\/([^/?#]*)([^?#]*)(?:\?([^#]*))?$/;
-const AUTHORITY = /^(?:([^@]*)@)?(?:\[([0-9a-f:.%]+)\]|([^:[\]]*))(?::(\d*))?$/i;
+const AUTHORITY = /^(?:([^@]*)@)?(?:\[([\w:.%~-]+)\]|([^:[\]]*))(?::(\d*))?$/i;
 const TLS_KEYS = ["tls-certificates", "tls-psk-file", "tls-username", "tls-hostname", "tls-verify-peer", "tls-type"];
 const MAX_PORT = 65_535;
 

@@ -44,7 +44,8 @@ export class Caller {
   constructor(name: string, limits: RemoteLimits) {
     this.#name = name;
     const workerData: HelperData = { buffer: this.memory.buffer, name, limits };
-    this.#worker = new Worker(helperProgram(), { workerData, name: "nbd" });
+    // Not with the flags of this process: some, as that of a program on the command line, no thread starts with.
+    this.#worker = new Worker(helperProgram(), { workerData, name: "nbd", execArgv: [] });
     // A program that is done need not wait for a connection.
     this.#worker.unref();
     // Told by the missing pulse, or by the answer to a call: as an event it would be nobody's.

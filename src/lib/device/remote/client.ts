@@ -39,7 +39,7 @@ export interface ZeroFlags extends WriteFlags {
 }
 
 const HANDSHAKE_MS = 20_000;
-const SILENCE_MS = 60_000;
+const SILENCE_MS = 30_000;
 /** Payloads are asked for in pieces of at most this, so that each reply is a sign of life. */
 const LARGEST_PAYLOAD = 32 << 20;
 /** Commands without a payload, with 32-bit lengths. */

@@ -24,7 +24,7 @@ import {
 import { EXPORT_NAME_PADDING_BYTES, Handshake, Info, Option, Reply } from "../../protocol/constants.ts";
 import { violated } from "../../protocol/wire-violation.ts";
 import { ConnectionLost } from "./failures.ts";
-import { readExactly } from "./pull.ts";
+import { Pull } from "./pull.ts";
 
 /** What was agreed on with a server. */
 export interface RemoteExport {
@@ -66,10 +66,14 @@ interface Answer {
 }
 
 class Haggling {
-  socket: Duplex;
+  pull: Pull;
 
   constructor(socket: Duplex) {
-    this.socket = socket;
+    this.pull = new Pull(socket);
+  }
+
+  send(bytes: Uint8Array): void {
+    this.pull.socket.write(bytes);
   }
 
   /** Sends an option. @returns its ACK or error @throws WireViolation, ConnectionLost */
@@ -78,10 +82,10 @@ class Haggling {
     data?: Uint8Array,
     onReply: (type: number, data: Buffer) => void = () => undefined,
   ): Promise<Answer> {
-    this.socket.write(encodeOption(option, data));
+    this.send(encodeOption(option, data));
     for (let i = 0; i < MOST_REPLIES; i++) {
-      const head = decodeOptionReplyHead(await readExactly(this.socket, OPTION_REPLY_BYTES), option);
-      const answer = { type: head.type, data: await readExactly(this.socket, head.length) };
+      const head = decodeOptionReplyHead(await this.pull.read(OPTION_REPLY_BYTES), option);
+      const answer = { type: head.type, data: await this.pull.read(head.length) };
       if (head.type === Reply.ACK || isErrorReply(head.type)) return answer;
       onReply(answer.type, answer.data);
     }
@@ -116,9 +120,9 @@ function refusal({ name, exportName }: Wanted, doing: string, { type, data }: An
  * @throws CowError `not-found`, `permission`, `unsuitable`, `io`; ConnectionLost, WireViolation
  */
 export async function negotiate(fresh: Duplex, wanted: Wanted): Promise<Agreed> {
-  const greeting = decodeGreeting(await readExactly(fresh, GREETING_BYTES));
-  fresh.write(encodeClientFlags(greeting));
   const haggling = new Haggling(fresh);
+  const greeting = decodeGreeting(await haggling.pull.read(GREETING_BYTES));
+  haggling.send(encodeClientFlags(greeting));
   if ((greeting & Handshake.FIXED_NEWSTYLE) === 0) {
     if (wanted.secure) throw new CowError("unsuitable", "the server is too old for TLS", { file: wanted.name });
     return byName(haggling, wanted, greeting, { structured: false, secured: false });
@@ -134,15 +138,16 @@ export async function negotiate(fresh: Duplex, wanted: Wanted): Promise<Agreed> 
     if (extended) violated("it has extended headers, but not GO");
     return byName(haggling, wanted, greeting, { structured, secured });
   }
-  return { socket: haggling.socket, agreed: { ...facts, structured, extended, contexts, secured } };
+  return { socket: haggling.pull.release(), agreed: { ...facts, structured, extended, contexts, secured } };
 }
 
 async function startTls(haggling: Haggling, wanted: Wanted, secure: () => Promise<Duplex>): Promise<void> {
   const answer = await haggling.ask(Option.STARTTLS);
   if (answer.type !== Reply.ACK) throw refusal(wanted, "the server does no TLS", answer);
   // What came unencrypted must not be taken for what comes under TLS (CVE-2021-3716).
-  if (haggling.socket.readableLength > 0) violated("it sent bytes between its consent to TLS and TLS itself");
-  haggling.socket = await secure();
+  const { readableLength } = haggling.pull.release();
+  if (readableLength > 0) violated("it sent bytes between its consent to TLS and TLS itself");
+  haggling.pull = new Pull(await secure());
 }
 
 /** The contexts that the server knows, of those wanted; none if it refuses. */
@@ -185,16 +190,16 @@ async function go(haggling: Haggling, wanted: Wanted): Promise<Facts | undefined
 
 /** The old way, to which the only refusal is an end of the connection. */
 async function byName(
-  { socket }: Haggling,
+  haggling: Haggling,
   { name, exportName }: Wanted,
   greeting: number,
   agreed: { readonly structured: boolean; readonly secured: boolean },
 ): Promise<Agreed> {
-  socket.write(encodeOption(Option.EXPORT_NAME, Buffer.from(exportName)));
+  haggling.send(encodeOption(Option.EXPORT_NAME, Buffer.from(exportName)));
   const padding = (greeting & Handshake.NO_ZEROES) === 0 ? EXPORT_NAME_PADDING_BYTES : 0;
   let answer: Buffer;
   try {
-    answer = await readExactly(socket, EXPORT_NAME_ANSWER_BYTES + padding);
+    answer = await haggling.pull.read(EXPORT_NAME_ANSWER_BYTES + padding);
   } catch (error) {
     throw new CowError("not-found", `the server does not give out the export "${exportName}"`, {
       file: name,
@@ -202,5 +207,5 @@ async function byName(
     });
   }
   const facts = { ...decodeSizeAndFlags(answer), blockSizes: DEFAULT_SIZES, contexts: new Map<number, string>() };
-  return { socket, agreed: { ...facts, ...agreed, extended: false } };
+  return { socket: haggling.pull.release(), agreed: { ...facts, ...agreed, extended: false } };
 }

@@ -5,26 +5,38 @@
 import type { Duplex } from "node:stream";
 import { ConnectionLost, connectionError } from "./failures.ts";
 
-/** The next `length` bytes. @throws ConnectionLost */
-export async function readExactly(socket: Duplex, length: number): Promise<Buffer> {
-  if (length === 0) return Buffer.alloc(0);
-  for (;;) {
-    const bytes = socket.read(length) as Buffer | null;
-    if (bytes?.length === length) return bytes;
-    if (socket.errored) throw connectionError(socket.errored);
-    if (bytes || socket.readableEnded || socket.destroyed)
-      throw new ConnectionLost("the server closed the connection during the handshake");
-    await nextEvent(socket);
-  }
-}
+const EVENTS = ["readable", "end", "close", "error"] as const;
 
-function nextEvent(socket: Duplex): Promise<void> {
-  return new Promise((resolve) => {
-    const events = ["readable", "end", "close", "error"] as const;
-    const done = (): void => {
-      for (const event of events) socket.off(event, done);
-      resolve();
-    };
-    for (const event of events) socket.on(event, done);
-  });
+export class Pull {
+  readonly socket: Duplex;
+  #wake: () => void = () => undefined;
+  readonly #onEvent = (): void => this.#wake();
+
+  constructor(socket: Duplex) {
+    this.socket = socket;
+    // Once and for all: a listener that is added while a part of what is wanted is there is called at once, every time.
+    for (const event of EVENTS) socket.on(event, this.#onEvent);
+  }
+
+  /** The next `length` bytes; one reader at a time. @throws ConnectionLost */
+  async read(length: number): Promise<Buffer> {
+    if (length === 0) return Buffer.alloc(0);
+    for (;;) {
+      const woken = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      const bytes = this.socket.read(length) as Buffer | null;
+      if (bytes?.length === length) return bytes;
+      if (this.socket.errored) throw connectionError(this.socket.errored);
+      if (bytes || this.socket.readableEnded || this.socket.destroyed)
+        throw new ConnectionLost("the server closed the connection during the handshake");
+      await woken;
+    }
+  }
+
+  /** Leaves the socket to somebody else. */
+  release(): Duplex {
+    for (const event of EVENTS) this.socket.off(event, this.#onEvent);
+    return this.socket;
+  }
 }

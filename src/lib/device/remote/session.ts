@@ -69,6 +69,7 @@ export class Session {
   async run<Result>(attempted: Omit<Attempted, "name">, work: (client: NbdClient) => Promise<Result>): Promise<Result> {
     const attempt = { ...attempted, name: this.name };
     let losses = 0;
+    let firstLossMs = 0;
     for (;;) {
       const client = await this.#connected(attempt);
       try {
@@ -76,7 +77,10 @@ export class Session {
       } catch (error) {
         if (!(error instanceof ConnectionLost)) throw error;
         this.#noteLoss();
-        if (++losses === MOST_LOSSES) {
+        losses++;
+        firstLossMs ||= performance.now();
+        // Connections that can be made, but come to nothing: a silent server is given less chances than a hasty one.
+        if (losses === MOST_LOSSES || performance.now() - firstLossMs > this.#reconnectMs) {
           const why = `the connection was lost ${losses} times on it: ${error.message}`;
           throw new CowError("io", `${cannot(attempt)}: ${why}`, { file: this.name, cause: error });
         }
@@ -117,6 +121,10 @@ export class Session {
     await this.#client.disconnect();
   }
 
+  get #reconnectMs(): number {
+    return this.#limits.reconnectMs ?? RECONNECT_MS;
+  }
+
   #noteLoss(): void {
     this.#mayHaveLost ||= this.#unflushed;
   }
@@ -131,7 +139,7 @@ export class Session {
   }
 
   async #reconnect(attempt: Attempted): Promise<NbdClient> {
-    const limitMs = this.#limits.reconnectMs ?? RECONNECT_MS;
+    const limitMs = this.#reconnectMs;
     const began = performance.now();
     let pauseMs = FIRST_PAUSE_MS;
     for (;;) {
