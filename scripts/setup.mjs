@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const modules = join(root, "node_modules");
 const OLDEST_NODE = [22, 15];
 
-/** Debian packages that tests and demo use as independent witnesses, each with a program that shows it is there. */
+/** Debian packages that tests and demo use as independent witnesses, each with a program (or file) that shows it is there. */
 const CLIENTS = [
   { package: "e2fsprogs", program: "debugfs", use: "demo, end-to-end tests on ext4" },
   { package: "qemu-utils", program: "qemu-img", use: "comparison with another implementation" },
@@ -27,6 +27,18 @@ const CLIENTS = [
   { package: "groff-base", program: "groff", use: "checking the man pages" },
   { package: "zsh", program: "zsh", use: "trying the completions" },
   { package: "fish", program: "fish", use: "trying the completions" },
+  { package: "nbdkit", program: "nbdkit", use: "trying the NBD client" },
+  { package: "libnbd-bin", program: "nbdinfo", use: "trying the NBD server" },
+  { package: "nbd-client", program: "nbd-client", use: "trying the NBD server" },
+  { package: "nbdfuse", program: "nbdfuse", use: "trying the NBD server" },
+  {
+    package: "python3-libnbd",
+    program: "nbd.py",
+    file: "/usr/lib/python3/dist-packages/nbd.py",
+    use: "trying the NBD server with odd requests",
+  },
+  { package: "fio", program: "fio", use: "verified load on the NBD server" },
+  { package: "gnutls-bin", program: "certtool", use: "trying NBD over TLS" },
 ];
 
 class SetupError extends Error {}
@@ -128,17 +140,24 @@ function isInstalled(program) {
   return folders.some((folder) => existsSync(join(folder, program)));
 }
 
+function isThere({ program, file }) {
+  return file === undefined ? isInstalled(program) : existsSync(file);
+}
+
 /** Test clients are a help, not a need: where one can't be had, its tests skip and we say so. */
 function ensureClients() {
-  const missing = () => CLIENTS.filter((client) => !isInstalled(client.program));
+  const missing = () => CLIENTS.filter((client) => !isThere(client));
   const wanted = missing().map((client) => client.package);
   if (wanted.length === 0) return;
   const mayInstall = process.getuid?.() === 0 && isInstalled("apt-get");
   if (mayInstall) {
     say(`installing Debian packages: ${wanted.join(" ")}`);
     const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-    const install = () => run("apt-get", ["install", "-qq", "-y", "--no-install-recommends", ...wanted], { env });
-    if (!install()) run("apt-get", ["update", "-qq"], { env }) && install();
+    const install = (names) => run("apt-get", ["install", "-qq", "-y", "--no-install-recommends", ...names], { env });
+    if (!install(wanted) && run("apt-get", ["update", "-qq"], { env }) && !install(wanted)) {
+      // One name that this release does not know keeps all from being installed.
+      for (const name of wanted) install([name]);
+    }
   }
   const why = mayInstall ? "it could not be installed" : "only root can install it: apt-get install";
   for (const client of missing()) say(`SKIPPED: no ${client.program} (${why} ${client.package}): ${client.use}`);

@@ -42,8 +42,8 @@ export function u64(value: bigint | number): Buffer {
   return bytes;
 }
 
-export const ACK = 1;
-export const UNSUP = 0x8000_0001;
+const ACK = 1;
+const UNSUP = 0x8000_0001;
 const GREETING = Buffer.from("NBDMAGICIHAVEOPT");
 
 export class Peer {

@@ -29,7 +29,7 @@ export function uriOf(socket: string, { name = "", query = "", tls = false } = {
 const running = new Set<NbdServer>();
 
 /** Starts a program that will listen on `socket`, and waits until it does. All end with the test file. */
-export async function startServer(program: string, args: readonly string[], socket: string): Promise<NbdServer> {
+async function startServer(program: string, args: readonly string[], socket: string): Promise<NbdServer> {
   const child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   child.stderr?.on("data", (bytes: Buffer) => {
