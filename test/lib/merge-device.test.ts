@@ -176,6 +176,8 @@ describe("a merge into a block device that was killed", () => {
     const work = merge("/dev/second", "cows/vm.cow", {}, { storage });
     await expect(work).rejects.toMatchObject({ code: "pending-merge", file: "cows/vm.cow" });
     expect(storage.log).toEqual([]);
+    await merge("/dev/second", "cows/vm.cow", { output: "new.img" }, { storage });
+    expect(bytesOf(storage, "new.img").equals(CHANGED), "to read it is another matter").toBe(true);
     await merge("/dev/disk", "cows/vm.cow", {}, { storage });
     await merge("/dev/second", "cows/vm.cow", {}, { storage });
     expect(bytesOf(storage, "/dev/second").equals(CHANGED)).toBe(true);

@@ -46,7 +46,7 @@ export async function mergeInPlace(
   await requireSound(layer, force, context);
 
   const places = new JournalPlaces(storage, rdofile, [cowfile], { force });
-  const found = places.find(base.sizeBytes);
+  const found = places.findOrClaim(base.sizeBytes);
   const digest = cowfileDigest(layer);
   const isOurs = found?.journal.cowfile_digest === digest && found.journal.rdofile_size === base.sizeBytes;
   const ours = isOurs ? found : undefined;

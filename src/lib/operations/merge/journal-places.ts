@@ -40,19 +40,29 @@ export class JournalPlaces {
     this.#device = facts?.kind === "block" ? (facts.device ?? { key: facts.identity, boot: "" }) : undefined;
   }
 
+  /** The journal of an interrupted merge into this base. @throws CowError `damaged` if there is one that cannot be read */
+  find(sizeBytes?: number): FoundJournal | undefined {
+    if (!this.#device) return this.#read(this.#beside(this.#rdofile), this.#force);
+    return this.#findNote(this.#device, sizeBytes) ?? this.#findAround(sizeBytes);
+  }
+
   /**
-   * The journal of an interrupted merge into this base.
+   * The same for a merge that is to begin or go on, whose journal needs its place.
    *
    * @throws CowError `damaged` if there is one that cannot be read; `pending-merge` if the place beside the cowfile is
    *   taken by a merge of it into another device
    */
-  find(sizeBytes: number | undefined): FoundJournal | undefined {
-    if (!this.#device) return this.#read(this.#beside(this.#rdofile), this.#force);
+  findOrClaim(sizeBytes: number): FoundJournal | undefined {
+    if (!this.#device) return this.find();
+    return this.#findNote(this.#device, sizeBytes) ?? this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+  }
+
+  #findNote(device: DeviceKey, sizeBytes: number | undefined): FoundJournal | undefined {
     for (const directory of this.#storage.stateDirectories) {
-      const found = this.#read(this.#inDirectory(directory, this.#device), this.#force);
+      const found = this.#read(this.#inDirectory(directory, device), this.#force);
       if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
     }
-    return this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+    return undefined;
   }
 
   #findBesideCowfile(sizeBytes: number | undefined): FoundJournal | undefined {
@@ -182,16 +192,11 @@ export class JournalPlaces {
   }
 }
 
-/** Whether a merge into this base was interrupted, as far as the base and the other files of the command tell. */
-export function findPendingMerge(storage: Storage, rdofile: string, near: readonly string[]): FoundJournal | undefined {
-  const facts = storage.facts(rdofile);
-  if (facts?.kind !== "file" && facts?.kind !== "block") return undefined;
-  return new JournalPlaces(storage, rdofile, near, { force: false }).find(undefined);
-}
-
-/** @throws CowError `pending-merge` if a merge into this base was interrupted */
+/** @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell */
 export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[]): void {
-  const found = findPendingMerge(storage, rdofile, near);
+  const facts = storage.facts(rdofile);
+  if (facts?.kind !== "file" && facts?.kind !== "block") return;
+  const found = new JournalPlaces(storage, rdofile, near, { force: false }).find();
   if (found) throw pendingMerge(storage, rdofile, found);
 }
 
