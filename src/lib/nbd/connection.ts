@@ -16,8 +16,8 @@ import type { WorkerPool } from "./worker-pool.ts";
 
 /** A client that has not finished the handshake by then is hung up on. */
 const HANDSHAKE_MS = 30_000;
-/** Answers of the handshake that a client does not read. */
-const UNREAD_AT_MOST = 1 << 20;
+/** Answers of the handshake that a client does not read; the handshake itself gives up before. */
+const UNREAD_AT_MOST = 8 << 20;
 
 export interface ConnectionHost extends HandshakeHost {
   readonly tlsTerms: TlsTerms | undefined;
@@ -163,7 +163,7 @@ export class Connection {
   async #inThread(pool: WorkerPool, fd: number, job: Parameters<WorkerPool["run"]>[0]): Promise<void> {
     this.#taken = fd;
     if (this.#isStopping) endSocket(fd, false);
-    const { failure } = await pool.run(job);
+    const failure = await pool.run(job);
     this.#taken = undefined;
     fs.closeSync(fd);
     if (failure !== undefined) this.#host.onFailure(failure);

@@ -1,35 +1,55 @@
 /**
- * Owns a worker thread of the data plane: it gets one connection after the other, and serves each to its end.
+ * Owns a worker thread of the data plane: it blocks on one connection after the other, or shares its event loop between
+ * several.
  */
+import { Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
+import { takeSocket } from "../device/sys/socket.ts";
 import { assert } from "../errors.ts";
 import { receiveImage } from "../overlay/live/handover.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import { BlockingSession } from "./blocking-session.ts";
+import { LoopSession } from "./loop-session.ts";
 import { wordsOf } from "./wire-errors.ts";
-import type { WorkerDone, WorkerJob, WorkerSetup } from "./worker-pool.ts";
+import type { NumberedJob, WorkerDone, WorkerSetup } from "./worker-pool.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
 const { busy } = workerData as WorkerSetup;
-const session = new BlockingSession(busy);
-const images = new Map<number, LiveImage>();
+const images = new Map<number, Promise<LiveImage>>();
+let session: BlockingSession | undefined;
 
-async function imageOf({ exportNumber, image }: WorkerJob): Promise<LiveImage> {
-  const known = images.get(exportNumber);
-  if (known) return known;
-  const received = await receiveImage(image);
-  images.set(exportNumber, received);
-  return received;
+/** All connections of this thread to one export use the same image: what it holds back for one is committed by any. */
+function imageOf({ exportNumber, image }: NumberedJob): Promise<LiveImage> {
+  let known = images.get(exportNumber);
+  if (!known) {
+    known = receiveImage(image);
+    images.set(exportNumber, known);
+  }
+  return known;
 }
 
-port.on("message", async (job: WorkerJob) => {
-  let failure: string | undefined;
-  try {
-    session.run(job.fd, await imageOf(job), job.negotiated, job.rest);
-  } catch (error) {
-    failure = wordsOf(error);
+async function serve(job: NumberedJob): Promise<void> {
+  const image = await imageOf(job);
+  if (!job.shared) {
+    session ??= new BlockingSession(busy);
+    session.run(job.fd, image, job.negotiated, job.rest);
+    return;
   }
-  const done: WorkerDone = { failure };
-  port.postMessage(done);
+  // The stream closes its descriptor by itself, so it gets one of its own.
+  const fd = takeSocket(job.fd);
+  if (fd === undefined) throw new Error("too many open files");
+  const stream = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
+  await new LoopSession(stream, image, job.negotiated, job.rest).run();
+}
+
+port.on("message", (job: NumberedJob) => {
+  const tell = (failure: string | undefined): void => {
+    const done: WorkerDone = { id: job.id, failure };
+    port.postMessage(done);
+  };
+  serve(job).then(
+    () => tell(undefined),
+    (error: unknown) => tell(wordsOf(error)),
+  );
 });

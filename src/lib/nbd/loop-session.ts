@@ -5,11 +5,14 @@
 import type { Duplex } from "node:stream";
 import type { LiveImage } from "../overlay/live/image.ts";
 import type { Negotiated } from "./export.ts";
-import { Outbox } from "./outbox.ts";
+import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { Transmission } from "./transmission.ts";
 
 /** Replies that the client has not taken yet: above this, no further request is looked at. */
 const UNSENT_AT_MOST = 4 << 20;
+
+/** Replies gather here; between two turns of the loop it is empty. */
+const sharedOutbox = new ArrayBuffer(OUTBOX_BYTES);
 
 export class LoopSession {
   readonly #stream: Duplex;
@@ -23,7 +26,7 @@ export class LoopSession {
   constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array) {
     this.#stream = stream;
     this.#input = Buffer.from(rest);
-    this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)));
+    this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)), sharedOutbox);
     this.#outbox.isBlocked = () => stream.writableLength > UNSENT_AT_MOST;
     this.#transmission = new Transmission(image, negotiated, this.#outbox);
   }

@@ -22,18 +22,23 @@ export interface Asked {
 }
 
 export class Outbox {
-  readonly bytes: Uint8Array = new Uint8Array(OUTBOX_BYTES);
+  readonly bytes: Uint8Array;
   /** Bytes that wait to be sent. */
   length = 0;
   /** Chunks carry 64-bit lengths. */
   extended = false;
   /** Is there more than the client takes? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
-  readonly #view = new DataView(this.bytes.buffer);
+  readonly #view: DataView;
   readonly #send: (bytes: Uint8Array) => void;
 
-  /** @param send takes what is in the bytes before it returns: the buffer is used again */
-  constructor(send: (bytes: Uint8Array) => void) {
+  /**
+   * @param send takes what is in the bytes before it returns: the buffer is used again
+   * @param buffer OUTBOX_BYTES; connections that take turns on one thread may share it, as it is empty between turns
+   */
+  constructor(send: (bytes: Uint8Array) => void, buffer: ArrayBuffer = new ArrayBuffer(OUTBOX_BYTES)) {
+    this.bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
     this.#send = send;
   }
 

@@ -180,6 +180,9 @@ async function run(
     ...(request.exitLast && { onIdle: end }),
   });
   const listeners: Listener[] = [];
+  // A thread that waits for its client would keep a process from ending that is told to end at once.
+  const wakeAll = (): void => server.kill();
+  process.once("exit", wakeAll);
   try {
     if (!request.stdio) listeners.push(...(await startListening(request, server)));
     const ready = readyOf(exports, listeners, tls !== "off");
@@ -192,6 +195,7 @@ async function run(
     context.signal?.removeEventListener("abort", end);
     for (const listener of listeners) listener.close();
     await server.stop();
+    process.off("exit", wakeAll);
     if (request.pidFile !== undefined) fs.rmSync(request.pidFile, { force: true });
   }
 }

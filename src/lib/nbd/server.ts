@@ -79,6 +79,11 @@ export class NbdServer implements ConnectionHost {
     if (this.#connections.size === 0) this.#options.onIdle?.();
   }
 
+  /** Ends all connections at once. */
+  kill(): void {
+    for (const connection of this.#connections) connection.kill();
+  }
+
   /** Lets all connections finish what they have, then ends them and the threads. The stacks stay open. */
   async stop(): Promise<void> {
     this.#isStopping = true;
@@ -86,7 +91,7 @@ export class NbdServer implements ConnectionHost {
     const start = performance.now();
     while (this.#connections.size > 0) {
       await new Promise((resolve) => setTimeout(resolve, 10));
-      if (performance.now() - start > PATIENCE_MS) for (const connection of this.#connections) connection.kill();
+      if (performance.now() - start > PATIENCE_MS) this.kill();
     }
     await this.pool?.close();
   }

@@ -1,8 +1,11 @@
 /**
- * Owns the threads of the data plane: one for each connection, started ahead of need, kept for the next one for a while.
+ * Owns the threads of the data plane. A connection gets a thread of its own, which blocks on its socket; when there are
+ * more connections than that is worth, the rest share a few threads with event loops. Threads are started ahead of need
+ * and kept for the next connection for a while.
  */
-import { cpus } from "node:os";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import { preferSmallMemory, trimMemory } from "../device/sys/memory.ts";
 import type { ImageHandover } from "../overlay/live/handover.ts";
 import { Busy } from "./blocking-session.ts";
 import type { Negotiated } from "./export.ts";
@@ -13,7 +16,7 @@ export interface WorkerSetup {
 
 /** A connection for a worker. */
 export interface WorkerJob {
-  /** A socket that blocks; the pool's caller closes it when the worker is done. */
+  /** A socket; whoever gave the job closes it once the job is done. */
   readonly fd: number;
   readonly exportNumber: number;
   readonly image: ImageHandover;
@@ -21,98 +24,147 @@ export interface WorkerJob {
   readonly rest: Uint8Array;
 }
 
+/** As it goes to the thread. */
+export interface NumberedJob extends WorkerJob {
+  readonly id: number;
+  /** The thread has other connections, too: it must not block on this one. */
+  readonly shared: boolean;
+}
+
 export interface WorkerDone {
+  readonly id: number;
   /** What went wrong on our side, for the server's user. */
   readonly failure: string | undefined;
 }
 
+/** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
+const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
+const SHARED_THREADS = 2;
 /** Threads that wait for a connection: more are let go. */
-const IDLE_AT_MOST = 4;
-const IDLE_AT_START = 1;
-/** A worker needs little of the JavaScript heap; what it moves lies in its buffers. */
-const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 };
+const IDLE_AT_MOST = 2;
+/** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
+const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
+
+class Thread {
+  readonly worker: Worker;
+  readonly #waiting = new Map<number, (failure: string | undefined) => void>();
+
+  constructor(setup: WorkerSetup, onDeath: () => void) {
+    // Run from source (tests) or compiled.
+    const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
+    this.worker = new Worker(new URL(file, import.meta.url), { workerData: setup, resourceLimits: HEAP_MIB });
+    this.worker.unref();
+    this.worker.on("message", ({ id, failure }: WorkerDone) => this.#settle(id, failure));
+    const die = (why: string): void => {
+      onDeath();
+      for (const id of [...this.#waiting.keys()]) this.#settle(id, `a thread of the server died: ${why}`);
+    };
+    this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
+    this.worker.on("exit", (code) => die(`it ended with ${code}`));
+  }
+
+  get connections(): number {
+    return this.#waiting.size;
+  }
+
+  run(job: NumberedJob): Promise<string | undefined> {
+    return new Promise((resolve) => {
+      this.#waiting.set(job.id, resolve);
+      this.worker.postMessage(job);
+    });
+  }
+
+  #settle(id: number, failure: string | undefined): void {
+    this.#waiting.get(id)?.(failure);
+    this.#waiting.delete(id);
+  }
+}
 
 export class WorkerPool {
   readonly #busy = new SharedArrayBuffer(Busy.LENGTH * 4);
   readonly #words = new Int32Array(this.#busy);
-  readonly #idle: Worker[] = [];
-  readonly #all = new Set<Worker>();
+  readonly #idle: Thread[] = [];
+  readonly #all = new Set<Thread>();
+  readonly #shared: Thread[] = [];
+  #ownThreads = 0;
+  #nextId = 0;
 
   constructor() {
-    this.#words[Busy.MAY_SPIN_UP_TO] = cpus().length - 1;
-    for (let i = 0; i < IDLE_AT_START; i++) this.#idle.push(this.#start());
+    preferSmallMemory();
+    this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
+    this.#idle.push(this.#start());
   }
 
-  /** Runs a connection to its end. Never rejects: a thread that died is a failure, too. */
-  async run(job: WorkerJob): Promise<WorkerDone> {
-    const worker = this.#idle.pop() ?? this.#start();
-    // The next client is not to wait for a thread to start.
-    if (this.#idle.length === 0) this.#idle.push(this.#start());
+  /** Runs a connection to its end. Never rejects: a thread that died is a failure like others. */
+  async run(job: WorkerJob): Promise<string | undefined> {
+    const id = this.#nextId++;
     Atomics.add(this.#words, Busy.CONNECTIONS, 1);
     try {
-      return await converse(worker, job);
-    } catch (error) {
-      this.#all.delete(worker);
-      return { failure: `a thread of the server died: ${error instanceof Error ? error.message : String(error)}` };
+      if (this.#ownThreads >= OWN_THREADS_AT_MOST) return await this.#runShared({ ...job, id, shared: true });
+      return await this.#runAlone({ ...job, id, shared: false });
     } finally {
       Atomics.sub(this.#words, Busy.CONNECTIONS, 1);
-      this.#keepOrEnd(worker);
     }
+  }
+
+  async #runAlone(job: NumberedJob): Promise<string | undefined> {
+    this.#ownThreads++;
+    const thread = this.#idle.pop() ?? this.#start();
+    // The next client is not to wait for a thread to start.
+    if (this.#idle.length === 0 && this.#ownThreads < OWN_THREADS_AT_MOST) this.#idle.push(this.#start());
+    const failure = await thread.run(job);
+    this.#ownThreads--;
+    this.#keepOrEnd(thread);
+    return failure;
+  }
+
+  async #runShared(job: NumberedJob): Promise<string | undefined> {
+    const thread = this.#share();
+    const failure = await thread.run(job);
+    if (thread.connections === 0) this.#end(thread);
+    return failure;
   }
 
   /** Ends all threads; none of them has a connection any more. */
   async close(): Promise<void> {
-    await Promise.all([...this.#all].map((worker) => worker.terminate()));
+    const threads = [...this.#all];
     this.#all.clear();
     this.#idle.length = 0;
+    this.#shared.length = 0;
+    await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }
 
-  #start(): Worker {
-    // Run from source (tests) or compiled.
-    const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
-    const setup: WorkerSetup = { busy: this.#busy };
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: setup, resourceLimits: HEAP_MIB });
-    worker.unref();
-    // Without a listener, a thread that dies while it waits would end the process.
-    worker.on("error", () => this.#forget(worker));
-    this.#all.add(worker);
-    return worker;
+  #start(): Thread {
+    const thread: Thread = new Thread({ busy: this.#busy }, () => this.#forget(thread));
+    this.#all.add(thread);
+    return thread;
   }
 
-  #forget(worker: Worker): void {
-    this.#all.delete(worker);
-    const index = this.#idle.indexOf(worker);
-    if (index >= 0) this.#idle.splice(index, 1);
+  /** The thread with the fewest connections among those that have many. */
+  #share(): Thread {
+    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start());
+    return this.#shared.reduce((a, b) => (b.connections < a.connections ? b : a));
   }
 
-  #keepOrEnd(worker: Worker): void {
-    if (!this.#all.has(worker)) return;
+  #forget(thread: Thread): void {
+    this.#all.delete(thread);
+    for (const list of [this.#idle, this.#shared]) {
+      const index = list.indexOf(thread);
+      if (index >= 0) list.splice(index, 1);
+    }
+  }
+
+  #keepOrEnd(thread: Thread): void {
+    if (!this.#all.has(thread)) return;
     if (this.#idle.length < IDLE_AT_MOST) {
-      this.#idle.push(worker);
+      this.#idle.push(thread);
       return;
     }
-    this.#all.delete(worker);
-    void worker.terminate();
+    this.#end(thread);
   }
-}
 
-function converse(worker: Worker, job: WorkerJob): Promise<WorkerDone> {
-  return new Promise((resolve, reject) => {
-    const settle = (): void => {
-      worker.off("message", onMessage);
-      worker.off("error", onError);
-      worker.off("exit", onExit);
-    };
-    const onMessage = (done: WorkerDone): void => {
-      settle();
-      resolve(done);
-    };
-    const onError = (error: unknown): void => {
-      settle();
-      reject(error);
-    };
-    const onExit = (code: number): void => onError(new Error(`it ended with ${code}`));
-    worker.on("message", onMessage).on("error", onError).on("exit", onExit);
-    worker.postMessage(job);
-  });
+  #end(thread: Thread): void {
+    this.#forget(thread);
+    void thread.worker.terminate().then(trimMemory);
+  }
 }

@@ -36,6 +36,10 @@ export interface Libc {
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
   fcntlNumber(fd: number, command: number, value: number): number;
   shutdown(fd: number, how: number): number;
+  /** Does nothing where the C library has no such thing. */
+  mallocTrim(): void;
+  /** As mallopt(3); nothing where there is no such thing. */
+  mallocOption(parameter: number, value: number): void;
   /** `address` from addressOf(). */
   recv(fd: number, address: number | bigint, length: number, flags: number): number;
   /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
@@ -69,6 +73,8 @@ function bind(): Libc | null {
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
     const shutdown = lib.func("int shutdown(int fd, int how)");
     const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
+    const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
+    const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
     return {
       errno: () => koffi.errno(),
@@ -84,10 +90,21 @@ function bind(): Libc | null {
       fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
       shutdown: (fd, how) => Number(shutdown(fd, how)),
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
+      mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
+      mallocTrim: () => void mallocTrim?.(0),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {
     return null;
+  }
+}
+
+/** What some C libraries lack (musl, for one). */
+function optional<Bound>(bindOne: () => Bound): Bound | undefined {
+  try {
+    return bindOne();
+  } catch {
+    return undefined;
   }
 }
 
