@@ -2,6 +2,7 @@
  * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
  */
 import { Duplex } from "node:stream";
+import { parseSize } from "../lib/bytes/size.ts";
 import { CowError } from "../lib/errors.ts";
 import type { ExportRequest, ServeRequest } from "../lib/nbd/serve.ts";
 import { parseStack } from "../lib/overlay/stack.ts";
@@ -15,6 +16,8 @@ export interface ServeFlags {
   readonly "read-only": boolean;
   readonly ephemeral: boolean;
   readonly repair: boolean;
+  readonly reserve: string | undefined;
+  readonly "warn-below": string | undefined;
   readonly "tls-certificates": string | undefined;
   readonly "tls-psk": string | undefined;
   readonly tls: string | undefined;
@@ -49,6 +52,8 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     readOnly: flags["read-only"],
     ephemeral: flags.ephemeral,
     repair: flags.repair,
+    ...(flags.reserve !== undefined && { reserveBytes: parseSize(flags.reserve) }),
+    ...(flags["warn-below"] !== undefined && { warnBelowBytes: parseSize(flags["warn-below"]) }),
     ...(tls && { tls }),
     ...(flags["max-connections"] !== undefined && { maxConnections: parseCount(flags["max-connections"]) }),
     exitLast: flags["exit-last"],

@@ -27,6 +27,8 @@ export default class Serve extends BaseCommand<typeof Serve> {
     "read-only": Flags.boolean({ default: false, description: "let nobody write", exclusive: ["ephemeral"] }),
     ephemeral: Flags.boolean({ default: false, description: "keep what is written only as long as the server runs" }),
     repair: Flags.boolean({ default: false, description: "repair a cowfile that was left dirty by another program" }),
+    reserve: Flags.string({ description: "leave so much free on the cowfile's file system", helpValue: "SIZE" }),
+    "warn-below": Flags.string({ description: "warn when less is free there [default: 256M]", helpValue: "SIZE" }),
     "tls-certificates": Flags.string({
       description: "TLS with the server-cert.pem, server-key.pem here",
       helpValue: "DIR",

@@ -11,6 +11,8 @@ const PAGE_BYTES = 4096;
 export class SparseBytes {
   readonly pages = new Map<number, Uint8Array>();
   sizeBytes = 0;
+  /** Pages that no clone shares with this one; all others are copied before they change. */
+  readonly #own = new Set<number>();
 
   static from(bytes: Uint8Array): SparseBytes {
     const content = new SparseBytes();
@@ -25,7 +27,18 @@ export class SparseBytes {
   clone(): SparseBytes {
     const copy = new SparseBytes();
     copy.sizeBytes = this.sizeBytes;
-    for (const [index, page] of this.pages) copy.pages.set(index, page.slice());
+    for (const [index, page] of this.pages) copy.pages.set(index, page);
+    this.#own.clear();
+    return copy;
+  }
+
+  /** A page as it may be written to. */
+  #change(index: number): Uint8Array | undefined {
+    const page = this.pages.get(index);
+    if (!page || this.#own.has(index)) return page;
+    const copy = page.slice();
+    this.pages.set(index, copy);
+    this.#own.add(index);
     return copy;
   }
 
@@ -49,10 +62,11 @@ export class SparseBytes {
       const index = Math.floor(at / PAGE_BYTES);
       const within = at % PAGE_BYTES;
       const piece = Math.min(source.length - done, PAGE_BYTES - within);
-      let page = this.pages.get(index);
+      let page = this.#change(index);
       if (!page) {
         page = new Uint8Array(PAGE_BYTES);
         this.pages.set(index, page);
+        this.#own.add(index);
       }
       page.set(source.subarray(done, done + piece), within);
       done += piece;
@@ -61,10 +75,10 @@ export class SparseBytes {
   }
 
   resize(sizeBytes: number): void {
-    for (const [index, page] of this.pages) {
+    for (const index of this.pages.keys()) {
       const start = index * PAGE_BYTES;
       if (start >= sizeBytes) this.pages.delete(index);
-      else if (start + PAGE_BYTES > sizeBytes) page.fill(0, sizeBytes - start);
+      else if (start + PAGE_BYTES > sizeBytes) this.#change(index)?.fill(0, sizeBytes - start);
     }
     this.sizeBytes = sizeBytes;
   }
@@ -75,7 +89,7 @@ export class SparseBytes {
       const index = Math.floor(at / PAGE_BYTES);
       const end = Math.min(offset + length, (index + 1) * PAGE_BYTES);
       if (end - at === PAGE_BYTES) this.pages.delete(index);
-      else this.pages.get(index)?.fill(0, at - index * PAGE_BYTES, end - index * PAGE_BYTES);
+      else this.#change(index)?.fill(0, at - index * PAGE_BYTES, end - index * PAGE_BYTES);
       at = end;
     }
   }

@@ -35,6 +35,10 @@ export interface ServeRequest {
   readonly readOnly?: boolean;
   readonly ephemeral?: boolean;
   readonly repair?: boolean;
+  /** Bytes to be left free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
+  readonly reserveBytes?: number;
+  /** Below so many free bytes there, a warning is given. */
+  readonly warnBelowBytes?: number;
   readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
   readonly maxConnections?: number;
   /** End when the last client has left. */
@@ -65,6 +69,8 @@ export interface Ready {
 }
 
 export const DEFAULT_MAX_CONNECTIONS = 256;
+export const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
+const WATCH_MS = 2000;
 
 /**
  * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
@@ -129,6 +135,7 @@ async function openExports(
       const stack = await ServedStack.open(storage, parts, {
         access: accessOf(request, parts),
         repair: request.repair ?? false,
+        reserveBytes: request.reserveBytes ?? 0,
         signal: context.signal,
       });
       opened.push(new ServedExport(name, stack));
@@ -181,6 +188,7 @@ async function run(
   });
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep a process from ending that is told to end at once.
+  let watch: NodeJS.Timeout | undefined;
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
@@ -188,16 +196,39 @@ async function run(
     const ready = readyOf(exports, listeners, tls !== "off");
     if (request.pidFile !== undefined) writePid(request.pidFile);
     await onReady(ready);
+    watch = watchSpace(request, context);
     if (context.signal?.aborted) end();
     if (request.stdio) void server.serve(request.stdio).then(end);
     await ended;
   } finally {
     context.signal?.removeEventListener("abort", end);
+    clearInterval(watch);
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
     if (request.pidFile !== undefined) fs.rmSync(request.pidFile, { force: true });
   }
+}
+
+/** Warns when space runs low, once each time; what the original's cowwatch did. */
+function watchSpace(request: ServeRequest, context: OperationContext): NodeJS.Timeout {
+  const storage = storageOf(context);
+  const limit = Math.max(request.warnBelowBytes ?? DEFAULT_WARN_BELOW_BYTES, (request.reserveBytes ?? 0) * 1.25);
+  const warned = new Set<string>();
+  const look = (): void => {
+    for (const { parts } of request.exports) {
+      const file = parts.at(-1) ?? "";
+      if (accessOf(request, parts) !== "writable") continue;
+      const free = storage.freeBytes(file);
+      if (free === undefined || free >= limit) warned.delete(file);
+      else if (!warned.has(file)) {
+        warned.add(file);
+        context.onNotice?.({ severity: "warning", file, message: `${free} bytes are left on its file system` });
+      }
+    }
+  };
+  look();
+  return setInterval(look, WATCH_MS).unref();
 }
 
 async function startListening(request: ServeRequest, server: NbdServer): Promise<readonly Listener[]> {

@@ -10,6 +10,7 @@ import type { LiveImage } from "./image.ts";
 import { LiveCowfileImage } from "./live-cowfile-image.ts";
 import { type CowfileTerms, makeOrder } from "./open-cowfile.ts";
 import { levelsOf, PlainImage } from "./plain-image.ts";
+import { Room } from "./room.ts";
 
 /** The devices of one thread. */
 export interface ImageParts {
@@ -35,6 +36,7 @@ export function assembleImage({ name, base, layers, top }: ImageParts): LiveImag
     map: new BlockMap(terms.state.bitmap, terms.blockCount),
     state: terms.state,
     order: makeOrder(terms, cow, journal),
+    room: new Room(terms.path, terms.reserveBytes),
     sizeBytes: terms.blockCount * BLOCK_BYTES,
   });
 }

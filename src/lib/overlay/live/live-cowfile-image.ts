@@ -9,6 +9,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { markedExtents } from "./resident-layer.ts";
+import type { Room } from "./room.ts";
 import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 import { WriteOrder } from "./write-order.ts";
@@ -28,6 +29,7 @@ export interface CowfileParts {
   readonly map: BlockMap;
   readonly state: SharedState;
   readonly order: WriteOrder;
+  readonly room: Room;
   readonly sizeBytes: number;
 }
 
@@ -38,6 +40,7 @@ export class LiveCowfileImage implements LiveImage {
   readonly #below: BlockDevice;
   readonly #map: BlockMap;
   readonly #order: WriteOrder;
+  readonly #room: Room;
   readonly #control: Int32Array;
   readonly #dataOffset: number;
   readonly #levels: readonly Level[];
@@ -48,6 +51,7 @@ export class LiveCowfileImage implements LiveImage {
     this.#below = parts.below;
     this.#map = parts.map;
     this.#order = parts.order;
+    this.#room = parts.room;
     this.#control = new Int32Array(parts.state.control);
     this.#dataOffset = parts.dataOffsetBytes;
     this.sizeBytes = parts.sizeBytes;
@@ -111,6 +115,7 @@ export class LiveCowfileImage implements LiveImage {
     const end = offset + source.length;
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((end - 1) / BLOCK_BYTES);
+    if (!this.#map.hasAll(first, last + 1)) this.#room.take(source.length);
     this.#order.hold(WriteOrder.regionOf(first));
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
     if (offset % BLOCK_BYTES !== 0 && !this.#map.has(first)) this.#copyUp(first * BLOCK_BYTES, offset);
@@ -168,7 +173,10 @@ export class LiveCowfileImage implements LiveImage {
       const end = Math.min(to, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES);
       this.#order.beforeChange();
       if (way === "punch" && this.#cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(end);
-      else this.#writeZeros(start, end);
+      else {
+        this.#room.take(end - start);
+        this.#writeZeros(start, end);
+      }
       this.#order.afterChange();
       this.#order.mark(start / BLOCK_BYTES, end / BLOCK_BYTES);
     }

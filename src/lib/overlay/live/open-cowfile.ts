@@ -37,6 +37,10 @@ export type FoundState = "clean" | "recovered" | "power-cut";
 /** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
 export interface CowfileTerms {
   readonly name: string;
+  /** Where it lies, for its file system's sake. */
+  readonly path: string;
+  /** What is to be left free there. */
+  readonly reserveBytes: number;
   readonly dataOffsetBytes: number;
   readonly blockCount: number;
   readonly mapSizeBytes: number;
@@ -49,6 +53,8 @@ export interface CowfileTerms {
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
   readonly boot?: Uint8Array;
+  /** Bytes to be left free on the cowfile's file system. */
+  readonly reserveBytes?: number;
 }
 
 /** A cowfile that is open for writing, exclusively locked. */
@@ -125,6 +131,8 @@ export class WritableCowfile {
     const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
     const terms: CowfileTerms = {
       name: device.name,
+      path: storage.realPath(path),
+      reserveBytes: options.reserveBytes ?? 0,
       dataOffsetBytes: geometry.dataOffsetBytes,
       blockCount: geometry.rdoBlocks,
       mapSizeBytes: geometry.mapSizeBytes,

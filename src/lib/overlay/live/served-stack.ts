@@ -222,6 +222,8 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
   new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
   const terms: CowfileTerms = {
     name: cow.name,
+    path: cow.name,
+    reserveBytes: 0,
     dataOffsetBytes: 0,
     blockCount,
     mapSizeBytes,
