@@ -14,10 +14,11 @@ import { type Findings, findingsOf, gradeSuspects, tally } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
 import { judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
-import { type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
+import { type CowfileHead, type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
 import { ownMarks } from "./live/own-marks.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
+import { sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
 
@@ -123,11 +124,13 @@ function writeHead(target: ByteTarget, { head: before, headBlock }: OpenedCowfil
   target.flush();
 }
 
-function repairedHead(head: CowHead, mapSizeBytes: number, survey: Survey): CowHead {
+function repairedHead({ head, headBlock }: CowfileHead, mapSizeBytes: number, survey: Survey): CowHead {
+  // The bit means something only beside a stamp; else it is one of the unknown ones, which stay.
+  const ours = readStamp(head, headBlock) ? FLAG_LIVE : 0;
   return {
     ...head,
     version: COW_VERSION,
-    flags: head.flags & ~(FLAG_DIRTY | FLAG_LIVE),
+    flags: head.flags & ~FLAG_DIRTY & ~ours,
     mapSize: BigInt(mapSizeBytes),
     fingerprint: storedFingerprint(head.abi, fingerprint32(head)),
     used: BigInt(survey.usedAfter),
@@ -150,7 +153,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   }
   if (options.dryRun) {
     const findings = await find(target, options, { content: true, dropLost: options.dropLost }, "nothing was changed");
-    return report(findings, options, { examined: true, changed: needsWriting(findings, before.head, options) });
+    return report(findings, options, { examined: true, changed: needsWriting(findings, before, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
   // Whoever died may have left data that is not on disk yet: no mark may get there before it.
@@ -163,7 +166,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   };
   const state = "what was found so far is marked, and the same command completes the repair";
   const findings = await find(target, options, { content: true, dropLost: options.dropLost, onCorrected }, state);
-  const changed = needsWriting(findings, before.head, options);
+  const changed = needsWriting(findings, before, options);
   const sizeBefore = target.sizeBytes;
   const done = report(
     { ...findings, head: before.head, headBlock: before.headBlock, source: frozenSize(target, sizeBefore) },
@@ -173,7 +176,11 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   if (changed) {
     if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
     target.flush();
-    writeHead(target, before, repairedHead(before.head, findings.geometry.mapSizeBytes, findings.survey));
+    if (ownMarks(before, options)) {
+      sweepUnmarked(target, findings.geometry);
+      target.flush();
+    }
+    writeHead(target, before, repairedHead(before, findings.geometry.mapSizeBytes, findings.survey));
   }
   return done;
 }
@@ -190,8 +197,9 @@ function frozenSize(source: ByteSource, sizeBytes: number): ByteSource {
   };
 }
 
-function needsWriting({ survey, geometry }: Findings, head: CowHead, { dropLost }: RepairOptions): boolean {
-  const after = repairedHead(head, geometry.mapSizeBytes, survey);
+function needsWriting({ survey, geometry }: Findings, before: CowfileHead, { dropLost }: RepairOptions): boolean {
+  const { head } = before;
+  const after = repairedHead(before, geometry.mapSizeBytes, survey);
   const sameHead = (Object.keys(after) as (keyof CowHead)[]).every((key) => after[key] === head[key]);
   return (
     !sameHead ||

@@ -37,8 +37,9 @@ function blocksText({ offset, length }: Extent): string {
 export function* findingsOf(findings: Findings): Generator<Problem> {
   const { head, headBlock, geometry, survey, source } = findings;
   const flags = fieldPlace(head, "flags");
+  const stamp = readStamp(head, headBlock);
   if (isDirty(head)) yield cowProblem("dirty", flags, `is marked dirty at ${atByte(flags.offset)}: it was not closed`);
-  yield* findings.other;
+  yield* stamp ? findings.other.filter(({ id }) => id !== "unknown-flags") : findings.other;
   const used = fieldPlace(head, "cowused");
   // While dirty the count is that of the last sync, as it should be.
   if (!isDirty(head) && head.used !== BigInt(survey.usedBefore)) {
@@ -49,7 +50,6 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     );
   }
   const structBytes = headLayout(head.abi).sizeBytes;
-  const stamp = readStamp(head, headBlock);
   if (stamp) {
     yield cowProblem(
       "live",

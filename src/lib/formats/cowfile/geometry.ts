@@ -18,7 +18,6 @@ import {
   mapSizeFor,
   maxBlocks,
 } from "./layout.ts";
-import { FLAG_LIVE } from "./live/stamp.ts";
 import { cowProblem } from "./problems.ts";
 
 /** Where things are in a cowfile whose head is usable. Bytes and blocks as plain numbers, all below 2^53. */
@@ -62,7 +61,7 @@ export function judgeHead(head: CowHead, fileSizeBytes: number, file: string): H
   };
   if (head.version < COW_VERSION)
     report("version-low", "version", `the version is ${head.version}, not ${COW_VERSION}`);
-  const unknown = head.flags & ~(FLAG_DIRTY | FLAG_PACKED | FLAG_LIVE) & 0xffff;
+  const unknown = head.flags & ~(FLAG_DIRTY | FLAG_PACKED) & 0xffff;
   if (unknown !== 0) report("unknown-flags", "flags", `unknown flag bits 0x${unknown.toString(16)} are set`);
   if (head.fingerprint !== storedFingerprint(head.abi, fingerprint32(head))) {
     report(

@@ -120,7 +120,12 @@ export class LiveCowfileImage implements LiveImage {
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
     if (offset % BLOCK_BYTES !== 0 && !this.#map.has(first)) this.#copyUp(first * BLOCK_BYTES, offset);
     if (end % BLOCK_BYTES !== 0 && !this.#map.has(last)) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
-    this.#cow.write(source, this.#dataOffset + offset);
+    try {
+      this.#cow.write(source, this.#dataOffset + offset);
+    } catch (error) {
+      Atomics.store(this.#control, Control.RESIDUE, 1);
+      throw error;
+    }
     this.#order.mark(first, last + 1);
   }
 

@@ -22,6 +22,7 @@ import {
   readStamp,
   writeStamp,
 } from "../../formats/cowfile/live/stamp.ts";
+import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
 import { BlockMap } from "./block-map.ts";
 import { JournalWriter, writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
@@ -119,7 +120,7 @@ export class WritableCowfile {
     const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset };
     const dirty = bare.slice(0, SECTOR_BYTES);
     const flags = head.flags | FLAG_DIRTY;
-    encodeHead({ ...head, flags: stamp ? flags | FLAG_LIVE : flags & ~FLAG_LIVE }, dirty);
+    encodeHead({ ...head, flags: stamp ? flags | FLAG_LIVE : flags }, dirty);
     if (stamp) writeStamp(stamp, dirty);
 
     const control = new Int32Array(state.control);
@@ -171,14 +172,21 @@ export class WritableCowfile {
   }
 
   #markClean(): void {
-    const { head, headBlock } = this.opened;
+    const { head, headBlock, geometry } = this.opened;
+    const hasResidue = new Int32Array(this.terms.state.control)[Control.RESIDUE] === 1;
+    if (this.found !== "clean" || hasResidue) {
+      sweepUnmarked(this.device, geometry);
+      this.device.flush();
+    }
     const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);
     const used = countMarks(map, new Uint8Array(this.terms.state.pages), this.terms.mapSizeBytes);
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
     if (old) clearStamp(old, sector);
     if (this.#stamp) clearStamp(this.#stamp, sector);
-    encodeHead({ ...head, flags: head.flags & ~(FLAG_DIRTY | FLAG_LIVE), used: BigInt(used) }, sector);
+    // Without a stamp of ours the bit is not ours, and stays.
+    const flags = head.flags & ~FLAG_DIRTY & ~(old ? FLAG_LIVE : 0);
+    encodeHead({ ...head, flags, used: BigInt(used) }, sector);
     this.device.write(sector, 0);
     this.device.flush();
   }

@@ -36,6 +36,8 @@ export const Control = {
   CAN_PUNCH: 15,
   /** 1 after a checkpoint that failed, until one succeeds. */
   UNFINISHED: 16,
+  /** 1 once a write has failed: part of its data may lie in blocks that are not marked. */
+  RESIDUE: 17,
   /** Words in all. */
   LENGTH: 32,
 } as const;
