@@ -74,6 +74,11 @@ export class LoopSession {
   #fail(error: unknown): void {
     this.#hasEnded = true;
     this.#stream.destroy();
+    try {
+      this.#transmission.end();
+    } catch {
+      // The first failure is the one to tell.
+    }
     this.#reject(error);
   }
 
