@@ -6,7 +6,9 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ExtentCache } from "../../src/lib/device/remote/extent-cache.ts";
+import { PieceCache } from "../../src/lib/device/remote/piece-cache.ts";
 import { ReadAhead } from "../../src/lib/device/remote/read-ahead.ts";
+import { newSharedMemory, PIECE_BYTES, PIECE_COUNT, Slot } from "../../src/lib/device/remote/shared-memory.ts";
 import { CowError } from "../../src/lib/errors.ts";
 import { check } from "../../src/lib/operations/check.ts";
 import { create } from "../../src/lib/operations/create.ts";
@@ -153,6 +155,24 @@ describe("reading ahead", () => {
     const jumps = Array.from({ length: 50 }, (_, i) => ahead.note(3e9 + i * 1e7, 4096));
     expect(jumps.every((to) => to === undefined)).toBe(true);
     expect(ahead.note(9e9, MIB)).toBe(9e9 + MIB);
+  });
+});
+
+describe("pieces", () => {
+  test("make room in the order of their use, but not while they are on their way", () => {
+    const memory = newSharedMemory();
+    const cache = new PieceCache(memory);
+    const slots = Array.from({ length: PIECE_COUNT }, (_, piece) => cache.claim(piece));
+    expect(new Set(slots).size).toBe(PIECE_COUNT);
+    memory.states.fill(Slot.PENDING);
+    expect(cache.claim(1000)).toBeUndefined();
+    for (const piece of [3, 5]) memory.states[slots[piece] ?? 0] = Slot.READY;
+    expect(cache.find(3)).toBe(slots[3]);
+    expect(cache.claim(1000)).toBe(slots[5]);
+    expect(memory.offsets[slots[5] ?? 0]).toBe(1000 * PIECE_BYTES);
+    expect([cache.has(5), cache.has(3), cache.find(5)]).toEqual([false, true, undefined]);
+    cache.forget(3);
+    expect(cache.claim(2000)).toBe(slots[3]);
   });
 });
 

@@ -116,7 +116,8 @@ const HANDSHAKES = {
 const REPLIES = {
   "never answers": answering(() => NEVER),
   "closes in mid-data": answering(async (peer, request) => {
-    await peer.chunk(request.cookie, OFFSET_DATA, Buffer.alloc(12), { claims: 8 + request.length });
+    const start = Buffer.concat([u64(request.offset), Buffer.alloc(4)]);
+    await peer.chunk(request.cookie, OFFSET_DATA, start, { claims: 8 + request.length });
     peer.socket.end();
   }),
   "another magic": answering((peer) => peer.write(Buffer.alloc(64, 9))),
