@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check create diff info merge pack repair unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check create diff info merge pack repair serve unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check create diff info merge pack repair unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check create diff info merge pack repair serve unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -49,7 +49,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile")
+    "check --rdofile" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -61,7 +61,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "diff --hexdump" | "pack --level" | "pack --threads" | "unpack --threads")
+    "diff --hexdump" | "pack --level" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -71,6 +71,14 @@ _cowtool() {
       ;;
     "pack --format")
       _cowtool_words 'zstd gzip plain'
+      return
+      ;;
+    "serve --tls")
+      _cowtool_words 'require allow'
+      return
+      ;;
+    "serve --tls-certificates")
+      _cowtool_directories
       return
       ;;
   esac
@@ -86,6 +94,7 @@ _cowtool() {
     merge) _cowtool_words '--dry-run --force --output --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--ephemeral --exit-last --export --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
   esac

@@ -40,6 +40,8 @@ export interface CommandRow {
   readonly summary: string;
   readonly description: string;
   readonly args: readonly ArgRow[];
+  /** The last argument may be given any number of times. */
+  readonly isVariadic: boolean;
   /** Those of the command itself first, then the shared ones. */
   readonly flags: readonly FlagRow[];
   /** Command lines, as one would type them. */
@@ -134,6 +136,7 @@ function commandRow(id: string, command: CommandClass): CommandRow {
     summary: command.summary ?? "",
     description: command.description ?? "",
     args: argRows(command.args),
+    isVariadic: !command.strict,
     flags: [...flagRows(command.flags, false), HELP_FLAG, ...flagRows(command.baseFlags, true)],
     examples: exampleLines(command.examples ?? []),
   };

@@ -33,10 +33,11 @@ function flagSpec(flag: FlagRow): string {
   return forms.length === 1 ? `${lead}${forms[0]}${rest}` : `${lead}{${forms.join(",")}}${rest}`;
 }
 
-function argSpecs({ args }: CommandRow): string[] {
-  return args.map(({ name, required }, index) =>
-    quoted(`${index + 1}:${required ? "" : ":"}${marked(name.toLowerCase())}:_cowtool_files`),
-  );
+function argSpecs({ args, isVariadic }: CommandRow): string[] {
+  return args.map(({ name, required }, index) => {
+    const place = isVariadic && index === args.length - 1 ? "*" : `${index + 1}${required ? "" : ":"}`;
+    return quoted(`${place}:${marked(name.toLowerCase())}:_cowtool_files`);
+  });
 }
 
 function commandCase(command: CommandRow): string {

@@ -90,9 +90,12 @@ function synopsisFlag(flag: FlagRow): string {
   return flag.isRequired ? text : `[${text}]`;
 }
 
-export function synopsisText({ id, args, flags }: CommandRow): string {
+export function synopsisText({ id, args, isVariadic, flags }: CommandRow): string {
   const own = flags.filter(({ isShared }) => !isShared).map(synopsisFlag);
-  const places = args.map(({ name, required }) => (required ? `*${name}*` : `[*${name}*]`));
+  const places = args.map(({ name, required }, index) => {
+    const text = isVariadic && index === args.length - 1 ? `*${name}*...` : `*${name}*`;
+    return required ? text : `[${text}]`;
+  });
   return [`**cowtool** **${id}**`, ...own, "[*option*...]", ...places].join(" ");
 }
 

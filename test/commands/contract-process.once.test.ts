@@ -8,6 +8,7 @@ import {
   chownSync,
   closeSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -27,7 +28,7 @@ import {
   rowOf,
 } from "../support/command-harness.ts";
 import { COMMAND_ROWS } from "../support/command-rows.ts";
-import { atOnce, finish, type StartOptions, skipsLoudly, start } from "../support/real-process.ts";
+import { atOnce, finish, pause, type StartOptions, skipsLoudly, start } from "../support/real-process.ts";
 import { ROOT, runProgram } from "../support/run-command.ts";
 
 const at = useImages();
@@ -167,6 +168,11 @@ describe("output that nobody takes", () => {
       const [line] = rowOf(name).runs;
       const { child, ended } = start([name, ...(line?.argv(at) ?? [])], { stdio: ["pipe", "pipe", "pipe"] });
       child.stdout?.destroy();
+      const ready = rowOf(name).stays?.(at);
+      if (ready !== undefined) {
+        while (!existsSync(ready) && child.exitCode === null) await pause(20);
+        child.kill();
+      }
       const ran = await ended;
       expect([ran.status, ran.stderr, ran.timedOut]).toEqual([0, "", false]);
     },

@@ -84,6 +84,8 @@ const LINES: readonly (readonly [line: string, offered: readonly string[]])[] = 
   ["cowtool check --rdofile golden.img,vm2", ["golden.img,vm2.cow"]],
   ["cowtool repair --dry-", ["--dry-run"]],
   ["cowtool merge --dro", []],
+  ["cowtool serve golden.img vm1.cow golden.img,vm2", ["golden.img,vm2.cow"]],
+  ["cowtool serve --tls ", ["require", "allow"]],
 ];
 
 describe.each(Object.keys(SHELLS) as (keyof typeof SHELLS)[])("%s", (shell) => {

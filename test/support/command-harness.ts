@@ -9,7 +9,7 @@ import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { expect } from "vitest";
 import type { CommandRow } from "./command-row.ts";
 import { COMMAND_ROWS } from "./command-rows.ts";
-import { type FakeTerminalOptions, fakeTerminal } from "./fake-terminal.ts";
+import { type FakeTerminal, type FakeTerminalOptions, fakeTerminal } from "./fake-terminal.ts";
 import { ROOT, runCommand } from "./run-command.ts";
 
 /** What a command did, in this process or its own. */
@@ -48,15 +48,36 @@ export async function commandClass(name: string): Promise<typeof Command> {
   return found;
 }
 
-/** Runs a command by name in this process. */
+/** Runs a command by name in this process. One that stays is ended by SIGTERM as soon as it has printed something. */
 export async function run(
   name: string,
   argv: readonly string[],
   terminal: FakeTerminalOptions | ReturnType<typeof fakeTerminal> = {},
 ): Promise<Ran> {
   const fake = "out" in terminal ? terminal : fakeTerminal(terminal);
-  await runCommand(await commandClass(name), argv, fake);
+  await runCommand(await commandClass(name), argv, COMMAND_ROWS[name]?.stays ? endedByItsResult(fake) : fake);
   return { stdout: fake.out(), stderr: fake.err(), status: fake.exitCode() };
+}
+
+/** A terminal at which somebody types `kill` when the result comes. It goes to the command only, not to this process. */
+function endedByItsResult(fake: FakeTerminal): FakeTerminal {
+  let [isTyped, isOver] = [false, false];
+  const type = (): void => {
+    // What was written may have been an error.
+    if (!isOver && !isTyped) process.emit("SIGTERM", "SIGTERM");
+    isTyped = true;
+  };
+  return {
+    ...fake,
+    writeOut(text) {
+      setImmediate(type);
+      return fake.writeOut(text);
+    },
+    setExitCode(status) {
+      isOver = true;
+      fake.setExitCode(status);
+    },
+  };
 }
 
 interface JsonSchema {

@@ -51,4 +51,6 @@ export interface CommandRow {
   readonly foretold?: readonly Run[];
   /** A command line that reports progress. */
   readonly progress?: (at: At) => readonly string[];
+  /** It prints its result and goes on until a signal ends it: a file that is there once it can be ended, in its first run. */
+  readonly stays?: (at: At) => string;
 }

@@ -1,7 +1,13 @@
 /**
- * Owns the rows of the command contract for pack, unpack and diff; see command-rows.ts.
+ * Owns the rows of the command contract for pack, unpack, diff and serve; see command-rows.ts.
  */
+import type { At } from "./command-files.ts";
 import type { CommandRow } from "./command-row.ts";
+
+/** A base is any bytes: what is wrong with it shows only in comparison. */
+export const ANY_BASE = { "random.img": 0, "zero.img": 0 } as const;
+/** One that no other test has. */
+const ANY_PORT = ["--listen", "127.0.0.1:0"] as const;
 
 export const pack: CommandRow = {
   runs: [
@@ -99,4 +105,56 @@ export const diff: CommandRow = {
     },
   ],
   progress: (at) => [at("base.img"), at("changed.img")],
+};
+
+const bySocket = (at: At): readonly string[] => ["--socket", at("nbd.sock")];
+
+/** An image of no bytes is one, too. */
+const ANY_EXPORT = { ...ANY_BASE, "empty.img": 0 } as const;
+
+export const serve: CommandRow = {
+  runs: [
+    { title: "a cowfile", argv: (at) => [at("base.img"), at("vm.cow"), ...bySocket(at)] },
+    { title: "a base", argv: (at) => [at("base.img"), ...bySocket(at)], readOnly: true },
+    {
+      title: "two layers, for reading",
+      argv: (at) => [at("base.img"), at("vm.cow"), at("top.cow"), "--read-only", ...bySocket(at)],
+      readOnly: true,
+    },
+    {
+      title: "a pack under a throw-away layer",
+      argv: (at) => [at("base.img"), at("gzip.pack"), "--ephemeral", ...bySocket(at)],
+      readOnly: true,
+    },
+    {
+      title: "several, on TCP",
+      argv: (at) => ["--export", `a=${at("base.img")},${at("vm.cow")}`, "--export", `b=${at("base.img")}`, ...ANY_PORT],
+    },
+    { title: "a dirty one", argv: (at) => [at("base.img"), at("dirty.cow"), "--repair", ...bySocket(at)] },
+  ],
+  inputs: [
+    {
+      title: "RDOFILE",
+      good: "base.img",
+      isStack: true,
+      takes: ANY_EXPORT,
+      argv: (at, file) => [file, ...bySocket(at)],
+    },
+    { title: "COWFILES", good: "vm.cow", argv: (at, file) => [at("base.img"), file, ...bySocket(at)] },
+    {
+      title: "COWFILES, for reading",
+      good: "vm.cow",
+      argv: (at, file) => [at("base.img"), file, "--read-only", ...bySocket(at)],
+    },
+    {
+      title: "--export",
+      good: "base.img",
+      isStack: true,
+      takes: ANY_EXPORT,
+      argv: (at, file) => ["--export", `a=${file}`, ...bySocket(at)],
+    },
+  ],
+  outputs: [],
+  collisions: [],
+  stays: (at) => at("nbd.sock"),
 };

@@ -3,10 +3,7 @@
  * place where it takes a file. A command without a row here fails the contract. Must not run anything.
  */
 import type { CommandRow } from "./command-row.ts";
-import { diff, pack, unpack } from "./command-rows-more.ts";
-
-/** A base is any bytes: what is wrong with it shows only in comparison. */
-const ANY_BASE = { "random.img": 0, "zero.img": 0 } as const;
+import { ANY_BASE, diff, pack, serve, unpack } from "./command-rows-more.ts";
 
 const create: CommandRow = {
   runs: [
@@ -227,6 +224,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   merge,
   pack,
   repair,
+  serve,
   unpack,
   "verify-fingerprint": verifyFingerprint,
 };

@@ -19,7 +19,10 @@ import {
   type Storage,
   verifyFingerprint,
 } from "../../src/lib/index.ts";
+import { type Access, ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
 import { sameBytes } from "./driver-model.ts";
+
+const PIECE_BYTES = 64 * 1024;
 
 /** `ok`, or the code of the refusal. */
 export type Outcome = "ok" | ErrorCode;
@@ -117,6 +120,23 @@ const LOOKING: readonly Command[] = [
   command("merge -n -f", (rdo, cow, storage) => merge(rdo, cow, { dryRun: true, force: true }, { storage })),
 ];
 
+/** What a server does with a stack from beginning to end, without the clients. */
+async function served(parts: readonly string[], access: Access, storage: Storage): Promise<void> {
+  const stack = await ServedStack.open(storage, parts, { access });
+  try {
+    const image = stack.image();
+    for (let at = 0; at < image.sizeBytes; at += PIECE_BYTES) {
+      const piece = new Uint8Array(Math.min(PIECE_BYTES, image.sizeBytes - at));
+      image.read(piece, at);
+      if (image.writable) image.write(piece, at);
+    }
+    for (const kind of ["allocation", "depth", "dirty"] as const) image.status(kind, 0, image.sizeBytes, () => true);
+    image.flush();
+  } finally {
+    stack.close();
+  }
+}
+
 const READING: readonly Command[] = [
   command("merge -n", (rdo, cow, storage) => merge(rdo, cow, { dryRun: true }, { storage })),
   command("diff", async (rdo, cow, storage) => drain((await diff(rdo, `${rdo},${cow}`, {}, { storage })).extents)),
@@ -127,9 +147,12 @@ const READING: readonly Command[] = [
   command("create --from", (rdo, cow, storage, { path }) =>
     create(rdo, path("out"), { from: `${rdo},${cow}` }, { storage }),
   ),
+  command("serve --read-only", (rdo, cow, storage) => served([rdo, cow], "read-only", storage)),
+  command("serve --ephemeral", (rdo, cow, storage) => served([rdo, cow], "ephemeral", storage)),
 ];
 
 const WRITING: readonly Command[] = [
+  { ...command("serve", (rdo, cow, storage) => served([rdo, cow], "writable", storage)), writes: "cow" },
   { ...command("merge", (rdo, cow, storage) => merge(rdo, cow, {}, { storage })), writes: "base" },
   {
     ...command("merge --undo", (rdo, cow, storage, { path }) => merge(rdo, cow, { undo: path("out") }, { storage })),
