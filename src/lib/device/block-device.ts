@@ -14,5 +14,10 @@ export interface BlockDevice extends ByteTarget {
    * @returns false where that is not possible: the caller then writes zeros
    */
   punchHole(offset: number, length: number): boolean;
+  /**
+   * Fills `target` if that needs no waiting, and returns whether it did; if not, the data is fetched meanwhile, and read()
+   * will get it sooner. Absent where a device can't tell.
+   */
+  readNow?(target: Uint8Array, offsetBytes: number): boolean;
   close(): void;
 }

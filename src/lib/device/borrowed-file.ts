@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import { systemError } from "../errors.ts";
 import { FileDevice } from "./file-device.ts";
+import { readNow, willNeed } from "./sys/nowait.ts";
 
 export class BorrowedFile extends FileDevice {
   static borrow(fd: number, name: string, writable: boolean): BorrowedFile {
@@ -18,6 +19,13 @@ export class BorrowedFile extends FileDevice {
     } catch (error) {
       throw systemError(error, this.name, "cannot find out its size");
     }
+  }
+
+  /** Reads if nothing has to be waited for, and says whether it did; else the kernel is asked to fetch it. */
+  readNow(target: Uint8Array, offsetBytes: number): boolean {
+    if (readNow(this.fd, target, offsetBytes) === target.length) return true;
+    willNeed(this.fd, offsetBytes, target.length);
+    return false;
   }
 
   /** A server's clients say when something is to be durable; writing it out early would only be in their way. */

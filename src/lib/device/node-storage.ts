@@ -11,17 +11,26 @@ import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
-import type { FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type { FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
 
 const SECTOR_BYTES = 512;
 const NEW_FILE_MODE = 0o666; // less what the umask takes
 
-function kindOf(stat: fs.Stats): FileKind {
+function kindOf(stat: fs.BigIntStats): FileKind {
   if (stat.isFile()) return "file";
   if (stat.isBlockDevice()) return "block";
   return stat.isDirectory() ? "directory" : "other";
+}
+
+function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileStamp {
+  return {
+    modifiedNs: mtimeNs.toString(),
+    changedNs: ctimeNs.toString(),
+    inode: ino.toString(),
+    bornNs: birthtimeNs.toString(),
+  };
 }
 
 /** A rename, link or removal is durable once its directory is. */
@@ -134,9 +143,9 @@ export const nodeStorage: Storage = {
 
   facts(file): FileFacts | undefined {
     if (isNbdUri(file)) return remoteFacts(file);
-    let stat: fs.Stats;
+    let stat: fs.BigIntStats;
     try {
-      stat = fs.statSync(file);
+      stat = fs.statSync(file, { bigint: true });
     } catch (error) {
       const errno = errnoName(error);
       if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
@@ -145,11 +154,12 @@ export const nodeStorage: Storage = {
     const kind = kindOf(stat);
     return {
       kind,
-      sizeBytes: stat.size,
-      allocatedBytes: stat.blocks * SECTOR_BYTES,
+      sizeBytes: Number(stat.size),
+      allocatedBytes: Number(stat.blocks) * SECTOR_BYTES,
       identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
-      modifiedMs: stat.mtimeMs,
-      ...(kind === "block" ? { device: deviceKey(stat.rdev) } : {}),
+      modifiedMs: Number(stat.mtimeNs) / 1e6,
+      ...(kind === "file" ? { stamp: stampOf(stat) } : {}),
+      ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)) } : {}),
     };
   },
 

@@ -22,8 +22,19 @@ export interface FileFacts {
   readonly identity: string;
   /** When its content was last changed, in milliseconds since 1970; undefined where nobody says. */
   readonly modifiedMs?: number;
+  readonly stamp?: FileStamp;
   /** Of a block device: what tells it from others. */
   readonly device?: DeviceKey;
+}
+
+/** What the file system says of a regular file besides its size; times in nanoseconds since 1970, as decimal digits. */
+export interface FileStamp {
+  readonly modifiedNs: string;
+  /** Of its content, name or permissions: nobody can set this one. */
+  readonly changedNs: string;
+  /** What tells it from a file that had its name before; the time is 0 where the file system does not keep it. */
+  readonly inode: string;
+  readonly bornNs: string;
 }
 
 export interface OpenOptions {

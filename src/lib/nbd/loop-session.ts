@@ -61,6 +61,7 @@ export class LoopSession {
     try {
       const used = this.#transmission.consume(this.#input);
       this.#input = this.#input.subarray(used);
+      this.#transmission.answerWaiting(this.#transmission.waiting);
       this.#transmission.send();
     } catch (error) {
       this.#fail(error);

@@ -11,6 +11,8 @@ import { wireErrorOf, wordsOf } from "./wire-errors.ts";
 const PIECE_BYTES = 512 * 1024;
 /** Below this, a question for holes would cost more than the zeros. */
 const WORTH_ASKING_BYTES = 16 * 1024;
+/** Up to this, a reply is one piece of data. */
+export const SMALL_READ_BYTES = WORTH_ASKING_BYTES - 1;
 /** A shorter hole is sent as data. */
 const HOLE_BYTES = 4096;
 
@@ -44,6 +46,22 @@ export function answerRead(
   else if ((request.flags & CommandFlag.DF) !== 0) answerInOneChunk(image, outbox, request, send);
   else answerInChunks(image, outbox, request, send);
   return true;
+}
+
+/**
+ * Answers a small READ if its data is there without waiting; there is room for it.
+ *
+ * @returns false if it would have to wait: then nothing was answered, and the data is on its way
+ */
+export function answerReadNow(image: LiveImage, outbox: Outbox, request: Request, structured: boolean): boolean {
+  const before = outbox.length;
+  if (structured) {
+    outbox.chunk(request, Chunk.OFFSET_DATA, 8 + request.length, true);
+    outbox.u64(request.offset);
+  } else outbox.simple(request, WireError.NONE);
+  if (image.readNow(outbox.take(request.length), request.offset)) return true;
+  outbox.length = before;
+  return false;
 }
 
 function answerSimply(image: LiveImage, outbox: Outbox, request: Request, send: () => void): boolean {

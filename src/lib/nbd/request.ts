@@ -18,6 +18,18 @@ export class Request implements Asked {
   offset = 0;
   length = 0;
 
+  /** Takes over another's values. */
+  copy(other: Request): void {
+    this.flags = other.flags;
+    this.type = other.type;
+    this.cookieHigh = other.cookieHigh;
+    this.cookieLow = other.cookieLow;
+    this.offsetHigh = other.offsetHigh;
+    this.offsetLow = other.offsetLow;
+    this.offset = other.offset;
+    this.length = other.length;
+  }
+
   /** @returns false if the magic number is not that of a request */
   decode(view: DataView, at: number, extended: boolean): boolean {
     if (view.getUint32(at) !== (extended ? Magic.EXTENDED_REQUEST : Magic.REQUEST)) return false;

@@ -3,12 +3,14 @@
  * comes, answers every complete request in order, and keeps replies back until what they promise is true.
  */
 import type { LiveImage } from "../overlay/live/image.ts";
-import { Chunk, Command, CommandFlag, MAX_PAYLOAD_BYTES, WireError } from "../protocol/constants.ts";
+import { Chunk, Command, CommandFlag, WireError } from "../protocol/constants.ts";
 import { answerBlockStatus } from "./block-status.ts";
+import { ColdReads } from "./cold-reads.ts";
 import type { Negotiated } from "./export.ts";
 import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
 import { answerRead } from "./read-reply.ts";
 import { Request, requestBytes } from "./request.ts";
+import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsOf } from "./wire-errors.ts";
 
 /** Replies that are this large together go out, whatever else waits. */
@@ -17,17 +19,6 @@ const SEND_AT_BYTES = 256 * 1024;
 export const WHOLE_PAYLOAD_BYTES = 1 << 20;
 /** Larger ones are written as they come, in multiples of this. */
 const PIECE_BYTES = 64 * 1024;
-
-/** Flags that each command takes, without those that need extended headers. FUA is taken everywhere. */
-const FLAGS: Readonly<Record<number, number>> = {
-  [Command.READ]: CommandFlag.FUA | CommandFlag.DF,
-  [Command.WRITE]: CommandFlag.FUA,
-  [Command.FLUSH]: CommandFlag.FUA,
-  [Command.TRIM]: CommandFlag.FUA,
-  [Command.CACHE]: CommandFlag.FUA,
-  [Command.WRITE_ZEROES]: CommandFlag.FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO,
-  [Command.BLOCK_STATUS]: CommandFlag.FUA | CommandFlag.REQ_ONE,
-};
 
 /** A payload of which not all has come yet, or which nobody wants. */
 interface Payload {
@@ -45,6 +36,7 @@ export class Transmission {
   readonly #negotiated: Negotiated;
   readonly #headBytes: number;
   readonly #structured: boolean;
+  readonly #cold: ColdReads;
   readonly #request = new Request();
   #payload: Payload | undefined;
 
@@ -55,6 +47,17 @@ export class Transmission {
     this.#headBytes = requestBytes(negotiated.extendedHeaders);
     this.#structured = negotiated.structuredReplies || negotiated.extendedHeaders;
     outbox.extended = negotiated.extendedHeaders;
+    this.#cold = new ColdReads(image, outbox, this.#structured);
+  }
+
+  /** Reads that wait for a disk: to be answered by answerWaiting() when there is no other input. */
+  get waiting(): number {
+    return this.#cold.waiting;
+  }
+
+  /** Answers some of the reads that wait, the oldest first. */
+  answerWaiting(count: number): void {
+    for (const request of this.#cold.next(count)) this.#answer(request, "read");
   }
 
   /** How much must be there before consume() can go on. */
@@ -84,7 +87,7 @@ export class Transmission {
         break;
       }
       at += this.#headBytes;
-      this.#begin(this.#request);
+      at += this.#begin(this.#request, input, at);
       if (this.#outbox.length >= SEND_AT_BYTES) this.send();
     }
     return at;
@@ -102,24 +105,49 @@ export class Transmission {
     this.#image.commit();
   }
 
-  #begin(request: Request): void {
-    const hasPayload =
-      request.type === Command.WRITE ||
-      (this.#negotiated.extendedHeaders && (request.flags & CommandFlag.PAYLOAD_LEN) !== 0);
-    if (!hasPayload) {
-      this.#answer(request, () => this.#perform(request));
-      return;
+  /** @returns how many bytes of a payload were used */
+  #begin(request: Request, input: Uint8Array, at: number): number {
+    if (request.type !== Command.WRITE && !this.#hasOtherPayload(request)) {
+      this.#answer(request, "perform");
+      return 0;
     }
-    let failure: unknown;
+    const { length } = request;
+    const failure = this.#refusalOfWrite(request);
+    if (failure === undefined && length > 0 && length <= input.length - at) {
+      // The common case: all of it is here.
+      this.#answerWrite(request, input.subarray(at, at + length));
+      return length;
+    }
+    const copy = new Request();
+    copy.copy(request);
+    this.#payload = { request: copy, offset: copy.offset, left: length, failure };
+    if (length === Number.POSITIVE_INFINITY) this.isOver = true;
+    if (length === 0) this.#endPayload(this.#payload);
+    return 0;
+  }
+
+  #hasOtherPayload({ flags }: Request): boolean {
+    return this.#negotiated.extendedHeaders && (flags & CommandFlag.PAYLOAD_LEN) !== 0;
+  }
+
+  #refusalOfWrite(request: Request): unknown {
     try {
-      this.#checkWrite(request);
+      requireWrite(request, this.#image, this.#negotiated.extendedHeaders);
+      return undefined;
     } catch (error) {
-      failure = error;
+      return error;
     }
-    const copy = Object.assign(new Request(), request);
-    this.#payload = { request: copy, offset: copy.offset, left: copy.length, failure };
-    if (copy.length === Number.POSITIVE_INFINITY) this.isOver = true;
-    if (copy.length === 0) this.#endPayload(this.#payload);
+  }
+
+  #answerWrite(request: Request, payload: Uint8Array): void {
+    this.#makeRoom();
+    try {
+      this.#image.write(payload, request.offset);
+      this.#honourFua(request);
+      this.#done(request);
+    } catch (error) {
+      this.#fail(request, error);
+    }
   }
 
   /** Uses what there is of a payload; 0 means that there is too little to begin with. */
@@ -146,21 +174,29 @@ export class Transmission {
     return piece;
   }
 
-  #endPayload(payload: Payload): void {
+  #endPayload({ request, failure }: Payload): void {
     this.#payload = undefined;
-    this.#answer(payload.request, () => {
-      if (payload.failure !== undefined) throw payload.failure;
-      this.#honourFua(payload.request);
-      this.#done(payload.request);
-    });
+    this.#makeRoom();
+    try {
+      if (failure !== undefined) throw failure;
+      this.#honourFua(request);
+      this.#done(request);
+    } catch (error) {
+      this.#fail(request, error);
+    }
     if (this.#outbox.length >= SEND_AT_BYTES) this.send();
   }
 
-  #answer(request: Request, work: () => void): void {
-    // Room for any reply without data, or for the head of one with data.
+  /** For any reply without data, or for the head of one with data. */
+  #makeRoom(): void {
     if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.send();
+  }
+
+  #answer(request: Request, how: "perform" | "read"): void {
+    this.#makeRoom();
     try {
-      work();
+      if (how === "read") this.#readWaiting(request);
+      else this.#perform(request);
     } catch (error) {
       this.#fail(request, error);
     }
@@ -182,7 +218,7 @@ export class Transmission {
       this.isOver = true;
       return;
     }
-    this.#checkFlags(request);
+    requireKnown(request, this.#structured);
     switch (request.type) {
       case Command.READ:
         this.#read(request);
@@ -194,11 +230,12 @@ export class Transmission {
         this.#image.flush();
         break;
       case Command.TRIM:
-        this.#checkChange(request);
+        requireWritable(this.#image);
+        requireRange(request, this.#image, WireError.EINVAL);
         this.#image.trim(request.offset, request.length);
         break;
       case Command.CACHE:
-        this.#checkRange(request, WireError.EINVAL);
+        requireRange(request, this.#image, WireError.EINVAL);
         this.#image.cache(request.offset, request.length);
         break;
       case Command.WRITE_ZEROES:
@@ -209,45 +246,9 @@ export class Transmission {
     this.#done(request);
   }
 
-  #checkFlags({ type, flags }: Request): void {
-    const known = FLAGS[type];
-    if (known === undefined) throw new Refusal(WireError.EINVAL, `unknown command ${type}`);
-    const unknown = flags & ~known;
-    if (unknown !== 0) throw new Refusal(WireError.EINVAL, `command ${type} takes no flag 0x${unknown.toString(16)}`);
-    if ((flags & CommandFlag.DF) !== 0 && !this.#structured)
-      throw new Refusal(WireError.EINVAL, "DF needs structured replies");
-  }
-
-  #checkRange({ offset, length }: Request, beyond: number): void {
-    const size = this.#image.sizeBytes;
-    if (offset <= size && length <= size - offset) return;
-    throw new Refusal(beyond, `the request ends beyond the image, which has ${size} bytes`, Math.min(offset, size));
-  }
-
-  #requireWritable(): void {
-    if (!this.#image.writable) throw new Refusal(WireError.EPERM, "this export is read-only");
-  }
-
-  #checkWrite(request: Request): void {
-    if (request.type !== Command.WRITE) throw new Refusal(WireError.EINVAL, `command ${request.type} takes no payload`);
-    const { flags } = request;
-    const allowed = this.#negotiated.extendedHeaders ? CommandFlag.FUA | CommandFlag.PAYLOAD_LEN : CommandFlag.FUA;
-    if ((flags & ~allowed) !== 0)
-      throw new Refusal(WireError.EINVAL, `WRITE takes no flag 0x${(flags & ~allowed).toString(16)}`);
-    this.#requireWritable();
-    if (request.length > MAX_PAYLOAD_BYTES)
-      throw new Refusal(WireError.EINVAL, `a WRITE has at most ${MAX_PAYLOAD_BYTES} bytes`);
-    this.#checkRange(request, WireError.ENOSPC);
-  }
-
-  #checkChange(request: Request): void {
-    this.#requireWritable();
-    this.#checkRange(request, WireError.EINVAL);
-  }
-
   #zero(request: Request): void {
-    this.#requireWritable();
-    this.#checkRange(request, WireError.ENOSPC);
+    requireWritable(this.#image);
+    requireRange(request, this.#image, WireError.ENOSPC);
     const mayPunch = (request.flags & CommandFlag.NO_HOLE) === 0;
     if ((request.flags & CommandFlag.FAST_ZERO) !== 0 && !(mayPunch && this.#image.zeroesFast))
       throw new Refusal(WireError.ENOTSUP, "zeros would have to be written");
@@ -259,17 +260,27 @@ export class Transmission {
   }
 
   #read(request: Request): void {
-    this.#checkRange(request, WireError.EINVAL);
-    if (request.length > MAX_PAYLOAD_BYTES)
-      throw new Refusal(WireError.EINVAL, `a READ asks for at most ${MAX_PAYLOAD_BYTES} bytes`);
+    requireRead(request, this.#image);
+    this.#makeRoomFor(request);
+    if (this.#cold.take(request)) return;
+    const start = this.#cold.start();
+    this.#readWaiting(request);
+    this.#cold.end(start, request.length);
+  }
+
+  #makeRoomFor(request: Request): void {
     if (this.#outbox.room < Math.min(request.length, OUTBOX_BYTES / 2) + HEAD_BYTES_AT_MOST) this.send();
+  }
+
+  #readWaiting(request: Request): void {
+    this.#makeRoomFor(request);
     if (answerRead(this.#image, this.#outbox, request, this.#structured, () => this.send())) return;
     // A simple reply had promised data that can't be had: only the end of the connection tells the client.
     this.isOver = true;
   }
 
   #blockStatus(request: Request): void {
-    this.#checkRange(request, WireError.EINVAL);
+    requireRange(request, this.#image, WireError.EINVAL);
     if (request.length === 0) throw new Refusal(WireError.EINVAL, "BLOCK_STATUS of nothing");
     if (this.#negotiated.contexts.length === 0)
       throw new Refusal(WireError.EINVAL, "no meta context was agreed on for this export");

@@ -36,6 +36,9 @@ export interface Libc {
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
   fcntlNumber(fd: number, command: number, value: number): number;
   shutdown(fd: number, how: number): number;
+  /** `iovec` is an address. */
+  preadv2(fd: number, iovec: number, count: number, offset: number, flags: number): number;
+  posixFadvise(fd: number, offset: number, length: number, advice: number): number;
   /** Does nothing where the C library has no such thing. */
   mallocTrim(): void;
   /** As mallopt(3); nothing where there is no such thing. */
@@ -73,6 +76,11 @@ function bind(): Libc | null {
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
     const shutdown = lib.func("int shutdown(int fd, int how)");
     const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
+    // musl has no preadv2: then it reads nothing "now", and everything is read the plain way.
+    const preadv2 = optional(() =>
+      lib.func("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
+    );
+    const posixFadvise = lib.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
     const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
     const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
@@ -90,6 +98,8 @@ function bind(): Libc | null {
       fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
       shutdown: (fd, how) => Number(shutdown(fd, how)),
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
+      preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
+      posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),
       mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
       mallocTrim: () => void mallocTrim?.(0),
       addressOf: (buffer) => koffi.address(buffer),

@@ -22,6 +22,8 @@ export interface LiveImage {
   readonly zeroesFast: boolean;
   /** Fills `target`; the range lies within the image. @throws CowError `io` */
   read(target: Uint8Array, offsetBytes: number): void;
+  /** As read(), if nothing has to be waited for; false if something has, and is now being fetched. */
+  readNow(target: Uint8Array, offsetBytes: number): boolean;
   /** No reply to a change may go out before commit() has returned. @throws CowError `io`, `no-space` */
   write(source: Uint8Array, offsetBytes: number): void;
   /** Makes the range read as zeros. */

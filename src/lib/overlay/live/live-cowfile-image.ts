@@ -80,6 +80,15 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
+  readNow(target: Uint8Array, offsetBytes: number): boolean {
+    const block = Math.floor(offsetBytes / BLOCK_BYTES);
+    const lastBlock = Math.ceil((offsetBytes + target.length) / BLOCK_BYTES);
+    // What lies in two places is rare enough to be waited for.
+    if (this.#map.runEnd(block, lastBlock) < lastBlock) return false;
+    if (this.#map.has(block)) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes) ?? false;
+    return this.#below.readNow?.(target, offsetBytes) ?? false;
+  }
+
   #readCow(target: Uint8Array, offset: number): void {
     const got = this.#cow.read(target, this.#dataOffset + offset);
     if (got < target.length) target.fill(0, got);

@@ -59,6 +59,10 @@ export class PlainImage implements LiveImage {
     readZeroFilled(this.#device, target, offsetBytes);
   }
 
+  readNow(target: Uint8Array, offsetBytes: number): boolean {
+    return this.#device.readNow?.(target, offsetBytes) ?? false;
+  }
+
   write(): never {
     throw new CowError("permission", "is open for reading only", { file: this.name });
   }

@@ -1,0 +1,48 @@
+/**
+ * Owns reading what is in the page cache without waiting for what isn't, and asking the kernel to fetch it meanwhile.
+ * There is no portable way: without native calls every read waits.
+ */
+import { libc } from "./libc.ts";
+
+const RWF_NOWAIT = 8;
+const POSIX_FADV_WILLNEED = 3;
+
+/** One struct iovec: an address and a length, 64 bits each. Little-endian halves; big-endian machines take the plain way. */
+const iovec = new Uint32Array(4);
+let iovecAddress: number | undefined;
+
+/** The address of each buffer that was read into, as asking costs more than the read. */
+const addresses = new WeakMap<ArrayBufferLike, number>();
+
+const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
+export function canReadNow(): boolean {
+  return isLittleEndian && libc() !== null;
+}
+
+/**
+ * Reads as much as is there at once.
+ *
+ * @returns the bytes read; fewer than asked where the rest would have to be waited for, or the file ends
+ */
+export function readNow(fd: number, target: Uint8Array, offset: number): number {
+  const c = libc();
+  if (!c) return 0;
+  let address = addresses.get(target.buffer);
+  if (address === undefined) {
+    address = Number(c.addressOf(target.buffer as ArrayBuffer));
+    addresses.set(target.buffer, address);
+  }
+  iovecAddress ??= Number(c.addressOf(iovec.buffer));
+  const start = address + target.byteOffset;
+  iovec[0] = start % 2 ** 32;
+  iovec[1] = Math.floor(start / 2 ** 32);
+  iovec[2] = target.length;
+  iovec[3] = 0;
+  return Math.max(0, c.preadv2(fd, iovecAddress, 1, offset, RWF_NOWAIT));
+}
+
+/** Has the kernel begin to read a part of a file. */
+export function willNeed(fd: number, offset: number, length: number): void {
+  libc()?.posixFadvise(fd, offset, length, POSIX_FADV_WILLNEED);
+}
