@@ -20,9 +20,13 @@ export class BlockMap {
     return (((this.bytes[Math.floor(block / 8)] ?? 0) >>> (block & 7)) & 1) === 1;
   }
 
-  /** The end of the run of equal bits that begins at `block`, at most `limit`. */
-  runEnd(block: number, limit: number): number {
-    const marked = this.has(block);
+  /**
+   * The end of the run of bits like that of `block`, at most `limit`. Another thread may be marking blocks meanwhile: what
+   * the run is must have been asked once, and is not asked again.
+   *
+   * @param marked what has(block) said
+   */
+  runEnd(block: number, limit: number, marked: boolean): number {
     const whole = marked ? 0xff : 0;
     const wholeWord = marked ? -1 : 0;
     let at = block + 1;
@@ -41,7 +45,7 @@ export class BlockMap {
 
   /** Is every block of `[from, to)` marked? */
   hasAll(from: number, to: number): boolean {
-    return from >= to || (this.has(from) && this.runEnd(from, to) === to);
+    return from >= to || (this.has(from) && this.runEnd(from, to, true) === to);
   }
 
   /** Sets or clears the bits of `[from, to)`. The caller keeps other writers of the same bytes away. */

@@ -72,9 +72,10 @@ export class LiveCowfileImage implements LiveImage {
     let at = offsetBytes;
     while (at < end) {
       const block = Math.floor(at / BLOCK_BYTES);
-      const stop = Math.min(end, this.#map.runEnd(block, lastBlock) * BLOCK_BYTES);
+      const isHere = this.#map.has(block);
+      const stop = Math.min(end, this.#map.runEnd(block, lastBlock, isHere) * BLOCK_BYTES);
       const part = at === offsetBytes && stop === end ? target : target.subarray(at - offsetBytes, stop - offsetBytes);
-      if (this.#map.has(block)) this.#readCow(part, at);
+      if (isHere) this.#readCow(part, at);
       else readZeroFilled(this.#below, part, at);
       at = stop;
     }
@@ -84,8 +85,9 @@ export class LiveCowfileImage implements LiveImage {
     const block = Math.floor(offsetBytes / BLOCK_BYTES);
     const lastBlock = Math.ceil((offsetBytes + target.length) / BLOCK_BYTES);
     // What lies in two places is rare enough to be waited for.
-    if (this.#map.runEnd(block, lastBlock) < lastBlock) return false;
-    if (this.#map.has(block)) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes) ?? false;
+    const isHere = this.#map.has(block);
+    if (this.#map.runEnd(block, lastBlock, isHere) < lastBlock) return false;
+    if (isHere) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes) ?? false;
     return this.#below.readNow?.(target, offsetBytes) ?? false;
   }
 
@@ -200,9 +202,10 @@ export class LiveCowfileImage implements LiveImage {
   *#notZeroByItself(from: number, to: number): Generator<Extent> {
     const lastBlock = to / BLOCK_BYTES;
     for (let block = from / BLOCK_BYTES; block < lastBlock; ) {
-      const stop = this.#map.runEnd(block, lastBlock);
+      const isHere = this.#map.has(block);
+      const stop = this.#map.runEnd(block, lastBlock, isHere);
       const extent = { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
-      if (this.#map.has(block)) yield extent;
+      if (isHere) yield extent;
       else yield* this.#below.dataExtents(extent.offset, extent.offset + extent.length);
       block = stop;
     }

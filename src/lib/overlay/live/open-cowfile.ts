@@ -292,7 +292,7 @@ function countMarks(map: BlockMap, pages: Uint8Array, mapSizeBytes: number): num
 function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap): void {
   const reachable = reachableBlocks(device, geometry);
   if (reachable >= geometry.rdoBlocks) return;
-  const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks);
+  const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks, false);
   if (firstMarked >= geometry.rdoBlocks) return;
   throw new CowError("damaged", `block ${firstMarked} is marked, but its data lies beyond the end of the file`, {
     file: device.name,

@@ -14,8 +14,9 @@ const PIECE_BYTES = 64 * 1024;
 export function* markedExtents(map: BlockMap, from: number, to: number): Generator<Extent> {
   const last = Math.min(map.blockCount, Math.ceil(to / BLOCK_BYTES));
   for (let block = Math.floor(from / BLOCK_BYTES); block < last; ) {
-    const stop = map.runEnd(block, last);
-    if (map.has(block)) yield { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
+    const marked = map.has(block);
+    const stop = map.runEnd(block, last, marked);
+    if (marked) yield { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
     block = stop;
   }
 }

@@ -124,8 +124,9 @@ export class WriteOrder {
     const { map, journal } = this.#parts;
     let at = first;
     while (at < end) {
-      const stop = map.runEnd(at, Math.min(end, at + 0xff_ffff));
-      if (!map.has(at)) {
+      const wasMarked = map.has(at);
+      const stop = map.runEnd(at, Math.min(end, at + 0xff_ffff), wasMarked);
+      if (!wasMarked) {
         if (journal?.isFull) this.#writeJournal();
         map.assign(at, stop, true);
         for (let page = pageOf(at); page <= pageOf(stop - 1); page++)
