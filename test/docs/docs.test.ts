@@ -2,14 +2,15 @@
  * Proves that docs/ tells the truth: every example runs and prints what is shown, what the pages tell of the format is
  * what the tables in the source say, and their links lead somewhere.
  */
-import { existsSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { ABI_NAMES, COW_PROBLEMS, type CowAbi, headLayout } from "../../src/lib/index.ts";
 import {
   type Block,
   blocksOf,
   fileNameOf,
+  isInstalled,
   patternOf,
   prepareWorkplace,
   printedBy,
@@ -18,12 +19,31 @@ import {
   stable,
   stepsOf,
 } from "../support/documents.ts";
+import { skipsLoudly } from "../support/real-process.ts";
 import { ROOT } from "../support/run-command.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const PAGES = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
 /** Blocks that show shapes, not examples. */
 const NOT_RUN = ["", "text"];
+
+/** Programs of others that a page's examples use. */
+const NEEDS: Readonly<Record<string, readonly string[]>> = {
+  "live-journal.md": ["qemu-io"],
+  "serve.md": ["nbdinfo", "nbdcopy", "qemu-io", "certtool", "psktool"],
+};
+
+/** Ends servers that an example which failed has left running. Each of them said who it is, and works in that folder. */
+function endServers(cwd: string): void {
+  for (const name of readdirSync(cwd).filter((file) => file.endsWith(".pid"))) {
+    const pid = Number(readFileSync(join(cwd, name), "utf8"));
+    try {
+      if (readlinkSync(`/proc/${pid}/cwd`) === realpathSync(cwd)) process.kill(pid, "SIGTERM");
+    } catch {
+      // It has ended.
+    }
+  }
+}
 
 function runConsole(block: Block, cwd: string): void {
   for (const { command, status, output } of stepsOf(block.text)) {
@@ -46,7 +66,15 @@ describe.each(PAGES)("docs/%s", (page) => {
   const text = readDocument(`docs/${page}`);
   const blocks = blocksOf(text);
 
-  test("its examples run and print what is shown", () => {
+  afterAll(() => endServers(path(".")));
+
+  const missing = (NEEDS[page] ?? []).filter((program) => !isInstalled(program));
+  const cannotRun = skipsLoudly(
+    missing.length > 0,
+    `no ${missing.join(", ")}: the examples of docs/${page} are not run`,
+  );
+
+  test.skipIf(cannotRun)("its examples run and print what is shown", () => {
     prepareWorkplace(path("."));
     let count = 0;
     for (const block of blocks) {
@@ -119,6 +147,22 @@ describe("docs/format.md", () => {
 
   test("names every problem", () => {
     expect(tableOf(text, "id").map(([id]) => id)).toEqual(Object.keys(COW_PROBLEMS));
+  });
+});
+
+describe("docs/serve.md", () => {
+  const path = scratchDirectory();
+  const noSystemd = skipsLoudly(!isInstalled("systemd-analyze"), "no systemd-analyze: the units are not checked");
+
+  test.skipIf(noSystemd)("has units that systemd takes", () => {
+    const units = blocksOf(readDocument("docs/serve.md")).filter(({ language }) => language === "ini");
+    const names = units.map((unit) => `./${fileNameOf(unit)}`);
+    // The program that they start has to be there.
+    for (const [i, { text }] of units.entries())
+      writeFileSync(path(names[i] ?? ""), text.replace("/usr/local/bin/cowtool", "/bin/true"));
+    expect(names).toHaveLength(2);
+    const found = runLine(`systemd-analyze verify --man=no ${names.join(" ")}`, path("."));
+    expect(found).toEqual({ status: 0, output: "", errors: "" });
   });
 });
 
