@@ -23,7 +23,7 @@ const MAX_BATCH = 4096;
 const WORDS = ENTRY_BYTES / 4;
 
 /** Entries that the journal's halves hold unless there is more to begin with: 16 MiB each. */
-export const DEFAULT_SLOTS = 1 << 20;
+const DEFAULT_SLOTS = 1 << 20;
 
 /**
  * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half.
@@ -45,8 +45,13 @@ export function writeNewJournal(
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
   journal.write(encodeJournalHeader({ nonce, slotsPerHalf }), 0);
+  // Some room in both halves from the start: whoever checkpoints a full disk switches to one that has it.
+  const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
+  journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
+  journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
   Atomics.store(control, Control.NEXT_SLOT, runs.length);
-  Atomics.store(control, Control.SLOTS, runs.length);
+  Atomics.store(control, Control.SLOTS, runs.length + GROWTH_SLOTS);
+  Atomics.store(control, Control.SLOTS + 1, GROWTH_SLOTS);
   return slotsPerHalf;
 }
 
@@ -58,6 +63,8 @@ export class JournalWriter {
   readonly #words = new Uint32Array(MAX_BATCH * WORDS);
   readonly #bytes = new Uint8Array(this.#words.buffer);
   #count = 0;
+  /** Slots of ours that are spoken for in PROMISED. */
+  #promised = 0;
 
   constructor(journal: BlockDevice, nonce: Uint8Array, slotsPerHalf: number, control: Int32Array) {
     this.#journal = journal;
@@ -66,14 +73,26 @@ export class JournalWriter {
     this.#control = control;
   }
 
-  /** Entries that are not written yet. */
-  get pending(): number {
-    return this.#count;
-  }
-
-  /** Is there no room for more before the next write()? */
+  /** Is there no room in memory for more before the next write()? */
   get isFull(): boolean {
     return this.#count === MAX_BATCH;
+  }
+
+  /**
+   * Makes sure of room on disk for so many entries, before that is done which they will speak of.
+   *
+   * @returns false where the half in use is full: a checkpoint makes room
+   * @throws CowError `no-space`, `io`
+   */
+  promise(count: number): boolean {
+    const half = Atomics.load(this.#control, Control.EPOCH) & 1;
+    const all = Atomics.add(this.#control, Control.PROMISED, count) + count;
+    this.#promised += count;
+    const slots = Atomics.load(this.#control, Control.NEXT_SLOT + half) + all;
+    if (slots <= Atomics.load(this.#control, Control.SLOTS + half)) return true;
+    if (slots > this.slotsPerHalf) return false;
+    this.#grow(half, slots);
+    return true;
   }
 
   /** Remembers a run of at most MAX_ENTRY_BLOCKS. */
@@ -82,24 +101,27 @@ export class JournalWriter {
     this.#count++;
   }
 
+  /** Forgets what is pending, and gives back what was promised. */
   forget(): void {
     this.#count = 0;
+    if (this.#promised > 0) Atomics.sub(this.#control, Control.PROMISED, this.#promised);
+    this.#promised = 0;
   }
 
   /**
    * Writes what is pending, into the half in use.
    *
-   * @returns false where the half has no room, or none can be had on disk: a checkpoint does the same service
+   * @returns false where that half has no room for it: a checkpoint does the same service
+   * @throws CowError `io`
    */
   write(): boolean {
     if (this.#count === 0) return true;
     const half = this.#enter();
     try {
       const first = Atomics.add(this.#control, Control.NEXT_SLOT + half, this.#count);
-      if (!this.#hasRoom(half, first + this.#count)) return false;
+      if (first + this.#count > Atomics.load(this.#control, Control.SLOTS + half)) return false;
       const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + first) * ENTRY_BYTES;
       this.#journal.write(this.#bytes.subarray(0, this.#count * ENTRY_BYTES), offset);
-      this.#count = 0;
       return true;
     } finally {
       Atomics.sub(this.#control, Control.WRITERS + half, 1);
@@ -118,21 +140,14 @@ export class JournalWriter {
   }
 
   /** Room is made with real zeros ahead of its use: a full disk is to be met here, not by an entry. */
-  #hasRoom(half: number, slots: number): boolean {
-    if (slots <= Atomics.load(this.#control, Control.SLOTS + half)) return true;
-    if (slots > this.slotsPerHalf) return false;
-    return withLock(this.#control, Control.GROW, () => {
+  #grow(half: number, slots: number): void {
+    withLock(this.#control, Control.GROW, () => {
       const have = Atomics.load(this.#control, Control.SLOTS + half);
-      if (slots <= have) return true;
+      if (slots <= have) return;
       const want = Math.min(this.slotsPerHalf, Math.max(slots, have + GROWTH_SLOTS));
-      try {
-        const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + have) * ENTRY_BYTES;
-        this.#journal.write(new Uint8Array((want - have) * ENTRY_BYTES), offset);
-      } catch {
-        return false;
-      }
+      const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + have) * ENTRY_BYTES;
+      this.#journal.write(new Uint8Array((want - have) * ENTRY_BYTES), offset);
       Atomics.store(this.#control, Control.SLOTS + half, want);
-      return true;
     });
   }
 }

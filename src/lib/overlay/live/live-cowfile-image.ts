@@ -128,6 +128,7 @@ export class LiveCowfileImage implements LiveImage {
     const last = Math.floor((end - 1) / BLOCK_BYTES);
     if (!this.#map.hasAll(first, last + 1)) this.#room.take(source.length);
     this.#order.hold(WriteOrder.regionOf(first));
+    this.#order.prepare(first, last + 1);
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
     if (offset % BLOCK_BYTES !== 0 && !this.#map.has(first)) this.#copyUp(first * BLOCK_BYTES, offset);
     if (end % BLOCK_BYTES !== 0 && !this.#map.has(last)) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
@@ -188,6 +189,7 @@ export class LiveCowfileImage implements LiveImage {
       const start = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
       const end = Math.min(to, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES);
       this.#order.beforeChange();
+      this.#order.prepare(start / BLOCK_BYTES, end / BLOCK_BYTES);
       if (way === "punch" && this.#cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(end);
       else {
         this.#room.take(end - start);

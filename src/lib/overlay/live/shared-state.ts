@@ -38,6 +38,8 @@ export const Control = {
   UNFINISHED: 16,
   /** 1 once a write has failed: part of its data may lie in blocks that are not marked. */
   RESIDUE: 17,
+  /** Journal entries that threads are going to write. */
+  PROMISED: 18,
   /** Words in all. */
   LENGTH: 32,
 } as const;

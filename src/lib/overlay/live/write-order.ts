@@ -18,6 +18,7 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
+import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
 import type { BlockMap } from "./block-map.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
@@ -52,8 +53,8 @@ export class WriteOrder {
   /** Locks that this thread holds until its next commit, as a list and by index. */
   readonly #held: number[] = [];
   readonly #mine = new Uint8Array(LOCKS);
-  /** Runs marked since the last commit, to be taken back should it fail: [first, end, …]. */
-  readonly #fresh: number[] = [];
+  /** Was anything marked since the last commit? */
+  #hasFresh = false;
 
   constructor(parts: OrderParts) {
     this.#parts = parts;
@@ -81,9 +82,10 @@ export class WriteOrder {
     });
   }
 
-  /** To be called after every change of data, before it is replied to. */
+  /** To be called after every change of data, before it is replied to. @throws CowError `io` after a commit or an fsync that failed */
   afterChange(): void {
     Atomics.store(this.#control, Control.UNFLUSHED, 1);
+    this.#requireSound();
   }
 
   /** May this thread trust the marks it sees in a region without holding its lock? */
@@ -119,19 +121,36 @@ export class WriteOrder {
     }
   }
 
-  /** Marks `[first, end)`, whose data is in the file; their regions are held. Blocks marked before are passed over. */
+  /**
+   * Makes sure that the blocks of `[first, end)` can be marked, before anything is done about them; their regions are held.
+   *
+   * @throws CowError `no-space`, `io`
+   */
+  prepare(first: number, end: number): void {
+    const { map, journal } = this.#parts;
+    if (!journal) return;
+    let runs = 0;
+    for (let at = first; at < end; ) {
+      const isMarked = map.has(at);
+      at = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), isMarked);
+      if (!isMarked) runs++;
+    }
+    if (runs > 0 && !journal.promise(runs)) this.#checkpoint(Number.POSITIVE_INFINITY);
+  }
+
+  /** Marks `[first, end)`, which was prepared and whose data is in the file. Blocks marked before are passed over. */
   mark(first: number, end: number): void {
     const { map, journal } = this.#parts;
     let at = first;
     while (at < end) {
       const wasMarked = map.has(at);
-      const stop = map.runEnd(at, Math.min(end, at + 0xff_ffff), wasMarked);
+      const stop = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), wasMarked);
       if (!wasMarked) {
         if (journal?.isFull) this.#writeJournal();
         map.assign(at, stop, true);
         for (let page = pageOf(at); page <= pageOf(stop - 1); page++)
           Atomics.store(this.#pages, page, PageState.CHANGED);
-        this.#fresh.push(at, stop);
+        this.#hasFresh = true;
         journal?.add(at, stop - at);
       }
       at = stop;
@@ -142,27 +161,28 @@ export class WriteOrder {
    * Makes what was marked since the last commit outlive this process, and lets go of the locks. No reply to a write
    * goes out before it.
    *
-   * @throws CowError where neither journal nor bitmap takes the marks; they are taken back then, and none of the writes
-   * since the last commit may be replied to with success
+   * @throws CowError where neither journal nor bitmap takes the marks, in spite of the room made for them: none of the
+   * writes since the last commit may be replied to, and nothing can be promised any more
    */
   commit(): void {
     if (this.#held.length === 0) return;
     try {
       this.#writeJournal();
     } finally {
+      this.#parts.journal?.forget();
       this.#letGo();
     }
   }
 
   #writeJournal(): void {
-    const { journal, map } = this.#parts;
-    if (this.#fresh.length === 0) return;
+    const { journal } = this.#parts;
+    if (!this.#hasFresh) return;
+    this.#hasFresh = false;
     try {
       if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);
-      this.#fresh.length = 0;
     } catch (error) {
-      for (let i = 0; i < this.#fresh.length; i += 2) map.assign(this.#fresh[i] ?? 0, this.#fresh[i + 1] ?? 0, false);
-      this.#fresh.length = 0;
+      // Marks that others may have seen by now can't be taken back: whoever relied on them must not be answered.
+      Atomics.store(this.#control, Control.FAILED, 1);
       throw error;
     } finally {
       journal?.forget();
@@ -247,9 +267,13 @@ export class WriteOrder {
 
   #requireSound(): void {
     if (Atomics.load(this.#control, Control.FAILED) === 0) return;
-    throw new CowError("io", "an earlier fsync failed, so that nothing can be made durable until it is opened again", {
-      file: this.#parts.cow.name,
-    });
+    throw new CowError(
+      "io",
+      "writing or fsync has failed before, so that nothing can be made durable until it is opened again",
+      {
+        file: this.#parts.cow.name,
+      },
+    );
   }
 
   get hasFailed(): boolean {
