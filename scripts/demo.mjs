@@ -1,6 +1,7 @@
 /**
- * Owns `npm run demo`: one story from a golden image over a crash to a merge and back, run for real in a temporary
- * directory, each step confirmed by e2fsck and debugfs. Must need neither root nor network.
+ * Owns `npm run demo`: one story from a golden image over a crash to a merge and back, and then with cowtool as a server
+ * that is killed, run for real in a temporary directory, each step confirmed by e2fsck and debugfs. Must need neither root
+ * nor network.
  *
  *   node scripts/demo.mjs [--keep]     --keep leaves the directory in place
  *
@@ -10,6 +11,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync } from "node:fs";
 import { writeAndDie } from "./demo/dying-driver.mjs";
 import { changeFiles, confirm, makeFileSystem, PROGRAMS } from "./demo/ext4.mjs";
+import { CLIENT_PROGRAMS, startServer, writeThroughQemu } from "./demo/live-server.mjs";
 import { FailedExpectation, isInstalled, Stage } from "./demo/stage.mjs";
 
 /** Bytes without pattern, the same on every run. */
@@ -23,6 +25,12 @@ const numbers = `${Array.from({ length: 20_000 }, (_, n) => n + 1).join("\n")}\n
 const GOLDEN = { "release.txt": "release 1\n", "numbers.txt": numbers, "data.bin": null };
 const MONDAY = { "release.txt": "release 2, of Monday\n", "numbers.txt": numbers, "data.bin": null };
 const TUESDAY = { "release.txt": "release 3, of Tuesday\n", "numbers.txt": numbers, "data.bin": noise(300_000) };
+const WEDNESDAY = {
+  "release.txt": "release 4, of Wednesday\n",
+  "numbers.txt": numbers,
+  "data.bin": noise(300_000),
+  "more.bin": noise(500_000).subarray(200_000),
+};
 
 function goldenImage(stage) {
   stage.step("A golden image");
@@ -114,8 +122,65 @@ function mergeAndBack(stage) {
   stage.cowtool(["verify-fingerprint", "golden.img", "empty.cow"], { shows: ["belongs to golden.img"] });
 }
 
-function play(stage) {
-  console.log("cowtool's demo: a golden image, a cowfile, a crash, and the way back.");
+const DISK = ["serve", "golden.img", "vm1.cow", "--socket", "vm1.sock"];
+const URI = "nbd+unix:///?socket=vm1.sock";
+
+/** @returns once the server was killed */
+async function serveAndKill(stage) {
+  stage.step("cowtool as the disk of a machine");
+  stage.say("Without the driver: cowtool serves golden.img and vm1.cow as one disk over NBD. The client is QEMU's.");
+  copyFileSync(stage.path("tuesday.img"), stage.path("wednesday.img"));
+  const { "release.txt": release, "more.bin": more } = WEDNESDAY;
+  changeFiles(stage, "wednesday.img", { "release.txt": release, "more.bin": more });
+  const server = await startServer(stage, DISK);
+  stage.say(
+    "",
+    "We let it write what makes Wednesday's file system of Tuesday's. It waits for each reply, asks for no",
+  );
+  stage.say("flush, and is still connected when the server is killed.");
+  stage.show(`qemu-io -f raw '${URI}'`);
+  const { client, bytes, writes } = await writeThroughQemu(stage, URI, "tuesday.img", "wednesday.img");
+  stage.say(`${writes} writes, ${bytes} bytes, all of them answered`);
+  stage.expect(bytes > 300_000, `more than 300000 bytes written, not ${bytes}`);
+  stage.show(`kill -9 ${server.pid}`);
+  stage.expect((await server.end("SIGKILL")) === "SIGKILL", "a server that was killed");
+  await client.end("SIGKILL");
+}
+
+async function recover(stage) {
+  stage.step("Nothing is lost");
+  stage.cowtool(["check", "vm1.cow", "-v"], { exit: 1, shows: ["dirty", "cowtool was serving it"] });
+  stage.say("", "The journal beside the cowfile has the marks: nothing is searched, and zeros are found, too.");
+  stage.cowtool(["repair", "vm1.cow"], { shows: ["repaired and marked clean"] });
+  stage.cowtool(["check", "vm1.cow"], { shows: ["clean, no problems"] });
+  const server = await startServer(stage, DISK);
+  stage.say("", "What does a machine see now? qemu-img copies the whole disk.");
+  stage.run(["qemu-img", "convert", "-f", "raw", "-O", "raw", URI, "served.img"]);
+  confirm(stage, "served.img", WEDNESDAY);
+  const [served, wednesday] = [stage.read("served.img"), stage.read("wednesday.img")];
+  stage.expectSame(served, wednesday, "served.img is wednesday.img, byte for byte: every answered write is there");
+  stage.say("", "SIGTERM ends it in order.");
+  stage.show(`kill ${server.pid}`);
+  const status = await server.end("SIGTERM");
+  stage.expect(status === 0, `exit status 0 of the server, not ${status}`, server.output);
+  stage.cowtool(["check", "vm1.cow"], { shows: ["clean, no problems"] });
+}
+
+async function serving(stage) {
+  const missing = CLIENT_PROGRAMS.filter((program) => !isInstalled(program));
+  if (missing.length === 0) {
+    await serveAndKill(stage);
+    await recover(stage);
+    return;
+  }
+  console.error(
+    `\ndemo: SKIPPED: cowtool as a server: no ${missing.join(", ")} here; they are in the package qemu-utils:`,
+  );
+  console.error("demo:   apt-get install qemu-utils");
+}
+
+async function play(stage) {
+  console.log("cowtool's demo: a golden image, a cowfile, a crash, and the way back; then a server that is killed.");
   console.log(`It works in ${stage.directory}; lines with a $ are what you could type there.`);
   console.log(
     "Here `cowtool` is bin/run.js of this checkout; for your own images: `npx cowtool`, or install it (README.md).",
@@ -128,10 +193,11 @@ function play(stage) {
   refusal(stage, unmarked);
   repair(stage, unmarked);
   mergeAndBack(stage);
+  await serving(stage);
 }
 
 /** @returns the exit status */
-function main() {
+async function main() {
   const missing = PROGRAMS.filter((program) => !isInstalled(program));
   if (missing.length > 0) {
     console.error(`demo: CANNOT RUN: no ${missing.join(", ")} here; they are in the package e2fsprogs:`);
@@ -141,7 +207,7 @@ function main() {
   const startedMs = performance.now();
   const stage = new Stage();
   try {
-    play(stage);
+    await play(stage);
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
     console.log(`\nThe demo went as it should: ${stage.held} expectations held, ${seconds} s.`);
     return 0;
@@ -157,4 +223,5 @@ function main() {
 
 // Ctrl-C reaches the program that is being run as well: its failure ends the demo, and the directory goes.
 process.on("SIGINT", () => process.exit(130));
-process.exitCode = main();
+process.on("SIGTERM", () => process.exit(143));
+process.exitCode = await main();

@@ -63,10 +63,21 @@ export class Stage {
     this.say(`ok: ${what}`);
   }
 
+  /** Where and how programs run here. */
+  get surroundings() {
+    return { cwd: this.directory, env: { ...process.env, PATH, LC_ALL: "C.UTF-8", NO_COLOR: "1" } };
+  }
+
+  /** Shows a command of cowtool, for somebody else to start: program, arguments, options. */
+  commandOf(words) {
+    this.show(`cowtool ${asTyped(words)}`);
+    return [process.execPath, [join(ROOT, "bin", "run.js"), ...words], this.surroundings];
+  }
+
   /** Shows a command of cowtool and its output, and expects an exit status and words in the output. */
   cowtool(words, { exit = 0, shows = [] } = {}) {
-    this.#show(`cowtool ${asTyped(words)}`);
-    const ran = this.#spawn(process.execPath, [join(ROOT, "bin", "run.js"), ...words]);
+    const [program, args] = this.commandOf(words);
+    const ran = this.#spawn(program, args);
     process.stdout.write(ran.stdout + ran.stderr);
     if (exit !== 0) this.say(`(exit status ${ran.status})`);
     const text = ran.stdout + ran.stderr;
@@ -78,7 +89,7 @@ export class Stage {
 
   /** Runs another program, shows the command unless `quietly`, and expects it to end well. Its output is only returned. */
   run(words, { quietly = false, encoding = "utf8" } = {}) {
-    if (!quietly) this.#show(asTyped(words));
+    if (!quietly) this.show(asTyped(words));
     const ran = this.#spawn(words[0], words.slice(1), encoding);
     this.expect(
       ran.status === 0,
@@ -92,13 +103,13 @@ export class Stage {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #show(line) {
+  /** Shows what could be typed. */
+  show(line) {
     console.log(`\n$ ${line}`);
   }
 
   #spawn(program, args, encoding = "utf8") {
-    const env = { ...process.env, PATH, LC_ALL: "C.UTF-8", NO_COLOR: "1" };
     const stdio = ["ignore", "pipe", "pipe"];
-    return spawnSync(program, args, { cwd: this.directory, encoding, env, stdio, maxBuffer: 64 << 20 });
+    return spawnSync(program, args, { ...this.surroundings, encoding, stdio, maxBuffer: 64 << 20 });
   }
 }
