@@ -206,6 +206,11 @@ async function main() {
   }
   const startedMs = performance.now();
   const stage = new Stage();
+  // However it ends, also by a signal while a server runs.
+  process.once("exit", () => {
+    if (process.argv.includes("--keep")) console.log(`Everything is still in ${stage.directory}.`);
+    else stage.clear();
+  });
   try {
     await play(stage);
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
@@ -215,13 +220,10 @@ async function main() {
     if (!(error instanceof FailedExpectation)) throw error;
     console.error(`\ndemo: FAILED, expected: ${error.message}`);
     return 1;
-  } finally {
-    if (process.argv.includes("--keep")) console.log(`Everything is still in ${stage.directory}.`);
-    else stage.clear();
   }
 }
 
-// Ctrl-C reaches the program that is being run as well: its failure ends the demo, and the directory goes.
+// Ctrl-C reaches the program that is being run as well.
 process.on("SIGINT", () => process.exit(130));
 process.on("SIGTERM", () => process.exit(143));
 process.exitCode = await main();
