@@ -39,6 +39,8 @@ export class Connection {
   #handshake: Handshake | undefined;
   #timer: NodeJS.Timeout | undefined;
   #session: LoopSession | undefined;
+  /** Has it got as far as to use an export? */
+  hasBegun = false;
   /** The socket while a thread has it. */
   #taken: number | undefined;
   #isStopping = false;
@@ -137,6 +139,7 @@ export class Connection {
       this.#drop();
       return;
     }
+    this.hasBegun = true;
     this.#unlisten();
     const { pool } = this.#host;
     const image = found.served.handover;

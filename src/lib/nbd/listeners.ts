@@ -3,6 +3,7 @@
  */
 import * as fs from "node:fs";
 import * as net from "node:net";
+import { dirname, resolve } from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
 
 export interface Listener {
@@ -17,6 +18,8 @@ export interface Listener {
 /** Only the owner may connect. */
 const OWNER_ONLY = 0o177;
 const FIRST_HANDED_DOWN = 3;
+/** What the system's address of a unix socket has room for. */
+const PATH_BYTES_AT_MOST = 107;
 
 function makeServer(onSocket: (socket: net.Socket) => void): net.Server {
   // A client that has closed its side may still wait for replies.
@@ -24,12 +27,12 @@ function makeServer(onSocket: (socket: net.Socket) => void): net.Server {
 }
 
 function begin(server: net.Server, what: string, listen: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
+  return new Promise((done, reject) => {
     server.once("error", (error) => reject(listenError(error, what)));
     server.once("listening", () => {
       // Too many open files and the like concern one client, not the server.
       server.removeAllListeners("error").on("error", () => undefined);
-      resolve();
+      done();
     });
     listen();
   });
@@ -43,13 +46,13 @@ function listenError(error: Error, what: string): CowError {
 
 /** Is somebody listening on a unix socket? */
 function isAlive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((tell) => {
     const probe = net.connect({ path });
     probe.once("connect", () => {
       probe.destroy();
-      resolve(true);
+      tell(true);
     });
-    probe.once("error", () => resolve(false));
+    probe.once("error", () => tell(false));
   });
 }
 
@@ -58,7 +61,13 @@ function isAlive(path: string): Promise<boolean> {
  *
  * @throws CowError `io` (in use), `exists` (something that is no socket), `permission`, `not-found`
  */
-export async function listenUnix(path: string, onSocket: (socket: net.Socket) => void): Promise<Listener> {
+export async function listenUnix(name: string, onSocket: (socket: net.Socket) => void): Promise<Listener> {
+  // Clients are told where it is, and they are elsewhere.
+  const path = resolve(name);
+  if (Buffer.byteLength(path) > PATH_BYTES_AT_MOST)
+    throw new CowError("usage", `a socket's path has at most ${PATH_BYTES_AT_MOST} bytes`, { file: name });
+  if (!fs.existsSync(dirname(path)))
+    throw new CowError("not-found", "cannot listen: there is no such directory", { file: name });
   const there = fs.lstatSync(path, { throwIfNoEntry: false });
   if (there) {
     if (!there.isSocket()) throw new CowError("exists", "already exists, and is no socket", { file: path });
@@ -102,11 +111,26 @@ export async function listenHandedDown(index: number, onSocket: (socket: net.Soc
   const at =
     address !== null && typeof address === "object"
       ? ({ kind: "tcp", host: address.address, port: address.port } as const)
-      : ({ kind: "unix", path: address ?? "" } as const);
+      : ({ kind: "unix", path: pathOfSocket(fd) } as const);
   return { at, close: () => void server.close() };
+}
+
+/** The path of a unix socket that somebody else bound, or "" where the system doesn't tell. */
+function pathOfSocket(fd: number): string {
+  try {
+    const inode = /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+    const line = fs
+      .readFileSync("/proc/net/unix", "utf8")
+      .split("\n")
+      .map((text) => text.trim().split(/\s+/))
+      .find((words) => words[6] === inode);
+    return line?.slice(7).join(" ") ?? "";
+  } catch {
+    return "";
+  }
 }
 
 /** Does this address stay on the machine? */
 export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127\./.test(host);
+  return host === "localhost" || host === "::1" || (net.isIPv4(host) && host.startsWith("127."));
 }

@@ -18,17 +18,27 @@ export class LoopSession {
   readonly #stream: Duplex;
   readonly #transmission: Transmission;
   readonly #outbox: Outbox;
-  #input: Buffer;
+  /** What came and was not looked at. */
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  /** No more input is taken; what has come is answered. */
+  #isEnding = false;
+  /** The last reply has been written. */
+  #isFinished = false;
+  #hasEnded = false;
   #resolve: () => void = () => undefined;
   #reject: (error: unknown) => void = () => undefined;
-  #hasEnded = false;
 
   constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array) {
     this.#stream = stream;
-    this.#input = Buffer.from(rest);
+    this.#take(Buffer.from(rest));
     this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)), sharedOutbox);
-    this.#outbox.isBlocked = () => stream.writableLength > UNSENT_AT_MOST;
+    this.#outbox.isBlocked = () => this.#isBlocked;
     this.#transmission = new Transmission(image, negotiated, this.#outbox);
+  }
+
+  get #isBlocked(): boolean {
+    return this.#stream.writableLength > UNSENT_AT_MOST;
   }
 
   /** Serves until the client leaves. @throws CowError where what was written could not be kept */
@@ -37,7 +47,8 @@ export class LoopSession {
       this.#resolve = resolve;
       this.#reject = reject;
       this.#stream.on("data", (chunk: Buffer) => {
-        this.#input = this.#input.length === 0 ? chunk : Buffer.concat([this.#input, chunk]);
+        if (this.#isEnding) return;
+        this.#take(chunk);
         this.#work();
       });
       this.#stream.on("drain", () => this.#work());
@@ -50,25 +61,39 @@ export class LoopSession {
     });
   }
 
-  /** Takes no more requests, sends what is ready and ends the connection. */
+  /** Takes no more requests, answers those that have come, and ends the connection. */
   finish(): void {
-    if (this.#hasEnded) return;
-    this.#stream.end(() => this.#end());
+    this.#isEnding = true;
+    this.#work();
+  }
+
+  #take(chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
   }
 
   #work(): void {
-    if (this.#hasEnded) return;
+    if (this.#hasEnded || this.#isFinished) return;
     try {
-      const used = this.#transmission.consume(this.#input);
-      this.#input = this.#input.subarray(used);
+      // Pieces are joined once there are enough: a payload that comes in crumbs is not copied for each of them.
+      if (this.#bytes >= this.#transmission.wanted) {
+        const input = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks);
+        const used = this.#transmission.consume(input);
+        this.#chunks = [];
+        this.#bytes = 0;
+        this.#take(input.subarray(used));
+      }
       this.#transmission.answerWaiting(this.#transmission.waiting);
       this.#transmission.send();
     } catch (error) {
       this.#fail(error);
       return;
     }
-    if (this.#transmission.isOver) this.finish();
-    else if (this.#stream.writableLength > UNSENT_AT_MOST) this.#stream.pause();
+    if (this.#transmission.isOver || (this.#isEnding && !this.#isBlocked)) {
+      this.#isFinished = true;
+      this.#stream.end(() => this.#end());
+    } else if (this.#isBlocked) this.#stream.pause();
     else this.#stream.resume();
   }
 

@@ -109,7 +109,13 @@ export class Outbox {
 
   /** An error chunk with a text for people, and where in the image it happened, if that is known. */
   error(asked: Asked, error: number, text: string, offset: number | undefined): void {
-    const words = Buffer.from(text).subarray(0, 1024);
+    // Cut between characters, however long the text.
+    const words = Buffer.from(
+      Buffer.from(text)
+        .subarray(0, 1024)
+        .toString("utf8")
+        .replace(/\ufffd+$/, ""),
+    );
     const payload = 6 + words.length + (offset === undefined ? 0 : 8);
     this.chunk(asked, offset === undefined ? Chunk.ERROR : Chunk.ERROR_OFFSET, payload, true);
     this.u32(error);

@@ -5,7 +5,7 @@ import type { LiveImage } from "../overlay/live/image.ts";
 import { Allocation, Chunk, CommandFlag, WireError } from "../protocol/constants.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import type { Request } from "./request.ts";
-import { wireErrorOf, wordsOf } from "./wire-errors.ts";
+import { wireErrorOf, wordsForClient } from "./wire-errors.ts";
 
 /** Data goes out in pieces of at most this. */
 const PIECE_BYTES = 512 * 1024;
@@ -107,7 +107,7 @@ function answerInOneChunk(image: LiveImage, outbox: Outbox, request: Request, se
   }
   if (request.length <= PIECE_BYTES) return;
   if (outbox.room < HEAD_BYTES_AT_MOST + 2048) send();
-  if (failure) outbox.error(request, wireErrorOf(failure.error), wordsOf(failure.error), failure.at);
+  if (failure) outbox.error(request, wireErrorOf(failure.error), wordsForClient(failure.error), failure.at);
   else outbox.chunk(request, Chunk.NONE, 0, true);
 }
 
@@ -132,7 +132,7 @@ function answerInChunks(image: LiveImage, outbox: Outbox, request: Request, send
         }
       } catch (error) {
         outbox.length = before;
-        outbox.error(request, wireErrorOf(error), wordsOf(error), at);
+        outbox.error(request, wireErrorOf(error), wordsForClient(error), at);
         return;
       }
       at += piece;

@@ -7,6 +7,7 @@ import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError, systemError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
+import { recordOrCompareBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
@@ -88,14 +89,18 @@ export async function serve(
   const tlsTerms = request.tls && new TlsTerms(request.tls);
   const exports = await openExports(storage, request, context);
   let failure: unknown;
+  let isSound = true;
   try {
-    await run(request, context, exports, tlsTerms, onReady);
+    isSound = await run(request, context, exports, tlsTerms, onReady);
   } catch (error) {
     failure = error;
   }
+  if (!isSound)
+    failure = new CowError("io", "a thread of the server died: it ends as after a crash, and nothing answered is lost");
   for (const { stack } of exports) {
     try {
-      stack.close();
+      if (isSound) stack.close();
+      else stack.abandon();
     } catch (error) {
       failure ??= error;
     }
@@ -139,6 +144,7 @@ async function openExports(
         signal: context.signal,
       });
       opened.push(new ServedExport(name, stack));
+      if (stack.access === "writable") await recordOrCompareBase(parts, context);
       const cowfile = parts.at(-1);
       if (stack.found === "recovered")
         context.onNotice?.({
@@ -165,13 +171,15 @@ function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[
   return readOnly || parts.length === 1 ? "read-only" : "writable";
 }
 
+/** @returns false if a part of it died, so that nobody knows what state the shared memory is in */
 async function run(
   request: ServeRequest,
   context: OperationContext,
   exports: readonly ServedExport[],
   tlsTerms: TlsTerms | undefined,
   onReady: (ready: Ready) => void | Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
+  let isSound = true;
   let end: () => void = () => undefined;
   const ended = new Promise<void>((resolve) => {
     end = resolve;
@@ -184,6 +192,10 @@ async function run(
     tlsTerms,
     maxConnections: request.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
     onFailure: (message) => context.onNotice?.({ severity: "warning", message }),
+    onFatal: () => {
+      isSound = false;
+      end();
+    },
     ...(request.exitLast && { onIdle: end }),
   });
   const listeners: Listener[] = [];
@@ -198,8 +210,13 @@ async function run(
     await onReady(ready);
     watch = watchSpace(request, context);
     if (context.signal?.aborted) end();
-    if (request.stdio) void server.serve(request.stdio).then(end);
+    if (request.stdio)
+      void server
+        .serve(request.stdio)
+        .then(() => request.stdio?.destroy())
+        .then(end);
     await ended;
+    return isSound;
   } finally {
     context.signal?.removeEventListener("abort", end);
     clearInterval(watch);

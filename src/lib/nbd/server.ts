@@ -23,8 +23,10 @@ export interface ServerOptions {
   /** Connections at a time; who comes then is hung up on. */
   readonly maxConnections: number;
   readonly onFailure: (message: string) => void;
-  /** Called whenever the last connection has ended. */
+  /** Called when the last connection has ended, once any of them has used an export. */
   readonly onIdle?: () => void;
+  /** Called when a part of the server died, so that only a new start helps. */
+  readonly onFatal: () => void;
 }
 
 export class NbdServer implements ConnectionHost {
@@ -36,12 +38,13 @@ export class NbdServer implements ConnectionHost {
   readonly #byName: ReadonlyMap<string, { readonly served: ServedExport; readonly number: number }>;
   readonly #facts: readonly ServedExport["facts"][];
   #isStopping = false;
+  #wasUsed = false;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.tls = options.tls;
     this.tlsTerms = options.tlsTerms;
-    this.pool = canTakeSockets() ? new WorkerPool() : undefined;
+    this.pool = canTakeSockets() ? new WorkerPool(options.onFatal) : undefined;
     this.#facts = options.exports.map(({ facts }) => facts);
     this.#byName = new Map(options.exports.map((served, number) => [served.facts.name, { served, number }]));
   }
@@ -76,7 +79,8 @@ export class NbdServer implements ConnectionHost {
     this.#connections.add(connection);
     await connection.run();
     this.#connections.delete(connection);
-    if (this.#connections.size === 0) this.#options.onIdle?.();
+    this.#wasUsed ||= connection.hasBegun;
+    if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
   }
 
   /** Ends all connections at once. */
@@ -91,7 +95,10 @@ export class NbdServer implements ConnectionHost {
     const start = performance.now();
     while (this.#connections.size > 0) {
       await new Promise((resolve) => setTimeout(resolve, 10));
-      if (performance.now() - start > PATIENCE_MS) this.kill();
+      const waited = performance.now() - start;
+      if (waited > PATIENCE_MS) this.kill();
+      // Whoever is still there waits for a thread that has died.
+      if (waited > 2 * PATIENCE_MS) break;
     }
     await this.pool?.close();
   }

@@ -11,7 +11,7 @@ import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
 import { answerRead } from "./read-reply.ts";
 import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
-import { offsetOf, Refusal, wireErrorOf, wordsOf } from "./wire-errors.ts";
+import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
 
 /** Replies that are this large together go out, whatever else waits. */
 const SEND_AT_BYTES = 256 * 1024;
@@ -96,6 +96,7 @@ export class Transmission {
   /** Sends the replies, once what they say has been made true. */
   send(): void {
     this.#image.commit();
+    if (this.#image.isLost) throw new Error("what was written could not be kept");
     this.#outbox.flush();
   }
 
@@ -203,8 +204,10 @@ export class Transmission {
   }
 
   #fail(request: Request, error: unknown): void {
+    // What waits in the outbox may promise what was lost. Without a reply, the client knows that it knows nothing.
+    if (this.#image.isLost) throw error;
     const number = wireErrorOf(error);
-    if (this.#structured) this.#outbox.error(request, number, wordsOf(error), offsetOf(error));
+    if (this.#structured) this.#outbox.error(request, number, wordsForClient(error), offsetOf(error));
     else this.#outbox.simple(request, number);
   }
 

@@ -34,7 +34,13 @@ export function offsetOf(error: unknown): number | undefined {
   return error instanceof Refusal ? error.offset : undefined;
 }
 
+/** For the server's user. */
 export function wordsOf(error: unknown): string {
-  if (error instanceof CowError) return error.file === undefined ? error.message : `${error.file}: ${error.message}`;
+  if (error instanceof CowError && error.file !== undefined) return `${error.file}: ${error.message}`;
+  return wordsForClient(error);
+}
+
+/** For clients, whose business our file names are not. */
+export function wordsForClient(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -49,14 +49,15 @@ class Thread {
   readonly worker: Worker;
   readonly #waiting = new Map<number, (failure: string | undefined) => void>();
 
-  constructor(setup: WorkerSetup, onDeath: () => void) {
+  /** @param onDeath told whether it had connections */
+  constructor(setup: WorkerSetup, onDeath: (hadWork: boolean) => void) {
     // Run from source (tests) or compiled.
     const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
     this.worker = new Worker(new URL(file, import.meta.url), { workerData: setup, resourceLimits: HEAP_MIB });
     this.worker.unref();
     this.worker.on("message", ({ id, failure }: WorkerDone) => this.#settle(id, failure));
     const die = (why: string): void => {
-      onDeath();
+      onDeath(this.#waiting.size > 0);
       for (const id of [...this.#waiting.keys()]) this.#settle(id, `a thread of the server died: ${why}`);
     };
     this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
@@ -86,10 +87,13 @@ export class WorkerPool {
   readonly #idle: Thread[] = [];
   readonly #all = new Set<Thread>();
   readonly #shared: Thread[] = [];
+  readonly #onFatal: () => void;
   #ownThreads = 0;
   #nextId = 0;
 
-  constructor() {
+  /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
+  constructor(onFatal: () => void) {
+    this.#onFatal = onFatal;
     preferSmallMemory();
     this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
     this.#idle.push(this.#start());
@@ -135,7 +139,11 @@ export class WorkerPool {
   }
 
   #start(): Thread {
-    const thread: Thread = new Thread({ busy: this.#busy }, () => this.#forget(thread));
+    const thread: Thread = new Thread({ busy: this.#busy }, (hadWork) => {
+      const isOurs = this.#all.has(thread);
+      this.#forget(thread);
+      if (isOurs && hadWork) this.#onFatal();
+    });
     this.#all.add(thread);
     return thread;
   }

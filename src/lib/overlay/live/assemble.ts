@@ -2,7 +2,6 @@
  * Owns putting one thread's devices together into its image of a stack.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { BlockMap } from "./block-map.ts";
@@ -37,6 +36,6 @@ export function assembleImage({ name, base, layers, top }: ImageParts): LiveImag
     state: terms.state,
     order: makeOrder(terms, cow, journal),
     room: new Room(terms.path, terms.reserveBytes),
-    sizeBytes: terms.blockCount * BLOCK_BYTES,
+    sizeBytes: terms.sizeBytes,
   });
 }

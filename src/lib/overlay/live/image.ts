@@ -30,8 +30,10 @@ export interface LiveImage {
   zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): void;
   /** Gives up the range's content, in whole blocks; what was in it reads as zeros or stays, but never turns into the base's. */
   trim(offsetBytes: number, lengthBytes: number): void;
-  /** Makes the changes of this thread outlive the process. */
+  /** Makes the changes of this thread outlive the process. @throws CowError `io`; then isLost is true */
   commit(): void;
+  /** Has a commit failed, of this thread or another? No reply to a change that still waits may go out any more. */
+  readonly isLost: boolean;
   /** Makes every change durable that was committed before, by any thread. */
   flush(): void;
   /** Reads ahead, as a hint. */

@@ -62,6 +62,10 @@ export class LiveCowfileImage implements LiveImage {
     return this.#cow.name;
   }
 
+  get isLost(): boolean {
+    return this.#order.isLost;
+  }
+
   get zeroesFast(): boolean {
     return this.#control[Control.CAN_PUNCH] === 1;
   }

@@ -42,6 +42,8 @@ export interface CowfileTerms {
   readonly path: string;
   /** What is to be left free there. */
   readonly reserveBytes: number;
+  /** Of the image. */
+  readonly sizeBytes: number;
   readonly dataOffsetBytes: number;
   readonly blockCount: number;
   readonly mapSizeBytes: number;
@@ -134,6 +136,7 @@ export class WritableCowfile {
       name: device.name,
       path: storage.realPath(path),
       reserveBytes: options.reserveBytes ?? 0,
+      sizeBytes: geometry.virtualSizeBytes,
       dataOffsetBytes: geometry.dataOffsetBytes,
       blockCount: geometry.rdoBlocks,
       mapSizeBytes: geometry.mapSizeBytes,

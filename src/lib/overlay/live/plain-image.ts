@@ -36,6 +36,7 @@ export function levelsOf(base: BlockDevice, layers: readonly Layer[]): Level[] {
 export class PlainImage implements LiveImage {
   readonly writable = false;
   readonly zeroesFast = false;
+  readonly isLost = false;
   readonly #device: BlockDevice;
   readonly #levels: readonly Level[];
   readonly #hasLayers: boolean;

@@ -39,6 +39,8 @@ interface Top {
   readonly journal: BlockDevice | undefined;
   readonly terms: CowfileTerms;
   close(): void;
+  /** Closes as a crash would leave it. */
+  abandon(): void;
 }
 
 export class ServedStack {
@@ -67,7 +69,7 @@ export class ServedStack {
     this.#top = top;
     this.#layers = layers;
     this.found = found;
-    this.sizeBytes = top ? top.terms.blockCount * BLOCK_BYTES : stack.device.sizeBytes;
+    this.sizeBytes = top?.terms.sizeBytes ?? stack.device.sizeBytes;
     this.depth = layers.length + (top ? 1 : 0);
   }
 
@@ -93,6 +95,7 @@ export class ServedStack {
           journal: opened.journal,
           terms: opened.terms,
           close: () => opened.close(),
+          abandon: () => opened.abandon(),
         };
         return new ServedStack(name, options.access, stack, top, opened.found, layers);
       }
@@ -145,6 +148,12 @@ export class ServedStack {
     } finally {
       this.#stack.close();
     }
+  }
+
+  /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */
+  abandon(): void {
+    this.#top?.abandon();
+    this.#stack.close();
   }
 }
 
@@ -216,7 +225,7 @@ async function openTop(
 /** A layer without head and journal in a file without a name. */
 function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
   const cow = storage.scratch(`${name} (throw-away layer)`);
-  const blockCount = Math.floor(sizeBytes / BLOCK_BYTES);
+  const blockCount = Math.ceil(sizeBytes / BLOCK_BYTES);
   const mapSizeBytes = mapSizeFor(blockCount);
   const state = newSharedState(mapSizeBytes);
   new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
@@ -224,6 +233,7 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
     name: cow.name,
     path: cow.name,
     reserveBytes: 0,
+    sizeBytes,
     dataOffsetBytes: 0,
     blockCount,
     mapSizeBytes,
@@ -232,5 +242,5 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
     nonce: new Uint8Array(0),
     slotsPerHalf: 0,
   };
-  return { cow, journal: undefined, terms, close: () => cow.close() };
+  return { cow, journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };
 }

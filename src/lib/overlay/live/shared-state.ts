@@ -18,7 +18,7 @@ export const Control = {
   ORDER: 1,
   /** Mutex: making the journal longer. */
   GROW: 2,
-  /** 1 once an fsync has failed: nothing is known to be durable any more. */
+  /** See Failure. */
   FAILED: 3,
   /** 1 if something was written that no flush has covered. */
   UNFLUSHED: 4,
@@ -42,6 +42,15 @@ export const Control = {
   PROMISED: 18,
   /** Words in all. */
   LENGTH: 32,
+} as const;
+
+/** What is in `FAILED`. */
+export const Failure = {
+  NONE: 0,
+  /** An fsync has failed: nothing is known to be durable any more. */
+  FSYNC: 1,
+  /** Marks could not be kept that others may have relied on: not even answered writes of this moment would survive a crash. */
+  COMMIT: 2,
 } as const;
 
 export interface SharedState {

@@ -22,7 +22,7 @@ import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
 import type { BlockMap } from "./block-map.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
-import { Control, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
+import { Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
 
 export interface OrderParts {
   readonly cow: BlockDevice;
@@ -182,7 +182,7 @@ export class WriteOrder {
       if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);
     } catch (error) {
       // Marks that others may have seen by now can't be taken back: whoever relied on them must not be answered.
-      Atomics.store(this.#control, Control.FAILED, 1);
+      Atomics.store(this.#control, Control.FAILED, Failure.COMMIT);
       throw error;
     } finally {
       journal?.forget();
@@ -260,13 +260,13 @@ export class WriteOrder {
     try {
       this.#parts.cow.flush();
     } catch (error) {
-      Atomics.store(this.#control, Control.FAILED, 1);
+      Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
       throw error;
     }
   }
 
   #requireSound(): void {
-    if (Atomics.load(this.#control, Control.FAILED) === 0) return;
+    if (Atomics.load(this.#control, Control.FAILED) === Failure.NONE) return;
     throw new CowError(
       "io",
       "writing or fsync has failed before, so that nothing can be made durable until it is opened again",
@@ -276,7 +276,8 @@ export class WriteOrder {
     );
   }
 
-  get hasFailed(): boolean {
-    return Atomics.load(this.#control, Control.FAILED) === 1;
+  /** Has a commit failed, of any thread? Then replies that wait must not go out. */
+  get isLost(): boolean {
+    return Atomics.load(this.#control, Control.FAILED) === Failure.COMMIT;
   }
 }
