@@ -1,12 +1,12 @@
 /**
  * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
  */
-import { Duplex } from "node:stream";
 import { parseSize } from "../lib/bytes/size.ts";
 import { CowError } from "../lib/errors.ts";
 import type { ExportRequest, ServeRequest } from "../lib/nbd/serve.ts";
 import { parseStack } from "../lib/overlay/stack.ts";
 import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
+import { standardStream } from "./standard-stream.ts";
 
 export interface ServeFlags {
   readonly socket: string | undefined;
@@ -48,7 +48,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     exports,
     socket: flags.socket,
     listen: flags.listen === undefined ? undefined : parseAddress(flags.listen),
-    stdio: flags.stdio ? Duplex.from({ readable: process.stdin, writable: process.stdout }) : undefined,
+    stdio: flags.stdio ? standardStream() : undefined,
     readOnly: flags["read-only"],
     ephemeral: flags.ephemeral,
     repair: flags.repair,
