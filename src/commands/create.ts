@@ -6,6 +6,7 @@ import { fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
 import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
+import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
 
 export default class Create extends BaseCommand<typeof Create> {
   static override summary = "make a new cowfile over a base";
@@ -27,13 +28,18 @@ export default class Create extends BaseCommand<typeof Create> {
       default: "le64",
     })(),
     from: stackFlag("make it hold what differs in this image"),
+    identity: Flags.custom<IdentityMode>({
+      description: "how much of RDOFILE is noted beside COWFILE, so that a change of it is noticed later",
+      options: [...IDENTITY_MODES],
+      default: "quick",
+    })(),
     force: forceFlag("replace COWFILE if it exists"),
   };
 
   protected async execute(): Promise<Outcome> {
     const { create } = await import("../lib/operations/create.ts");
-    const { abi, from, force } = this.flags;
-    const result = await create(this.args.rdofile, this.args.cowfile, { abi, from, force }, this.context());
+    const { abi, from, force, identity } = this.flags;
+    const result = await create(this.args.rdofile, this.args.cowfile, { abi, from, force, identity }, this.context());
     return {
       result,
       exitCode: EXIT.ok,

@@ -37,6 +37,8 @@ export type {
   DiffRequest,
   DiffResult,
 } from "./operations/diff/request.ts";
+export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
+export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
@@ -44,6 +46,11 @@ export { pack } from "./operations/pack/pack.ts";
 export type { PackRequest, PackResult, Streams } from "./operations/pack/request.ts";
 export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
-export { type FingerprintResult, verifyFingerprint } from "./operations/verify-fingerprint.ts";
+export {
+  type BaseReport,
+  type FingerprintResult,
+  type VerifyRequest,
+  verifyFingerprint,
+} from "./operations/verify-fingerprint.ts";
 export { Overlay } from "./overlay/overlay.ts";
 export { openStack, parseStack, type Stack } from "./overlay/stack.ts";

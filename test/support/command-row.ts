@@ -32,6 +32,8 @@ export interface Input {
 /** A place that names a file to be made. */
 export interface Output {
   readonly title: string;
+  /** It is a new cowfile, beside which what its base is gets noted. */
+  readonly hasNote?: true;
   readonly argv: (at: At, output: string) => readonly string[];
 }
 

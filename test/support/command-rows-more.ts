@@ -79,7 +79,7 @@ export const diff: CommandRow = {
     },
   ],
   outputs: [
-    { title: "-o", argv: (at, output) => [at("base.img"), at("changed.img"), "-o", output] },
+    { title: "-o", hasNote: true, argv: (at, output) => [at("base.img"), at("changed.img"), "-o", output] },
     { title: "-o, a picture", argv: (at, output) => [at("base.img"), at("changed.img"), "--map=svg", "-o", output] },
   ],
   collisions: [

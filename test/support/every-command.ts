@@ -212,6 +212,7 @@ async function attempt(bench: Bench, files: Files, { name, run, writes }: Comman
       input === mayChange || sameBytes(bench.bytes(input), files[input]),
       () => `${name}, ${outcome}: changed ${input}`,
     );
+  bench.storage.remove(bench.path("out.cowtool-base"));
   const [first, second, out, ...others] = bench.names();
   must(first === "base" && second === "cow" && others.length === 0, () => `${name}: there are ${bench.names()}`);
   must(out === undefined || (out === "out" && outcome === "ok"), () => `${name}, ${outcome}: leaves ${out} behind`);

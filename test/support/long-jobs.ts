@@ -75,8 +75,11 @@ export const LONG_JOBS: readonly LongJob[] = [
 
 const INPUTS = ["large.img", "large.cow", "large.merged", "dirty.cow"];
 
-/** What a killed process cannot take with it: unfinished files, and without system calls its lock files. */
-const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+$/;
+/**
+ * What a killed process cannot take with it: unfinished files, and without system calls its lock files. And what `create`
+ * notes of the base.
+ */
+const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+$|\.cowtool-base$/;
 
 const PIECE_BYTES = 1 << 20;
 

@@ -21,6 +21,9 @@ import {
 } from "../formats/cowfile/layout.ts";
 import { parseStack } from "../overlay/stack.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
+import type { IdentityMode } from "./identity/modes.ts";
+import { QUICK, UNLIMITED } from "./identity/sampling.ts";
+import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
 const COMPARE_BYTES = 1 << 20;
@@ -31,6 +34,8 @@ export interface CreateRequest {
   readonly from?: string | undefined;
   /** Replace what is there. */
   readonly force?: boolean;
+  /** How much of the base is looked at, so that a change of it is noticed later; default `quick`. */
+  readonly identity?: IdentityMode;
 }
 
 export interface CreateResult {
@@ -43,6 +48,8 @@ export interface CreateResult {
   readonly data_offset: number;
   readonly fingerprint: string;
   readonly blocks_used: number;
+  /** What was noted of the base beside the cowfile. */
+  readonly identity: { readonly recorded: boolean; readonly complete: boolean };
 }
 
 /**
@@ -65,7 +72,7 @@ export async function create(
       const [bottom] = stack === undefined ? [] : parseStack(stack);
       if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile]);
     }
-    const { device: base } = await files.openStack(rdofile);
+    const { device: base, paths } = await files.openStack(rdofile);
     const rdoBlocks = requireUsableSize(base, abi, context);
     const image = request.from === undefined ? undefined : (await files.openStack(request.from)).device;
     if (image) requireSameShape(base, image, rdoBlocks);
@@ -73,6 +80,7 @@ export async function create(
     const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
     const mapSizeBytes = mapSizeFor(rdoBlocks);
     const dataOffsetBytes = dataOffsetFor(mapSizeBytes);
+    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request, context);
     const pending = files.storage.create(cowfile);
     try {
       pending.device.resize(freshFileSize(rdoBlocks));
@@ -91,7 +99,10 @@ export async function create(
         used: BigInt(used),
       });
       pending.device.write(head, 0);
+      forgetOld(files.storage, cowfile, context);
       pending.commit({ replace: request.force ?? false });
+      const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
+      const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
       return {
         rdofile,
         cowfile,
@@ -102,11 +113,28 @@ export async function create(
         data_offset: dataOffsetBytes,
         fingerprint: formatFingerprint(fingerprint),
         blocks_used: used,
+        identity: { recorded, complete: recorded && (taken?.isComplete ?? false) },
       };
     } finally {
       pending.abandon();
     }
   });
+}
+
+/** Looks at the base before anything is created, so that an interruption leaves nothing. */
+async function takeIdentity(
+  { storage }: OpenFiles,
+  at: { readonly base: BlockDevice; readonly paths: readonly string[]; readonly blocks: number },
+  { identity = "quick" }: CreateRequest,
+  context: OperationContext,
+): Promise<TakenRecord | undefined> {
+  if (identity === "none") return undefined;
+  const taken = await takeRecord(storage, { ...at, budget: identity === "full" ? UNLIMITED : QUICK }, context);
+  if (!taken.isComplete) {
+    const message = "only samples of it were recorded, as it is large: a change elsewhere will not be noticed";
+    context.onNotice?.({ severity: "note", file: at.base.name, message });
+  }
+  return taken;
 }
 
 function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {

@@ -10,6 +10,7 @@ import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
+import { refuseSidecarName } from "./identity/sidecar.ts";
 import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
@@ -108,10 +109,11 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
  * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
  *
  * @returns what is there now, if it is to be replaced
- * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file, or has a journal's name
+ * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file, or has a name of ours
  */
 export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
   refuseJournalName(path);
+  refuseSidecarName(path);
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

@@ -1,11 +1,35 @@
 /**
- * Owns `verify-fingerprint`: does this layer belong to this base?
+ * Owns `verify-fingerprint`: does this layer belong to this base, and is the base still what was recorded of it?
  */
 import type { OperationContext } from "../context.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { requireFormat } from "../formats/registry.ts";
 import { OpenFiles } from "./files.ts";
+import { askAboutBase } from "./identity/ask.ts";
+import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
+import { QUICK, UNLIMITED } from "./identity/sampling.ts";
+
+export interface VerifyRequest {
+  /** Read everything that was recorded of the base, whatever its times say and however long it takes. */
+  readonly full?: boolean;
+}
+
+/** What is known of a base from what lies beside its cowfile. */
+export interface BaseReport {
+  /** Is there anything recorded that is about this cowfile? */
+  readonly recorded: boolean;
+  /** Is it about all of the base, or samples only? */
+  readonly complete: boolean;
+  readonly recorded_at: string | null;
+  readonly verdict: Verdict;
+  /** How much of what was recorded was compared; `times`: nothing had to be read. */
+  readonly compared: "nothing" | "times" | "part" | "all";
+  readonly compared_bytes: number;
+  readonly changed_extents: readonly ChangedExtent[];
+  /** A change is not hidden by the cowfile, or not for certain. */
+  readonly shows_through: boolean;
+}
 
 export interface FingerprintResult {
   readonly rdofile: string;
@@ -16,11 +40,12 @@ export interface FingerprintResult {
   /** A bigint where a number would be rounded. */
   readonly rdo_blocks_expected: number | bigint;
   readonly rdo_blocks_actual: number;
+  readonly identity: BaseReport;
 }
 
 /**
- * Compares size and fingerprint of a base (a stack) with what a cowfile, dirty or packed or not, says of its base.
- * Equal fingerprints prove little: at most four blocks go into one.
+ * Compares size and fingerprint of a base (a stack) with what a cowfile, dirty or packed or not, says of its base; and
+ * its content with what was recorded beside the cowfile. Equal fingerprints prove little: at most four blocks go into one.
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `damaged`, `unsupported`, `io`, `interrupted`
  */
@@ -28,14 +53,21 @@ export async function verifyFingerprint(
   rdofile: string,
   cowfile: string,
   context: OperationContext,
+  request: VerifyRequest = {},
 ): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
     const cow = files.open(cowfile, { lock: "shared" });
     const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
-    const { device } = await files.openStack(rdofile);
-    const actualBlocks = Math.floor(device.sizeBytes / identity.blockBytes);
+    const stack = await files.openStack(rdofile);
+    const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
     const expected = identity.fingerprint ?? 0;
-    const actual = (await takeFingerprint(device, actualBlocks, { signal: context.signal })).value;
+    const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
+    const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };
+    const answer = await askAboutBase(files, { cow, cowfile, stack }, how, context);
+    if (answer.ignored) {
+      const { path, why } = answer.ignored;
+      context.onNotice?.({ severity: "note", file: path, message: `what it says of the base is ignored: ${why}` });
+    }
     return {
       rdofile,
       cowfile,
@@ -44,6 +76,21 @@ export async function verifyFingerprint(
       fingerprint_actual: formatFingerprint(actual),
       rdo_blocks_expected: identity.blocks,
       rdo_blocks_actual: actualBlocks,
+      identity: reportOf(answer),
     };
   });
+}
+
+function reportOf(answer: BaseJudgement): BaseReport {
+  const { record, verdict, compared, comparedBytes, changed } = answer;
+  return {
+    recorded: record !== undefined,
+    complete: record?.unread.length === 0,
+    recorded_at: record?.recorded ?? null,
+    verdict,
+    compared,
+    compared_bytes: comparedBytes,
+    changed_extents: changed,
+    shows_through: showsThrough(answer),
+  };
 }

@@ -116,6 +116,20 @@ export const COW_PROBLEMS = {
     severity: "error",
     about: "The rdofile given has another fingerprint: it is another image, or was changed since.",
   },
+  "base-changed": {
+    severity: "error",
+    about:
+      "The rdofile given is not what was recorded of it beside the cowfile, and the cowfile does not hide that, or not for certain. Such changes are found in pieces of 4 KiB or more; each is reported with the place where the cowfile has these blocks, or would have them.",
+  },
+  "base-changed-hidden": {
+    severity: "note",
+    about: "The same, where the cowfile holds all of these blocks: nothing of the change can be seen through it.",
+  },
+  "base-record-ignored": {
+    severity: "note",
+    about:
+      "What lies beside the cowfile to tell what its rdofile was is about another cowfile, or cannot be read: changes of the rdofile are not noticed.",
+  },
 } as const satisfies Record<string, ProblemSpec>;
 
 export type CowProblemId = keyof typeof COW_PROBLEMS;

@@ -14,6 +14,7 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Overlay } from "../../overlay/overlay.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
+import { noteMerge, requireSameContent } from "../identity/merge-guard.ts";
 import { admit, holdsAll, refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { cowfileDigest, type MergeJournal } from "./journal.ts";
 import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
@@ -59,6 +60,8 @@ export async function mergeInPlace(
   const admission = await admit(layer, base, ours?.journal, force, context).catch(async (error: unknown) => {
     throw found ? error : await explainRename(storage, { layer, base, rdofile, digest, error }, context);
   });
+  const merging = { base, rdofile, layer, cowfile };
+  if (admission.kind === "fresh") await requireSameContent(storage, merging, { refuse: !force }, context);
   // A journal that does not explain the base speaks of another one that was here before.
   const journal = admission.kind === "fresh" ? undefined : ours;
   const after = (
@@ -83,6 +86,7 @@ export async function mergeInPlace(
     fingerprint_changed: !did.already && admission.kind !== "merged" && after !== admission.before.value,
   });
   if (admission.kind === "merged") {
+    if (!dryRun) noteMerge(storage, merging, context);
     if (journal && !dryRun) places.remove(journal);
     return result({ already: true, resumed: journal !== undefined });
   }
@@ -107,6 +111,7 @@ export async function mergeInPlace(
     undo_saved: false,
     ...places.note,
   };
+  noteMerge(storage, merging, context);
   await carryOut(files, { base, layer, headBlock, undo, places, journal, note }, context);
   if (found) places.remove(found);
   return done;

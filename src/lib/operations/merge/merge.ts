@@ -4,6 +4,7 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { OpenFiles, refuseSameFile, storageOf } from "../files.ts";
+import { refuseSidecarName } from "../identity/sidecar.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { refuseJournalName } from "./journal.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
@@ -28,6 +29,7 @@ export async function merge(
   }
   if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
   if (request.undo !== undefined) refuseJournalName(request.undo);
+  if (request.undo !== undefined) refuseSidecarName(request.undo);
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   if (output === undefined && storageOf(context).facts(rdofile)?.kind === "remote") {
     throw new CowError("usage", "is an export of an NBD server: only local files and block devices are merged into", {

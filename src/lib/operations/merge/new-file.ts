@@ -13,6 +13,7 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { requireBelongs } from "../../overlay/stack.ts";
 import { claimOutput, type OpenFiles, refuseSameFile } from "../files.ts";
+import { requireSameContent } from "../identity/merge-guard.ts";
 import { refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
 import { refusePendingMerge } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
@@ -40,6 +41,7 @@ export async function mergeIntoNewFile(
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
   if (!force) await requireBelongs(layer, base, context.signal);
+  await requireSameContent(files.storage, { base, rdofile, layer, cowfile }, { refuse: false }, context);
   claimOutput(files, output, request.replaceOutput ?? force);
   const bytes = countBlocks(layer) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;

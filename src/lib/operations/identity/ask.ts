@@ -1,0 +1,54 @@
+/**
+ * Owns asking about the base of a cowfile that an operation has open, whatever form that has.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import type { Layer } from "../../formats/format.ts";
+import { requireFormat } from "../../formats/registry.ts";
+import type { Stack } from "../../overlay/stack.ts";
+import type { OpenFiles } from "../files.ts";
+import { type BaseJudgement, judgeRecorded } from "./judge.ts";
+import { type Budget, QUICK } from "./sampling.ts";
+
+export interface BaseAnswer extends BaseJudgement {
+  /** Where the image begins in the cowfile; 0 where that cannot be told. */
+  readonly dataOffsetBytes: number;
+}
+
+/**
+ * Judges `stack` by what lies beside the cowfile.
+ *
+ * @param how.always look, whatever the times of the files say
+ * @throws CowError as identify does; `io`, `interrupted`
+ */
+export async function askAboutBase(
+  files: OpenFiles,
+  at: { readonly cow: BlockDevice; readonly cowfile: string; readonly stack: Pick<Stack, "device" | "paths"> },
+  how: { readonly always?: boolean; readonly budget?: Budget },
+  context: OperationContext,
+): Promise<BaseAnswer> {
+  const { cow, cowfile, stack } = at;
+  const { always = false, budget = QUICK } = how;
+  let opened: Layer | undefined;
+  const layer = async (): Promise<Layer | undefined> => {
+    opened = await openAnyhow(files, cow);
+    return opened;
+  };
+  const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
+  const question = { base: stack.device, paths: stack.paths, cowfile, identity, layer, always, budget };
+  const judgement = await judgeRecorded(files.storage, question, context);
+  return { ...judgement, dataOffsetBytes: opened?.locate(0) ?? 0 };
+}
+
+/** A cowfile as a layer, dirty or packed; undefined where it is too damaged to hide anything. */
+async function openAnyhow(files: OpenFiles, cow: BlockDevice): Promise<Layer | undefined> {
+  const format = requireFormat(cow);
+  try {
+    const readable = await format.readable(cow, () => files.scratch(cow.name));
+    return format.openLayer(readable, { allowDirty: true });
+  } catch (error) {
+    if (error instanceof CowError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * Owns the answer to "is the base what it was when that was recorded, and if not, does the cowfile hide it?", for
+ * commands that were given both.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import type { OperationContext } from "../../context.ts";
+import type { Storage } from "../../device/storage.ts";
+import { atByte } from "../../errors.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { cowProblem } from "../../formats/cowfile/problems.ts";
+import type { BaseIdentity, Layer, Problem } from "../../formats/format.ts";
+import type { BaseRecord } from "./base-record.ts";
+import { compareContent } from "./content.ts";
+import type { Budget } from "./sampling.ts";
+import { areUntouched, readSidecar } from "./sidecar.ts";
+
+/** Does the cowfile hold all of a part, so that what is below doesn't show? */
+export type Hidden = "yes" | "partly" | "no";
+
+export interface ChangedExtent extends Extent {
+  readonly hidden: Hidden;
+}
+
+/**
+ * - `unknown`: nothing was recorded, or nothing that is about this cowfile
+ * - `unchanged`: nobody wrote to it, or it was looked at and is the same
+ * - `touched`: its times have changed, its content, where it was looked at, has not
+ * - `merged`: it has changed where the cowfile was merged into it, and nowhere else
+ * - `changed`
+ */
+export type Verdict = "unknown" | "unchanged" | "touched" | "merged" | "changed";
+
+export interface BaseJudgement {
+  readonly verdict: Verdict;
+  readonly record: BaseRecord | undefined;
+  /** Where the note beside the cowfile is, why it is not used, and whether a new one may take its place. */
+  readonly ignored: { readonly path: string; readonly why: string; readonly mayReplace: boolean } | undefined;
+  /** `times`: nothing was read, as the files' times say enough; `part`, `all`: of what was recorded. */
+  readonly compared: "nothing" | "times" | "part" | "all";
+  readonly comparedBytes: number;
+  /** In bytes of the image. */
+  readonly changed: readonly ChangedExtent[];
+}
+
+/** What is asked about: a base, the files that it is made of, and the cowfile over it. */
+export interface Question {
+  readonly base: ByteSource;
+  readonly paths: readonly string[];
+  readonly cowfile: string;
+  readonly identity: BaseIdentity;
+  /** The cowfile, opened only if need be; undefined where it can't be. */
+  readonly layer: () => Promise<Pick<Layer, "extents"> | undefined>;
+  /** Look, whatever the times say. */
+  readonly always?: boolean;
+  readonly budget: Budget;
+}
+
+/** @throws CowError `io`, `interrupted` */
+export async function judgeRecorded(
+  storage: Storage,
+  { base, paths, cowfile, identity, layer, always, budget }: Question,
+  context: OperationContext,
+): Promise<BaseJudgement> {
+  const sidecar = readSidecar(storage, cowfile, identity);
+  const nothing = { compared: "nothing", comparedBytes: 0, changed: [] } as const;
+  if (sidecar.state !== "own") {
+    const ignored = sidecar.state === "ignored" ? sidecar : undefined;
+    return { ...nothing, verdict: "unknown", record: undefined, ignored };
+  }
+  const { record } = sidecar;
+  const untouched = areUntouched(storage, paths, record);
+  if (untouched && !always) return { ...nothing, verdict: "unchanged", record, ignored: undefined, compared: "times" };
+  const { changed, omittedBytes, comparedBytes, isAll } = await compareContent(base, record, budget, context);
+  const found = changed.length === 0 ? [] : [...hiddenParts(changed, record, await layer())];
+  if (omittedBytes > 0) {
+    const offset = (changed.at(-1)?.offset ?? 0) + (changed.at(-1)?.length ?? 0);
+    found.push({ offset, length: omittedBytes, hidden: "no" });
+  }
+  // A merge writes what the cowfile holds, and nothing else.
+  const unexplained = record.merged ? found.filter(({ hidden }) => hidden === "no") : found;
+  const same = untouched === false ? "touched" : "unchanged";
+  const verdict = unexplained.length > 0 ? "changed" : found.length > 0 ? "merged" : same;
+  const compared = isAll ? "all" : "part";
+  return { verdict, record, ignored: undefined, compared, comparedBytes, changed: unexplained };
+}
+
+/** Is a part of the base known to have changed that the cowfile doesn't hide, or not wholly? */
+export function showsThrough({ changed }: BaseJudgement): boolean {
+  return changed.some(({ hidden }) => hidden !== "yes");
+}
+
+function* hiddenParts(
+  changed: readonly Extent[],
+  { chunk_bytes: chunkBytes }: BaseRecord,
+  layer: Pick<Layer, "extents"> | undefined,
+): Generator<ChangedExtent> {
+  let open: { offset: number; length: number; hidden: Hidden } | undefined;
+  for (const { offset, length } of changed) {
+    for (let at = offset; at < offset + length; at += chunkBytes) {
+      const size = Math.min(chunkBytes, offset + length - at);
+      const hidden = hiddenBy(layer, at, at + size);
+      if (open && open.hidden === hidden && open.offset + open.length === at) open.length += size;
+      else {
+        if (open) yield open;
+        open = { offset: at, length: size, hidden };
+      }
+    }
+  }
+  if (open) yield open;
+}
+
+function hiddenBy(layer: Pick<Layer, "extents"> | undefined, from: number, to: number): Hidden {
+  let held = 0;
+  for (const { offset, length } of layer?.extents(from, to) ?? [])
+    held += Math.max(0, Math.min(to, offset + length) - Math.max(from, offset));
+  if (held === 0) return "no";
+  return held === to - from ? "yes" : "partly";
+}
+
+/** `blocks 4 to 7`, at the byte of the image where they begin. */
+function partText({ offset, length }: Extent): string {
+  const first = offset / BLOCK_BYTES;
+  const last = Math.ceil((offset + length) / BLOCK_BYTES) - 1;
+  return `${first === last ? `block ${first}` : `blocks ${first} to ${last}`} at ${atByte(offset)}`;
+}
+
+const NAMED_PARTS = 3;
+
+/** The first few of them, and how many more there are. */
+function partsText(parts: readonly Extent[]): string {
+  const named = parts.slice(0, NAMED_PARTS).map(partText).join(", ");
+  return parts.length > NAMED_PARTS ? `${named} and ${parts.length - NAMED_PARTS} more parts` : named;
+}
+
+/** What a warning says of a base that shows through; its file is the base. */
+export function changedText({ record, changed }: BaseJudgement, cowfile: string): string {
+  const seen = changed.filter(({ hidden }) => hidden !== "yes");
+  return `was changed since ${record?.recorded ?? "then"}, and ${cowfile} does not hide that: ${partsText(seen)}`;
+}
+
+const HIDING: Readonly<Record<Hidden, string>> = {
+  yes: "the cowfile hides that",
+  partly: "the cowfile holds a part of these blocks, and may or may not hide it",
+  no: "the cowfile does not hide that",
+};
+
+/** A judgement as problems of the cowfile; places are where it has these blocks, or would. */
+export function* baseProblems(
+  { record, ignored, changed }: BaseJudgement,
+  base: string,
+  dataOffsetBytes: number,
+): Generator<Problem> {
+  if (ignored)
+    yield cowProblem(
+      "base-record-ignored",
+      { offset: 0, length: 0 },
+      `what ${ignored.path} says of the base is ignored: ${ignored.why}`,
+    );
+  for (const part of changed) {
+    yield cowProblem(
+      part.hidden === "yes" ? "base-changed-hidden" : "base-changed",
+      { offset: dataOffsetBytes + part.offset, length: part.length },
+      `${base} was changed since ${record?.recorded ?? "then"}, in ${partText(part)}: ${HIDING[part.hidden]}`,
+    );
+  }
+}

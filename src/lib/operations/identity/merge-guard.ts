@@ -1,0 +1,62 @@
+/**
+ * Owns what a merge does about a base that has changed under the cowfile since it was recorded, and what it leaves said of
+ * a base that it changes itself.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { changedText, judgeRecorded, showsThrough } from "./judge.ts";
+import { QUICK } from "./sampling.ts";
+import { readSidecar, writeSidecar } from "./sidecar.ts";
+import { noteOrWarn } from "./take.ts";
+
+export interface Merging {
+  readonly base: BlockDevice;
+  readonly rdofile: string;
+  readonly layer: CowfileLayer;
+  readonly cowfile: string;
+}
+
+/**
+ * Looks whether the base is what was recorded. What the cowfile holds a part of may be another program's merge of it, and
+ * is warned of; what it doesn't hold at all was changed by somebody else.
+ *
+ * @param options.refuse the base is about to be written
+ * @throws CowError `wrong-base`, if asked to refuse
+ */
+export async function requireSameContent(
+  storage: Storage,
+  { base, rdofile, layer, cowfile }: Merging,
+  { refuse }: { readonly refuse: boolean },
+  context: OperationContext,
+): Promise<void> {
+  const judgement = await judgeRecorded(
+    storage,
+    { base, paths: [rdofile], cowfile, identity: layer.base, layer: async () => layer, budget: QUICK },
+    context,
+  );
+  if (!showsThrough(judgement)) return;
+  const message = changedText(judgement, cowfile);
+  const first = judgement.changed.find(({ hidden }) => hidden === "no");
+  if (refuse && first)
+    throw new CowError("wrong-base", message, {
+      file: rdofile,
+      details: { offset: first.offset, length: first.length },
+      hints: [
+        `\`cowtool verify-fingerprint ${shellWord(rdofile)} ${shellWord(cowfile)}\` lists all of it; --force merges all the same, --output FILE leaves the base alone`,
+      ],
+    });
+  context.onNotice?.({ severity: "warning", file: rdofile, message });
+}
+
+/** Said before the first block is written, and true ever after, also if the merge is taken back. */
+export function noteMerge(storage: Storage, { layer, cowfile }: Merging, context: OperationContext): void {
+  const sidecar = readSidecar(storage, cowfile, layer.base);
+  if (sidecar.state !== "own" || sidecar.record.merged) return;
+  const { record } = sidecar;
+  noteOrWarn(storage, cowfile, context, () =>
+    writeSidecar(storage, cowfile, { ...record, cowfile: layer.base, merged: true }),
+  );
+}

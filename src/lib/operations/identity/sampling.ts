@@ -1,0 +1,100 @@
+/**
+ * Owns which parts of a base are looked at where it would take too long to look at all of it: pieces spread evenly over
+ * its data, in an order in which every beginning is spread evenly, too, as time may run out before the end.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import { type Extent, widen } from "../../bytes/extent.ts";
+import { MIN_CHUNK_BYTES } from "./base-record.ts";
+
+/** How much may be looked at. */
+export interface Budget {
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+/** What nobody waits for: a fifth of a second of memory, and on slow media no more than this time. */
+export const QUICK: Budget = { bytes: 256 << 20, ms: 2000 };
+export const UNLIMITED: Budget = { bytes: Number.POSITIVE_INFINITY, ms: Number.POSITIVE_INFINITY };
+
+/** The places where data begins and ends are asked for one at a time. */
+const MAX_EXTENTS = 1 << 16;
+/** Smaller bases have smaller chunks, of which a note has so many at most. */
+const USUAL_CHUNKS = 4096;
+const USUAL_CHUNK_BYTES = 64 << 10;
+/** A note of everything has so many, and larger ones if that isn't enough. */
+const MAX_CHUNKS = 1 << 16;
+const CHUNKS_PER_SAMPLE = 4;
+
+export function totalBytes(extents: Iterable<Extent>): number {
+  let total = 0;
+  for (const { length } of extents) total += length;
+  return total;
+}
+
+/** The data of `[0, end)`. Of a base in a great many pieces the rest counts as data. */
+export function dataOf(base: ByteSource, end: number): Extent[] {
+  const extents: Extent[] = [];
+  for (const extent of base.dataExtents(0, end)) {
+    if (extents.length === MAX_EXTENTS) {
+      extents.push({ offset: extent.offset, length: end - extent.offset });
+      break;
+    }
+    extents.push(extent);
+  }
+  return extents;
+}
+
+/** The unit in which changes are found: small where the base is, so that a note stays small. */
+export function chooseChunkBytes(data: readonly Extent[], end: number, budget: Budget): number {
+  for (let chunkBytes = MIN_CHUNK_BYTES; ; chunkBytes *= 2) {
+    const bytes = totalBytes(widen(data, chunkBytes, end));
+    const most = chunkBytes < USUAL_CHUNK_BYTES ? USUAL_CHUNKS : MAX_CHUNKS;
+    if (Math.min(bytes, budget.bytes) <= most * chunkBytes) return chunkBytes;
+  }
+}
+
+/**
+ * What to look at of runs of whole chunks: all of them in their order, or if that is more than the budget, samples of a
+ * few chunks each, the first and the last of everything among them.
+ */
+export function spread(runs: readonly Extent[], chunkBytes: number, budgetBytes: number): readonly Extent[] {
+  const total = totalBytes(runs);
+  if (total <= budgetBytes) return runs;
+  const perSample = Math.min(CHUNKS_PER_SAMPLE, Math.max(1, Math.floor(budgetBytes / (8 * chunkBytes))));
+  const sampleBytes = perSample * chunkBytes;
+  const count = Math.floor(budgetBytes / sampleBytes);
+  const samples: Extent[] = [];
+  let before = 0;
+  let next = 0;
+  for (const { offset, length } of runs) {
+    for (; next < count; next++) {
+      const start = samplePosition(next, count, total, sampleBytes, chunkBytes) - before;
+      const [from, to] = [Math.max(0, start), Math.min(length, start + sampleBytes)];
+      if (to > from) samples.push({ offset: offset + from, length: to - from });
+      // What is left of it, if anything, is taken from the next run.
+      if (start + sampleBytes > length) break;
+    }
+    before += length;
+  }
+  return evenFromTheStart(samples);
+}
+
+/** Where in the data, put together, a sample begins. */
+function samplePosition(index: number, count: number, total: number, sampleBytes: number, chunkBytes: number): number {
+  if (count === 1) return 0;
+  const chunks = Math.floor((index * Math.ceil((total - sampleBytes) / chunkBytes)) / (count - 1));
+  return chunks * chunkBytes;
+}
+
+/** The order of numbers with their bits reversed: 0, 4, 2, 6, 1, 5, 3, 7. */
+function evenFromTheStart<Item>(items: readonly Item[]): Item[] {
+  const bits = Math.ceil(Math.log2(Math.max(2, items.length)));
+  const ordered: Item[] = [];
+  for (let i = 0; i < 2 ** bits; i++) {
+    let reversed = 0;
+    for (let bit = 0; bit < bits; bit++) if (i & (1 << bit)) reversed |= 1 << (bits - 1 - bit);
+    const item = items[reversed];
+    if (item !== undefined) ordered.push(item);
+  }
+  return ordered;
+}

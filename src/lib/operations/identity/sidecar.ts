@@ -1,0 +1,164 @@
+/**
+ * Owns the file that tells what a cowfile's base was, `COWFILE.cowtool-base`: reading it, telling whether it is about the
+ * cowfile that it lies beside, writing and removing it. It is only ever replaced as a whole, and nothing else that may
+ * have its name is.
+ */
+import type { FileStamp, Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import { formatFingerprint } from "../../formats/cowfile/head.ts";
+import type { BaseIdentity } from "../../formats/format.ts";
+import {
+  type BaseRecord,
+  decodeRecord,
+  encodeRecord,
+  type FileTimes,
+  RECORD_LIMIT_BYTES,
+  RECORD_MAGIC,
+} from "./base-record.ts";
+
+export const SIDECAR_SUFFIX = ".cowtool-base";
+
+/** A note whose own file is older than what it says by no more than this lies where it was written. */
+const SAME_MOMENT_MS = 10_000;
+/** The kernel's clock for files moves in ticks; some file systems keep no parts of a second, or only even ones. */
+const TICK_MS = 100;
+const COARSE_MS = 2500;
+
+export type Sidecar =
+  | { readonly state: "none" }
+  | { readonly state: "ignored"; readonly path: string; readonly why: string; readonly mayReplace: boolean }
+  | { readonly state: "own"; readonly path: string; readonly record: BaseRecord };
+
+export function sidecarPath(storage: Storage, cowfile: string): string {
+  return storage.realPath(cowfile) + SIDECAR_SUFFIX;
+}
+
+/** @throws CowError `usage` for an output that would be taken for such a file */
+export function refuseSidecarName(path: string): void {
+  if (!path.endsWith(SIDECAR_SUFFIX)) return;
+  throw new CowError("usage", `is a name for what is known of bases: no other file may end in ${SIDECAR_SUFFIX}`, {
+    file: path,
+  });
+}
+
+/** What lies beside a cowfile, which says `identity` of its base. Never throws: a note that cannot be used is none. */
+export function readSidecar(storage: Storage, cowfile: string, identity: BaseIdentity): Sidecar {
+  const path = sidecarPath(storage, cowfile);
+  const ignored = (why: string, mayReplace = true): Sidecar => ({ state: "ignored", path, why, mayReplace });
+  try {
+    const facts = storage.facts(path);
+    if (!facts) return { state: "none" };
+    if (facts.kind !== "file") return ignored("it is no regular file", false);
+    const bytes = storage.readSmall(path, RECORD_LIMIT_BYTES);
+    if (!bytes) return { state: "none" };
+    if (bytes.length > RECORD_LIMIT_BYTES) return ignored(`it has ${bytes.length} bytes`);
+    const record = decodeRecord(bytes);
+    if ("why" in record) return ignored(record.why, !record.isNewer);
+    const { fingerprint, rdo_blocks: blocks } = record.cowfile;
+    if (fingerprint !== formatFingerprint(identity.fingerprint ?? 0) || blocks !== identity.blocks)
+      return ignored(`it is about a cowfile over ${blocks} blocks with fingerprint ${fingerprint}`);
+    if (wasReplaced(record, facts.stamp, storage.facts(cowfile)?.stamp))
+      return ignored("the cowfile was replaced since it was written");
+    return { state: "own", path, record };
+  } catch (error) {
+    if (error instanceof CowError) return ignored(`it ${error.message}`, false);
+    throw error;
+  }
+}
+
+/** Both copied together is no sign of anything; a new cowfile beside an old note is. */
+function wasReplaced(record: BaseRecord, note: FileStamp | undefined, cowfile: FileStamp | undefined): boolean {
+  const { id } = record.cowfile;
+  if (id === null || !note || !cowfile || idOf(cowfile) === id) return false;
+  const bornMs = Number(note.bornNs) / 1e6;
+  return Math.abs(bornMs - Date.parse(record.written)) < SAME_MOMENT_MS;
+}
+
+function idOf({ inode, bornNs }: FileStamp): string {
+  return `${inode}:${bornNs}`;
+}
+
+/** Writes the note beside a cowfile, in place of an older one. @throws CowError where that cannot be done */
+export function writeSidecar(
+  storage: Storage,
+  cowfile: string,
+  record: Omit<BaseRecord, "cowtool_base" | "written" | "cowfile"> & { readonly cowfile: BaseIdentity },
+): void {
+  const path = sidecarPath(storage, cowfile);
+  refuseStranger(storage, path);
+  const stamp = storage.facts(cowfile)?.stamp;
+  const { fingerprint, blocks } = record.cowfile;
+  const note: BaseRecord = {
+    cowtool_base: 1,
+    ...record,
+    written: new Date().toISOString(),
+    cowfile: {
+      fingerprint: formatFingerprint(fingerprint ?? 0),
+      rdo_blocks: Number(blocks),
+      id: stamp ? idOf(stamp) : null,
+    },
+  };
+  const pending = storage.create(path);
+  try {
+    pending.device.write(encodeRecord(note), 0);
+    pending.commit({ replace: true });
+  } finally {
+    pending.abandon();
+  }
+}
+
+/** Removes the note beside a cowfile, if there is one of ours. @throws CowError where that cannot be done */
+export function removeSidecar(storage: Storage, cowfile: string): void {
+  const path = sidecarPath(storage, cowfile);
+  if (storage.facts(path)?.kind !== "file") return;
+  refuseStranger(storage, path);
+  storage.remove(path);
+}
+
+/** @throws CowError `exists` if something has the name that doesn't begin as a note does */
+function refuseStranger(storage: Storage, path: string): void {
+  const facts = storage.facts(path);
+  if (!facts) return;
+  if (facts.kind === "file") {
+    const device = storage.open(path, { lock: "none" });
+    const head = new Uint8Array(RECORD_MAGIC.length);
+    try {
+      device.read(head, 0);
+    } finally {
+      device.close();
+    }
+    if (Buffer.from(head).toString("latin1") === RECORD_MAGIC) return;
+  }
+  throw new CowError("exists", "has the name of a note of cowtool's, but is none: it is left as it is", { file: path });
+}
+
+/** The times of each file now, as they may be relied on later: a file that is just being written has none. */
+export function settledTimes(storage: Storage, paths: readonly string[]): readonly (FileTimes | null)[] {
+  const now = Date.now();
+  return fileTimes(storage, paths).map((times) => {
+    if (!times) return null;
+    const changedNs = BigInt(times.ctime_ns);
+    const isCoarse = changedNs % 1_000_000n === 0n;
+    return now - Number(changedNs / 1_000_000n) > (isCoarse ? COARSE_MS : TICK_MS) ? times : null;
+  });
+}
+
+function fileTimes(storage: Storage, paths: readonly string[]): readonly (FileTimes | null)[] {
+  return paths.map((path) => {
+    const { stamp, sizeBytes } = storage.facts(path) ?? {};
+    return stamp && sizeBytes !== undefined
+      ? { size: sizeBytes, mtime_ns: stamp.modifiedNs, ctime_ns: stamp.changedNs }
+      : null;
+  });
+}
+
+/** Do the times of all files say that nobody wrote to them since? `undefined` where they say nothing. */
+export function areUntouched(storage: Storage, paths: readonly string[], record: BaseRecord): boolean | undefined {
+  const now = fileTimes(storage, paths);
+  const pairs = record.files.map((then, i) => [then, now[i]] as const);
+  if (pairs.some(([then, after]) => !then || !after) || now.length !== record.files.length) return undefined;
+  return pairs.every(
+    ([then, after]) =>
+      then?.size === after?.size && then?.mtime_ns === after?.mtime_ns && then?.ctime_ns === after?.ctime_ns,
+  );
+}
