@@ -31,7 +31,9 @@ const create: CommandRow = {
       argv: (at, file) => [at("base.img"), at("new.cow"), "--from", file],
     },
   ],
-  outputs: [{ title: "COWFILE", hasNote: true, argv: (at, output) => [at("base.img"), output, "--from", at("changed.img")] }],
+  outputs: [
+    { title: "COWFILE", hasNote: true, argv: (at, output) => [at("base.img"), output, "--from", at("changed.img")] },
+  ],
   collisions: [
     { title: "COWFILE and RDOFILE", input: "base.img", argv: (at, output) => [at("base.img"), output, "-f"] },
     {
