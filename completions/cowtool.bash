@@ -61,6 +61,10 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
+    "create --identity")
+      _cowtool_words 'full quick none'
+      return
+      ;;
     "diff --hexdump" | "pack --level" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "unpack --threads")
       _cowtool_words ''
       return
@@ -88,7 +92,7 @@ _cowtool() {
   fi
   case $command in
     check) _cowtool_words '--force-share --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    create) _cowtool_words '--abi --force --from --help --json --no-color --progress --quiet --verbose' ;;
+    create) _cowtool_words '--abi --force --from --identity --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --output --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
@@ -96,7 +100,7 @@ _cowtool() {
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --threads --help --json --no-color --progress --quiet --verbose' ;;
-    verify-fingerprint) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
+    verify-fingerprint) _cowtool_words '--full --help --json --no-color --progress --quiet --verbose' ;;
   esac
 }
 

@@ -62,6 +62,7 @@ complete --command cowtool --condition '__cowtool_runs check' --arguments '(__co
 complete --command cowtool --condition '__cowtool_runs create' --long-option abi --exclusive --arguments 'le64 le32 be64 be32' --description 'the machine it is for: byte order and width of its head'
 complete --command cowtool --condition '__cowtool_runs create' --short-option f --long-option force --description 'replace COWFILE if it exists'
 complete --command cowtool --condition '__cowtool_runs create' --long-option from --require-parameter --arguments '(__cowtool_layers)' --description 'make it hold what differs in this image'
+complete --command cowtool --condition '__cowtool_runs create' --long-option identity --exclusive --arguments 'full quick none' --description 'how much of RDOFILE is noted beside COWFILE, so that a change of it is noticed later'
 complete --command cowtool --condition '__cowtool_runs create' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs diff' --short-option f --long-option force --description 'replace the output if it exists'
@@ -119,4 +120,5 @@ complete --command cowtool --condition '__cowtool_runs unpack' --short-option f 
 complete --command cowtool --condition '__cowtool_runs unpack' --long-option threads --exclusive --description 'how many pieces to decompress at once (default: one a processor)'
 complete --command cowtool --condition '__cowtool_runs unpack' --arguments '(__cowtool_layers)'
 
+complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --long-option full --description 'read everything that was noted of RDOFILE, however long it takes'
 complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --arguments '(__cowtool_layers)'

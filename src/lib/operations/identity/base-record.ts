@@ -6,7 +6,7 @@ import { type Extent, inOrder } from "../../bytes/extent.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 
 /** More than the largest note that is ever written, which has MAX_CHUNKS chunks. */
-export const RECORD_LIMIT_BYTES = 8 << 20;
+export const RECORD_LIMIT_BYTES = 4 << 20;
 export const MIN_CHUNK_BYTES = 4096;
 const MAX_CHUNK_BYTES = 2 ** 40;
 const MAX_FILES = 65;
