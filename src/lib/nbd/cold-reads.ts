@@ -34,8 +34,13 @@ export class ColdReads {
     return this.#waiting.length;
   }
 
-  /** Takes a read over if it is small and reads are slow: it is answered now, or later. */
-  take(request: Request): boolean {
+  /**
+   * Takes a read over if it is small and reads are slow: it is answered now, or later.
+   *
+   * @param isAlone nothing else waits: then there is nothing to be fetched side by side with
+   */
+  take(request: Request, isAlone: boolean): boolean {
+    if (isAlone && this.#waiting.length === 0) return false;
     if (this.#tries === 0 || request.length > SMALL_READ_BYTES || request.length === 0) return false;
     if (this.#waiting.length >= WAITING_AT_MOST) return false;
     if (answerReadNow(this.#image, this.#outbox, request, this.#structured)) {

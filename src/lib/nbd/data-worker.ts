@@ -10,12 +10,13 @@ import { receiveImage } from "../overlay/live/handover.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import { BlockingSession } from "./blocking-session.ts";
 import { LoopSession } from "./loop-session.ts";
+import { warmUp } from "./warm-up.ts";
 import { wordsOf } from "./wire-errors.ts";
-import type { NumberedJob, WorkerDone, WorkerSetup } from "./worker-pool.ts";
+import { type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-pool.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
-const { busy } = workerData as WorkerSetup;
+const { busy, warm } = workerData as WorkerSetup;
 const images = new Map<number, Promise<LiveImage>>();
 let session: BlockingSession | undefined;
 
@@ -53,3 +54,12 @@ port.on("message", (job: NumberedJob) => {
     (error: unknown) => tell(wordsOf(error)),
   );
 });
+
+if (warm) {
+  try {
+    warmUp();
+  } catch {
+    // Then the first client does it.
+  }
+}
+port.postMessage({ id: READY, failure: undefined } satisfies WorkerDone);

@@ -38,6 +38,8 @@ export class Transmission {
   readonly #structured: boolean;
   readonly #cold: ColdReads;
   readonly #request = new Request();
+  /** Is there another request behind the one at hand? */
+  #hasMore = false;
   #payload: Payload | undefined;
 
   constructor(image: LiveImage, negotiated: Negotiated, outbox: Outbox) {
@@ -87,6 +89,7 @@ export class Transmission {
         break;
       }
       at += this.#headBytes;
+      this.#hasMore = input.length - at >= this.#headBytes;
       at += this.#begin(this.#request, input, at);
       if (this.#outbox.length >= SEND_AT_BYTES) this.send();
     }
@@ -265,7 +268,7 @@ export class Transmission {
   #read(request: Request): void {
     requireRead(request, this.#image);
     this.#makeRoomFor(request);
-    if (this.#cold.take(request)) return;
+    if (this.#cold.take(request, !this.#hasMore)) return;
     const start = this.#cold.start();
     this.#readWaiting(request);
     this.#cold.end(start, request.length);

@@ -12,7 +12,12 @@ import type { Negotiated } from "./export.ts";
 
 export interface WorkerSetup {
   readonly busy: SharedArrayBuffer;
+  /** There is time to get ready: no client waits for it yet. */
+  readonly warm: boolean;
 }
+
+/** The number of a message that is about no connection: the thread is ready. */
+export const READY = -1;
 
 /** A connection for a worker. */
 export interface WorkerJob {
@@ -40,8 +45,10 @@ export interface WorkerDone {
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
 const SHARED_THREADS = 2;
+/** Threads that are kept ready, those with a connection counted: what most clients open at once. */
+const READY_AT_LEAST = 4;
 /** Threads that wait for a connection: more are let go. */
-const IDLE_AT_MOST = 2;
+const IDLE_AT_MOST = 4;
 /** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
 const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
 
@@ -50,12 +57,15 @@ class Thread {
   readonly #waiting = new Map<number, (failure: string | undefined) => void>();
 
   /** @param onDeath told whether it had connections */
-  constructor(setup: WorkerSetup, onDeath: (hadWork: boolean) => void) {
+  constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
     // Run from source (tests) or compiled.
     const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
     this.worker = new Worker(new URL(file, import.meta.url), { workerData: setup, resourceLimits: HEAP_MIB });
     this.worker.unref();
-    this.worker.on("message", ({ id, failure }: WorkerDone) => this.#settle(id, failure));
+    this.worker.on("message", ({ id, failure }: WorkerDone) => {
+      if (id === READY) onReady();
+      else this.#settle(id, failure);
+    });
     const die = (why: string): void => {
       onDeath(this.#waiting.size > 0);
       for (const id of [...this.#waiting.keys()]) this.#settle(id, `a thread of the server died: ${why}`);
@@ -90,13 +100,15 @@ export class WorkerPool {
   readonly #onFatal: () => void;
   #ownThreads = 0;
   #nextId = 0;
+  #isStarting = false;
+  #isClosed = false;
 
   /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
   constructor(onFatal: () => void) {
     this.#onFatal = onFatal;
     preferSmallMemory();
     this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
-    this.#idle.push(this.#start());
+    this.#refill();
   }
 
   /** Runs a connection to its end. Never rejects: a thread that died is a failure like others. */
@@ -113,9 +125,8 @@ export class WorkerPool {
 
   async #runAlone(job: NumberedJob): Promise<string | undefined> {
     this.#ownThreads++;
-    const thread = this.#idle.pop() ?? this.#start();
-    // The next client is not to wait for a thread to start.
-    if (this.#idle.length === 0 && this.#ownThreads < OWN_THREADS_AT_MOST) this.#idle.push(this.#start());
+    const thread = this.#idle.shift() ?? this.#start(false);
+    this.#refill();
     const failure = await thread.run(job);
     this.#ownThreads--;
     this.#keepOrEnd(thread);
@@ -131,6 +142,7 @@ export class WorkerPool {
 
   /** Ends all threads; none of them has a connection any more. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     const threads = [...this.#all];
     this.#all.clear();
     this.#idle.length = 0;
@@ -138,8 +150,21 @@ export class WorkerPool {
     await Promise.all(threads.map(({ worker }) => worker.terminate()));
   }
 
-  #start(): Thread {
-    const thread: Thread = new Thread({ busy: this.#busy }, (hadWork) => {
+  /** Starts a thread ahead of need, one at a time: the next client is not to wait for it. */
+  #refill(): void {
+    if (this.#isStarting || this.#isClosed || this.#ownThreads >= OWN_THREADS_AT_MOST) return;
+    if (this.#idle.length > 0 && this.#idle.length + this.#ownThreads >= READY_AT_LEAST) return;
+    this.#isStarting = true;
+    this.#idle.push(this.#start(true));
+  }
+
+  #start(warm: boolean): Thread {
+    const onReady = (): void => {
+      if (!warm) return;
+      this.#isStarting = false;
+      this.#refill();
+    };
+    const thread: Thread = new Thread({ busy: this.#busy, warm }, onReady, (hadWork) => {
       const isOurs = this.#all.has(thread);
       this.#forget(thread);
       if (isOurs && hadWork) this.#onFatal();
@@ -150,7 +175,7 @@ export class WorkerPool {
 
   /** The thread with the fewest connections among those that have many. */
   #share(): Thread {
-    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start());
+    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start(false));
     return this.#shared.reduce((a, b) => (b.connections < a.connections ? b : a));
   }
 
