@@ -42,7 +42,9 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
   if (base !== undefined) exports.push({ name: "", parts: [...parseStack(base), ...layers] });
   for (const text of flags.export ?? []) exports.push(namedStack(text));
   if (exports.length === 0)
-    throw new CowError("usage", "there is nothing to serve: give a base and its cowfiles, or --export NAME=STACK");
+    throw new CowError("usage", "there is nothing to serve: give a base and its cowfiles, or --export NAME=STACK", {
+      hints: ["see `cowtool serve --help`"],
+    });
   const tls = tlsOf(flags);
   return {
     exports,

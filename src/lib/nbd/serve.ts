@@ -1,11 +1,10 @@
 /**
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
-import * as fs from "node:fs";
 import type { Duplex } from "node:stream";
 import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
-import { CowError, systemError } from "../errors.ts";
+import { CowError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
 import { recordOrCompareBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
@@ -14,6 +13,7 @@ import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
 import { formatNbdUri } from "../protocol/uri.ts";
 import type { TlsMode } from "./handshake.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
+import { PidFile } from "./pid-file.ts";
 import { ServedExport } from "./served-export.ts";
 import { NbdServer } from "./server.ts";
 import { type TlsRequest, TlsTerms } from "./tls-terms.ts";
@@ -69,8 +69,8 @@ export interface Ready {
   readonly pid: number;
 }
 
-export const DEFAULT_MAX_CONNECTIONS = 256;
-export const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
+const DEFAULT_MAX_CONNECTIONS = 256;
+const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
 const WATCH_MS = 2000;
 
 /**
@@ -88,10 +88,14 @@ export async function serve(
   const storage = storageOf(context);
   const tlsTerms = request.tls && new TlsTerms(request.tls);
   const exports = await openExports(storage, request, context);
+  const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
   let failure: unknown;
   let isSound = true;
   try {
-    isSound = await run(request, context, exports, tlsTerms, onReady);
+    isSound = await run(request, context, exports, tlsTerms, async (ready) => {
+      pidFile?.write();
+      await onReady(ready);
+    });
   } catch (error) {
     failure = error;
   }
@@ -105,6 +109,8 @@ export async function serve(
       failure ??= error;
     }
   }
+  // Last of all: whoever waits for it to vanish finds everything in order.
+  pidFile?.remove();
   if (failure !== undefined) throw failure;
 }
 
@@ -206,7 +212,6 @@ async function run(
   try {
     if (!request.stdio) listeners.push(...(await startListening(request, server)));
     const ready = readyOf(exports, listeners, tls !== "off");
-    if (request.pidFile !== undefined) writePid(request.pidFile);
     await onReady(ready);
     watch = watchSpace(request, context);
     if (context.signal?.aborted) end();
@@ -223,7 +228,6 @@ async function run(
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
-    if (request.pidFile !== undefined) fs.rmSync(request.pidFile, { force: true });
   }
 }
 
@@ -278,12 +282,4 @@ function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[
     found: stack.found ?? null,
   }));
   return { uri: described[0]?.uri ?? "", exports: described, pid: process.pid };
-}
-
-function writePid(file: string): void {
-  try {
-    fs.writeFileSync(file, `${process.pid}\n`);
-  } catch (error) {
-    throw systemError(error, file, "cannot write the process id");
-  }
 }

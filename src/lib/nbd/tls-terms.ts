@@ -57,21 +57,13 @@ export class TlsTerms {
 
   /** Puts TLS over a stream on which the client is about to begin it. Rejects if the client can't or mustn't. */
   upgrade(stream: Duplex): Promise<tls.TLSSocket> {
+    // A server that listens on nothing: only that way does Node judge the client's certificate.
+    const server = tls.createServer({ ...this.#options, secureContext: this.#context } as tls.TlsOptions);
     return new Promise((resolve, reject) => {
-      const encrypted = new tls.TLSSocket(stream as never, {
-        ...this.#options,
-        secureContext: this.#context,
-        isServer: true,
-      });
-      encrypted.once("secure", () => {
-        const { authorizationError } = encrypted;
-        if (this.#options.rejectUnauthorized && !encrypted.authorized) {
-          encrypted.destroy();
-          reject(new Error(`the client's certificate is not accepted: ${String(authorizationError)}`));
-        } else resolve(encrypted);
-      });
-      encrypted.once("error", reject);
-      encrypted.once("close", () => reject(new Error("the client left during the TLS handshake")));
+      server.once("secureConnection", resolve);
+      server.once("tlsClientError", reject);
+      stream.once("close", () => reject(new Error("the client left during the TLS handshake")));
+      server.emit("connection", stream);
     });
   }
 }

@@ -16,17 +16,13 @@ const addresses = new WeakMap<ArrayBufferLike, number>();
 
 const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-export function canReadNow(): boolean {
-  return isLittleEndian && libc() !== null;
-}
-
 /**
  * Reads as much as is there at once.
  *
  * @returns the bytes read; fewer than asked where the rest would have to be waited for, or the file ends
  */
 export function readNow(fd: number, target: Uint8Array, offset: number): number {
-  const c = libc();
+  const c = isLittleEndian ? libc() : null;
   if (!c) return 0;
   let address = addresses.get(target.buffer);
   if (address === undefined) {

@@ -23,7 +23,10 @@ export function processIdentity(pid: number): ProcessIdentity | undefined {
   const stat = readText(`/proc/${pid}/stat`);
   if (stat !== undefined) {
     // The command may hold spaces and parentheses: fields are counted from the last one.
-    const startTicks = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // Dead, and only waiting for its parent to take notice: it holds nothing any more.
+    if (fields[0] === "Z" || fields[0] === "X") return undefined;
+    const startTicks = Number(fields[19]);
     return { pid, startTicks: Number.isFinite(startTicks) ? startTicks : 0 };
   }
   try {

@@ -7,16 +7,15 @@ import { randomBytes } from "node:crypto";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
-import { CowError, shellWord } from "../../errors.ts";
-import { type CowHead, encodeHead, isDirty } from "../../formats/cowfile/head.ts";
-import { type OpenedCowfile, openCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
+import { CowError } from "../../errors.ts";
+import { encodeHead } from "../../formats/cowfile/head.ts";
+import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import { type BlockRun, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
+import { type BlockRun, journalPath } from "../../formats/cowfile/live/journal.ts";
 import {
   clearStamp,
   FLAG_LIVE,
   freeStampOffset,
-  isOfThisBoot,
   type LiveStamp,
   NONCE_BYTES,
   readStamp,
@@ -24,6 +23,7 @@ import {
 } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
 import { BlockMap } from "./block-map.ts";
+import { countMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
 import { JournalWriter, writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
 import { Control, MAP_PAGE_BYTES, newSharedState, PageState, type SharedState } from "./shared-state.ts";
@@ -32,8 +32,7 @@ import { WriteOrder } from "./write-order.ts";
 const SECTOR_BYTES = 512;
 const BITMAP_OFFSET_BYTES = 1024;
 
-/** How a cowfile was found. `recovered`: a session of ours had not ended in order, and nothing of it was lost. */
-export type FoundState = "clean" | "recovered" | "power-cut";
+export type { FoundState } from "./found-marks.ts";
 
 /** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
 export interface CowfileTerms {
@@ -128,10 +127,9 @@ export class WritableCowfile {
     const control = new Int32Array(state.control);
     control[Control.HEAD_DIRTY] = isSameSession ? 1 : 0;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
-    // Beyond its end there is nothing to punch: this only asks whether it could be done.
-    const past = Math.ceil(device.sizeBytes / MAP_PAGE_BYTES) * MAP_PAGE_BYTES;
-    control[Control.CAN_PUNCH] = device.punchHole(past, MAP_PAGE_BYTES) ? 1 : 0;
     const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
+    // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
+    control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
     const terms: CowfileTerms = {
       name: device.name,
       path: storage.realPath(path),
@@ -208,43 +206,6 @@ export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockD
   });
 }
 
-/** What is known of a dirty cowfile's marks besides its bitmap. */
-function findMarks(
-  storage: Storage,
-  path: string,
-  { head, headBlock }: OpenedCowfile,
-  boot: Uint8Array,
-): { readonly found: FoundState; readonly stamp: LiveStamp | undefined; readonly runs: readonly BlockRun[] } {
-  if (!isDirty(head)) return { found: "clean", stamp: undefined, runs: [] };
-  const stamp = readStamp(head, headBlock);
-  const name = shellWord(path);
-  const hints = [`run \`cowtool repair ${name}\` first, or serve it with --repair`];
-  if (!stamp) {
-    const message = "is dirty: it was not closed, and blocks may be missing from its bitmap";
-    throw new CowError("dirty", message, { file: path, hints });
-  }
-  if (!isOfThisBoot(stamp, boot)) return { found: "power-cut", stamp, runs: [] };
-  const runs = ownRuns(storage, path, stamp.nonce);
-  if (runs) return { found: "recovered", stamp, runs };
-  throw new CowError(
-    "dirty",
-    `is dirty: cowtool was serving it when it was stopped, but its journal ${journalPath(path)} is missing or another's`,
-    { file: path, hints: ["if the file was moved, move the journal to it", ...hints] },
-  );
-}
-
-/** The runs in the journal beside a cowfile, or undefined if there is none with that nonce. */
-function ownRuns(storage: Storage, path: string, nonce: Uint8Array): readonly BlockRun[] | undefined {
-  const file = journalPath(storage.realPath(path));
-  if (!storage.facts(file)) return undefined;
-  const journal = storage.open(file, { lock: "none" });
-  try {
-    return journalRuns(journal, nonce);
-  } finally {
-    journal.close();
-  }
-}
-
 function makeJournal(
   storage: Storage,
   path: string,
@@ -274,43 +235,12 @@ function makeJournal(
   }
 }
 
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / MAP_PAGE_BYTES) * MAP_PAGE_BYTES;
+}
+
 function setPages(pages: Uint8Array, fromByte: number, toByte: number, state: number): void {
   const first = Math.floor((BITMAP_OFFSET_BYTES + fromByte) / MAP_PAGE_BYTES);
   const last = Math.floor((BITMAP_OFFSET_BYTES + toByte - 1) / MAP_PAGE_BYTES);
   pages.fill(state, first, last + 1);
-}
-
-/** Set bits of the whole bitmap, those beyond the image included: what the driver compares with its head. */
-function countMarks(map: BlockMap, pages: Uint8Array, mapSizeBytes: number): number {
-  let count = 0;
-  for (const [page, state] of pages.entries()) {
-    if (state === PageState.EMPTY) continue;
-    const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
-    count += map.countIn(from, Math.min(mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES));
-  }
-  return count;
-}
-
-/** Marks without data would begin to read as zeros once the file grows past them. */
-function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap): void {
-  const reachable = reachableBlocks(device, geometry);
-  if (reachable >= geometry.rdoBlocks) return;
-  const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks, false);
-  if (firstMarked >= geometry.rdoBlocks) return;
-  throw new CowError("damaged", `block ${firstMarked} is marked, but its data lies beyond the end of the file`, {
-    file: device.name,
-    details: { offset: geometry.dataOffsetBytes + firstMarked * 1024 },
-    hints: [
-      `\`cowtool check ${shellWord(device.name)}\` lists what is missing, \`cowtool repair --drop-lost\` gives it up`,
-    ],
-  });
-}
-
-function refuseMiscount(head: CowHead, map: BlockMap, pages: Uint8Array, mapSizeBytes: number, file: string): void {
-  const used = countMarks(map, pages, mapSizeBytes);
-  if (head.used === BigInt(used)) return;
-  throw new CowError("damaged", `the head counts ${head.used} blocks, but ${used} are marked`, {
-    file,
-    hints: [`run \`cowtool repair ${shellWord(file)}\` first, or serve it with --repair`],
-  });
 }

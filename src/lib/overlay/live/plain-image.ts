@@ -9,7 +9,7 @@ import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 
 /** A layer as the walks of status.ts see it. */
-export function levelOfLayer(layer: Layer): Level {
+function levelOfLayer(layer: Layer): Level {
   return {
     held: (from, to) => layer.extents(from, to),
     *data(from, to) {
@@ -23,7 +23,7 @@ export function levelOfLayer(layer: Layer): Level {
 }
 
 /** A base: it holds what is not a hole. */
-export function levelOfBase(base: BlockDevice): Level {
+function levelOfBase(base: BlockDevice): Level {
   const data = (from: number, to: number) => base.dataExtents(from, Math.min(to, base.sizeBytes));
   return { held: data, data: (from, to) => [{ offset: from, length: to - from }] };
 }

@@ -3,6 +3,8 @@
  * the locks, and a few counters. Plain SharedArrayBuffers, so that it can be posted to a worker.
  */
 
+import { CowError } from "../../errors.ts";
+
 /** Blocks whose marks one lock guards: 32 bytes of bitmap, so that no two regions share a word of it. */
 export const REGION_BLOCKS = 256;
 /** Bytes of the bitmap that are written together: a page of the file. */
@@ -71,8 +73,21 @@ export const PageState = {
   STORED: 2,
 } as const;
 
-/** Fresh state for a bitmap of that many bytes, nothing marked. */
+/**
+ * Fresh state for a bitmap of that many bytes, nothing marked.
+ *
+ * @throws CowError `unsuitable` if there is no memory for it
+ */
 export function newSharedState(mapSizeBytes: number): SharedState {
+  try {
+    return allocate(mapSizeBytes);
+  } catch (cause) {
+    const message = `the bitmap of an image as large as this, ${mapSizeBytes} bytes, does not fit into memory`;
+    throw new CowError("unsuitable", message, { cause });
+  }
+}
+
+function allocate(mapSizeBytes: number): SharedState {
   return {
     control: new SharedArrayBuffer(Control.LENGTH * 4),
     locks: new SharedArrayBuffer(LOCKS * 4),

@@ -48,7 +48,7 @@ export function encodeJournalHeader(header: JournalHeader): Uint8Array {
 }
 
 /** The header, or undefined for what is no journal. */
-export function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefined {
+function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefined {
   if (bytes.length < JOURNAL_HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) return undefined;

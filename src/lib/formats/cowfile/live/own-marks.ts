@@ -20,7 +20,7 @@ export function ownMarks(
   { companion, boot }: Pick<CheckOptions, "companion" | "boot">,
 ): readonly Extent[] | undefined {
   const stamp = readStamp(head, headBlock);
-  if (!stamp || !boot?.some((byte) => byte !== 0)) return undefined;
+  if (!stamp || !boot || ![stamp.boot, boot].every((id) => id.some((byte) => byte !== 0))) return undefined;
   if (!isOfThisBoot(stamp, boot)) return [];
   const journal = companion?.(JOURNAL_SUFFIX);
   const runs = journal && journalRuns(journal, stamp.nonce);

@@ -19,7 +19,6 @@ const SECTOR_BYTES = 512;
 const MAGIC = 0x43574c56; // "CWLV"
 const VERSION = 1;
 export const NONCE_BYTES = 16;
-export const BOOT_BYTES = 16;
 
 export interface LiveStamp {
   /** Names the session; its journal carries the same. */

@@ -15,7 +15,7 @@ const PIECE_BYTES = 1 << 20;
 export type SweepTarget = ByteTarget & { readonly punchHole?: (offset: number, length: number) => boolean };
 
 /** The parts of the file that are allocated to blocks without a mark, ascending. The bitmap on disk is complete. */
-export function* unmarkedParts(target: SweepTarget, geometry: CowGeometry): Generator<Extent> {
+function* unmarkedParts(target: SweepTarget, geometry: CowGeometry): Generator<Extent> {
   const { dataOffsetBytes, virtualSizeBytes, rdoBlocks } = geometry;
   const end = Math.min(target.sizeBytes, dataOffsetBytes + virtualSizeBytes);
   const bitmap = new BitmapReader(target, geometry);
