@@ -26,6 +26,7 @@ import { fileURLToPath } from "node:url";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tool = join(root, "..", "shared", "tools", "vm-nbd-test.sh");
 const program = join(root, "bin", "run.js");
+const MACHINE = "qemu-system-x86_64";
 const MIB = 1 << 20;
 const SIZE_MIB = 80;
 /** Machines at a time; each keeps a processor busy. */
@@ -205,7 +206,7 @@ async function main(wanted) {
   const trials = TRIALS.filter(({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)));
   if (!existsSync(tool)) return skip("there is no ../shared/tools/vm-nbd-test.sh");
   // As root the tool installs what it misses; else it can't, and there is no machine.
-  if (buildMachine().status !== 0 || spawnSync("qemu-system-x86_64", ["--version"]).status !== 0)
+  if (buildMachine().status !== 0 || spawnSync(MACHINE, ["--version"]).status !== 0)
     return skip("the virtual machine can't be made (qemu-system-x86 and a Debian kernel are needed, see above)");
   const directory = mkdtempSync(join(tmpdir(), "cowtool-vm-"));
   try {

@@ -13,6 +13,7 @@ import { scratchDirectory, sha256 } from "../support/scratch.ts";
 
 const SIZE = 48 * MIB;
 const MOUNTED_MS = 10_000;
+const NBDFUSE = "nbdfuse";
 
 function mayUseFuse(): boolean {
   try {
@@ -25,7 +26,7 @@ function mayUseFuse(): boolean {
 
 const what = "no file system is mounted by nbdfuse";
 const isSkipped =
-  missesClients(what, "nbdfuse", "mkfs.ext4", "e2fsck", "debugfs", "umount") ||
+  missesClients(what, NBDFUSE, "mkfs.ext4", "e2fsck", "debugfs", "umount") ||
   skipsLoudly(!mayUseFuse(), `${what}: /dev/fuse can't be opened, or we are not root`);
 
 const path = scratchDirectory();
@@ -46,7 +47,7 @@ afterEach(async () => {
 async function mount(directory: string, uri: string): Promise<string> {
   mkdirSync(directory, { recursive: true });
   const file = `${directory}/disk`;
-  spawn("nbdfuse", [file, uri], { stdio: "ignore" });
+  spawn(NBDFUSE, [file, uri], { stdio: "ignore" });
   mounted.add(directory);
   for (let waitedMs = 0; spawnSync("test", ["-s", file]).status !== 0; waitedMs += 50) {
     if (waitedMs > MOUNTED_MS) throw new Error("nbdfuse has mounted nothing");

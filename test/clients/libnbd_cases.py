@@ -67,9 +67,6 @@ def same(got, expected, what):
         raise AssertionError(f"{what}: {len(got)} bytes for {len(expected)}, different from byte {at} on")
 
 
-# --- boundaries ------------------------------------------------------------------------------------------------------
-
-
 @case
 def past_the_end():
     handle = connect()
@@ -130,9 +127,6 @@ def large_writes_and_reads():
     # Behind the end there is nothing: the payload of 64 MiB is passed over and the next request understood.
     refused(errno.ENOSPC, handle.pwrite, bytes(64 * MIB), DATA + 1)
     alive(handle)
-
-
-# --- flags -----------------------------------------------------------------------------------------------------------
 
 
 @case
@@ -223,9 +217,6 @@ def the_chunks_of_a_read():
     assert len(chunks(16 * MIB, DATA - 8 * MIB + 5, nbd.CMD_FLAG_DF)) == 1
 
 
-# --- read-only -------------------------------------------------------------------------------------------------------
-
-
 @case
 def a_read_only_export():
     handle = connect("ro")
@@ -241,9 +232,6 @@ def a_read_only_export():
     handle.flush()
     handle.cache(4096, 0)
     alive(handle)
-
-
-# --- several connections ---------------------------------------------------------------------------------------------
 
 
 @case
