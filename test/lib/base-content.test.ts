@@ -2,6 +2,7 @@
  * Proves what is recorded of a base, in full and in samples, and that every change of what was recorded is found, and
  * found where it is.
  */
+import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { type Extent, MemoryDevice, SparseBytes } from "../../src/lib/index.ts";
 import { type BaseRecord, decodeRecord, encodeRecord } from "../../src/lib/operations/identity/base-record.ts";
@@ -111,6 +112,17 @@ describe("all of a base", () => {
   });
 });
 
+test("a digest is the beginning of the chunk's SHA-256, zeros and all", async () => {
+  const bytes = Buffer.alloc(8 * MIB);
+  bytes.set(noise(MIB, 6), 6.5 * MIB);
+  const digest = createHash("sha256")
+    .update(bytes.subarray(4 * MIB))
+    .digest("hex")
+    .slice(0, 32);
+  const record = recordOf({ chunk_bytes: 4 * MIB, data: [[1, digest]], unread: [] }, (8 * MIB) / KIB);
+  expect(await changesOf(record, SparseBytes.from(bytes))).toEqual([]);
+});
+
 describe("samples of a base", () => {
   const blocks = (8 * MIB) / KIB;
   const budget = { bytes: MIB, ms: Number.POSITIVE_INFINITY };
@@ -165,6 +177,9 @@ describe("samples of a base", () => {
     base.write(noise(2 * MIB, 8), 3 * MIB);
     const { changed } = await compareContent(device, record, budget, {});
     expect(changed.length).toBeGreaterThan(2);
+    expect(changed).toEqual(changed.toSorted((a, b) => a.offset - b.offset));
+    const found = changed.reduce((sum, { length }) => sum + length, 0);
+    expect(Math.abs(found - part.comparedBytes / 4)).toBeLessThan(64 * KIB);
     for (const { offset, length } of changed)
       expect([offset >= 3 * MIB, offset + length <= 5 * MIB]).toEqual([true, true]);
   });

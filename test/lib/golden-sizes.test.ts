@@ -135,7 +135,8 @@ describe("sizes at which the original wraps", () => {
       const warnings: string[] = [];
       const context = { onNotice: ({ severity }: { severity: string }) => void warnings.push(severity) };
       expect((await create(base, cow, { abi, force: true }, context)).rdo_blocks).toBe(size / BLOCK_BYTES);
-      expect(warnings).toEqual(["warning"]);
+      // Where holes are not seen it is also a great deal to look at, as a note tells.
+      expect(warnings.filter((severity) => severity === "warning")).toEqual(["warning"]);
       expect(decodeHead(readAt(cow, 0, 1024), cow).rdoBlocks).toBe(BigInt(size / BLOCK_BYTES));
     }
     rmSync(cow);

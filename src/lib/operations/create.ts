@@ -131,7 +131,8 @@ async function takeIdentity(
   if (identity === "none") return undefined;
   const taken = await takeRecord(storage, { ...at, budget: identity === "full" ? UNLIMITED : QUICK }, context);
   if (!taken.isComplete) {
-    const message = "only samples of it were recorded, as it is large: a change elsewhere will not be noticed";
+    const message =
+      "only samples of it were noted: a change elsewhere will not be noticed (--identity full notes all of it)";
     context.onNotice?.({ severity: "note", file: at.base.name, message });
   }
   return taken;

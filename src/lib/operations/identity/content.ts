@@ -95,11 +95,6 @@ export async function compareContent(
   };
 }
 
-/** The bytes of the image that a record tells of by digests. */
-export function recordedBytes(record: BaseRecord): number {
-  return totalBytes(tableOf(record, record.cowfile.rdo_blocks * BLOCK_BYTES).recorded);
-}
-
 interface Table {
   readonly digests: ReadonlyMap<number, string>;
   readonly recorded: readonly Extent[];

@@ -16,7 +16,7 @@ import {
   RECORD_MAGIC,
 } from "./base-record.ts";
 
-export const SIDECAR_SUFFIX = ".cowtool-base";
+const SIDECAR_SUFFIX = ".cowtool-base";
 
 /** A note whose own file is older than what it says by no more than this lies where it was written. */
 const SAME_MOMENT_MS = 10_000;
