@@ -81,6 +81,14 @@ describe.skipIf(noTools)("libnbd", () => {
     await expectIn(`nbd://${authority}/`);
   });
 
+  test("needs a client's certificate where the server has an authority's", async () => {
+    const { authority } = await serve("--tls-certificates", pki.serverAsksClients);
+    await expectIn(`nbds://${authority}/?tls-certificates=${pki.known}`);
+    await expectOut(`nbds://${authority}/?tls-certificates=${pki.trusting}`, /TLS|reset/i);
+    await expectOut(`nbds://${authority}/?tls-certificates=${pki.stranger}`, /TLS|reset/i);
+    await expectIn(`nbds://${authority}/?tls-certificates=${pki.known}`);
+  });
+
   test("gets in with the right pre-shared key only", async () => {
     const socket = path("psk.sock");
     await serve("--tls-psk", keys, "--socket", socket);
@@ -117,6 +125,12 @@ describe.skipIf(noQemu)("QEMU", () => {
     const object = ["--object", `${credentials},id=t,endpoint=client`, "--image-opts"];
     return runClient("qemu-img", ["compare", ...object, mine, `driver=raw,file.filename=${base}`]);
   }
+
+  test("gets in with certificates, and reads all of an image", async () => {
+    const { authority } = await serve("--tls-certificates", pki.serverAsksClients);
+    expect(await compare(authority, `tls-creds-x509,dir=${pki.known}`)).toMatchObject({ status: 0 });
+    expect((await compare(authority, `tls-creds-x509,dir=${pki.stranger}`)).status).toBeGreaterThan(1);
+  });
 
   test("gets in with a pre-shared key, and reads all of an image", async () => {
     const { authority } = await serve("--tls-psk", keys);
