@@ -5,16 +5,18 @@
 import { describe, expect, test } from "vitest";
 import {
   type BaseReport,
+  type BlockDevice,
   CowError,
   check,
   create,
   MemoryStorage,
   merge,
   type Notice,
+  type OpenOptions,
   type PendingFile,
   verifyFingerprint,
 } from "../../src/lib/index.ts";
-import { recordOrCompareBase } from "../../src/lib/operations/identity/serve-base.ts";
+import { lookAtBase } from "../../src/lib/operations/identity/serve-base.ts";
 import { BASE, chunk, KIB, listening, NOTE, poke, report, start, TimedStorage } from "../support/noted-base.ts";
 
 describe("a base in memory", () => {
@@ -240,7 +242,7 @@ describe("a merge", () => {
 describe("a server", () => {
   const serve = async (storage: MemoryStorage): Promise<Notice[]> => {
     const context = listening(storage);
-    await recordOrCompareBase(["base", "cow"], context);
+    (await lookAtBase(["base", "cow"], context))();
     return context.notices;
   };
 
@@ -299,10 +301,33 @@ describe("a server", () => {
     expect(await report(storage)).toMatchObject({ verdict: "unchanged", compared: "times" });
   });
 
+  test("lets go of all files, and says and writes nothing, before the cowfile is served", async () => {
+    let open = 0;
+    class Counting extends MemoryStorage {
+      override open(path: string, options?: OpenOptions): BlockDevice {
+        const device = super.open(path, options);
+        const close = device.close.bind(device);
+        open++;
+        device.close = () => {
+          open--;
+          close();
+        };
+        return device;
+      }
+    }
+    const storage = await start(new Counting());
+    storage.remove(NOTE);
+    const context = listening(storage);
+    const settle = await lookAtBase(["base", "cow"], context);
+    expect([open, storage.paths(), context.notices]).toEqual([0, ["base", "changed", "cow"], []]);
+    settle();
+    expect(storage.paths()).toContain(NOTE);
+  });
+
   test("goes on where the base cannot be looked at", async () => {
     const storage = await start(new MemoryStorage());
     const context = listening(storage);
-    await recordOrCompareBase(["missing", "cow"], context);
+    (await lookAtBase(["missing", "cow"], context))();
     expect(context.notices).toMatchObject([{ severity: "note", file: "missing" }]);
   });
 });

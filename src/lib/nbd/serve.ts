@@ -6,7 +6,7 @@ import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
-import { recordOrCompareBase } from "../operations/identity/serve-base.ts";
+import { lookAtBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
@@ -54,6 +54,8 @@ export interface ServeRequest {
 export interface ReadyExport {
   readonly name: string;
   readonly uri: string;
+  /** Where else it is served, if it is. */
+  readonly more_uris: readonly string[];
   readonly stack: string;
   readonly virtual_size: number;
   readonly access: Access;
@@ -143,14 +145,16 @@ async function openExports(
   try {
     for (const { name, parts } of request.exports) {
       if (parts[0] !== undefined) refusePendingMerge(storage, parts[0], parts.slice(1));
+      const access = accessOf(request, parts);
+      const settleBase = access === "writable" ? await lookAtBase(parts, context) : undefined;
       const stack = await ServedStack.open(storage, parts, {
-        access: accessOf(request, parts),
+        access,
         repair: request.repair ?? false,
         reserveBytes: request.reserveBytes ?? 0,
         signal: context.signal,
       });
       opened.push(new ServedExport(name, stack));
-      if (stack.access === "writable") await recordOrCompareBase(parts, context);
+      settleBase?.();
       const cowfile = parts.at(-1);
       if (stack.found === "recovered")
         context.onNotice?.({
@@ -272,10 +276,12 @@ async function startListening(request: ServeRequest, server: NbdServer): Promise
 }
 
 function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[], tls: boolean): Ready {
-  const at = listeners[0]?.at;
+  const uriOf = (address: Listener["at"], exportName: string): string =>
+    formatNbdUri({ address, exportName, tls: tls ? { verifyPeer: true } : undefined });
   const described = exports.map(({ facts, stack }) => ({
     name: facts.name,
-    uri: at ? formatNbdUri({ address: at, exportName: facts.name, tls: tls ? { verifyPeer: true } : undefined }) : "",
+    uri: listeners[0] ? uriOf(listeners[0].at, facts.name) : "",
+    more_uris: listeners.slice(1).map(({ at }) => uriOf(at, facts.name)),
     stack: stack.name,
     virtual_size: stack.sizeBytes,
     access: stack.access,

@@ -6,7 +6,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import { OpenFiles } from "../files.ts";
-import { askAboutBase } from "./ask.ts";
+import { askAboutBase, type BaseAnswer } from "./ask.ts";
 import { changedText, showsThrough } from "./judge.ts";
 import { type Budget, QUICK } from "./sampling.ts";
 import { settledTimes, writeSidecar } from "./sidecar.ts";
@@ -15,20 +15,24 @@ import { noteOrWarn, takeRecord } from "./take.ts";
 /** Whoever starts a server waits for it. */
 const SERVE: Budget = { bytes: QUICK.bytes, ms: 500 };
 
+/** What is to be said and written once the cowfile is being served. */
+type Settle = () => void;
+
 /**
- * To be called once the cowfile is known to belong to what is below it. Opens the files again for itself, for reading.
+ * Looks at a base. Opens the files for itself, for reading, and closes them again: to be called before they are opened to
+ * be served, since a base may be an export that takes one client at a time. What it returns is to be called when the
+ * cowfile was opened, as only then it is known to belong to what is below it.
  *
  * @param parts base and layers, bottom to top; the last one is the cowfile
  */
-export async function recordOrCompareBase(parts: readonly string[], context: OperationContext): Promise<void> {
+export async function lookAtBase(parts: readonly string[], context: OperationContext): Promise<Settle> {
   const cowfile = parts.at(-1) ?? "";
   try {
-    await OpenFiles.during(context, (files) => recordOrCompare(files, parts.slice(0, -1), cowfile, context));
+    return await OpenFiles.during(context, (files) => recordOrCompare(files, parts.slice(0, -1), cowfile, context));
   } catch (error) {
     if (!(error instanceof CowError)) throw error;
-    if (error.code === "interrupted") return;
     const message = `${error.message}: whether its base has changed is not known`;
-    context.onNotice?.({ severity: "note", file: error.file ?? cowfile, message });
+    return () => context.onNotice?.({ severity: "note", file: error.file ?? cowfile, message });
   }
 }
 
@@ -37,33 +41,35 @@ async function recordOrCompare(
   below: readonly string[],
   cowfile: string,
   context: OperationContext,
-): Promise<void> {
+): Promise<Settle> {
   const { storage } = files;
-  const quiet: OperationContext = { ...context, onProgress: undefined };
+  const quiet: OperationContext = { ...context, onProgress: undefined, onNotice: undefined };
   const cow = files.open(cowfile, { lock: "none" });
   const identity = await requireFormat(cow).identify(cow, {});
   const stack = await files.openStack(below.map((path) => path.replaceAll(",", "\\,")).join(","));
   const times = settledTimes(storage, stack.paths);
   const answer = await askAboutBase(files, { cow, cowfile, stack }, { budget: SERVE }, quiet);
-  const { record, ignored, compared } = answer;
+  const { record, ignored } = answer;
   if (record) {
-    if (showsThrough(answer))
-      context.onNotice?.({ severity: "warning", file: below[0], message: changedText(answer, cowfile) });
-    // What was looked at wholly, and is the same, needs no looking at next time.
-    const isProven = compared === "all" && record.unread.length === 0 && answer.changed.length === 0;
-    if (isProven && answer.verdict !== "merged" && times.every((time) => time !== null))
-      noteOrWarn(storage, cowfile, context, () =>
-        writeSidecar(storage, cowfile, { ...record, cowfile: identity, files: times }),
-      );
-    return;
-  }
-  if (ignored) {
-    const message = `is ignored, as ${ignored.why}`;
-    context.onNotice?.({ severity: "note", file: ignored.path, message });
-    if (!ignored.mayReplace) return;
+    return () => {
+      if (showsThrough(answer))
+        context.onNotice?.({ severity: "warning", file: below[0], message: changedText(answer, cowfile) });
+      if (!isProven(answer) || times.includes(null)) return;
+      const note = { ...record, cowfile: identity, files: times };
+      noteOrWarn(storage, cowfile, context, () => writeSidecar(storage, cowfile, note));
+    };
   }
   const { blocks } = identity;
-  if (typeof blocks !== "number") return;
-  const taken = await takeRecord(storage, { base: stack.device, paths: stack.paths, blocks, budget: SERVE }, quiet);
-  noteOrWarn(storage, cowfile, context, () => taken.write(cowfile, identity));
+  const mayWrite = typeof blocks === "number" && ignored?.mayReplace !== false;
+  const at = { base: stack.device, paths: stack.paths, blocks: Number(blocks), budget: SERVE };
+  const taken = mayWrite ? await takeRecord(storage, at, quiet) : undefined;
+  return () => {
+    if (ignored) context.onNotice?.({ severity: "note", file: ignored.path, message: `is ignored, as ${ignored.why}` });
+    if (taken) noteOrWarn(storage, cowfile, context, () => taken.write(cowfile, identity));
+  };
+}
+
+/** What was looked at wholly, and is the same, needs no looking at next time. */
+function isProven({ record, compared, changed, verdict }: BaseAnswer): boolean {
+  return compared === "all" && record?.unread.length === 0 && changed.length === 0 && verdict !== "merged";
 }
