@@ -1,5 +1,6 @@
 /** Owns the command line of `serve`. */
 import { Args, Flags } from "@oclif/core";
+import { isActivated, keepBlocking } from "../cli/activated.ts";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { serveRequest } from "../cli/serve-request.ts";
@@ -44,11 +45,12 @@ export default class Serve extends BaseCommand<typeof Serve> {
   protected async execute(): Promise<Outcome> {
     const request = serveRequest(this.positionals, this.flags);
     const { serve } = await import("../lib/nbd/serve.ts");
+    if (isActivated()) keepBlocking();
     const onReady = (ready: Ready): Promise<void> =>
       this.announce({
         result: ready,
-        toStderr: this.flags.stdio,
-        render: () => ready.exports.map(({ uri }) => uri).join("\n"),
+        toStderr: this.flags.stdio || isActivated(),
+        render: () => ready.exports.flatMap(({ uri, more_uris }) => [uri, ...more_uris]).join("\n"),
       });
     await serve(request, this.context(), onReady);
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };

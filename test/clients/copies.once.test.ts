@@ -68,6 +68,15 @@ describe.skipIf(noNbdcopy)("nbdcopy", () => {
     expect(await from.stop()).toBe(0);
     await expectHeld(cowfile);
   });
+
+  test("starts a server by socket activation and copies its image to a pipe, where not a byte of ours belongs", () => {
+    const script = 'node=$1; image=$2; nbdcopy -- [ "$node" bin/run.js serve "$image" ] - | cmp - "$image"';
+    const { status, stdout, stderr } = spawnSync("sh", ["-c", script, "sh", process.execPath, source], {
+      encoding: "utf8",
+      timeout: 20_000,
+    });
+    expect({ status, stdout, stderr }).toMatchObject({ status: 0, stdout: "" });
+  });
 });
 
 describe.skipIf(noQemu)("qemu-img", () => {

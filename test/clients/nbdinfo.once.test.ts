@@ -94,6 +94,11 @@ describe.skipIf(noNbdinfo)("nbdinfo", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(/no export|No such file/i);
   });
+
+  test("gets what it printed itself, and no more, where it starts the server", async () => {
+    const argv = [process.execPath, "bin/run.js", "serve", path("other")];
+    expect(await client("nbdinfo", "--size", "--", "[", ...argv, "]")).toBe(`${MIB}\n`);
+  });
 });
 
 describe.skipIf(noNbdClient)("nbd-client", () => {

@@ -227,7 +227,7 @@ export class LiveCowfileImage implements LiveImage {
   #reach(imageEnd: number): void {
     const fileEnd = this.#dataOffset + imageEnd;
     const known = (this.#control[Control.SIZE_MIB] ?? 0) * MIB;
-    if (fileEnd <= known) return;
+    if (fileEnd <= known || fileEnd <= this.#cow.sizeBytes) return;
     // The block is ours and zero: writing it cannot shorten the file, as setting its size from two threads might.
     this.#cow.write(ZEROS.subarray(0, BLOCK_BYTES), fileEnd - BLOCK_BYTES);
     const reached = Math.floor(fileEnd / MIB);
