@@ -1,0 +1,251 @@
+/**
+ * Owns one life of a cowfile: sessions of a server with random requests, repairs, visits of the original tools; each ended
+ * in order, by a kill or by a power cut at any change, some on a disk that fails. Everything follows from the seed.
+ */
+
+import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
+import { CowError } from "../../src/lib/index.ts";
+import { type CowfileTerms, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
+import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import { Control } from "../../src/lib/overlay/live/shared-state.ts";
+import { random } from "../support/random.ts";
+import { byOriginals } from "./between.ts";
+import { Disk, type Random } from "./disk.ts";
+import { Faults } from "./faults.ts";
+import { Oracle } from "./oracle.ts";
+import { Requests } from "./requests.ts";
+import { type Step, SteppedStorage, type Stepper } from "./stepped-storage.ts";
+import { insteadOfSleeping, Locks } from "./threads.ts";
+import { Lost, Violation } from "./violation.ts";
+import { Witness } from "./witness.ts";
+import { COW, JOURNAL, makeWorld, pick, readWindows, type World, whole } from "./world.ts";
+
+export interface LifeOptions {
+  readonly seed: number;
+  readonly onTrace?: (line: string) => void;
+}
+
+/** How a process ended: in order, or as what came instead. */
+type Ending = "close" | "kill" | "power-cut";
+
+/** Entries that a half of the journal takes: many, or so few that halves are used again all the time. */
+const SLOTS = [1 << 20, 40, 12, 5] as const;
+
+/** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
+const STEPS_AT_MOST = 400;
+
+const openWritable = WritableCowfile.open.bind(WritableCowfile);
+
+export class Life {
+  readonly witness: Witness;
+  readonly #next: Random;
+  readonly #options: LifeOptions;
+  readonly #world: World;
+  readonly #oracle: Oracle;
+  #requestCount = 8;
+  /** Nothing can be said of the disk any more. */
+  #isOver = false;
+  /** While clients are being served. */
+  #requests: Requests | undefined;
+
+  private constructor(options: LifeOptions, world: World, next: Random) {
+    this.#options = options;
+    this.#world = world;
+    this.#next = next;
+    this.#oracle = new Oracle(world.windows, world.initial);
+    const look = random(options.seed ^ 0x5bd1_e995);
+    this.witness = new Witness(world, this.#oracle, look, (line) => this.#trace(line));
+  }
+
+  static async begin(options: LifeOptions): Promise<Life> {
+    const next = random(options.seed);
+    return new Life(options, await makeWorld(next), next);
+  }
+
+  #trace(line: string): void {
+    this.#options.onTrace?.(`${this.witness.changes}: ${line}`);
+  }
+
+  /** @throws Violation which says after how many changes of which life */
+  async run(): Promise<void> {
+    const { parts, blockCount } = this.#world;
+    this.#trace(`${parts.join(",")}, ${blockCount} blocks`);
+    const wake = insteadOfSleeping(() => {
+      if (!this.#requests) throw new Violation("waits for a lock while it opens or closes");
+      this.#requests.makeWay();
+    });
+    try {
+      await this.#run();
+    } catch (error) {
+      const violation = this.witness.violation ?? error;
+      const message = violation instanceof Error ? violation.message : String(violation);
+      throw new Violation(`seed ${this.#options.seed}, change ${this.witness.changes}: ${message}`, {
+        cause: violation,
+      });
+    } finally {
+      wake();
+    }
+  }
+
+  async #run(): Promise<void> {
+    for (let sessions = whole(this.#next, 2, 6); sessions > 0 && !this.#isOver; sessions--) {
+      const ending = await this.#process(false);
+      if (ending !== "close" && !this.#isOver && this.#next() < 0.15) await this.#process(false, true);
+      if (!this.#isOver && this.#next() < 0.2) this.#visit();
+    }
+    // Whatever came before, a sound process on a sound disk ends in order.
+    if (!this.#isOver) await this.#process(true);
+  }
+
+  /** One process, from its start to its end. */
+  async #process(isSound: boolean, repairs = false): Promise<Ending> {
+    const next = this.#next;
+    const { witness } = this;
+    const wanted = isSound ? "close" : pick(next, ["close", "kill", "kill", "power-cut"] as const);
+    // A quarter of the sudden deaths come while it opens or soon afterwards; some while it closes.
+    const changes = next() < 0.25 ? whole(next, 0, 12) : whole(next, 5, 120);
+    const isSudden = wanted !== "close" || (!isSound && next() < 0.2);
+    const steps = wanted === "close" ? whole(next, 0, 40) : STEPS_AT_MOST;
+    this.#trace(`-- ${repairs ? "repairs" : "opens"}; ${isSudden ? `dies after ${changes} changes` : "ends in order"}`);
+    const faults = new Faults(next, !isSound, (step) => witness.isAllocated(step));
+    const storage = new SteppedStorage(
+      witness.mount(isSudden ? witness.changes + changes : Number.POSITIVE_INFINITY),
+      this.#stepper(faults),
+    );
+    const isDone = await this.#survives(faults, () =>
+      repairs ? this.#repair(storage) : this.#serve(storage, steps, faults),
+    );
+    this.#requests = undefined;
+    witness.look();
+    if (witness.violation) throw witness.violation;
+    if (isDone) return "close";
+    const ending = wanted === "close" || !witness.isDead ? pick(next, ["kill", "power-cut"] as const) : wanted;
+    this.#trace(`-- ${ending}`);
+    if (ending === "power-cut") witness.powerCut(next);
+    // After an fsync that failed, the page cache has what the disk will never get.
+    else if (faults.isBroken) this.#isOver = true;
+    witness.settle(ending);
+    return ending;
+  }
+
+  /** @returns false where the work was cut off: by death, or by a disk that failed */
+  async #survives(faults: Faults, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (this.witness.isDead) return false;
+      const isExcused = error instanceof Lost ? faults.isSick : error instanceof CowError && faults.count > 0;
+      if (!isExcused) throw error;
+      this.#trace(`failed: ${String(error)}`);
+      return false;
+    }
+  }
+
+  async #serve(storage: SteppedStorage, steps: number, faults: Faults): Promise<void> {
+    const { stack, terms } = await this.#open(storage, pick(this.#next, SLOTS));
+    this.#trace(`found ${stack.found}, the disk is ${faults.health}`);
+    this.#work(stack, terms, steps, faults);
+    this.#trace("closes");
+    const since = this.#oracle.flushBegins();
+    stack.close();
+    this.#oracle.flushed(since, []);
+  }
+
+  async #open(storage: SteppedStorage, slots: number): Promise<{ stack: ServedStack; terms: CowfileTerms }> {
+    let terms: CowfileTerms | undefined;
+    const open: typeof WritableCowfile.open = (...parameters) => {
+      const cowfile = openWritable(...parameters);
+      const control = new Int32Array(cowfile.terms.state.control);
+      const slotsPerHalf = slots + (control[Control.NEXT_SLOT] ?? 0);
+      if (slotsPerHalf < cowfile.terms.slotsPerHalf) {
+        Object.assign(cowfile.terms, { slotsPerHalf });
+        control.fill(slotsPerHalf, Control.SLOTS, Control.SLOTS + 2);
+      }
+      terms = cowfile.terms;
+      return cowfile;
+    };
+    Object.assign(WritableCowfile, { open });
+    try {
+      const { boot, needsSearch } = this.witness;
+      const stack = await ServedStack.open(storage, this.#world.parts, {
+        access: "writable",
+        boot,
+        repair: needsSearch,
+      });
+      this.witness.needsSearch = false;
+      if (!terms) throw new Error("no cowfile was opened");
+      return { stack, terms };
+    } finally {
+      Object.assign(WritableCowfile, { open: openWritable });
+    }
+  }
+
+  #work(stack: ServedStack, terms: CowfileTerms, steps: number, faults: Faults): void {
+    const next = this.#next;
+    const images = Array.from({ length: pick(next, [1, 2, 2, 3]) }, () => stack.image());
+    const [first] = images;
+    if (!first) throw new Error("no thread");
+    const bytes = readWindows(first, this.#world.windows);
+    const wrong = this.#oracle.firstWrong(bytes, "kill");
+    if (wrong !== undefined) throw new Violation(`once open: sector ${wrong} ${this.#oracle.explain(wrong, bytes)}`);
+    const requests = new Requests({
+      next,
+      oracle: this.#oracle,
+      locks: new Locks(terms.state),
+      images,
+      takeNumber: () => ++this.#requestCount,
+      trace: (line) => this.#trace(line),
+      faults,
+    });
+    this.#requests = requests;
+    for (let i = 0; i < steps; i++) {
+      requests.step();
+      if (this.witness.violation) throw this.witness.violation;
+    }
+    for (const thread of requests.threads) requests.reply(thread);
+    this.#requests = undefined;
+  }
+
+  /** `cowtool repair`, as another process than the one that died. */
+  async #repair(storage: SteppedStorage): Promise<void> {
+    const { boot } = this.witness;
+    const companion = (suffix: string) => (storage.facts(COW + suffix) ? storage.open(COW + suffix) : undefined);
+    const force = this.#next() < 0.5;
+    const device = storage.open(COW, { writable: true });
+    await repairCowfile(device, { dryRun: false, force, dropLost: false, boot, companion });
+    this.witness.needsSearch = false;
+    storage.remove(JOURNAL);
+    this.#oracle.flushed(this.#oracle.flushBegins(), []);
+  }
+
+  /** The original tools get hold of the file. */
+  #visit(): void {
+    const { witness } = this;
+    const files = witness.disk.killed();
+    const content = files.get(COW);
+    if (!content) throw new Violation("the cowfile is gone");
+    const { bytes, needsSearch, story } = byOriginals(content, this.#world, this.#next, () => ++this.#requestCount);
+    this.#trace(`-- the originals: ${story}`);
+    witness.disk = Disk.of(files);
+    witness.needsSearch = needsSearch;
+    this.#oracle.reset(bytes);
+    witness.settle("kill");
+  }
+
+  #stepper(faults: Faults): Stepper {
+    const interrupt = ({ kind }: Step): void => {
+      // What others do while a flush is under way is where the order of things shows.
+      const chance = kind === "flush" ? 0.5 : 0.15;
+      if (!this.witness.isDead && this.#requests && this.#next() < chance) this.#requests.interrupt();
+    };
+    return {
+      before: (step) => {
+        interrupt(step);
+        this.witness.requireDirty(step);
+        return this.witness.isDead ? undefined : faults.before(step);
+      },
+      after: interrupt,
+    };
+  }
+}

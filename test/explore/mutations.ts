@@ -1,0 +1,177 @@
+/**
+ * Owns bugs to be planted into the writing of a cowfile, as changes of its source on its way into the interpreter: an
+ * exploration that does not find them would not find their like. A change whose text is not there any more is an error.
+ */
+import { registerHooks } from "node:module";
+
+interface Mutation {
+  readonly name: string;
+  readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
+}
+
+const ORDER = "overlay/live/write-order.ts";
+const IMAGE = "overlay/live/live-cowfile-image.ts";
+const OPEN = "overlay/live/open-cowfile.ts";
+const JOURNAL = "overlay/live/journal-writer.ts";
+const STAMP = "formats/cowfile/live/stamp.ts";
+
+function change(name: string, file: string, from: string, to: string): Mutation {
+  return { name, changes: [{ file, from, to }] };
+}
+
+export const MUTATIONS: readonly Mutation[] = [
+  change("nothing is journalled", ORDER, "if (!this.#hasFresh) return;", "if (this.#hasFresh || true) return;"),
+  change(
+    "entries that do not fit are dropped",
+    ORDER,
+    "if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);",
+    "journal?.write();",
+  ),
+  change(
+    "blocks are marked before their data is there",
+    IMAGE,
+    "    try {\n      this.#cow.write(source, this.#dataOffset + offset);\n    } catch",
+    "    this.#order.mark(first, last + 1);\n    try {\n      this.#cow.write(source, this.#dataOffset + offset);\n    } catch",
+  ),
+  change(
+    "the checkpoint's first fdatasync is left out",
+    ORDER,
+    "        if (isUnflushed || copies.length > 0) this.#sync();\n",
+    "        if (isUnflushed && copies.length === 0) this.#sync();\n",
+  ),
+  change(
+    "a flush of blocks that were marked before does nothing",
+    ORDER,
+    "if (isUnflushed || copies.length > 0) this.#sync();",
+    "if (copies.length > 0) this.#sync();",
+  ),
+  change(
+    "the checkpoint's second fdatasync is left out",
+    ORDER,
+    "          this.#writePages(copies);\n          this.#sync();\n",
+    "          this.#writePages(copies);\n",
+  ),
+  change(
+    "the bitmap is written before the data is durable",
+    ORDER,
+    "        if (isUnflushed || copies.length > 0) this.#sync();\n        if (copies.length > 0) {\n          this.#writePages(copies);\n",
+    "        this.#writePages(copies);\n        if (isUnflushed || copies.length > 0) this.#sync();\n        if (copies.length > 0) {\n",
+  ),
+  change(
+    "marks are taken after the fdatasync",
+    ORDER,
+    "      const copies = this.#takePages();\n      try {\n        if (isUnflushed || copies.length > 0) this.#sync();\n",
+    "      let copies: PageCopy[] = [];\n      try {\n        this.#sync();\n        copies = this.#takePages();\n",
+  ),
+  change(
+    "zeros over a block without a mark leave what lay there",
+    IMAGE,
+    'if (way === "punch" && this.#cow.punchHole(',
+    'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(end);\n      else if (way === "punch" && this.#cow.punchHole(',
+  ),
+  change(
+    "a block written in part is not copied up",
+    IMAGE,
+    "readZeroFilled(this.#below, part, from);",
+    "if (from > 0) return;",
+  ),
+  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#sync();\n", ""),
+  {
+    name: "the head is made dirty after the first change",
+    changes: [
+      {
+        file: IMAGE,
+        from: "    if (source.length === 0) return;\n    this.#order.beforeChange();\n",
+        to: "    if (source.length === 0) return;\n",
+      },
+      {
+        file: IMAGE,
+        from: "        at = stop;\n      }\n    }\n    this.#order.afterChange();\n",
+        to: "        at = stop;\n      }\n    }\n    this.#order.beforeChange();\n    this.#order.afterChange();\n",
+      },
+    ],
+  },
+  change(
+    "the dirty head is not made durable",
+    ORDER,
+    "        cow.write(dirtyHead, 0);\n        this.#sync();\n",
+    "        cow.write(dirtyHead, 0);\n",
+  ),
+  {
+    name: "a half of the journal is used again at once",
+    changes: [
+      {
+        file: JOURNAL,
+        from: "Atomics.load(control, Control.EPOCH) + 1;",
+        to: "Atomics.load(control, Control.EPOCH) + 2;",
+      },
+      {
+        file: JOURNAL,
+        from: "while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {",
+        to: "while (next < 0) {",
+      },
+    ],
+  },
+  change(
+    "halves are switched though the last checkpoint failed",
+    ORDER,
+    "Atomics.load(this.#control, Control.UNFINISHED) === 0",
+    "Atomics.load(this.#control, Control.UNFINISHED) < 2",
+  ),
+  change(
+    "marks that are not journalled yet are relied on",
+    ORDER,
+    "return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;",
+    "return index >= 0;",
+  ),
+  change(
+    "the journal is believed after another start of the machine",
+    STAMP,
+    "return boot.some((byte) => byte !== 0) && stamp.boot.every((byte, i) => byte === boot[i]);",
+    "return stamp.boot.length === boot.length;",
+  ),
+  change(
+    "the journal is not believed after a kill",
+    STAMP,
+    "return boot.some((byte) => byte !== 0) && stamp.boot.every((byte, i) => byte === boot[i]);",
+    "return stamp.boot.length !== boot.length;",
+  ),
+  change(
+    "a stamp counts though others had the file",
+    STAMP,
+    "if ((head.flags & FLAG_LIVE) === 0) return undefined;",
+    "if (head.flags < 0) return undefined;",
+  ),
+  change("the file is closed without a flush", OPEN, "      order.flush();\n", "      order.commit();\n"),
+  change(
+    "marks out of the journal do not get into the bitmap",
+    OPEN,
+    "Math.floor((end - 1) / 8) + 1, PageState.CHANGED)",
+    "Math.floor((end - 1) / 8) + 1, PageState.STORED)",
+  ),
+  change(
+    "an fsync that failed is forgotten",
+    ORDER,
+    "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
+    "",
+  ),
+];
+
+/** Plants a bug into what is imported from now on. */
+export function plant(name: string): void {
+  const mutation = MUTATIONS.find((candidate) => candidate.name === name);
+  if (!mutation) throw new Error(`no mutation is called "${name}"`);
+  registerHooks({
+    load(url, context, nextLoad) {
+      const loaded = nextLoad(url, context);
+      const changes = mutation.changes.filter(({ file }) => url.endsWith(`/src/lib/${file}`));
+      if (changes.length === 0) return loaded;
+      let source = String(loaded.source);
+      for (const { from, to } of changes) {
+        if (!source.includes(from)) throw new Error(`"${name}" has nothing to change in ${url}: bring it up to date`);
+        source = source.replace(from, () => to);
+      }
+      return { ...loaded, source };
+    },
+  });
+}

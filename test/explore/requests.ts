@@ -1,0 +1,226 @@
+/**
+ * Owns what clients do to a served image: random requests by several threads, replied to when they are committed, as the
+ * server does it; and the comparison of what they read with the oracle.
+ */
+import { CowError } from "../../src/lib/index.ts";
+import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
+import { type Random, SECTOR_BYTES } from "./disk.ts";
+import type { Faults } from "./faults.ts";
+import type { Change, Oracle } from "./oracle.ts";
+import { type Locks, pendingBlocks, type Thread } from "./threads.ts";
+import { Lost, Violation } from "./violation.ts";
+import { pick, readWindows, sign, whole } from "./world.ts";
+
+const BLOCK_BYTES = 1024;
+const REGION_BYTES = 256 * BLOCK_BYTES;
+
+export interface RequestsOptions {
+  readonly next: Random;
+  readonly oracle: Oracle;
+  readonly locks: Locks;
+  readonly images: readonly LiveImage[];
+  /** Numbers requests through all sessions, as their content tells them apart by it. */
+  readonly takeNumber: () => number;
+  readonly trace: (line: string) => void;
+  readonly faults: Faults;
+}
+
+type Kind = "write" | "zeros" | "zero" | "punch" | "trim";
+
+interface Range {
+  readonly from: number;
+  readonly length: number;
+}
+
+export class Requests {
+  readonly threads: readonly Thread[];
+  readonly #options: RequestsOptions;
+  /** Threads that are in the middle of something. */
+  readonly #running = new Set<Thread>();
+
+  #last: Range = { from: -1, length: 0 };
+
+  constructor(options: RequestsOptions) {
+    this.#options = options;
+    this.threads = options.images.map((image, i) => ({ name: `t${i + 1}`, image, batch: [], owesReply: false }));
+  }
+
+  /** One thread does something. */
+  step(): void {
+    const { next } = this.#options;
+    const thread = pick(next, this.threads);
+    const chance = next();
+    if (chance < 0.62) this.#change(thread, this.#chooseRange(false), false);
+    else if (chance < 0.66) this.#change(thread, this.#chooseRange(false), true);
+    else if (chance < 0.88) this.reply(thread);
+    else if (chance < 0.97) this.flush(thread);
+    else this.compare(thread);
+  }
+
+  /** Another thread runs while one is stopped at a change of a file. */
+  interrupt(): void {
+    const { next, locks } = this.#options;
+    const thread = pick(next, this.threads);
+    if (this.#running.size !== 1 || this.#running.has(thread)) return;
+    const pending = pendingBlocks(thread);
+    const chance = next();
+    if (chance < 0.25) {
+      if (locks.canCommit(pending)) this.reply(thread);
+      return;
+    }
+    if (chance < 0.5) {
+      if (locks.canFlush(pending)) this.flush(thread);
+      return;
+    }
+    for (let tries = 0; tries < 4; tries++) if (this.#squeezeIn(thread, pending)) return;
+  }
+
+  /** A change by another thread, if nothing is in its way; perhaps it is replied to at once. */
+  #squeezeIn(thread: Thread, pending: number): boolean {
+    const { next, locks, oracle } = this.#options;
+    const range = this.#chooseRange(true);
+    const blocks = Math.ceil(range.length / BLOCK_BYTES) + 1;
+    if (oracle.isBusy(range.from, range.length) || !locks.canChange()) return false;
+    if (!locks.areRegionsFree(range.from, range.length) || !locks.canCommit(pending + blocks)) return false;
+    this.#change(thread, range, false);
+    if (next() < 0.6 && locks.canCommit(pendingBlocks(thread))) this.reply(thread);
+    return true;
+  }
+
+  /** Lets go of locks that another thread waits for. */
+  makeWay(): void {
+    const holder = this.threads.find(
+      (thread) => !this.#running.has(thread) && (thread.owesReply || thread.batch.length > 0),
+    );
+    if (!holder) throw new Violation("a thread waits for a lock that nobody will let go of");
+    this.reply(holder);
+  }
+
+  #run(thread: Thread, what: string, work: () => void): boolean {
+    this.#options.trace(`${thread.name} ${what}`);
+    this.#running.add(thread);
+    const { faults } = this.#options;
+    const before = faults.count;
+    try {
+      work();
+      return true;
+    } catch (error) {
+      // An error needs a reason: a disk that failed meanwhile, or that is not to be trusted any more.
+      if (!(error instanceof CowError) || (faults.count === before && !faults.isSick)) throw error;
+      this.#options.trace(`${thread.name} failed: ${error.code} ${error.message}`);
+      // The server then ends without another reply, as a crash would: see Transmission.
+      if (thread.image.isLost) throw new Lost("a commit failed");
+      return false;
+    } finally {
+      this.#running.delete(thread);
+    }
+  }
+
+  #chooseRange(isSmall: boolean): Range {
+    const { next, oracle } = this.#options;
+    const window = pick(next, oracle.windows);
+    const start = window.fromSector * SECTOR_BYTES;
+    const size = window.count * SECTOR_BYTES;
+    const unit = pick(next, [1, SECTOR_BYTES, BLOCK_BYTES, BLOCK_BYTES, 4096]);
+    const most = isSmall ? 8 * BLOCK_BYTES : next() < 0.1 ? size : 48 * BLOCK_BYTES;
+    const length = Math.min(
+      size,
+      Math.ceil(whole(next, 1, Math.min(size, next() < 0.5 ? 2048 : most) + 1) / unit) * unit,
+    );
+    let from = Math.floor((next() * (size - length + 1)) / unit) * unit;
+    if (next() < 0.15) from = Math.max(0, Math.min(size - length, REGION_BYTES - whole(next, 0, 4) * 512));
+    if (next() < 0.1) from = size - length;
+    const range = { from: start + from, length };
+    // Where something was done before there is more to get wrong.
+    if (next() < 0.3 && this.#last.length > 0 && !isSmall) return this.#last;
+    this.#last = range;
+    return range;
+  }
+
+  #content(kind: Kind, { from, length }: Range, number: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    if (kind !== "write") return bytes;
+    sign(bytes, number, from);
+    // Some blocks of it are zeros, as a file system writes them.
+    if (this.#options.next() < 0.2) bytes.fill(0, whole(this.#options.next, 0, length), length);
+    return bytes;
+  }
+
+  #change(thread: Thread, wanted: Range, isFua: boolean): void {
+    const { next, oracle, takeNumber } = this.#options;
+    const number = takeNumber();
+    const kind = pick(next, ["write", "write", "write", "write", "zeros", "zero", "punch", "trim"] as const);
+    let range = wanted;
+    if (kind === "trim") {
+      const from = Math.ceil(wanted.from / BLOCK_BYTES) * BLOCK_BYTES;
+      const to = Math.floor((wanted.from + wanted.length) / BLOCK_BYTES) * BLOCK_BYTES;
+      if (to <= from || !thread.image.zeroesFast) return;
+      range = { from, length: to - from };
+    }
+    const { from, length } = range;
+    const bytes = this.#content(kind, range, number);
+    const what = `#${number} ${kind}${isFua ? " FUA" : ""} ${from}+${length}`;
+    const change = oracle.begin(what, from, bytes);
+    const isDone = this.#run(thread, what, () => {
+      if (kind === "write" || kind === "zeros") thread.image.write(bytes, from);
+      else if (kind === "trim") thread.image.trim(wanted.from, wanted.length);
+      else thread.image.zero(from, length, { mayPunch: kind === "punch" });
+    });
+    if (!isDone) {
+      this.#hasFailed(thread, change);
+      return;
+    }
+    oracle.done(change);
+    thread.batch.push(change);
+    const read = Buffer.alloc(length);
+    thread.image.read(read, from);
+    if (!read.equals(bytes)) throw new Violation(`${what} is not read back by its own thread`);
+    if (isFua) this.flush(thread);
+  }
+
+  #hasFailed(thread: Thread, change: Change): void {
+    thread.owesReply = true;
+    this.#options.oracle.failed(change);
+    this.#reread(thread, `after ${change.what} failed`);
+  }
+
+  /** After a failure: the marks of more than the failed request may have been taken back. */
+  #reread(thread: Thread, when: string): void {
+    const { oracle } = this.#options;
+    const bytes = readWindows(thread.image, oracle.windows);
+    const wrong = oracle.reread(bytes);
+    if (wrong !== undefined) throw new Violation(`${when}: sector ${wrong} ${oracle.explain(wrong, bytes)}`);
+  }
+
+  /** Sends the replies of a thread. A commit that fails ends the connection: nobody is told anything then. */
+  reply(thread: Thread): void {
+    const { batch } = thread;
+    const isDone = this.#run(thread, `replies to ${batch.length}`, () => thread.image.commit());
+    thread.owesReply = false;
+    thread.batch = thread.batch.filter((change) => !batch.includes(change));
+    if (thread.image.isLost) throw new Lost("a commit failed");
+    if (isDone) for (const change of batch) this.#options.oracle.replied(change);
+    else this.#reread(thread, "after a commit failed");
+  }
+
+  flush(thread: Thread): boolean {
+    const { oracle } = this.#options;
+    const since = oracle.flushBegins();
+    const own = [...thread.batch];
+    const { isBroken } = this.#options.faults;
+    const isDone = this.#run(thread, "flushes", () => thread.image.flush());
+    if (thread.image.isLost) throw new Lost("a commit failed");
+    if (isDone && isBroken) throw new Violation("a flush is said to be done after an fsync had failed");
+    if (isDone) {
+      oracle.flushed(since, own);
+      this.#options.trace(`${thread.name} flushed`);
+    } else this.#reread(thread, "after a flush failed");
+    return isDone;
+  }
+
+  compare(thread: Thread): void {
+    const { oracle } = this.#options;
+    const bytes = readWindows(thread.image, oracle.windows);
+    if (!bytes.equals(oracle.current)) throw new Violation(`${thread.name} reads something else than was written`);
+  }
+}

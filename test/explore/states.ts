@@ -1,0 +1,91 @@
+/**
+ * Owns the judgement of one state that a crash left: it must open by itself, without a search, and read as the oracle says;
+ * and the original tools must see a well-formed file in it, of which their repair makes a usable one.
+ */
+import { CowError } from "../../src/lib/index.ts";
+import type { Files } from "./disk.ts";
+import { RawCowfile } from "./foreign.ts";
+import type { Fate, Oracle } from "./oracle.ts";
+import { Violation } from "./violation.ts";
+import { COW, type Reopened, readRaw, readWindows, reopen, type World } from "./world.ts";
+
+export interface Case {
+  readonly fate: Fate;
+  readonly boot: Uint8Array;
+  readonly world: World;
+  readonly oracle: Oracle;
+  /** The original driver left it dirty: only its content tells what is in it. */
+  readonly needsSearch: boolean;
+}
+
+/** @returns what the image reads as @throws Violation */
+export function judgeState(files: Files, { fate, boot, world, oracle, needsSearch }: Case): Buffer {
+  const state = open(files, fate, boot, world, needsSearch);
+  const bytes = state ? readWindows(state.image, world.windows) : readSearched(files, world);
+  const wrong = oracle.firstWrong(bytes, fate);
+  if (wrong !== undefined) throw new Violation(`${fate}: sector ${wrong} ${oracle.explain(wrong, bytes)}`);
+  if (fate === "power-cut" && state?.found === "recovered")
+    throw new Violation("after a power cut the journal was believed");
+  return bytes;
+}
+
+/** @returns undefined for a file that may be refused, and is, until it was searched */
+function open(files: Files, fate: Fate, boot: Uint8Array, world: World, needsSearch: boolean): Reopened | undefined {
+  try {
+    return reopen(files, world, boot);
+  } catch (error) {
+    if (needsSearch && error instanceof CowError && error.code === "dirty") return undefined;
+    throw new Violation(`${fate}: does not open: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function cowfileOf(files: Files): RawCowfile {
+  const content = files.get(COW);
+  if (!content) throw new Violation("the cowfile is gone");
+  try {
+    return new RawCowfile(content.clone());
+  } catch (error) {
+    throw new Violation(`the original tools take it for no cowfile: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+function readSearched(files: Files, world: World): Buffer {
+  const raw = cowfileOf(files);
+  raw.cowrepair();
+  return readRaw(raw, world);
+}
+
+/**
+ * What the original tools see: dirty, or clean and consistent; and what cowrepair -f makes of it: a file that the driver
+ * opens, in which everything that was marked before is as the oracle says, and in which no note of ours is believed.
+ *
+ * @throws Violation
+ */
+export function judgeForOriginals(files: Files, { fate, boot, world, oracle, needsSearch }: Case): void {
+  const before = cowfileOf(files);
+  if (!before.isDirty && !before.opensInDriver)
+    throw new Violation(
+      `${fate}: the head is clean and counts ${before.used}, but ${before.count()} blocks are marked`,
+    );
+  if (needsSearch) return;
+  const repaired = cowfileOf(files);
+  repaired.cowrepair();
+  if (!repaired.opensInDriver) throw new Violation(`${fate}, then cowrepair -f: the driver would not open it`);
+  for (let block = 0; block < world.blockCount; block++) {
+    if (repaired.has(block) && !repaired.isInFile(block))
+      throw new Violation(`${fate}, then cowrepair -f: block ${block} is marked beyond the end of the file`);
+  }
+  const bytes = readRaw(repaired, world);
+  // What cowrepair finds without a mark may be what was never replied to.
+  const blocks = world.windows.flatMap(({ fromSector, count }) =>
+    Array.from({ length: count }, (_, i) => Math.floor((fromSector + i) / 2)),
+  );
+  const wrong = oracle.firstWrong(bytes, fate, (index) => !before.has(blocks[index] ?? 0));
+  if (wrong !== undefined)
+    throw new Violation(`${fate}, then cowrepair -f: sector ${wrong} ${oracle.explain(wrong, bytes)}`);
+  const after = new Map(files).set(COW, repaired.content);
+  const reopened = open(after, fate, boot, world, false);
+  if (reopened?.found !== "clean") throw new Violation(`${fate}, then cowrepair -f: is not taken for clean`);
+  if (!readWindows(reopened.image, world.windows).equals(bytes))
+    throw new Violation(`${fate}, then cowrepair -f: reads as something else than what cowrepair left`);
+}
