@@ -1,0 +1,206 @@
+/**
+ * Proves where `cowtool serve` listens, and what it says of that: unix sockets that only their owner may use, TCP; stale
+ * and foreign things in a socket's place; addresses that are not this machine's alone; pid files. Streams and sockets
+ * that it is handed are in serve-handed.once.test.ts.
+ */
+import { existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { beforeAll, describe, expect, test } from "vitest";
+import { check } from "../../src/lib/index.ts";
+import { expectErrorJson, expectErrorLine, expectJson } from "../support/command-harness.ts";
+import { launch, portOf, serveProgram } from "../support/nbd-program.ts";
+import { RawSession } from "../support/nbd-raw-session.ts";
+import { makeCowfile, makeImage } from "../support/nbd-test-server.ts";
+import { noise } from "../support/random.ts";
+import { skipsLoudly } from "../support/real-process.ts";
+import { scratchDirectory } from "../support/scratch.ts";
+
+const MIB = 1 << 20;
+const at = scratchDirectory();
+
+beforeAll(async () => {
+  makeImage(at("base.img"), noise(MIB, 1));
+  await makeCowfile(at("base.img"), at("vm.cow"));
+});
+
+const uriOf = (socket: string, name = ""): string => `nbd+unix:///${name}?socket=${socket}`;
+
+/** A client is served there, and sees the base. */
+async function expectServed(where: string | number, name = ""): Promise<void> {
+  const session = await RawSession.open(where, "structured", { name });
+  expect((await session.read(100, 1000)).equals(noise(MIB, 1).subarray(100, 1100))).toBe(true);
+  expect(await session.goodbye()).toHaveLength(0);
+}
+
+/** Says on the command line what cannot be, and gets one clear line. */
+async function expectRefused(argv: readonly string[], status: number): Promise<string> {
+  const line = expectErrorLine(await launch(argv).ended, status);
+  const { message } = expectErrorJson(await launch([...argv, "--json"]).ended, status);
+  expect(line).toContain(message);
+  return line;
+}
+
+describe("a unix socket", () => {
+  test("has mode 0600, is told in one line, and is gone afterwards", async () => {
+    const server = await serveProgram([at("base.img"), at("vm.cow"), "--socket", at("s")]);
+    expect(server.said()).toBe(`${uriOf(at("s"))}\n`);
+    expect((lstatSync(at("s")).mode & 0o7777).toString(8)).toBe("600");
+    await expectServed(at("s"));
+    expect(await server.stop()).toMatchObject({ status: 0, stderr: "" });
+    expect(existsSync(at("s"))).toBe(false);
+  });
+
+  test("is told with its whole path, as clients are elsewhere", async () => {
+    const server = await serveProgram(["base.img", "--socket", "a b&c.s"], { cwd: at(".") });
+    const socket = /socket=(.*)\n/.exec(server.said())?.[1] ?? "";
+    expect(decodeURIComponent(socket)).toBe(at("a b&c.s"));
+    expect(socket).not.toMatch(/[ &]/);
+    await expectServed(at("a b&c.s"));
+    await server.stop();
+  });
+
+  test("--json gives a ready object, with every export", async () => {
+    const exports = ["--export", `one=${at("base.img")}`, "--export", `two=${at("base.img")},${at("vm.cow")}`];
+    const server = await serveProgram([at("base.img"), ...exports, "--socket", at("s"), "--json"]);
+    const ready = expectJson(server.said(), "serve");
+    expect(ready).toMatchObject({
+      uri: uriOf(at("s")),
+      pid: server.pid,
+      exports: [
+        { name: "", uri: uriOf(at("s")), stack: at("base.img"), virtual_size: MIB, access: "read-only", found: null },
+        { name: "one", uri: uriOf(at("s"), "one"), access: "read-only" },
+        { name: "two", stack: `${at("base.img")},${at("vm.cow")}`, access: "writable", found: "clean" },
+      ],
+    });
+    const ended = await server.stop();
+    expect(ended.status).toBe(0);
+    expectJson(ended.stdout, "serve");
+  });
+
+  test("besides a port: both are told, and served", async () => {
+    const argv = ["--export", `one=${at("base.img")}`, "--socket", at("s"), "--listen", "127.0.0.1:0", "--json"];
+    const server = await serveProgram(argv);
+    const { exports } = expectJson(server.said(), "serve") as { exports: readonly { more_uris: readonly string[] }[] };
+    const [more] = exports[0]?.more_uris ?? [];
+    expect(more).toMatch(/^nbd:\/\/127\.0\.0\.1:[1-9]\d*\/one$/);
+    await expectServed(at("s"), "one");
+    await expectServed(portOf(more ?? ""), "one");
+    await server.stop();
+  });
+
+  test("that a killed server left is replaced", async () => {
+    const first = await serveProgram([at("base.img"), "--socket", at("s")]);
+    await first.stop("SIGKILL");
+    expect(lstatSync(at("s")).isSocket()).toBe(true);
+    const second = await serveProgram([at("base.img"), "--socket", at("s")]);
+    expect((lstatSync(at("s")).mode & 0o777).toString(8)).toBe("600");
+    await expectServed(at("s"));
+    await second.stop();
+  });
+
+  test("that somebody listens on is left to them", async () => {
+    const first = await serveProgram([at("base.img"), "--socket", at("s")]);
+    expect(await expectRefused([at("base.img"), at("vm.cow"), "--socket", at("s")], 8)).toContain(at("s"));
+    await expectServed(at("s"));
+    await first.stop();
+    expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
+  });
+
+  test("never replaces what is no socket", async () => {
+    writeFileSync(at("file"), "precious");
+    symlinkSync("nowhere", at("link"));
+    expect(await expectRefused([at("base.img"), "--socket", at("file")], 8)).toContain(at("file"));
+    await expectRefused([at("base.img"), "--socket", at("link")], 8);
+    await expectRefused([at("base.img"), "--socket", at(".")], 8);
+    expect(readFileSync(at("file"), "utf8")).toBe("precious");
+    expect(existsSync(at("nowhere"))).toBe(false);
+  });
+
+  test("cannot be where there is no directory, nor under too long a name", async () => {
+    await expectRefused([at("base.img"), "--socket", at("none/s")], 8);
+    await expectRefused([at("base.img"), "--socket", at("x".repeat(120))], 16);
+  });
+});
+
+describe("--pid-file", () => {
+  test("has the process id while the server runs", async () => {
+    const server = await serveProgram([at("base.img"), "--socket", at("s"), "--pid-file", at("pid")]);
+    expect(readFileSync(at("pid"), "utf8")).toBe(`${server.pid}\n`);
+    await server.stop();
+    expect(existsSync(at("pid"))).toBe(false);
+  });
+
+  test("replaces what another server left, and nothing that is no process id", async () => {
+    writeFileSync(at("pid"), "123\n");
+    const server = await serveProgram([at("base.img"), "--socket", at("s"), "--pid-file", at("pid")]);
+    expect(readFileSync(at("pid"), "utf8")).toBe(`${server.pid}\n`);
+    await server.stop();
+    const before = readFileSync(at("base.img"));
+    const argv = [at("base.img"), "--socket", at("s"), "--pid-file", at("base.img")];
+    expect(await expectRefused(argv, 8)).toContain(at("base.img"));
+    expect(readFileSync(at("base.img")).equals(before)).toBe(true);
+  });
+
+  test("that cannot be written ends the server in order", async () => {
+    const argv = [at("base.img"), at("vm.cow"), "--socket", at("s"), "--pid-file", at("none/pid")];
+    expect(await expectRefused(argv, 8)).toContain(at("none/pid"));
+    expect([existsSync(at("s")), existsSync(at("vm.cow.cowtool-live"))]).toEqual([false, false]);
+    expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
+  });
+});
+
+describe("TCP", () => {
+  const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1"));
+
+  test.each([
+    ["127.0.0.1:0", "127.0.0.1"],
+    [":0", "127.0.0.1"],
+    ["localhost:0", "localhost"],
+    ["127.0.0.3:0", "127.0.0.3"],
+  ])("%s picks a port, and says which", async (address, host) => {
+    const server = await serveProgram([at("base.img"), "--listen", address]);
+    expect(server.said()).toMatch(new RegExp(`^nbd://${host}:[1-9]\\d*/\n$`));
+    if (address !== "127.0.0.3:0" && (address !== "localhost:0" || !hasIpv6)) await expectServed(portOf(server.said()));
+    expect((await server.stop()).status).toBe(0);
+  });
+
+  test.skipIf(skipsLoudly(!hasIpv6, "serve on ::1: this machine has no IPv6"))("[::1]:0, too", async () => {
+    const server = await serveProgram([at("base.img"), "--listen", "[::1]:0"]);
+    expect(server.said()).toMatch(/^nbd:\/\/\[::1\]:[1-9]\d*\/\n$/);
+    await server.stop();
+  });
+
+  test("a port that is in use is refused", async () => {
+    const server = await serveProgram([at("base.img"), "--listen", "127.0.0.1:0"]);
+    const address = `127.0.0.1:${portOf(server.said())}`;
+    expect(await expectRefused([at("base.img"), at("vm.cow"), "--listen", address], 8)).toContain(address);
+    await expectServed(portOf(server.said()));
+    await server.stop();
+    expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
+  });
+
+  test.each([
+    "0.0.0.0:0",
+    "[::]:0",
+    "127.example.com:0",
+    "127.0.0.1.example.com:0",
+    "localhost.example.com:0",
+    "1.2.3.4:0",
+  ])("%s can be reached by others: not without TLS", async (address) => {
+    const line = await expectRefused([at("base.img"), "--listen", address], 16);
+    expect(line).toContain(address.replace(/:0$/, "").replaceAll(/[[\]]/g, ""));
+  });
+
+  test("--insecure serves them all the same", async () => {
+    const server = await serveProgram([at("base.img"), "--listen", "0.0.0.0:0", "--insecure"]);
+    await expectServed(portOf(server.said()));
+    await server.stop();
+  });
+
+  test.each(["", "127.0.0.1:65536", "127.0.0.1:x", "::1", "[::1", "127.0.0.1:-1", "a:b:c"])(
+    "%j is no address",
+    async (address) => {
+      expectErrorLine(await launch([at("base.img"), "--listen", address]).ended, 16);
+    },
+  );
+});
