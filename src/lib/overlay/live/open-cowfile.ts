@@ -13,10 +13,9 @@ import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts"
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
 import { type BlockRun, journalPath } from "../../formats/cowfile/live/journal.ts";
 import {
-  clearStamp,
+  clearStamps,
   FLAG_LIVE,
   freeStampOffset,
-  type LiveStamp,
   NONCE_BYTES,
   readStamp,
   writeStamp,
@@ -67,7 +66,6 @@ export class WritableCowfile {
   readonly found: FoundState;
   readonly opened: OpenedCowfile;
   readonly #storage: Storage;
-  readonly #stamp: LiveStamp | undefined;
   readonly #path: string;
 
   private constructor(parts: {
@@ -78,7 +76,6 @@ export class WritableCowfile {
     terms: CowfileTerms;
     found: FoundState;
     opened: OpenedCowfile;
-    stamp: LiveStamp | undefined;
   }) {
     this.#storage = parts.storage;
     this.#path = parts.path;
@@ -87,7 +84,6 @@ export class WritableCowfile {
     this.terms = parts.terms;
     this.found = parts.found;
     this.opened = parts.opened;
-    this.#stamp = parts.stamp;
   }
 
   /**
@@ -116,7 +112,7 @@ export class WritableCowfile {
     const isSameSession = found === "recovered";
     const nonce = isSameSession && oldStamp ? oldStamp.nonce : new Uint8Array(randomBytes(NONCE_BYTES));
     const bare = Uint8Array.from(headBlock);
-    if (oldStamp) clearStamp(oldStamp, bare);
+    clearStamps(bare);
     const stampOffset = freeStampOffset(head, bare);
     const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset };
     const dirty = bare.slice(0, SECTOR_BYTES);
@@ -125,7 +121,10 @@ export class WritableCowfile {
     if (stamp) writeStamp(stamp, dirty);
 
     const control = new Int32Array(state.control);
-    control[Control.HEAD_DIRTY] = isSameSession ? 1 : 0;
+    // Whatever was written before, by whomever, may still be in the page cache only, the dirty head of a killed session
+    // included: the first change makes it durable, and so does the first flush.
+    control[Control.HEAD_DIRTY] = 0;
+    control[Control.UNFLUSHED] = 1;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
     const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
     // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
@@ -143,7 +142,7 @@ export class WritableCowfile {
       nonce,
       slotsPerHalf,
     };
-    return new WritableCowfile({ storage, path, device, journal, terms, found, opened, stamp });
+    return new WritableCowfile({ storage, path, device, journal, terms, found, opened });
   }
 
   /**
@@ -183,8 +182,7 @@ export class WritableCowfile {
     const used = countMarks(map, new Uint8Array(this.terms.state.pages), this.terms.mapSizeBytes);
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
-    if (old) clearStamp(old, sector);
-    if (this.#stamp) clearStamp(this.#stamp, sector);
+    clearStamps(sector);
     // Without a stamp of ours the bit is not ours, and stays.
     const flags = head.flags & ~FLAG_DIRTY & ~(old ? FLAG_LIVE : 0);
     encodeHead({ ...head, flags, used: BigInt(used) }, sector);

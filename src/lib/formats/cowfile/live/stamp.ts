@@ -55,6 +55,16 @@ export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | 
   return undefined;
 }
 
+/** Takes every stamp of ours out of `headBlock`, also those that count no more because others cleared the flag. */
+export function clearStamps(headBlock: Uint8Array): void {
+  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= SECTOR_BYTES; offset += STAMP_BYTES) {
+    const bytes = headBlock.subarray(offset, offset + STAMP_BYTES);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, STAMP_BYTES);
+    if (view.getUint32(0) !== MAGIC || view.getUint32(STAMP_BYTES - 4) !== checksum(bytes)) continue;
+    bytes.fill(0);
+  }
+}
+
 /** Puts the stamp into `headBlock`. */
 export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   const bytes = headBlock.subarray(stamp.offset, stamp.offset + STAMP_BYTES);
