@@ -98,6 +98,18 @@ export class Disk {
     return this.#collect(this.#names, (file) => file.current.clone());
   }
 
+  /** After the death of the process in the middle of a write, which the kernel does page by page. */
+  killedDuring(change: StorageChange, next: Random): Files {
+    if (change.kind !== "device" || change.change.kind !== "write") return this.killed();
+    const { offset, bytes } = change.change;
+    const stop = Math.ceil((offset + next() * bytes.length) / PAGE_BYTES) * PAGE_BYTES;
+    return this.#collect(this.#names, (file) => {
+      const content = file.current.clone();
+      if (file === this.#files.get(change.file)) content.write(bytes.subarray(0, Math.max(0, stop - offset)), offset);
+      return content;
+    });
+  }
+
   /** After a power cut. */
   powerCut(next: Random, partOf: PartOf): Files {
     const names = new Map(this.#durableNames);

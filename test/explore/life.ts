@@ -4,7 +4,7 @@
  */
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
-import { CowError } from "../../src/lib/index.ts";
+import { CowError, SparseBytes } from "../../src/lib/index.ts";
 import { type CowfileTerms, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
 import { Control } from "../../src/lib/overlay/live/shared-state.ts";
@@ -12,6 +12,7 @@ import { random } from "../support/random.ts";
 import { byOriginals } from "./between.ts";
 import { Disk, type Random } from "./disk.ts";
 import { Faults } from "./faults.ts";
+import { RawCowfile } from "./foreign.ts";
 import { Oracle } from "./oracle.ts";
 import { Requests } from "./requests.ts";
 import { type Step, SteppedStorage, type Stepper } from "./stepped-storage.ts";
@@ -90,7 +91,7 @@ export class Life {
   async #run(): Promise<void> {
     for (let sessions = whole(this.#next, 2, 6); sessions > 0 && !this.#isOver; sessions--) {
       const ending = await this.#process(false);
-      if (ending !== "close" && !this.#isOver && this.#next() < 0.15) await this.#process(false, true);
+      if (ending !== "close" && !this.#isOver && this.#next() < 0.2) await this.#process(false, true);
       if (!this.#isOver && this.#next() < 0.2) this.#visit();
     }
     // Whatever came before, a sound process on a sound disk ends in order.
@@ -103,7 +104,7 @@ export class Life {
     const { witness } = this;
     const wanted = isSound ? "close" : pick(next, ["close", "kill", "kill", "power-cut"] as const);
     // A quarter of the sudden deaths come while it opens or soon afterwards; some while it closes.
-    const changes = next() < 0.25 ? whole(next, 0, 12) : whole(next, 5, 120);
+    const changes = repairs || next() < 0.25 ? whole(next, 0, 12) : whole(next, 5, 120);
     const isSudden = wanted !== "close" || (!isSound && next() < 0.2);
     const steps = wanted === "close" ? whole(next, 0, 40) : STEPS_AT_MOST;
     this.#trace(`-- ${repairs ? "repairs" : "opens"}; ${isSudden ? `dies after ${changes} changes` : "ends in order"}`);
@@ -211,8 +212,10 @@ export class Life {
   async #repair(storage: SteppedStorage): Promise<void> {
     const { boot } = this.witness;
     const companion = (suffix: string) => (storage.facts(COW + suffix) ? storage.open(COW + suffix) : undefined);
-    const force = this.#next() < 0.5;
     const device = storage.open(COW, { writable: true });
+    // With force it would bring back into a clean file what was never replied to, as it should.
+    const force =
+      this.#next() < 0.5 && new RawCowfile(this.witness.disk.killed().get(COW) ?? new SparseBytes()).isDirty;
     await repairCowfile(device, { dryRun: false, force, dropLost: false, boot, companion });
     this.witness.needsSearch = false;
     storage.remove(JOURNAL);

@@ -13,7 +13,7 @@ const RUN = fileURLToPath(new URL("run.ts", import.meta.url));
 const STATES_AT_MOST = 200_000;
 
 describe("a planted bug is found:", () => {
-  it.concurrent.each(MUTATIONS.map(({ name }) => name))("%s", { timeout: 600_000 }, async (name) => {
+  it.each(MUTATIONS.map(({ name }) => name))("%s", { timeout: 600_000 }, async (name) => {
     const options = ["--seed", "1", "--states", String(STATES_AT_MOST), "--until-failure", "--mutation", name];
     const { stdout } = await promisify(execFile)(process.execPath, [RUN, ...options]);
     const explored = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Explored;

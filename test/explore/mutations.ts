@@ -13,6 +13,9 @@ const ORDER = "overlay/live/write-order.ts";
 const IMAGE = "overlay/live/live-cowfile-image.ts";
 const OPEN = "overlay/live/open-cowfile.ts";
 const JOURNAL = "overlay/live/journal-writer.ts";
+const CHECK = "formats/cowfile/check.ts";
+const MARKS = "formats/cowfile/live/own-marks.ts";
+const SWEEP = "formats/cowfile/live/sweep.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
 
 function change(name: string, file: string, from: string, to: string): Mutation {
@@ -150,11 +153,37 @@ export const MUTATIONS: readonly Mutation[] = [
     "Math.floor((end - 1) / 8) + 1, PageState.STORED)",
   ),
   change(
+    "what a dead process wrote is taken for durable",
+    OPEN,
+    "control[Control.UNFLUSHED] = 1;",
+    "control[Control.UNFLUSHED] = 0;",
+  ),
+  change(
     "an fsync that failed is forgotten",
     ORDER,
     "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
     "",
   ),
+  change(
+    "the journal goes before the head is clean",
+    OPEN,
+    "      order.flush();\n",
+    "      order.flush();\n      this.#storage.remove(journalPath(this.#path));\n",
+  ),
+  change(
+    "a hole at the end of the file does not make it longer",
+    IMAGE,
+    "#reach(imageEnd: number): void {\n",
+    "#reach(imageEnd: number): void {\n    if (imageEnd > 0) return;\n",
+  ),
+  change("repair marks what is not durable", CHECK, "  target.flush();\n  let marked", "  let marked"),
+  change(
+    "repair does not know the journal",
+    MARKS,
+    "if (!runs) return undefined;",
+    "if (runs || !runs) return undefined;",
+  ),
+  change("what is swept out has a mark", SWEEP, "complement(marked, from", "complement([], from"),
 ];
 
 /** Plants a bug into what is imported from now on. */

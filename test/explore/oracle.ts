@@ -178,17 +178,18 @@ export class Oracle {
       const at = index * SECTOR_BYTES;
       const isCurrent = read.compare(this.current, at, at + SECTOR_BYTES, at, at + SECTOR_BYTES) === 0;
       if (isCurrent && (!this.#hadFailures || !this.#history.has(index))) continue;
-      if (!this.#isPossible(index, read.subarray(at, at + SECTOR_BYTES), fate) && !isExcused(index)) return index;
+      if (!this.#isPossible(index, read, fate) && !isExcused(index)) return index;
     }
     return undefined;
   }
 
-  #isPossible(index: number, bytes: Buffer, fate: Fate): boolean {
+  #isPossible(index: number, read: Buffer, fate: Fate): boolean {
+    const at = index * SECTOR_BYTES;
     const versions = this.#history.get(index);
     if (!versions) return false;
     for (let i = versions.length - 1; i >= 0; i--) {
       const version = versions[i];
-      if (version && bytes.equals(version.bytes)) return true;
+      if (version && read.compare(version.bytes, 0, SECTOR_BYTES, at, at + SECTOR_BYTES) === 0) return true;
       if (fate === "kill" && (!version?.change || version.change.repliedAt !== Number.POSITIVE_INFINITY)) return false;
     }
     return false;

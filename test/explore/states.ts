@@ -18,10 +18,18 @@ export interface Case {
   readonly needsSearch: boolean;
 }
 
-/** @returns what the image reads as @throws Violation */
+/** States are read into the same memory, one after the other. */
+let scratch = Buffer.alloc(0);
+
+function scratchFor({ initial }: World): Buffer {
+  if (scratch.length !== initial.length) scratch = Buffer.alloc(initial.length);
+  return scratch;
+}
+
+/** @returns what the image reads as, until the next state is judged @throws Violation */
 export function judgeState(files: Files, { fate, boot, world, oracle, needsSearch }: Case): Buffer {
   const state = open(files, fate, boot, world, needsSearch);
-  const bytes = state ? readWindows(state.image, world.windows) : readSearched(files, world);
+  const bytes = state ? readWindows(state.image, world.windows, scratchFor(world)) : readSearched(files, world);
   const wrong = oracle.firstWrong(bytes, fate);
   if (wrong !== undefined) throw new Violation(`${fate}: sector ${wrong} ${oracle.explain(wrong, bytes)}`);
   if (fate === "power-cut" && state?.found === "recovered")

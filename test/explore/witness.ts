@@ -71,7 +71,7 @@ export class Witness {
 
   #onChange(change: StorageChange): void {
     if (this.isDead) throw new Died("dead already");
-    this.look();
+    this.look(change);
     if (this.changes >= this.diesAt || this.violation) {
       this.isDead = true;
       throw new Died("dies now");
@@ -80,10 +80,12 @@ export class Witness {
     this.#trace(`    ${describe(change)}`);
   }
 
-  /** Judges what a crash at this very moment might leave. */
-  look(): void {
+  /** Judges what a crash at this very moment might leave. @param coming what is just about to be done */
+  look(coming?: StorageChange): void {
     if (this.violation) return;
     try {
+      if (coming?.kind === "device" && coming.change.kind === "write" && coming.change.bytes.length > PAGE_BYTES)
+        this.#judge("kill", this.disk.killedDuring(coming, this.#look), this.boot);
       this.#judge("kill", this.disk.killed(), this.boot);
       const cuts = this.disk.pendingCount === 0 ? 1 : CUTS;
       for (let i = 0; i < cuts; i++) {

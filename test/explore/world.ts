@@ -155,8 +155,9 @@ export function reopen(files: Files, { parts, dataOffsetBytes }: World, boot: Ui
   return { found: cowfile.found, image, cowfile };
 }
 
-export function readWindows(image: LiveImage, windows: readonly Window[]): Buffer {
-  const bytes = Buffer.alloc(windows.reduce((sum, { count }) => sum + count, 0) * SECTOR_BYTES);
+/** @param into where to put it, to spare the memory */
+export function readWindows(image: LiveImage, windows: readonly Window[], into?: Buffer): Buffer {
+  const bytes = into ?? Buffer.alloc(windows.reduce((sum, { count }) => sum + count, 0) * SECTOR_BYTES);
   let at = 0;
   for (const { fromSector, count } of windows) {
     image.read(bytes.subarray(at, at + count * SECTOR_BYTES), fromSector * SECTOR_BYTES);
