@@ -174,7 +174,6 @@ export class Life {
         boot,
         repair: needsSearch,
       });
-      this.witness.needsSearch = false;
       if (!terms) throw new Error("no cowfile was opened");
       return { stack, terms };
     } finally {
@@ -217,7 +216,6 @@ export class Life {
     const force =
       this.#next() < 0.5 && new RawCowfile(this.witness.disk.killed().get(COW) ?? new SparseBytes()).isDirty;
     await repairCowfile(device, { dryRun: false, force, dropLost: false, boot, companion });
-    this.witness.needsSearch = false;
     storage.remove(JOURNAL);
     this.#oracle.flushed(this.#oracle.flushBegins(), []);
   }

@@ -2,6 +2,8 @@
  * Owns the disk of a life and the look at it: every change goes by here, is recorded, and before it is made the states are
  * judged that a crash at this moment might leave. Here the process dies when its time has come.
  */
+
+import { FLAG_LIVE } from "../../src/lib/formats/cowfile/live/stamp.ts";
 import type { StorageChange } from "../../src/lib/index.ts";
 import { Disk, PAGE_BYTES, type Random } from "./disk.ts";
 import { RawCowfile } from "./foreign.ts";
@@ -29,7 +31,7 @@ export class Witness {
   /** The number of the change that is not made any more. */
   diesAt = Number.POSITIVE_INFINITY;
   isDead = false;
-  /** The driver left the cowfile dirty. */
+  /** The driver left the cowfile dirty, and on disk it still is. */
   needsSearch = false;
   boot: Uint8Array;
   #bootCount = 0;
@@ -83,6 +85,7 @@ export class Witness {
   /** Judges what a crash at this very moment might leave. @param coming what is just about to be done */
   look(coming?: StorageChange): void {
     if (this.violation) return;
+    if (this.needsSearch) this.needsSearch = this.#isLeftByDriver();
     try {
       if (coming?.kind === "device" && coming.change.kind === "write" && coming.change.bytes.length > PAGE_BYTES)
         this.#judge("kill", this.disk.killedDuring(coming, this.#look), this.boot);
@@ -95,6 +98,13 @@ export class Witness {
       if (!(error instanceof Violation)) throw error;
       this.violation = error;
     }
+  }
+
+  #isLeftByDriver(): boolean {
+    const content = this.disk.durable(COW);
+    if (!content) return false;
+    const { isDirty, flags } = new RawCowfile(content);
+    return isDirty && (flags & FLAG_LIVE) === 0;
   }
 
   #judge(fate: Fate, files: ReturnType<Disk["killed"]>, boot: Uint8Array): void {
