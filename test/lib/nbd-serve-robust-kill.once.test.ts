@@ -107,7 +107,7 @@ class Campaign {
     await written;
     for (const { client } of sessions) client.leave();
     if (ending === "ended") {
-      expect([status, stderr]).toEqual([0, expect.stringMatching(/^(?:cowtool: note: [^\n]*\n)*$/)]);
+      expect([status, signal, stderr]).toEqual([0, undefined, expect.stringMatching(/^(?:cowtool: note: [^\n]*\n)*$/)]);
       await this.#judgeFiles();
     } else {
       expect(signal).toBe("SIGKILL");
