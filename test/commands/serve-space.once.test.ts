@@ -106,7 +106,8 @@ describe.skipIf(isSkipped)("a small disk", () => {
     const { status, stderr } = await server.stop();
     expect(status, stderr).toBe(0);
     expect(stderr).toMatch(/^(?:cowtool: warning: [^\n]*vm\.cow: \d+ bytes are left on its file system\n)+$/);
-    expect((await check(on("vm.cow"), { rdofile: at("base.img") }, {})).state).toBe("clean");
+    const { state, problems } = await check(on("vm.cow"), { rdofile: at("base.img") }, {});
+    expect([state, ...[...problems].filter(({ severity }) => severity !== "note")]).toEqual(["clean"]);
     const stack = await openStack(nodeStorage, `${at("base.img")},${on("vm.cow")}`);
     const got = new Uint8Array(SIZE);
     stack.device.read(got, 0);

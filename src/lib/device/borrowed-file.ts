@@ -4,8 +4,14 @@
  */
 import * as fs from "node:fs";
 import { systemError } from "../errors.ts";
+import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { readNow, willNeed } from "./sys/nowait.ts";
+
+/** A file that others write, too, as it is at each moment: `device` itself knows only of its own writes. */
+export function asItIs(device: BlockDevice): BlockDevice {
+  return device.fd === undefined ? device : BorrowedFile.borrow(device.fd, device.name, device.writable);
+}
 
 export class BorrowedFile extends FileDevice {
   static borrow(fd: number, name: string, writable: boolean): BorrowedFile {

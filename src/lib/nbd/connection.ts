@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { hasHungUp } from "../device/sys/hang-up.ts";
 import { canTakeSockets, endSocket, takeSocket } from "../device/sys/socket.ts";
 import type { Negotiated } from "./export.ts";
 import { Handshake, type HandshakeHost, type HandshakeStep } from "./handshake.ts";
@@ -23,6 +24,11 @@ export interface ConnectionHost extends HandshakeHost {
   readonly tlsTerms: TlsTerms | undefined;
   readonly pool: WorkerPool | undefined;
   find(name: string): { readonly served: ServedExport; readonly number: number } | undefined;
+  /**
+   * Waits until the connections whose clients have gone are done with what those sent: a client that comes back must not
+   * have its new writes overwritten by its old ones.
+   */
+  awaitGone(): Promise<void>;
   /** Something went wrong on our side. */
   onFailure(message: string): void;
 }
@@ -72,6 +78,16 @@ export class Connection {
     if (this.#taken !== undefined) endSocket(this.#taken, false);
     else if (this.#session) this.#session.finish();
     else this.#drop();
+  }
+
+  /** Resolves when it has ended. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
+  /** Has the client gone, while a thread may still be at work on what it sent? */
+  get isLeft(): boolean {
+    return this.#taken !== undefined && hasHungUp(this.#taken);
   }
 
   /** Ends it now: the client takes no replies. */
@@ -148,7 +164,8 @@ export class Connection {
       // From here on, not a byte may end up in this loop's hands.
       handle?.readStop?.();
       // What we wrote must be out before the socket is taken away.
-      this.#stream.write(new Uint8Array(0), () => {
+      this.#stream.write(new Uint8Array(0), async () => {
+        await this.#host.awaitGone();
         const fd = takeSocket(handle?.fd ?? -1);
         if (fd === undefined) {
           this.#drop();

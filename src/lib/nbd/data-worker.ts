@@ -12,7 +12,7 @@ import { BlockingSession } from "./blocking-session.ts";
 import { LoopSession } from "./loop-session.ts";
 import { warmUp } from "./warm-up.ts";
 import { wordsOf } from "./wire-errors.ts";
-import { type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-pool.ts";
+import { END, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-pool.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
@@ -44,7 +44,11 @@ async function serve(job: NumberedJob): Promise<void> {
   await new LoopSession(stream, image, job.negotiated, job.rest).run();
 }
 
-port.on("message", (job: NumberedJob) => {
+port.on("message", (job: NumberedJob | typeof END) => {
+  if (job === END) {
+    port.close();
+    return;
+  }
   const tell = (failure: string | undefined): void => {
     const done: WorkerDone = { id: job.id, failure };
     port.postMessage(done);

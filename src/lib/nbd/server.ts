@@ -57,6 +57,13 @@ export class NbdServer implements ConnectionHost {
     return this.#byName.get(name);
   }
 
+  async awaitGone(): Promise<void> {
+    const left = [...this.#connections].filter((connection) => connection.isLeft);
+    if (left.length === 0) return;
+    const limit = new Promise<void>((resolve) => setTimeout(resolve, PATIENCE_MS).unref());
+    await Promise.race([Promise.all(left.map(({ ended }) => ended)), limit]);
+  }
+
   onFailure(message: string): void {
     this.#options.onFailure(message);
   }

@@ -16,6 +16,9 @@ export interface WorkerSetup {
   readonly warm: boolean;
 }
 
+/** The message that ends a thread which has no connection. */
+export const END = "end";
+
 /** The number of a message that is about no connection: the thread is ready. */
 export const READY = -1;
 
@@ -45,6 +48,8 @@ export interface WorkerDone {
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
 const SHARED_THREADS = 2;
+/** A thread that has not ended by then hangs in a native call. */
+const END_MS = 3000;
 /** Threads that are kept ready, those with a connection counted: what most clients open at once. */
 const READY_AT_LEAST = 4;
 /** Threads that wait for a connection: more are let go. */
@@ -82,6 +87,22 @@ class Thread {
     return new Promise((resolve) => {
       this.#waiting.set(job.id, resolve);
       this.worker.postMessage(job);
+    });
+  }
+
+  /**
+   * Lets it come to its end by itself: a thread that is stopped in the middle of a native call would take the process
+   * with it.
+   */
+  end(): Promise<void> {
+    return new Promise((resolve) => {
+      const limit = setTimeout(() => void this.worker.terminate().then(() => resolve()), END_MS);
+      this.worker.once("exit", () => {
+        clearTimeout(limit);
+        resolve();
+      });
+      this.worker.ref();
+      this.worker.postMessage(END);
     });
   }
 
@@ -147,7 +168,7 @@ export class WorkerPool {
     this.#all.clear();
     this.#idle.length = 0;
     this.#shared.length = 0;
-    await Promise.all(threads.map(({ worker }) => worker.terminate()));
+    await Promise.all(threads.map((thread) => thread.end()));
   }
 
   /** Starts a thread ahead of need, one at a time: the next client is not to wait for it. */
@@ -198,6 +219,6 @@ export class WorkerPool {
 
   #end(thread: Thread): void {
     this.#forget(thread);
-    void thread.worker.terminate().then(trimMemory);
+    void thread.end().then(trimMemory);
   }
 }

@@ -36,6 +36,8 @@ export interface Libc {
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
   fcntlNumber(fd: number, command: number, value: number): number;
   shutdown(fd: number, how: number): number;
+  /** poll(2) without waiting; `fds` are `count` structs pollfd. */
+  pollNow(fds: Uint8Array, count: number): number;
   /** `iovec` is an address. */
   preadv2(fd: number, iovec: number, count: number, offset: number, flags: number): number;
   posixFadvise(fd: number, offset: number, length: number, advice: number): number;
@@ -81,6 +83,7 @@ function bind(): Libc | null {
       lib.func("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
     );
     const posixFadvise = lib.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
+    const poll = lib.func("int poll(void *fds, unsigned long count, int timeout)");
     const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
     const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
@@ -100,6 +103,7 @@ function bind(): Libc | null {
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
       preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
       posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),
+      pollNow: (fds, count) => Number(poll(fds, count, 0)),
       mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
       mallocTrim: () => void mallocTrim?.(0),
       addressOf: (buffer) => koffi.address(buffer),

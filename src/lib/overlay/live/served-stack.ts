@@ -3,6 +3,7 @@
  * The lower layers are read-only; the top is a writable cowfile, a throw-away layer, or nothing more.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -92,7 +93,8 @@ export class ServedStack {
       if (cowfile !== undefined) {
         const opened = await openTop(storage, cowfile, stack.device, options);
         const top: Top = {
-          cow: opened.device,
+          // This thread's image must see what other threads add to the file.
+          cow: asItIs(opened.device),
           journal: opened.journal,
           terms: opened.terms,
           close: () => opened.close(),
@@ -243,5 +245,5 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
     nonce: new Uint8Array(0),
     slotsPerHalf: 0,
   };
-  return { cow, journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };
+  return { cow: asItIs(cow), journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };
 }

@@ -30,9 +30,8 @@ function* unmarkedParts(target: SweepTarget, geometry: CowGeometry): Generator<E
   }
 }
 
-/** Makes holes of them, or zeros. Where holes can't be told from data there is nothing to go by, and nothing is done. */
+/** Makes holes of them, or zeros. Where holes can't be told from data, everything that has no mark has to be read. */
 export function sweepUnmarked(target: SweepTarget, geometry: CowGeometry): void {
-  if (!target.seesHoles) return;
   const buffer = new Uint8Array(PIECE_BYTES);
   for (const { offset, length } of unmarkedParts(target, geometry)) {
     for (let at = offset; at < offset + length; at += PIECE_BYTES) {
