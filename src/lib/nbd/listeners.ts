@@ -18,6 +18,8 @@ export interface Listener {
 /** Only the owner may connect. */
 const OWNER_ONLY = 0o177;
 const FIRST_HANDED_DOWN = 3;
+/** Clients that may wait to be accepted; beyond it a unix socket refuses them. The system may allow less. */
+const BACKLOG = 4096;
 /** What the system's address of a unix socket has room for. */
 const PATH_BYTES_AT_MOST = 107;
 
@@ -79,7 +81,7 @@ export async function listenUnix(name: string, onSocket: (socket: net.Socket) =>
     // The socket appears with these rights: there is no moment in which others could connect.
     const before = process.umask(OWNER_ONLY);
     try {
-      server.listen({ path });
+      server.listen({ path, backlog: BACKLOG });
     } finally {
       process.umask(before);
     }
@@ -90,7 +92,7 @@ export async function listenUnix(name: string, onSocket: (socket: net.Socket) =>
 /** Listens on TCP; port 0 picks a free one. @throws CowError `io`, `permission` */
 export async function listenTcp(host: string, port: number, onSocket: (socket: net.Socket) => void): Promise<Listener> {
   const server = makeServer(onSocket);
-  await begin(server, `${host}:${port}`, () => server.listen({ host, port }));
+  await begin(server, `${host}:${port}`, () => server.listen({ host, port, backlog: BACKLOG }));
   const address = server.address() as net.AddressInfo;
   return { at: { kind: "tcp", host, port: address.port }, close: () => void server.close() };
 }
