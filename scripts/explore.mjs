@@ -53,7 +53,12 @@ function work(job) {
     for (const failure of explored.failures.slice(latest[job].failures.length)) console.log(`FAILED: ${failure}`);
     latest[job] = explored;
   });
-  return new Promise((resolve) => child.on("close", resolve));
+  return new Promise((resolve) =>
+    child.on("close", (status, signal) => {
+      if (status !== 0) console.log(`process ${job + 1} ended before its time: ${signal ?? `status ${status}`}`);
+      resolve(status);
+    }),
+  );
 }
 
 console.log(`seed ${seed}, ${jobs} processes`);
