@@ -23,6 +23,13 @@ export interface Problem {
   readonly message: string;
 }
 
+/** A part of an image, and where its bytes lie. */
+export interface Place extends Extent {
+  readonly source: ByteSource;
+  /** Offset of its first byte in `source`. What lies beyond the end of the source reads as zeros. */
+  readonly at: number;
+}
+
 /** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
 export interface Layer {
   readonly formatId: string;
@@ -32,9 +39,8 @@ export interface Layer {
   readonly virtualSizeBytes: number;
   /** The parts of `[from, to)` that it holds, ascending and joined. */
   extents(from: number, to: number): Iterable<Extent>;
-  /** Where the bytes at `offset` lie in `source`, for a part that it holds. */
-  locate(offset: number): number;
-  readonly source: ByteSource;
+  /** The same parts, each with where its bytes lie; cut to `[from, to)`, split where they don't lie in a row. */
+  places(from: number, to: number): Iterable<Place>;
   /** What it says of the base it was made for. */
   readonly base: BaseIdentity;
 }

@@ -43,13 +43,11 @@ export class Overlay implements BlockDevice {
     }
     let at = offset;
     const end = offset + target.length;
-    for (const extent of layer.extents(offset, end)) {
-      const start = Math.max(extent.offset, offset);
-      const stop = Math.min(extent.offset + extent.length, end);
-      if (stop <= start) continue;
+    for (const place of layer.places(offset, end)) {
+      const start = place.offset;
       if (start > at) this.#readBelow(depth - 1, target.subarray(at - offset, start - offset), at);
-      readZeroFilled(layer.source, target.subarray(start - offset, stop - offset), layer.locate(start));
-      at = stop;
+      at = start + place.length;
+      readZeroFilled(place.source, target.subarray(start - offset, at - offset), place.at);
     }
     if (at < end) this.#readBelow(depth - 1, target.subarray(at - offset), at);
   }

@@ -5,7 +5,7 @@
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import type { BaseIdentity, Layer } from "../format.ts";
+import type { BaseIdentity, Layer, Place } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
 import { type CowHead, decodeHead, fingerprint32, isDirty } from "./head.ts";
@@ -100,6 +100,15 @@ export class CowfileLayer implements Layer {
     return this.#bitmap.markedExtents(Math.floor(from / BLOCK_BYTES), end);
   }
 
+  *places(from: number, to: number): Generator<Place> {
+    for (const { offset, length } of this.extents(from, to)) {
+      const start = Math.max(offset, from);
+      const size = Math.min(offset + length, to) - start;
+      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.locate(start) };
+    }
+  }
+
+  /** Where the bytes at `offset` lie in `source`, for a part that it holds. */
   locate(offset: number): number {
     return this.opened.geometry.dataOffsetBytes + offset;
   }

@@ -55,14 +55,13 @@ export class Comparison {
     this.#hooks = hooks;
   }
 
-  /** Compares ascending extents of the image; `locate` says where one begins in each source (default: right there). */
-  async run(extents: Iterable<Extent>, locate?: (offset: number) => readonly [a: number, b: number]): Promise<void> {
+  /** Compares ascending extents of the image. */
+  async run(extents: Iterable<Extent>): Promise<void> {
     for (const { offset, length } of extents) {
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const size = Math.min(PIECE_BYTES, offset + length - at);
-        const [atA, atB] = locate?.(at) ?? [at, at];
-        this.#ours.read(this.#a, atA, size);
-        this.#theirs.read(this.#b, atB, size);
+        this.#ours.read(this.#a, at, size);
+        this.#theirs.read(this.#b, at, size);
         this.#comparePiece(at, size);
         this.#doneBytes += size;
         this.#hooks.checkpoint(this.#doneBytes);

@@ -6,6 +6,7 @@ import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
+import { layerContent } from "../../formats/layer-content.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { Comparison, type ComparisonHooks } from "./compare.ts";
@@ -89,11 +90,8 @@ async function diffImages(
 async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   requireSameBase(a, b);
   const end = a.virtualSizeBytes;
-  const comparison = new Comparison(a.source, b.source, hooksFor(a.name, 0, request, context));
-  await comparison.run(intersect(a.extents(0, end), b.extents(0, end)), (offset) => [
-    a.locate(offset),
-    b.locate(offset),
-  ]);
+  const comparison = new Comparison(layerContent(a), layerContent(b), hooksFor(a.name, 0, request, context));
+  await comparison.run(intersect(a.extents(0, end), b.extents(0, end)));
   const { different } = comparison;
   const onlyA = listOf(subtract(a.extents(0, end), b.extents(0, end)));
   const onlyB = listOf(subtract(b.extents(0, end), a.extents(0, end)));

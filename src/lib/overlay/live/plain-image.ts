@@ -5,6 +5,7 @@ import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
+import { heldData } from "../../formats/layer-content.ts";
 import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 
@@ -12,13 +13,8 @@ import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 function levelOfLayer(layer: Layer): Level {
   return {
     held: (from, to) => layer.extents(from, to),
-    *data(from, to) {
-      // Where its parts lie one after the other, the holes of its file are zeros of the image.
-      const at = layer.locate(from);
-      for (const { offset, length } of layer.source.dataExtents(at, at + to - from)) {
-        yield { offset: offset - at + from, length };
-      }
-    },
+    // The holes of its file are zeros of the image.
+    data: (from, to) => heldData(layer, from, to),
   };
 }
 

@@ -5,7 +5,7 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import type { BaseIdentity, Layer } from "../../formats/format.ts";
+import type { BaseIdentity, Layer, Place } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
 
 const PIECE_BYTES = 64 * 1024;
@@ -64,7 +64,11 @@ export class ResidentLayer implements Layer {
     return markedExtents(this.#map, from, to);
   }
 
-  locate(offset: number): number {
-    return this.#dataOffset + offset;
+  *places(from: number, to: number): Generator<Place> {
+    for (const { offset, length } of this.extents(from, to)) {
+      const start = Math.max(offset, from);
+      const size = Math.min(offset + length, to) - start;
+      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.#dataOffset + start };
+    }
   }
 }

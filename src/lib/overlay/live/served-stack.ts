@@ -2,6 +2,7 @@
  * Owns an open stack while it is served: its files and locks, what of it is kept in memory for all threads, and its end.
  * The lower layers are read-only; the top is a writable cowfile, a throw-away layer, or nothing more.
  */
+import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
@@ -169,12 +170,14 @@ function keepInMemory(
   layer: Layer,
   file: BlockDevice | undefined,
 ): { readonly layer: Layer; readonly handover: LayerHandover | undefined } {
-  const source = layer.source as Partial<BlockDevice> & Layer["source"];
-  const isDirect = layer instanceof CowfileLayer && "punchHole" in source;
-  if (!isDirect) {
-    const fd = file?.fd;
-    return { layer, handover: fd === undefined ? undefined : { kind: "reopen", fd, name: layer.name } };
-  }
+  const fd = file?.fd;
+  const reopened = {
+    layer,
+    handover: fd === undefined ? undefined : { kind: "reopen" as const, fd, name: layer.name },
+  };
+  if (!(layer instanceof CowfileLayer)) return reopened;
+  const source = layer.source as Partial<BlockDevice> & ByteSource;
+  if (!("punchHole" in source)) return reopened;
   const blockCount = layer.opened.geometry.rdoBlocks;
   const { bitmap } = newSharedState(mapSizeFor(blockCount));
   const map = new BlockMap(bitmap, blockCount);

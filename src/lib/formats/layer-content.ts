@@ -1,0 +1,38 @@
+/**
+ * Owns a layer by itself as a source: what it holds, at the offsets of the image. The rest is holes.
+ */
+import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
+import type { Extent } from "../bytes/extent.ts";
+import type { Layer } from "./format.ts";
+
+export function layerContent(layer: Layer): ByteSource {
+  return {
+    name: layer.name,
+    sizeBytes: layer.virtualSizeBytes,
+    allocationUnitBytes: layer.granularityBytes,
+    seesHoles: true,
+    read(target, offsetBytes) {
+      const size = Math.max(0, Math.min(target.length, layer.virtualSizeBytes - offsetBytes));
+      let at = offsetBytes;
+      for (const place of layer.places(offsetBytes, offsetBytes + size)) {
+        const start = place.offset - offsetBytes;
+        target.fill(0, at - offsetBytes, start);
+        readZeroFilled(place.source, target.subarray(start, start + place.length), place.at);
+        at = place.offset + place.length;
+      }
+      target.fill(0, at - offsetBytes, size);
+      return size;
+    },
+    dataExtents: (from, to) => heldData(layer, from, Math.min(to, layer.virtualSizeBytes)),
+  };
+}
+
+/** What a layer holds of `[from, to)` and is no hole where its bytes lie. */
+export function* heldData(layer: Layer, from: number, to: number): Generator<Extent> {
+  for (const place of layer.places(from, to)) {
+    const shift = place.offset - place.at;
+    for (const { offset, length } of place.source.dataExtents(place.at, place.at + place.length)) {
+      yield { offset: offset + shift, length };
+    }
+  }
+}
