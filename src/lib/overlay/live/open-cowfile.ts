@@ -129,7 +129,12 @@ export class WritableCowfile {
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
     const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
     // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
-    control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
+    try {
+      control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
     const terms: CowfileTerms = {
       name: device.name,
       path: storage.realPath(path),
@@ -162,8 +167,11 @@ export class WritableCowfile {
       throw error;
     }
     this.journal.close();
-    this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
-    this.device.close();
+    try {
+      this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
+    } finally {
+      this.device.close();
+    }
   }
 
   /** Closes without marking clean, as a crash would leave it. */
