@@ -5,7 +5,8 @@
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
-import { type CowfileTerms, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
+import type { CowfileTerms } from "../../src/lib/overlay/live/cowfile-terms.ts";
+import { WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
 import { Control } from "../../src/lib/overlay/live/shared-state.ts";
 import { random } from "../support/random.ts";

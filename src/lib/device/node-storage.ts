@@ -9,6 +9,7 @@ import { CowError, errnoName, systemError } from "../errors.ts";
 import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
+import { freeBytes } from "./free-space.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
 import type { FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
@@ -236,12 +237,5 @@ export const nodeStorage: Storage = {
     }
   },
 
-  freeBytes(file: string): number | undefined {
-    try {
-      const { bavail, bsize } = fs.statfsSync(file);
-      return bavail * bsize;
-    } catch {
-      return undefined;
-    }
-  },
+  freeBytes,
 };

@@ -2,14 +2,14 @@
  * Owns how an open stack gets to another thread: as descriptors (which all threads of a process share), shared memory and
  * a few numbers. Whoever opened the files keeps them open, locked, and closes them.
  */
+
+import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile } from "../../device/borrowed-file.ts";
-import { nodeStorage } from "../../device/node-storage.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
-import { requireFormat } from "../../formats/registry.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
+import type { CowfileTerms } from "./cowfile-terms.ts";
 import type { LiveImage } from "./image.ts";
-import type { CowfileTerms } from "./open-cowfile.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 
 export interface FileHandover {
@@ -43,7 +43,7 @@ export interface ImageHandover {
 /** The image in this thread. */
 export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
   const baseDevice =
-    base.fd === undefined ? nodeStorage.open(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
+    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
   const opened: Layer[] = [];
   for (const layer of layers) opened.push(await receiveLayer(layer));
   return assembleImage({
@@ -63,6 +63,14 @@ async function receiveLayer(layer: LayerHandover): Promise<Layer> {
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }
+  const { requireFormat } = await import("../../formats/registry.ts");
+  const { nodeStorage } = await import("../../device/node-storage.ts");
   const format = requireFormat(file);
   return format.openLayer(await format.readable(file, () => nodeStorage.scratch(layer.name)), { allowDirty: false });
+}
+
+/** What is rarely needed is loaded when it is: most threads start without it, and sooner. */
+async function openAgain(uri: string): Promise<BlockDevice> {
+  const { nodeStorage } = await import("../../device/node-storage.ts");
+  return nodeStorage.open(uri);
 }

@@ -23,34 +23,16 @@ import {
 } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
 import { BlockMap } from "./block-map.ts";
+import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
 import { countMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
-import { JournalWriter, writeNewJournal } from "./journal-writer.ts";
+import { writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
-import { Control, MAP_PAGE_BYTES, newSharedState, PageState, type SharedState } from "./shared-state.ts";
-import { WriteOrder } from "./write-order.ts";
+import { Control, MAP_PAGE_BYTES, newSharedState, PageState } from "./shared-state.ts";
 
 const SECTOR_BYTES = 512;
 const BITMAP_OFFSET_BYTES = 1024;
 
 export type { FoundState } from "./found-marks.ts";
-
-/** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
-export interface CowfileTerms {
-  readonly name: string;
-  /** Where it lies, for its file system's sake. */
-  readonly path: string;
-  /** What is to be left free there. */
-  readonly reserveBytes: number;
-  /** Of the image. */
-  readonly sizeBytes: number;
-  readonly dataOffsetBytes: number;
-  readonly blockCount: number;
-  readonly mapSizeBytes: number;
-  readonly state: SharedState;
-  readonly dirtyHead: Uint8Array | undefined;
-  readonly nonce: Uint8Array;
-  readonly slotsPerHalf: number;
-}
 
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
@@ -191,19 +173,6 @@ export class WritableCowfile {
     this.device.write(sector, 0);
     this.device.flush();
   }
-}
-
-/** One thread's ordering of writes to an open cowfile. */
-export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
-  const control = new Int32Array(terms.state.control);
-  return new WriteOrder({
-    cow,
-    map: new BlockMap(terms.state.bitmap, terms.blockCount),
-    state: terms.state,
-    dirtyHead: terms.dirtyHead,
-    journal: journal && new JournalWriter(journal, terms.nonce, terms.slotsPerHalf, control),
-    mapSizeBytes: terms.mapSizeBytes,
-  });
 }
 
 function makeJournal(

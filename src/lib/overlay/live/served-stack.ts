@@ -14,10 +14,11 @@ import { requireFormat } from "../../formats/registry.ts";
 import { openStack, requireBelongs, type Stack } from "../stack.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
+import type { CowfileTerms } from "./cowfile-terms.ts";
 import type { FoundState } from "./found-marks.ts";
 import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
-import { type CowfileTerms, type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
 import { Control, newSharedState } from "./shared-state.ts";
 
