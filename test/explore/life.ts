@@ -33,6 +33,9 @@ type Ending = "close" | "kill" | "power-cut";
 /** Entries that a half of the journal takes: many, or so few that halves are used again all the time. */
 const SLOTS = [1 << 20, 40, 12, 5] as const;
 
+/** Bytes of the flush log: many records, or so few that checkpoints come all the time. */
+const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10] as const;
+
 /** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
 const STEPS_AT_MOST = 400;
 
@@ -164,6 +167,7 @@ export class Life {
         Object.assign(cowfile.terms, { slotsPerHalf });
         control.fill(slotsPerHalf, Control.SLOTS, Control.SLOTS + 2);
       }
+      Object.assign(cowfile.terms, { logBytes: pick(this.#next, LOGS) });
       terms = cowfile.terms;
       return cowfile;
     };

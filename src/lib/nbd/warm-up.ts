@@ -66,6 +66,9 @@ function partsOver(file: BorrowedFile): Parameters<typeof assembleImage>[0] {
     state,
     dirtyHead: undefined,
     nonce,
+    stamp: undefined,
+    logOffsetBytes: 0,
+    logBytes: 0,
     slotsPerHalf: writeNewJournal(file, nonce, [], new Int32Array(state.control)),
   };
   return { name: "warm-up", base: file, layers: [], top: { cow: file, journal: file, terms } };

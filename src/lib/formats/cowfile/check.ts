@@ -16,7 +16,7 @@ import { judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
 import { type CowfileHead, type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
-import { ownMarks } from "./live/own-marks.ts";
+import { ownMarks, replayOwn } from "./live/own-marks.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
@@ -156,6 +156,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     return report(findings, options, { examined: true, changed: needsWriting(findings, before, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
+  replayOwn(target, before, options);
   // Whoever died may have left data that is not on disk yet: no mark may get there before it.
   target.flush();
   let marked = stateBefore === "dirty";

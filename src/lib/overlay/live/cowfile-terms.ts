@@ -3,7 +3,9 @@
  * apart from opening and closing, which only one thread does: every module that a thread of the server loads costs time.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import type { LiveStamp } from "../../formats/cowfile/live/stamp.ts";
 import { BlockMap } from "./block-map.ts";
+import { FlushLogWriter } from "./flush-log-writer.ts";
 import { JournalWriter } from "./journal-writer.ts";
 import type { SharedState } from "./shared-state.ts";
 import { WriteOrder } from "./write-order.ts";
@@ -23,18 +25,29 @@ export interface CowfileTerms {
   readonly state: SharedState;
   readonly dirtyHead: Uint8Array | undefined;
   readonly nonce: Uint8Array;
+  /** The stamp in that head; undefined where there is no place for one. */
+  readonly stamp: LiveStamp | undefined;
+  /** Where the flush log begins in the journal. */
+  readonly logOffsetBytes: number;
+  /** How much of it is used before a checkpoint. */
+  readonly logBytes: number;
   readonly slotsPerHalf: number;
 }
 
 /** One thread's ordering of writes to an open cowfile. */
 export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
-  const control = new Int32Array(terms.state.control);
+  const { state, nonce, stamp } = terms;
   return new WriteOrder({
     cow,
-    map: new BlockMap(terms.state.bitmap, terms.blockCount),
-    state: terms.state,
+    map: new BlockMap(state.bitmap, terms.blockCount),
+    state,
     dirtyHead: terms.dirtyHead,
-    journal: journal && new JournalWriter(journal, terms.nonce, terms.slotsPerHalf, control),
+    stamp,
+    journal: journal && new JournalWriter(journal, nonce, terms.slotsPerHalf, new Int32Array(state.control)),
+    log:
+      journal &&
+      stamp &&
+      new FlushLogWriter(journal, nonce, { offset: terms.logOffsetBytes, size: terms.logBytes }, state),
     mapSizeBytes: terms.mapSizeBytes,
   });
 }

@@ -6,12 +6,14 @@
  * the switch waits for those who still write into the half that is to be used next.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import { encodeRecord, LOG_BYTES, type LogRecord } from "../../formats/cowfile/live/flush-log.ts";
 import {
   type BlockRun,
   ENTRY_BYTES,
   EntryCodec,
   encodeJournalHeader,
   JOURNAL_HEADER_BYTES,
+  logOffset,
   MAX_ENTRY_BLOCKS,
 } from "../../formats/cowfile/live/journal.ts";
 import { withLock } from "./mutex.ts";
@@ -28,6 +30,7 @@ const DEFAULT_SLOTS = 1 << 20;
 /**
  * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half.
  *
+ * @param log what is to be in its flush log from the start
  * @returns the slots of a half
  */
 export function writeNewJournal(
@@ -35,6 +38,7 @@ export function writeNewJournal(
   nonce: Uint8Array,
   runs: readonly BlockRun[],
   control: Int32Array,
+  log: readonly LogRecord[] = [],
 ): number {
   const slotsPerHalf = DEFAULT_SLOTS + runs.length;
   const codec = new EntryCodec(nonce);
@@ -44,6 +48,7 @@ export function writeNewJournal(
     for (const [i, run] of part.entries()) codec.encode(run.first, run.count, words, i * WORDS);
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
+  if (log.length > 0) writeLog(journal, nonce, logOffset(slotsPerHalf), log);
   journal.write(encodeJournalHeader({ nonce, slotsPerHalf }), 0);
   // Some room in both halves from the start: whoever checkpoints a full disk switches to one that has it.
   const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
@@ -53,6 +58,17 @@ export function writeNewJournal(
   Atomics.store(control, Control.SLOTS, runs.length + GROWTH_SLOTS);
   Atomics.store(control, Control.SLOTS + 1, GROWTH_SLOTS);
   return slotsPerHalf;
+}
+
+function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): void {
+  const bytes = new Uint8Array(LOG_BYTES);
+  let end = 0;
+  for (const record of log) {
+    const encoded = encodeRecord(record, nonce);
+    bytes.set(encoded, end);
+    end += encoded.length;
+  }
+  journal.write(bytes, offset);
 }
 
 export class JournalWriter {

@@ -247,6 +247,9 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
     state,
     dirtyHead: undefined,
     nonce: new Uint8Array(0),
+    stamp: undefined,
+    logOffsetBytes: 0,
+    logBytes: 0,
     slotsPerHalf: 0,
   };
   return { cow: asItIs(cow), journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };

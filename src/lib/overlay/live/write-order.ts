@@ -19,7 +19,9 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
 import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
+import { type LiveStamp, writeStamp } from "../../formats/cowfile/live/stamp.ts";
 import type { BlockMap } from "./block-map.ts";
+import { type FlushLogWriter, LogState } from "./flush-log-writer.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
 import { Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
@@ -30,8 +32,12 @@ export interface OrderParts {
   readonly state: SharedState;
   /** The first sector of the head as it is to be while the file is dirty; undefined for a throw-away layer. */
   readonly dirtyHead: Uint8Array | undefined;
+  /** Where in that the stamp lies, which says how far the flush log counts; undefined where there is none. */
+  readonly stamp: LiveStamp | undefined;
   /** Undefined for a throw-away layer. */
   readonly journal: JournalWriter | undefined;
+  /** Undefined without a stamp. */
+  readonly log: FlushLogWriter | undefined;
   readonly mapSizeBytes: number;
 }
 
@@ -82,10 +88,23 @@ export class WriteOrder {
     });
   }
 
+  /** Writes data to its place in the file. @param offset of it in the image @throws CowError `io`, `no-space` */
+  put(source: Uint8Array, fileOffset: number, offset: number): void {
+    const { cow, log } = this.#parts;
+    if (log) log.write(cow, source, fileOffset, offset);
+    else cow.write(source, fileOffset);
+  }
+
   /** To be called after every change of data, before it is replied to. @throws CowError `io` after a commit or an fsync that failed */
   afterChange(): void {
     Atomics.store(this.#control, Control.UNFLUSHED, 1);
     this.#requireSound();
+  }
+
+  /** As afterChange(), for what was not done by put(). */
+  afterOtherChange(): void {
+    this.#parts.log?.switchOff();
+    this.afterChange();
   }
 
   /** May this thread trust the marks it sees in a region without holding its lock? */
@@ -135,7 +154,7 @@ export class WriteOrder {
       at = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), isMarked);
       if (!isMarked) runs++;
     }
-    if (runs > 0 && !journal.promise(runs)) this.#checkpoint(Number.POSITIVE_INFINITY);
+    if (runs > 0 && !journal.promise(runs)) this.#checkpoint();
   }
 
   /** Marks `[first, end)`, which was prepared and whose data is in the file. Blocks marked before are passed over. */
@@ -179,7 +198,7 @@ export class WriteOrder {
     if (!this.#hasFresh) return;
     this.#hasFresh = false;
     try {
-      if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);
+      if (journal && !journal.write()) this.#checkpoint();
     } catch (error) {
       // Marks that others may have seen by now can't be taken back: whoever relied on them must not be answered.
       Atomics.store(this.#control, Control.FAILED, Failure.COMMIT);
@@ -205,32 +224,84 @@ export class WriteOrder {
   flush(): void {
     const wanted = Atomics.load(this.#control, Control.FLUSHES_STARTED) + 1;
     this.commit();
-    if (this.#parts.dirtyHead) this.#checkpoint(wanted);
+    if (this.#parts.dirtyHead) this.#flush(wanted, true);
   }
 
-  /** @param wanted spares the work if a flush with this number has been done meanwhile */
-  #checkpoint(wanted: number): void {
+  /** As flush(), with everything in its place in the cowfile itself. */
+  settle(): void {
+    this.commit();
+    if (this.#parts.dirtyHead) this.#checkpoint();
+  }
+
+  /** Is there anything that is durable in the flush log only? */
+  get isUnsettled(): boolean {
+    return this.#parts.log?.isInUse ?? false;
+  }
+
+  #checkpoint(): void {
+    this.#flush(Number.POSITIVE_INFINITY, false);
+  }
+
+  /**
+   * @param wanted spares the work if a flush with this number has been done meanwhile
+   * @param mayLog is a record in the flush log enough?
+   */
+  #flush(wanted: number, mayLog: boolean): void {
     withLock(this.#control, Control.ORDER, () => {
       this.#requireSound();
       if (Atomics.load(this.#control, Control.FLUSHES_DONE) >= wanted) return;
       const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
-      const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1;
-      const copies = this.#takePages();
-      try {
-        if (isUnflushed || copies.length > 0) this.#sync();
-        if (copies.length > 0) {
-          this.#writePages(copies);
-          this.#sync();
-        }
-      } catch (error) {
-        for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
-        Atomics.store(this.#control, Control.UNFLUSHED, 1);
-        Atomics.store(this.#control, Control.UNFINISHED, 1);
-        throw error;
-      }
-      Atomics.store(this.#control, Control.UNFINISHED, 0);
+      if (!mayLog || !this.#flushToLog()) this.#flushInPlace(mayLog);
       Atomics.store(this.#control, Control.FLUSHES_DONE, number);
     });
+  }
+
+  /** @returns false where it takes a checkpoint */
+  #flushToLog(): boolean {
+    const { log } = this.#parts;
+    if (!log?.isComplete) return false;
+    if (!log.hasPending) return true;
+    return log.state === LogState.READY && log.flush();
+  }
+
+  /** @param mayAnnounce is this a flush that the log would have been good for? */
+  #flushInPlace(mayAnnounce: boolean): void {
+    const { log } = this.#parts;
+    const announces = mayAnnounce && log?.isComplete === true && log.state === LogState.UNANNOUNCED && log.announce();
+    const logCounts = announces || (log?.isInUse ?? false);
+    const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1 || logCounts;
+    // What is written from here on is for the next flush, what was before is covered by this one.
+    log?.begin();
+    const copies = this.#takePages();
+    try {
+      if (isUnflushed || copies.length > 0) this.#sync();
+      if (copies.length > 0 || logCounts) {
+        this.#writePages(copies);
+        if (logCounts) this.#writeStampedHead();
+        this.#sync();
+      }
+    } catch (error) {
+      for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
+      log?.switchOff();
+      Atomics.store(this.#control, Control.UNFLUSHED, 1);
+      Atomics.store(this.#control, Control.UNFINISHED, 1);
+      throw error;
+    }
+    log?.done();
+    if (announces) log?.announced();
+    Atomics.store(this.#control, Control.UNFINISHED, 0);
+  }
+
+  /**
+   * The data of all records so far is in its place. Their marks may not be yet, if this reaches the disk before the pages:
+   * so marks of records count whatever the stamp says of them.
+   */
+  #writeStampedHead(): void {
+    const { dirtyHead, stamp, log, cow } = this.#parts;
+    if (!dirtyHead || !stamp || !log) return;
+    const head = Uint8Array.from(dirtyHead);
+    writeStamp({ ...stamp, usesLog: true, logDone: log.lastNumber }, head);
+    cow.write(head, 0);
   }
 
   /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
