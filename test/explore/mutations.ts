@@ -10,6 +10,7 @@ interface Mutation {
 }
 
 const ORDER = "overlay/live/write-order.ts";
+const CHECKPOINT = "overlay/live/checkpoint.ts";
 const IMAGE = "overlay/live/live-cowfile-image.ts";
 const OPEN = "overlay/live/open-cowfile.ts";
 const JOURNAL = "overlay/live/journal-writer.ts";
@@ -29,7 +30,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "entries that do not fit are dropped",
     ORDER,
-    "if (journal && !journal.write()) this.#checkpoint();",
+    "if (journal && !journal.write()) this.#checkpoint.make();",
     "journal?.write();",
   ),
   change(
@@ -40,33 +41,33 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "the checkpoint's first fdatasync is left out",
-    ORDER,
-    "      if (isUnflushed || copies.length > 0) this.#sync();\n",
-    "      if (isUnflushed && copies.length === 0) this.#sync();\n",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      if (isUnflushed && copies.length === 0) this.sync();\n",
   ),
   change(
     "a flush of blocks that were marked before does nothing",
-    ORDER,
-    "if (isUnflushed || copies.length > 0) this.#sync();",
-    "if (copies.length > 0) this.#sync();",
+    CHECKPOINT,
+    "if (isUnflushed || copies.length > 0) this.sync();",
+    "if (copies.length > 0) this.sync();",
   ),
   change(
     "the checkpoint's second fdatasync is left out",
-    ORDER,
-    "        if (logCounts) this.#writeStampedHead();\n        this.#sync();\n",
+    CHECKPOINT,
+    "        if (logCounts) this.#writeStampedHead();\n        this.sync();\n",
     "        if (logCounts) this.#writeStampedHead();\n",
   ),
   change(
     "the bitmap is written before the data is durable",
-    ORDER,
-    "      if (isUnflushed || copies.length > 0) this.#sync();\n      if (copies.length > 0 || logCounts) {\n        this.#writePages(copies);\n",
-    "      this.#writePages(copies);\n      if (isUnflushed || copies.length > 0) this.#sync();\n      if (copies.length > 0 || logCounts) {\n",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n      if (copies.length > 0 || logCounts) {\n        this.#writePages(copies);\n",
+    "      this.#writePages(copies);\n      if (isUnflushed || copies.length > 0) this.sync();\n      if (copies.length > 0 || logCounts) {\n",
   ),
   change(
     "marks are taken after the fdatasync",
-    ORDER,
-    "    const copies = this.#takePages();\n    try {\n      if (isUnflushed || copies.length > 0) this.#sync();\n",
-    "    let copies: PageCopy[] = [];\n    try {\n      this.#sync();\n      copies = this.#takePages();\n",
+    CHECKPOINT,
+    "    const copies = this.#takePages();\n    try {\n      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "    let copies: PageCopy[] = [];\n    try {\n      this.sync();\n      copies = this.#takePages();\n",
   ),
   change(
     "zeros over a block without a mark leave what lay there",
@@ -80,7 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "readZeroFilled(this.#below, part, from);",
     "if (from > 0) return;",
   ),
-  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#sync();\n", ""),
+  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n", ""),
   {
     name: "the head is made dirty after the first change",
     changes: [
@@ -99,7 +100,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the dirty head is not made durable",
     ORDER,
-    "        cow.write(dirtyHead, 0);\n        this.#sync();\n",
+    "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n",
     "        cow.write(dirtyHead, 0);\n",
   ),
   {
@@ -119,7 +120,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   change(
     "halves are switched though the last checkpoint failed",
-    ORDER,
+    CHECKPOINT,
     "Atomics.load(this.#control, Control.UNFINISHED) === 0",
     "Atomics.load(this.#control, Control.UNFINISHED) < 2",
   ),
@@ -162,7 +163,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "an fsync that failed is forgotten",
-    ORDER,
+    CHECKPOINT,
     "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
     "",
   ),
@@ -199,7 +200,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "a checkpoint forgets that there were records",
-    ORDER,
+    CHECKPOINT,
     "const logCounts = announces || (log?.isInUse ?? false);",
     "const logCounts = announces;",
   ),
@@ -217,9 +218,9 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "the head says that records are done with before their data is durable",
-    ORDER,
-    "      if (isUnflushed || copies.length > 0) this.#sync();\n",
-    "      if (logCounts) this.#writeStampedHead();\n      if (isUnflushed || copies.length > 0) this.#sync();\n",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      if (logCounts) this.#writeStampedHead();\n      if (isUnflushed || copies.length > 0) this.sync();\n",
   ),
   change("parts of sectors are remembered", LOG, "(offset | source.length) % SECTOR_BYTES !== 0 || ", ""),
   change(
@@ -227,12 +228,6 @@ export const MUTATIONS: readonly Mutation[] = [
     IMAGE,
     "if (copiesStart || copiesEnd) this.#putInPieces(source, offset);\n      else this",
     "if (copiesStart && copiesEnd && first > last) this.#putInPieces(source, offset);\n      else this",
-  ),
-  change(
-    "the log begins again before a checkpoint is done",
-    ORDER,
-    "    const copies = this.#takePages();\n",
-    "    const copies = this.#takePages();\n    log?.done();\n",
   ),
   change(
     "a new journal has not the records of the old one",

@@ -74,6 +74,8 @@ export interface Ready {
 const DEFAULT_MAX_CONNECTIONS = 256;
 const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
 const WATCH_MS = 2000;
+/** So long at most is anything that a flush covered in the journal's log alone. */
+const SETTLE_MS = 5000;
 
 /**
  * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
@@ -211,6 +213,7 @@ async function run(
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep a process from ending that is told to end at once.
   let watch: NodeJS.Timeout | undefined;
+  let settling: NodeJS.Timeout | undefined;
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
@@ -218,6 +221,7 @@ async function run(
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
     watch = watchSpace(request, context);
+    settling = setInterval(() => settleAll(exports), SETTLE_MS).unref();
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -229,9 +233,20 @@ async function run(
   } finally {
     context.signal?.removeEventListener("abort", end);
     clearInterval(watch);
+    clearInterval(settling);
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
+  }
+}
+
+function settleAll(exports: readonly ServedExport[]): void {
+  for (const { stack } of exports) {
+    try {
+      stack.settle();
+    } catch {
+      // The next flush meets the same, and tells its client.
+    }
   }
 }
 

@@ -129,19 +129,7 @@ export class FlushLogWriter {
     });
   }
 
-  /** Makes room for the log, as real zeros, so that no record of it ever waits for an allocation. */
-  announce(): boolean {
-    try {
-      this.#journal.write(new Uint8Array(this.#place.size), this.#place.offset);
-      this.#journal.flush();
-      return true;
-    } catch {
-      // A full disk is no reason to do without flushes: they take the longer way.
-      Atomics.store(this.#control, Control.LOG_STATE, LogState.UNUSABLE);
-      return false;
-    }
-  }
-
+  /** The stamp now says that the log counts. */
   announced(): void {
     Atomics.compareExchange(this.#control, Control.LOG_STATE, LogState.UNANNOUNCED, LogState.READY);
   }

@@ -6,6 +6,7 @@
  * the switch waits for those who still write into the half that is to be used next.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
 import { encodeRecord, LOG_BYTES, type LogRecord } from "../../formats/cowfile/live/flush-log.ts";
 import {
   type BlockRun,
@@ -16,6 +17,7 @@ import {
   logOffset,
   MAX_ENTRY_BLOCKS,
 } from "../../formats/cowfile/live/journal.ts";
+import { LogState } from "./flush-log-writer.ts";
 import { withLock } from "./mutex.ts";
 import { Control } from "./shared-state.ts";
 
@@ -48,19 +50,20 @@ export function writeNewJournal(
     for (const [i, run] of part.entries()) codec.encode(run.first, run.count, words, i * WORDS);
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
-  if (log.length > 0) writeLog(journal, nonce, logOffset(slotsPerHalf), log);
   journal.write(encodeJournalHeader({ nonce, slotsPerHalf }), 0);
   // Some room in both halves from the start: whoever checkpoints a full disk switches to one that has it.
   const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
+  if (!writeLog(journal, nonce, logOffset(slotsPerHalf), log)) control[Control.LOG_STATE] = LogState.UNUSABLE;
   Atomics.store(control, Control.NEXT_SLOT, runs.length);
   Atomics.store(control, Control.SLOTS, runs.length + GROWTH_SLOTS);
   Atomics.store(control, Control.SLOTS + 1, GROWTH_SLOTS);
   return slotsPerHalf;
 }
 
-function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): void {
+/** The whole log, as real zeros behind what it begins with: no record ever waits for an allocation. */
+function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): boolean {
   const bytes = new Uint8Array(LOG_BYTES);
   let end = 0;
   for (const record of log) {
@@ -68,7 +71,14 @@ function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: 
     bytes.set(encoded, end);
     end += encoded.length;
   }
-  journal.write(bytes, offset);
+  try {
+    journal.write(bytes, offset);
+    return true;
+  } catch (error) {
+    // On a full disk flushes take the longer way; but what is in the log already has to stay.
+    if (log.length > 0 || !(error instanceof CowError && error.code === "no-space")) throw error;
+    return false;
+  }
 }
 
 export class JournalWriter {

@@ -42,6 +42,7 @@ interface Top {
   readonly cow: BlockDevice;
   readonly journal: BlockDevice | undefined;
   readonly terms: CowfileTerms;
+  settle?(): void;
   close(): void;
   /** Closes as a crash would leave it. */
   abandon(): void;
@@ -99,6 +100,7 @@ export class ServedStack {
           cow: asItIs(opened.device),
           journal: opened.journal,
           terms: opened.terms,
+          settle: () => opened.settle(),
           close: () => opened.close(),
           abandon: () => opened.abandon(),
         };
@@ -153,6 +155,15 @@ export class ServedStack {
     } finally {
       this.#stack.close();
     }
+  }
+
+  /**
+   * Brings everything that flushes covered into the cowfile itself, for whoever should read it without its journal.
+   *
+   * @throws CowError as flush() does
+   */
+  settle(): void {
+    this.#top?.settle?.();
   }
 
   /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */

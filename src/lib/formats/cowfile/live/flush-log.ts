@@ -19,7 +19,7 @@ import type { ByteSource } from "../../../bytes/byte-source.ts";
 import type { Extent } from "../../../bytes/extent.ts";
 import { NONCE_BYTES } from "./stamp.ts";
 
-export const LOG_BYTES = 1 << 20;
+export const LOG_BYTES = 512 * 1024;
 /** The most that one record takes. */
 export const MAX_RECORD_EXTENTS = 32;
 export const MAX_RECORD_DATA_BYTES = 64 * 1024;
