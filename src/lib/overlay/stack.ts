@@ -94,6 +94,7 @@ export async function openStack(
 /** @throws CowError `wrong-base` unless size and fingerprint of `below` are what the layer was made for */
 export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: AbortSignal): Promise<void> {
   const { blocks, blockBytes, fingerprint } = layer.base;
+  if (blocks === undefined) return;
   const actualBlocks = Math.floor(below.sizeBytes / blockBytes);
   if (blocks !== actualBlocks) {
     throw new CowError("wrong-base", `was made for a base of ${blocks} blocks, but ${below.name} has ${actualBlocks}`, {
