@@ -19,7 +19,7 @@ import {
   mapSizeFor,
   maxBlocks,
 } from "../formats/cowfile/layout.ts";
-import { parseStack } from "../overlay/stack.ts";
+import { filesOfStack } from "../overlay/stack.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
@@ -66,10 +66,10 @@ export async function create(
 ): Promise<CreateResult> {
   const abi = request.abi ?? "le64";
   return OpenFiles.during(context, async (files) => {
-    const inputs = [...parseStack(rdofile), ...(request.from === undefined ? [] : parseStack(request.from))];
+    const inputs = [rdofile, ...(request.from === undefined ? [] : [request.from])].flatMap(filesOfStack);
     refuseSameFile(files.storage, cowfile, inputs);
     for (const stack of [rdofile, request.from]) {
-      const [bottom] = stack === undefined ? [] : parseStack(stack);
+      const [bottom] = stack === undefined ? [] : filesOfStack(stack);
       if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile]);
     }
     const { device: base, paths } = await files.openStack(rdofile);

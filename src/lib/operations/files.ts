@@ -9,7 +9,9 @@ import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
-import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
+import { type OpenPart, openPart } from "../overlay/open-part.ts";
+import { filesOfStack, openStack, type Stack } from "../overlay/stack.ts";
+import { parsePart } from "../overlay/stack-part.ts";
 import { refuseSidecarName } from "./identity/sidecar.ts";
 import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
@@ -35,6 +37,11 @@ export class OpenFiles {
     return device;
   }
 
+  /** Opens the files of one part of a stack. @throws CowError `usage`, and as open() */
+  openPart(text: string, how: OpenOptions): OpenPart {
+    return openPart(parsePart(text), { storage: this.storage, how, keep: (device) => this.keep(device) });
+  }
+
   /** Takes over something that was opened elsewhere. */
   keep<Opened extends { close(): void }>(opened: Opened): Opened {
     this.#opened.push(opened);
@@ -47,7 +54,7 @@ export class OpenFiles {
   }
 
   async openStack(text: string): Promise<Stack> {
-    const [base, ...layers] = parseStack(text);
+    const [base, ...layers] = filesOfStack(text);
     if (base !== undefined) this.#noticePendingMerge(base, layers);
     const stack = await openStack(this.storage, text, { signal: this.#context.signal });
     this.#opened.push(stack);

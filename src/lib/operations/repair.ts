@@ -6,7 +6,7 @@ import type { OperationContext } from "../context.ts";
 import { journalPath } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { requireFormat } from "../formats/registry.ts";
-import { parseStack, requireBelongs } from "../overlay/stack.ts";
+import { filesOfStack, requireBelongs } from "../overlay/stack.ts";
 import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {
@@ -27,7 +27,7 @@ export interface RepairRequest {
 export async function repair(file: string, request: RepairRequest, context: OperationContext): Promise<RepairReport> {
   const dryRun = request.dryRun ?? false;
   return OpenFiles.during(context, async (files) => {
-    if (request.rdofile !== undefined) refuseSameFile(files.storage, file, parseStack(request.rdofile));
+    if (request.rdofile !== undefined) refuseSameFile(files.storage, file, filesOfStack(request.rdofile));
     const device = files.open(file, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
     const format = requireFormat(device);
     let base: Awaited<ReturnType<OpenFiles["openStack"]>>["device"] | undefined;

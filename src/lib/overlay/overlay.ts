@@ -41,8 +41,11 @@ export class Overlay implements BlockDevice {
       readZeroFilled(this.#base, target, offset);
       return;
     }
+    // A layer may be longer than what lies below it: there nothing is.
+    const inside = Math.max(0, Math.min(target.length, layer.virtualSizeBytes - offset));
+    if (inside < target.length) target.fill(0, inside);
     let at = offset;
-    const end = offset + target.length;
+    const end = offset + inside;
     for (const place of layer.places(offset, end)) {
       const start = place.offset;
       if (start > at) this.#readBelow(depth - 1, target.subarray(at - offset, start - offset), at);

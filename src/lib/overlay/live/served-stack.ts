@@ -7,11 +7,14 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
-import { requireFormat } from "../../formats/registry.ts";
-import { openStack, requireBelongs, type Stack } from "../stack.ts";
+import { ImageDevice } from "../image-device.ts";
+import { formatOfPart, type OpenPart } from "../open-part.ts";
+import { openStack, requireBelongs, type Stack, stackOf } from "../stack.ts";
+import { parsePart } from "../stack-part.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
 import type { FoundState } from "./found-marks.ts";
@@ -88,9 +91,9 @@ export class ServedStack {
     const cowfile = isWritable ? parts.at(-1) : undefined;
     if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
     const lower = isWritable ? parts.slice(0, -1) : parts;
-    const stack = await openStack(storage, lower.map(escapeComma).join(","), { signal: options.signal });
+    const stack = await openStack(storage, stackOf(lower), { signal: options.signal });
     try {
-      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.files[i]));
+      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i]));
       if (cowfile !== undefined) {
         const opened = await openTop(storage, cowfile, stack.device, options);
         const top: Top = {
@@ -128,7 +131,7 @@ export class ServedStack {
     const top = this.#top;
     if (top && (top.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
     const { base } = this.#stack;
-    if (base.fd === undefined && !base.name.includes("://")) return undefined;
+    if (base instanceof ImageDevice || (base.fd === undefined && !base.name.includes("://"))) return undefined;
     return {
       name: this.name,
       base: { fd: base.fd, name: base.name },
@@ -161,20 +164,12 @@ export class ServedStack {
   }
 }
 
-function escapeComma(path: string): string {
-  return path.replaceAll(",", "\\,");
-}
-
 /** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
 function keepInMemory(
   layer: Layer,
-  file: BlockDevice | undefined,
+  part: OpenPart | undefined,
 ): { readonly layer: Layer; readonly handover: LayerHandover | undefined } {
-  const fd = file?.fd;
-  const reopened = {
-    layer,
-    handover: fd === undefined ? undefined : { kind: "reopen" as const, fd, name: layer.name },
-  };
+  const reopened = { layer, handover: part && reopenable(layer, part) };
   if (!(layer instanceof CowfileLayer)) return reopened;
   const source = layer.source as Partial<BlockDevice> & ByteSource;
   if (!("punchHole" in source)) return reopened;
@@ -199,14 +194,28 @@ function keepInMemory(
   return { layer: resident, handover };
 }
 
+/** How another thread opens a layer again: only if it is all in one file. */
+function reopenable({ name, formatId }: Layer, { part, file: { fd }, paths }: OpenPart): LayerHandover | undefined {
+  if (fd === undefined || paths.length > 1) return undefined;
+  return { kind: "reopen", fd, name, formatId, settings: [...part.settings] };
+}
+
 async function openTop(
   storage: Storage,
-  path: string,
+  text: string,
   below: BlockDevice,
   options: ServeStackOptions,
 ): Promise<WritableCowfile> {
+  const part = parsePart(text);
+  const { path } = part;
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
+    const { id, title } = formatOfPart({ part, file: device });
+    if (id !== "cowfile")
+      throw new CowError("unsupported", `is a ${title}, which is not written while it is served`, {
+        file: path,
+        hints: ["--read-only serves it as it is, --ephemeral lets clients write what is gone afterwards"],
+      });
     await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below, options.signal);
     try {
       return WritableCowfile.open(storage, path, device, options);
@@ -215,7 +224,7 @@ async function openTop(
       if (!mendable || !options.repair) throw error;
     }
     const request = { dryRun: false, force: true, dropLost: false, signal: options.signal };
-    const report = await requireFormat(device).repair(device, request);
+    const report = await cowfileFormat.repair(device, request);
     if (report.lost.count > 0)
       throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
         file: path,
