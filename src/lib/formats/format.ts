@@ -30,6 +30,12 @@ export interface Place extends Extent {
   readonly at: number;
 }
 
+/** A source that is put together from others, and tells where each part lies, so that copies need no buffer. */
+export interface PlacedSource extends ByteSource {
+  /** The parts of `[from, to)` that may hold something other than zeros, ascending. */
+  places(from: number, to: number): Iterable<Place>;
+}
+
 /** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
 export interface Layer {
   readonly formatId: string;

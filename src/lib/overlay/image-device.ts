@@ -6,8 +6,9 @@ import type { ByteSource } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
+import type { Place, PlacedSource } from "../formats/format.ts";
 
-export class ImageDevice implements BlockDevice {
+export class ImageDevice implements BlockDevice, PlacedSource {
   readonly writable = false;
   readonly fd = undefined;
   readonly #image: ByteSource;
@@ -39,6 +40,12 @@ export class ImageDevice implements BlockDevice {
 
   dataExtents(from: number, to: number): Iterable<Extent> {
     return this.#image.dataExtents(from, to);
+  }
+
+  /** As the image tells, or the image itself where it does not. */
+  *places(from: number, to: number): Generator<Place> {
+    if ("places" in this.#image) yield* (this.#image as PlacedSource).places(from, to);
+    else if (from < to) yield { offset: from, length: to - from, source: this.#image, at: from };
   }
 
   write(): never {
