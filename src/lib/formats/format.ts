@@ -36,8 +36,14 @@ export interface PlacedSource extends ByteSource {
   places(from: number, to: number): Iterable<Place>;
 }
 
+/** What whoever reads through something should know of it. */
+export interface Remarks {
+  /** Each a sentence, lower case, no full stop, without the file's name. Absent if there is nothing to be said. */
+  readonly warnings?: readonly string[] | undefined;
+}
+
 /** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
-export interface Layer {
+export interface Layer extends Remarks {
   readonly formatId: string;
   readonly name: string;
   /** The unit in which it holds data. */
@@ -202,7 +208,7 @@ export interface LayerFormat {
    * Opens it as a whole image, for formats that can be one by themselves: the bottom of a stack. `below` is never given.
    * @throws CowError as openLayer
    */
-  openImage?(source: ByteSource, options: OpenLayerOptions): ByteSource;
+  openImage?(source: ByteSource, options: OpenLayerOptions): ByteSource & Remarks;
   /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
   describe(
     source: ByteSource,

@@ -5,7 +5,7 @@ import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
-import { requireFormat } from "../formats/registry.ts";
+import { formatOfPart } from "../overlay/open-part.ts";
 import { OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
@@ -58,20 +58,21 @@ export async function verifyFingerprint(
   request: VerifyRequest = {},
 ): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
-    const cow = files.open(cowfile, { lock: "shared" });
-    const format = requireFormat(cow);
-    const identity = await format.identify(cow, { signal: context.signal });
+    const opened = files.openPart(cowfile, { lock: "shared" });
+    const { file: cow, part } = opened;
+    const format = formatOfPart(opened);
+    const identity = await format.identify(cow, { ...opened.options, signal: context.signal });
     const { blocks, fingerprint: expected } = identity;
     if (blocks === undefined || expected === undefined) {
       throw new CowError("unsupported", `is a ${format.title}, which holds no fingerprint of its base: nothing tells`, {
-        file: cowfile,
+        file: part.path,
       });
     }
     const stack = await files.openStack(rdofile);
     const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
     const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
     const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };
-    const answer = await askAboutBase(files, { cow, cowfile, stack }, how, context);
+    const answer = await askAboutBase(files, { cow, cowfile: part.path, stack }, how, context);
     if (answer.ignored) {
       const { path, why } = answer.ignored;
       context.onNotice?.({ severity: "note", file: path, message: `what it says of the base is ignored: ${why}` });
