@@ -8,6 +8,7 @@ import type { Extent } from "../../bytes/extent.ts";
 import { atByte, CowError } from "../../errors.ts";
 import type { ClusterMap } from "./cluster-map.ts";
 import type { Compression, Qcow2Header } from "./header.ts";
+import { zstdFrameBytes } from "./zstd-frame.ts";
 
 const CACHED_BYTES = 8 << 20;
 /** No frame of a cluster needs a larger window than the largest cluster. */
@@ -79,7 +80,7 @@ export class CompressedClusters implements ByteSource {
     const maxOutputLength = this.#clusterBytes;
     try {
       if (this.#compression === "zlib") return inflateRawSync(packed, { maxOutputLength });
-      return zstdDecompressSync(packed, {
+      return zstdDecompressSync(packed.subarray(0, zstdFrameBytes(packed)), {
         maxOutputLength,
         params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
       });
