@@ -99,7 +99,7 @@ describe("a store that a kernel wrote", () => {
       const layer = layerOver(cow, origin, true);
       // 254 were written before the store ran full.
       expect(layer.opened.verdicts.map.count).toBe(254);
-      expect(layer.notices.join()).toContain("gave this snapshot up");
+      expect(layer.warnings.join()).toContain("given up by a kernel");
       const { facts } = await dmSnapshotFormat.describe(cow, {});
       expect(facts).toMatchObject({ valid: false, kernel_status: "Invalid", exceptions: 254 });
       const { worst } = await dmSnapshotFormat.check(cow, {});

@@ -3,6 +3,7 @@
  */
 import { readFileSync } from "node:fs";
 import { readZeroFilled } from "../../src/lib/bytes/byte-source.ts";
+import type { BlockDevice } from "../../src/lib/device/block-device.ts";
 import { MemoryDevice, SparseBytes } from "../../src/lib/device/memory-device.ts";
 import type { Layer } from "../../src/lib/formats/format.ts";
 import { Overlay } from "../../src/lib/overlay/overlay.ts";
@@ -27,6 +28,6 @@ export function bytesOf(source: { readonly sizeBytes: number } & Parameters<type
 }
 
 /** The image that a layer shows over its base. */
-export function viewOf(base: MemoryDevice, ...layers: Layer[]): Buffer {
+export function viewOf(base: BlockDevice, ...layers: Layer[]): Buffer {
   return bytesOf(new Overlay("view", base, layers));
 }

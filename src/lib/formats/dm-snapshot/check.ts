@@ -7,15 +7,13 @@
  */
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
-import { encodeStruct } from "../../bytes/struct.ts";
 import { assert } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, ProblemTally, RepairOptions, RepairReport } from "../format.ts";
 import { surveyStore } from "./describe.ts";
 import { judgeHeader, readHeader } from "./header.ts";
 import { damageError, type OpenedStore, openHeader, storeProblems } from "./layer.ts";
-import { areaChunk, TUPLE_BYTES, TUPLE_LAYOUT, tupleOffset } from "./layout.ts";
 import { givesUp } from "./problems.ts";
-import { writeZeros } from "./write-zeros.ts";
+import { writeTuples, zeroTuples } from "./tuples.ts";
 
 function tally(problems: Iterable<Problem>): ProblemTally {
   const counts = { fixable: 0, unfixable: 0, notes: 0 };
@@ -117,26 +115,16 @@ function putRight(target: ByteTarget, { geometry, verdicts }: OpenedStore, toDro
   const { scan } = verdicts;
   const { olds, news } = scan;
   const count = olds.length - toDrop.length;
-  const tuple = new Uint8Array(TUPLE_BYTES);
   let last = olds.length - 1;
   for (const place of toDrop) {
     while (last >= count && verdicts.faultAt(last)) last--;
     if (place >= count) break;
-    encodeStruct(TUPLE_LAYOUT, { old_chunk: BigInt(olds.at(last)), new_chunk: BigInt(news.at(last)) }, tuple);
-    target.write(tuple, tupleOffset(geometry, place));
+    const moved = last;
+    writeTuples(target, geometry, place, { length: 1, oldAt: () => olds.at(moved), newAt: () => news.at(moved) });
     last--;
   }
   if (toDrop.length > 0) target.flush();
   if (scan.missingArea !== undefined) target.resize(scan.missingArea + geometry.chunkBytes);
-  zeroFrom(target, geometry, count, scan.missingArea === undefined ? scan.areas : scan.areas + 1);
+  zeroTuples(target, geometry, count, scan.missingArea === undefined ? scan.areas : scan.areas + 1);
   target.flush();
-}
-
-/** Zeroes the areas from the tuple at `index` on, up to area `areas`. */
-function zeroFrom(target: ByteTarget, geometry: OpenedStore["geometry"], index: number, areas: number): void {
-  for (let area = Math.floor(index / geometry.perArea); area < areas; area++) {
-    const start = areaChunk(geometry, area) * geometry.chunkBytes;
-    const from = Math.max(start, tupleOffset(geometry, index));
-    writeZeros(target, from, start + geometry.chunkBytes);
-  }
 }

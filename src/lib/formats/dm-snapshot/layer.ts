@@ -109,7 +109,7 @@ export class DmSnapshotLayer implements Layer {
   readonly virtualSizeBytes: number;
   readonly granularityBytes: number;
   /** What whoever reads it should know, in sentences: only where it was opened in spite of something. */
-  readonly notices: readonly string[];
+  readonly warnings: readonly string[];
 
   /** @throws CowError as openStore */
   constructor(source: ByteSource, { below, lenient }: StoreLayerOptions) {
@@ -118,7 +118,7 @@ export class DmSnapshotLayer implements Layer {
     const { geometry, verdicts } = this.opened;
     this.granularityBytes = geometry.chunkBytes;
     this.virtualSizeBytes = below?.sizeBytes ?? verdicts.map.end * geometry.chunkBytes;
-    this.notices = lenient ? [...forcedNotices(source, this.opened)] : [];
+    this.warnings = lenient ? [...forcedWarnings(source, this.opened)] : [];
   }
 
   get name(): string {
@@ -148,14 +148,14 @@ export class DmSnapshotLayer implements Layer {
 }
 
 /** Said plainly to whoever reads a damaged store all the same. */
-function* forcedNotices(source: ByteSource, opened: OpenedStore): Generator<string> {
+function* forcedWarnings(source: ByteSource, opened: OpenedStore): Generator<string> {
   if (opened.header.valid === 0) {
-    yield "a kernel gave this snapshot up: it holds what was saved before. If the origin was written since, chunks that were not saved show the origin as it is now, not as it was";
+    yield "was given up by a kernel: it holds what was saved before; if the origin was written since, chunks that were not saved show the origin as it is now, not as it was";
   }
   const errors = new Set<string>();
   for (const { id, severity, message } of listProblems(source, opened.verdicts)) {
     if (severity !== "error" || errors.has(id)) continue;
     errors.add(id);
-    yield `read in spite of its damage: ${message}`;
+    yield `is read in spite of its damage: ${message}`;
   }
 }

@@ -84,6 +84,11 @@ export function dataChunk({ perArea }: StoreGeometry, index: number): number {
   return FIRST_DATA_CHUNK + index + Math.floor(index / perArea);
 }
 
+/** Which exception of a store without holes lies in that data chunk: what `dataChunk` undoes. */
+export function dataIndex({ strideChunks }: StoreGeometry, chunk: number): number {
+  return chunk - FIRST_DATA_CHUNK - Math.floor((chunk - FIRST_DATA_CHUNK) / strideChunks);
+}
+
 /** Where the `index`-th tuple lies, in bytes of the store. */
 export function tupleOffset(geometry: StoreGeometry, index: number): number {
   const area = Math.floor(index / geometry.perArea);
