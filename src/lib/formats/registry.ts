@@ -5,12 +5,13 @@ import type { ByteSource } from "../bytes/byte-source.ts";
 import { CowError } from "../errors.ts";
 import { cowfileFormat } from "./cowfile/index.ts";
 import { dmCowFormat } from "./dm-cow/index.ts";
+import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
 import type { LayerFormat } from "./format.ts";
 import { qcow2Format } from "./qcow2/index.ts";
 
 const PROBE_BYTES = 4096;
 
-export const layerFormats: readonly LayerFormat[] = [cowfileFormat, dmCowFormat, qcow2Format];
+export const layerFormats: readonly LayerFormat[] = [cowfileFormat, dmSnapshotFormat, dmCowFormat, qcow2Format];
 
 /** The format with this id, or undefined. */
 export function formatById(id: string): LayerFormat | undefined {
