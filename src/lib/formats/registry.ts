@@ -8,10 +8,17 @@ import { dmCowFormat } from "./dm-cow/index.ts";
 import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
 import type { LayerFormat } from "./format.ts";
 import { qcow2Format } from "./qcow2/index.ts";
+import { snapFormat } from "./snap/index.ts";
 
 const PROBE_BYTES = 4096;
 
-export const layerFormats: readonly LayerFormat[] = [cowfileFormat, dmSnapshotFormat, dmCowFormat, qcow2Format];
+export const layerFormats: readonly LayerFormat[] = [
+  cowfileFormat,
+  dmSnapshotFormat,
+  dmCowFormat,
+  qcow2Format,
+  snapFormat,
+];
 
 /** The format with this id, or undefined. */
 export function formatById(id: string): LayerFormat | undefined {
