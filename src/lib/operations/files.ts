@@ -12,6 +12,7 @@ import type { CheckOptions } from "../formats/format.ts";
 import { type OpenPart, openPart } from "../overlay/open-part.ts";
 import { filesOfStack, openStack, type Stack } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
+import { refusePartialName } from "./convert/partial-names.ts";
 import { refuseSidecarName } from "./identity/sidecar.ts";
 import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
@@ -121,6 +122,7 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
 export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
   refuseJournalName(path);
   refuseSidecarName(path);
+  refusePartialName(path);
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

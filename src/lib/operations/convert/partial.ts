@@ -1,0 +1,130 @@
+/**
+ * Owns what an interrupted conversion leaves beside its output: `OUTPUT.cowtool-partial`, the file as far as it got, and
+ * `OUTPUT.cowtool-partial-note`, which says how far that is known to be durable, and of which inputs it was made.
+ */
+import { createHash } from "node:crypto";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import type { OpenFiles } from "../files.ts";
+import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
+import type { SinkState } from "./sink.ts";
+
+const LIMIT_BYTES = 64 * 1024;
+
+/** How far a conversion got. */
+export interface Position {
+  /** Everything of the image before it is done, and durable. */
+  readonly offset: number;
+  readonly held: number;
+  readonly copied: number;
+  readonly sink: SinkState;
+}
+
+interface Note extends Position {
+  readonly cowtool_convert: 1;
+  readonly inputs: string;
+}
+
+export class PartialOutput {
+  readonly device: BlockDevice;
+  /** Where an interrupted conversion of the same inputs got to; undefined for a new one. */
+  readonly from: Position | undefined;
+  /** Is there a note of how far it got? */
+  noted: boolean;
+  readonly #storage: Storage;
+  readonly #output: string;
+  readonly #path: string;
+  readonly #notePath: string;
+  readonly #inputs: string | undefined;
+
+  /**
+   * @param inputs what the inputs and the request are, as `digestOf` says; undefined if that can't be told
+   * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
+   */
+  constructor(files: OpenFiles, output: string, inputs: string | undefined) {
+    const real = files.storage.realPath(output);
+    this.#storage = files.storage;
+    this.#output = output;
+    this.#path = real + PARTIAL_SUFFIX;
+    this.#notePath = real + NOTE_SUFFIX;
+    this.#inputs = inputs;
+    const old = this.#storage.facts(this.#path);
+    if (old && old.kind !== "file")
+      throw new CowError("usage", "is in the way of an unfinished output", { file: this.#path });
+    this.from = old && this.#readNote();
+    this.noted = this.from !== undefined;
+    if (!this.from) this.#storage.remove(this.#notePath);
+    if (!old) {
+      const pending = this.#storage.create(this.#path);
+      try {
+        pending.commit({ replace: false });
+      } finally {
+        pending.abandon();
+      }
+    }
+    this.device = files.open(this.#path, { writable: true, lock: "exclusive" });
+    if (!this.from) this.device.resize(0);
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Makes what is written durable, and then known. */
+  note(position: Position): void {
+    if (this.#inputs === undefined) return;
+    this.device.flush();
+    const note: Note = { cowtool_convert: 1, inputs: this.#inputs, ...position };
+    const pending = this.#storage.create(this.#notePath);
+    try {
+      pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
+      pending.commit({ replace: true });
+    } finally {
+      pending.abandon();
+    }
+    this.noted = true;
+  }
+
+  /** Gives it the output's name. */
+  commit(replace: boolean): void {
+    this.device.flush();
+    this.#storage.rename(this.#path, this.#output, { replace });
+    this.#storage.remove(this.#notePath);
+  }
+
+  /** Removes it, unless it can be gone on with. */
+  abandon(keep: boolean): void {
+    if (keep && this.noted) return;
+    this.#storage.remove(this.#path);
+    this.#storage.remove(this.#notePath);
+  }
+
+  #readNote(): Position | undefined {
+    const bytes = this.#storage.readSmall(this.#notePath, LIMIT_BYTES);
+    if (!bytes) return undefined;
+    try {
+      const note = JSON.parse(Buffer.from(bytes).toString("utf8")) as Note;
+      const numbers = [note.offset, note.held, note.copied, ...Object.values(note.sink)];
+      const isSound = note.cowtool_convert === 1 && numbers.every((each) => Number.isSafeInteger(each) && each >= 0);
+      return isSound && this.#inputs !== undefined && note.inputs === this.#inputs ? note : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+/**
+ * What tells inputs from others, and from themselves at another time: names of files, sizes, times, inodes, and what was
+ * asked for. Undefined where one of them has no time of its own, as devices and exports.
+ */
+export function digestOf(storage: Storage, paths: readonly string[], request: object): string | undefined {
+  const hash = createHash("sha256").update(JSON.stringify(request));
+  for (const path of paths) {
+    const facts = storage.facts(path);
+    if (facts?.kind !== "file") return undefined;
+    const { identity, sizeBytes, stamp } = facts;
+    hash.update(JSON.stringify([path, identity, sizeBytes, stamp?.modifiedNs, stamp?.inode, stamp?.bornNs]));
+  }
+  return hash.digest("hex");
+}
