@@ -13,13 +13,16 @@ const CHUNK_BYTES = 4096;
 export class WindowedBitmapWriter {
   readonly #target: ByteTarget;
   readonly #mapSizeBytes: number;
+  readonly #offset: number;
   readonly #bytes = new Uint8Array(WINDOW_BYTES);
   #index = 0;
   #changed = false;
   marked = 0;
 
-  constructor(target: ByteTarget, mapSizeBytes: number) {
+  /** @param offset where the bitmap begins in the file */
+  constructor(target: ByteTarget, mapSizeBytes: number, offset: number = BITMAP_OFFSET_BYTES) {
     this.#target = target;
+    this.#offset = offset;
     this.#mapSizeBytes = mapSizeBytes;
   }
 
@@ -53,20 +56,20 @@ export class WindowedBitmapWriter {
     this.#index = Math.floor(block / WINDOW_BLOCKS);
     const start = this.#index * WINDOW_BYTES;
     const end = Math.min(WINDOW_BYTES, this.#mapSizeBytes - start);
-    readZeroFilled(this.#target, this.#bytes.subarray(0, end), BITMAP_OFFSET_BYTES + start);
+    readZeroFilled(this.#target, this.#bytes.subarray(0, end), this.#offset + start);
     clearRange(this.#bytes, block - this.#index * WINDOW_BLOCKS, WINDOW_BLOCKS);
     this.#changed = true;
     // The byte that the block's bit is in may hold others that count: it is written as it should be, the rest cleared.
     const byte = Math.floor((block % WINDOW_BLOCKS) / 8);
-    if (byte < end) this.#target.write(this.#bytes.subarray(byte, byte + 1), BITMAP_OFFSET_BYTES + start + byte);
+    if (byte < end) this.#target.write(this.#bytes.subarray(byte, byte + 1), this.#offset + start + byte);
     this.#clear(start + byte + 1);
   }
 
   /** Makes everything of the bitmap on disk zero from a byte of it on. */
   #clear(from: number): void {
     const zeros = new Uint8Array(WINDOW_BYTES);
-    const end = BITMAP_OFFSET_BYTES + this.#mapSizeBytes;
-    for (const { offset, length } of this.#target.dataExtents(BITMAP_OFFSET_BYTES + from, end)) {
+    const end = this.#offset + this.#mapSizeBytes;
+    for (const { offset, length } of this.#target.dataExtents(this.#offset + from, end)) {
       for (let at = offset; at < offset + length; at += zeros.length)
         this.#target.write(zeros.subarray(0, Math.min(zeros.length, offset + length - at)), at);
     }
@@ -84,7 +87,7 @@ export class WindowedBitmapWriter {
     const end = Math.min(WINDOW_BYTES, this.#mapSizeBytes - start);
     for (let at = 0; this.#changed && at < end; at += CHUNK_BYTES) {
       const chunk = this.#bytes.subarray(at, Math.min(end, at + CHUNK_BYTES));
-      if (!isZero(chunk)) this.#target.write(chunk, BITMAP_OFFSET_BYTES + start + at);
+      if (!isZero(chunk)) this.#target.write(chunk, this.#offset + start + at);
     }
   }
 }

@@ -50,10 +50,11 @@ export async function convert(
     const [bottom] = filesOfStack(stack);
     if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output]);
     const plan = await makePlan(files, stack, request);
-    // What files of the stack name themselves is known only now.
-    refuseSameFile(files.storage, output, plan.paths);
     const made = await makeOutput({ files, plan, output, request, context });
-    claimOutput(files, output, request.force ?? false);
+    for (const suffix of ["", ...(made.several ? [made.several.data, made.several.beside] : [])]) {
+      refuseSameFile(files.storage, output + suffix, plan.paths);
+      claimOutput(files, output + suffix, request.force ?? false);
+    }
     const job = { stack, output, request };
     const work = request.dryRun ? dryRun(output, plan, made, context) : write(files, job, plan, made, context, pace);
     const { held, size, resumedAt } = await work;
@@ -91,7 +92,7 @@ async function write(
   const { force: _force, dryRun: _dryRun, ...asked } = request;
   const digest = digestOf(storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const taken = await takeIdentity(files, plan, made, context);
-  const partial = new PartialOutput(files, output, digest);
+  const partial = new PartialOutput(files, output + (made.several?.data ?? ""), digest);
   const stopped = (): CowError => {
     const how = partial.noted
       ? `${shellWord(partial.path)} holds what is done, and the same command goes on with it`
@@ -106,7 +107,7 @@ async function write(
         view: plan.view,
         sizeBytes: made.sizeBytes,
         held: heldOf(plan, made),
-        sink: made.makeSink(partial.device),
+        sink: made.makeSink(partial.device, (suffix) => partial.beside(output + suffix)),
         target: partial.device,
         from: partial.from,
       },
@@ -117,6 +118,7 @@ async function write(
     if (request.to === "cowfile") forgetOld(storage, output, context);
     partial.commit(request.force ?? false);
     isDone = true;
+    if (made.several) writeText(files, output, made.several.text, request.force ?? false);
     if (taken && made.identity) {
       const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
       noteOrWarn(storage, output, context, () => taken.write(output, identity));
@@ -130,10 +132,21 @@ async function write(
   }
 }
 
+/** The file that makes others an output comes last. */
+function writeText({ storage }: OpenFiles, path: string, text: string, replace: boolean): void {
+  const pending = storage.create(path);
+  try {
+    pending.device.write(Buffer.from(text), 0);
+    pending.commit({ replace });
+  } finally {
+    pending.abandon();
+  }
+}
+
 /** The same without a file: what it would be. */
 async function dryRun(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Done> {
   const nothing = new DryTarget(output);
-  const sink = made.makeSink(nothing);
+  const sink = made.makeSink(nothing, () => new DryTarget(output));
   const pace = { bytes: Number.POSITIVE_INFINITY, milliseconds: Number.POSITIVE_INFINITY };
   const stopped = (): CowError => interrupted(output, "nothing was created, as with --dry-run");
   const { held } = await copyImage(

@@ -8,17 +8,26 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES, type CowAbi, maxBlocks } from "../../formats/cowfile/layout.ts";
+import { formatTable } from "../../formats/dm-cow/table.ts";
+import { DEFAULT_CHUNK_SECTORS, MAX_CHUNK_SECTORS } from "../../formats/dm-snapshot/layout.ts";
+import { requireGeometry } from "../../formats/dm-snapshot/write-store.ts";
 import { DEFAULT_CLUSTER_BYTES, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, SECTOR_BYTES } from "../../formats/qcow2/layout.ts";
 import { parseStack } from "../../overlay/stack.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
 import type { OpenFiles } from "../files.ts";
 import { CowfileSink } from "./cowfile-sink.ts";
+import { DmCowSink } from "./dm-cow-sink.ts";
+import { DmSnapshotSink } from "./dm-snapshot-sink.ts";
 import { loss } from "./losses.ts";
 import type { BelowOutput, Plan } from "./plan.ts";
 import { Qcow2Sink } from "./qcow2-sink.ts";
 import { RawSink } from "./raw-sink.ts";
 import type { ConvertRequest, Loss } from "./request.ts";
 import type { MakeSink } from "./sink.ts";
+
+/** A dm-cow stack has a file for each device, beside its table. */
+const BITMAP_SUFFIX = ".bitmap";
+const DATA_SUFFIX = ".data";
 
 /** An output as it is to be made. */
 export interface Output {
@@ -29,6 +38,11 @@ export interface Output {
   readonly granularityBytes: number | null;
   readonly makeSink: MakeSink;
   readonly losses: readonly Loss[];
+  /**
+   * Of formats of several files: that of the one with the data, that of the other one, each behind the output's name, and
+   * what is to stand in the output itself, which comes last.
+   */
+  readonly several?: { readonly data: string; readonly beside: string; readonly text: string };
   /** Of a cowfile: what it says of its base. */
   readonly identity?: { readonly blocks: number; readonly fingerprint: number };
 }
@@ -51,8 +65,10 @@ export async function makeOutput(making: Making): Promise<Output> {
       return qcow2Output(making);
     case "cowfile":
       return cowfileOutput(making);
-    default:
-      throw new CowError("unsupported", `${making.request.to} cannot be written yet`, { file: making.output });
+    case "dm-snapshot":
+      return dmSnapshotOutput(making);
+    case "dm-cow":
+      return dmCowOutput(making);
   }
 }
 
@@ -107,11 +123,16 @@ function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name
     });
   }
   if (part.path.includes("://")) throw new CowError("usage", "a backing file must be a file", { file: part.path });
-  if (path.isAbsolute(part.path)) return { name: part.path, format };
-  const directory = path.dirname(files.storage.realPath(output));
-  const name = path.relative(directory, files.storage.realPath(part.path)) || part.path;
+  const name = relativeTo(files, output, part.path);
   // QEMU takes what stands before a colon for a protocol.
   return { name: name.includes(":") && !name.startsWith(".") ? `./${name}` : name, format };
+}
+
+/** A file's name as seen from the output's directory; absolute ones stay so. */
+function relativeTo(files: OpenFiles, output: string, name: string): string {
+  if (path.isAbsolute(name)) return name;
+  const directory = path.dirname(path.resolve(files.storage.realPath(output)));
+  return path.relative(directory, path.resolve(name));
 }
 
 async function cowfileOutput({ plan, output, request, context }: Making): Promise<Output> {
@@ -121,11 +142,6 @@ async function cowfileOutput({ plan, output, request, context }: Making): Promis
   const abi: CowAbi = request.abi ?? "le64";
   requireBlocks(blocks, abi, plan, below);
   const sizeBytes = blocks * BLOCK_BYTES;
-  const losses: Loss[] = [];
-  if (dropsTail(plan, below, sizeBytes)) {
-    const rest = plan.view.sizeBytes - sizeBytes;
-    losses.push(loss("tail-dropped", `its last ${rest} bytes are less than a block, and no part of a cowfile's image`));
-  }
   const lone = plan.layers[0]?.base.fingerprint;
   const fingerprint = below.device
     ? (await takeFingerprint(below.device, blocks, { signal: context.signal })).value
@@ -135,7 +151,7 @@ async function cowfileOutput({ plan, output, request, context }: Making): Promis
     virtualSizeBytes: sizeBytes,
     granularityBytes: BLOCK_BYTES,
     makeSink: (target) => new CowfileSink(target, { abi, rdoBlocks: blocks, fingerprint }),
-    losses,
+    losses: tailLosses(plan, below, sizeBytes),
     identity: { blocks, fingerprint },
   };
 }
@@ -157,6 +173,80 @@ function requireBlocks(blocks: number, abi: CowAbi, plan: Plan, below: BelowOutp
   }
 }
 
+/** A layer whose format stores no size: it is as long as what lies below it, in whole sectors. */
+function sectorsOf({ plan, output, request }: Making): { below: BelowOutput; sectors: number } {
+  const { below, view } = plan;
+  if (!below) throw new CowError("usage", `a ${request.to} layer needs a base`, { file: output });
+  const sectors = Math.floor(below.sizeBytes / SECTOR_BYTES);
+  if (sectors === 0) throw new CowError("unsuitable", "has no whole sector", { file: below.text });
+  if (Math.floor(view.sizeBytes / SECTOR_BYTES) === sectors) return { below, sectors };
+  throw new CowError(
+    "unsuitable",
+    `has ${below.sizeBytes} bytes, but the image above it ${view.sizeBytes}: ${request.to} cannot change the size`,
+    { file: below.text, hints: ["--to qcow2 can"] },
+  );
+}
+
+function dmSnapshotOutput(making: Making): Output {
+  const { plan, request } = making;
+  const { below, sectors } = sectorsOf(making);
+  const chunkBytes = request.chunkBytes ?? exactChunk(plan);
+  const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
+  const sizeBytes = sectors * SECTOR_BYTES;
+  return {
+    sizeBytes,
+    virtualSizeBytes: sizeBytes,
+    granularityBytes: chunkBytes,
+    makeSink: (target) => new DmSnapshotSink(target, geometry),
+    losses: tailLosses(plan, below, sizeBytes),
+  };
+}
+
+/** The chunks in which the store holds just what the layers do; where no layers tell, what the kernel takes by itself. */
+function exactChunk({ layers, height, isCompared }: Plan): number {
+  const units = isCompared ? [] : layers.slice(height).map(({ granularityBytes }) => granularityBytes);
+  const least = Math.min(...units, MAX_CHUNK_SECTORS * SECTOR_BYTES);
+  const isPossible = units.length > 0 && least >= SECTOR_BYTES && Number.isInteger(Math.log2(least));
+  return isPossible ? least : DEFAULT_CHUNK_SECTORS * SECTOR_BYTES;
+}
+
+function dmCowOutput(making: Making): Output {
+  const { files, plan, output } = making;
+  const { below, sectors } = sectorsOf(making);
+  const [only, ...more] = parseStack(below.text);
+  const base = only === undefined ? undefined : parsePart(only);
+  if (!base || more.length > 0 || (base.format !== undefined && base.format !== "raw") || base.path.includes("://")) {
+    throw new CowError("usage", `"${below.text}" cannot be the base of a dm-cow stack: that is one raw file`, {
+      hints: ["convert it to raw first"],
+    });
+  }
+  const sizeBytes = sectors * SECTOR_BYTES;
+  const name = path.basename(files.storage.realPath(output));
+  const device = relativeTo(files, output, base.path);
+  for (const word of [name, device]) {
+    if (/\s/.test(word))
+      throw new CowError("usage", "has a space in its name, which no dm-cow table can have", { file: word });
+  }
+  const layer = { bitmap: name + BITMAP_SUFFIX, data: name + DATA_SUFFIX, offset: 0 };
+  const text = `${formatTable({ sectors, base: { device, offset: 0 }, layers: [layer] })}\n`;
+  return {
+    sizeBytes,
+    virtualSizeBytes: sizeBytes,
+    granularityBytes: SECTOR_BYTES,
+    several: { data: DATA_SUFFIX, beside: BITMAP_SUFFIX, text },
+    makeSink: (target, beside) => new DmCowSink(target, beside(BITMAP_SUFFIX), sectors),
+    losses: tailLosses(plan, below, sizeBytes),
+  };
+}
+
+function tailLosses(plan: Plan, below: BelowOutput, sizeBytes: number): readonly Loss[] {
+  if (!dropsTail(plan, below, sizeBytes)) return [];
+  const rest = plan.view.sizeBytes - sizeBytes;
+  return [
+    loss("tail-dropped", `its last ${rest} bytes are less than a whole unit, and not part of the output's image`),
+  ];
+}
+
 /**
  * Does the image have a rest behind its last block?
  * @throws CowError `unsuitable` if that is not as in the base
@@ -170,7 +260,7 @@ function dropsTail(plan: Plan, below: BelowOutput, sizeBytes: number): boolean {
   if (Buffer.compare(ours, theirs) === 0) return true;
   throw new CowError(
     "unsuitable",
-    `differs from its base in its last ${rest} bytes, which are less than a block and cannot be in a cowfile`,
+    `differs from its base in its last ${rest} bytes, which are less than a whole unit and cannot be in the output`,
     { file: plan.image.name },
   );
 }

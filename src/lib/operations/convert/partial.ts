@@ -32,11 +32,13 @@ export class PartialOutput {
   readonly from: Position | undefined;
   /** Is there a note of how far it got? */
   noted: boolean;
+  readonly #files: OpenFiles;
   readonly #storage: Storage;
   readonly #output: string;
   readonly #path: string;
   readonly #notePath: string;
   readonly #inputs: string | undefined;
+  readonly #others: { readonly device: BlockDevice; readonly path: string; readonly output: string }[] = [];
 
   /**
    * @param inputs what the inputs and the request are, as `digestOf` says; undefined if that can't be told
@@ -49,22 +51,37 @@ export class PartialOutput {
     this.#path = real + PARTIAL_SUFFIX;
     this.#notePath = real + NOTE_SUFFIX;
     this.#inputs = inputs;
-    const old = this.#storage.facts(this.#path);
-    if (old && old.kind !== "file")
-      throw new CowError("usage", "is in the way of an unfinished output", { file: this.#path });
-    this.from = old && this.#readNote();
+    this.#files = files;
+    this.from = this.#storage.facts(this.#path) && this.#readNote();
     this.noted = this.from !== undefined;
+    this.device = this.#open(this.#path);
     if (!this.from) this.#storage.remove(this.#notePath);
+  }
+
+  /** A second file, which goes with the first. @param output its name in the end */
+  beside(output: string): BlockDevice {
+    const real = this.#storage.realPath(output);
+    const device = this.#open(real + PARTIAL_SUFFIX);
+    this.#others.push({ device, path: real + PARTIAL_SUFFIX, output });
+    return device;
+  }
+
+  /** Opens an unfinished file, made if it isn't there, and empty unless it is to be gone on with. */
+  #open(path: string): BlockDevice {
+    const old = this.#storage.facts(path);
+    if (old && old.kind !== "file")
+      throw new CowError("usage", "is in the way of an unfinished output", { file: path });
     if (!old) {
-      const pending = this.#storage.create(this.#path);
+      const pending = this.#storage.create(path);
       try {
         pending.commit({ replace: false });
       } finally {
         pending.abandon();
       }
     }
-    this.device = files.open(this.#path, { writable: true, lock: "exclusive" });
-    if (!this.from) this.device.resize(0);
+    const device = this.#files.open(path, { writable: true, lock: "exclusive" });
+    if (!this.from) device.resize(0);
+    return device;
   }
 
   get path(): string {
@@ -86,10 +103,11 @@ export class PartialOutput {
     this.noted = true;
   }
 
-  /** Gives it the output's name. */
+  /** Gives all files their names. */
   commit(replace: boolean): void {
-    this.device.flush();
+    for (const { device } of [this, ...this.#others]) device.flush();
     this.#storage.rename(this.#path, this.#output, { replace });
+    for (const { path, output } of this.#others) this.#storage.rename(path, output, { replace });
     this.#storage.remove(this.#notePath);
   }
 
@@ -97,6 +115,7 @@ export class PartialOutput {
   abandon(keep: boolean): void {
     if (keep && this.noted) return;
     this.#storage.remove(this.#path);
+    for (const { path } of this.#others) this.#storage.remove(path);
     this.#storage.remove(this.#notePath);
   }
 

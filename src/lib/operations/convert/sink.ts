@@ -28,5 +28,8 @@ export interface Sink {
   finish(): void;
 }
 
-/** Makes a sink that writes to a device: an empty one, or one to be resumed. */
-export type MakeSink = (target: BlockDevice) => Sink;
+/**
+ * Makes a sink that writes to a device: an empty one, or one to be resumed.
+ * @param beside opens the second file of formats that have two
+ */
+export type MakeSink = (target: BlockDevice, beside: (suffix: string) => BlockDevice) => Sink;
