@@ -28,6 +28,15 @@ export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type CheckRequest, check } from "./operations/check.ts";
+export { convert } from "./operations/convert/convert.ts";
+export { LOSSES, type LossId } from "./operations/convert/losses.ts";
+export {
+  CONVERT_FORMATS,
+  type ConvertFormat,
+  type ConvertRequest,
+  type ConvertResult,
+  type Loss,
+} from "./operations/convert/request.ts";
 export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
 export { diff } from "./operations/diff/diff.ts";
 export type {
