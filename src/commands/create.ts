@@ -2,10 +2,9 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
+import { abiFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
-import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
 import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
 
 export default class Create extends BaseCommand<typeof Create> {
@@ -22,11 +21,7 @@ export default class Create extends BaseCommand<typeof Create> {
     cowfile: fileArg("the cowfile to make"),
   };
   static override flags = {
-    abi: Flags.custom<CowAbi>({
-      description: "the machine it is for: byte order and width of its head",
-      options: [...ABI_NAMES],
-      default: "le64",
-    })(),
+    abi: abiFlag(),
     from: stackFlag("make it hold what differs in this image"),
     identity: Flags.custom<IdentityMode>({
       description: "how much of RDOFILE is noted beside COWFILE, so that a change of it is noticed later",

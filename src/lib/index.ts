@@ -49,12 +49,14 @@ export type {
 export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
+export { type InvertRequest, type InvertResult, invert } from "./operations/invert.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
 export { pack } from "./operations/pack/pack.ts";
 export type { PackRequest, PackResult, Streams } from "./operations/pack/request.ts";
 export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
+export { type SquashRequest, type SquashResult, squash } from "./operations/squash.ts";
 export {
   type BaseReport,
   type FingerprintResult,

@@ -10,7 +10,7 @@ import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { type OpenPart, openPart } from "../overlay/open-part.ts";
-import { filesOfStack, openStack, type Stack } from "../overlay/stack.ts";
+import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
 import { refusePartialName } from "./convert/partial-names.ts";
 import { refuseSidecarName } from "./identity/sidecar.ts";
@@ -57,7 +57,7 @@ export class OpenFiles {
   async openStack(text: string): Promise<Stack> {
     const [base, ...layers] = filesOfStack(text);
     if (base !== undefined) this.#noticePendingMerge(base, layers);
-    const stack = await openStack(this.storage, text, { signal: this.#context.signal });
+    const stack = await openStack(this.storage, text, this.#context);
     this.#opened.push(stack);
     return stack;
   }
@@ -85,6 +85,25 @@ export class OpenFiles {
       files.close();
     }
   }
+}
+
+/** @throws CowError `pending-merge` where a stack's base is half merged */
+export function refusePending({ storage }: OpenFiles, text: string, others: readonly string[]): void {
+  const [base, ...layers] = filesOfStack(text);
+  if (base !== undefined) refusePendingMerge(storage, base, [...layers, ...others]);
+}
+
+/**
+ * The stack of a layer over a base, which may be a stack itself. A name that there is counts as one file, whatever commas it
+ * has.
+ */
+export function stackOver(storage: Storage, base: string, layer: string): string {
+  return stackOf([...partsOf(storage, base), layer]);
+}
+
+/** The parts of a stack, or the one file of that name. */
+export function partsOf(storage: Storage, text: string): readonly string[] {
+  return storage.facts(text) ? [text] : parseStack(text);
 }
 
 /** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */

@@ -6,20 +6,24 @@ import type { ByteSource } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import type { Place, PlacedSource } from "../formats/format.ts";
+import type { Place, PlacedSource, Remarks } from "../formats/format.ts";
 
 export class ImageDevice implements BlockDevice, PlacedSource {
   readonly writable = false;
   readonly fd = undefined;
-  readonly #image: ByteSource;
+  readonly #image: ByteSource & Remarks;
 
   /** @param image whoever opened the files behind it closes them */
-  constructor(image: ByteSource) {
+  constructor(image: ByteSource & Remarks) {
     this.#image = image;
   }
 
   get name(): string {
     return this.#image.name;
+  }
+
+  get warnings(): readonly string[] | undefined {
+    return this.#image.warnings;
   }
 
   get sizeBytes(): number {

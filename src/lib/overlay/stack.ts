@@ -2,12 +2,14 @@
  * Owns stacks as users write them, `BASE[,LAYER]…`: splitting them, opening their parts with locks, and checking that each
  * layer was made for what lies below it before anything is read through it.
  */
+import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
-import type { Layer } from "../formats/format.ts";
+import type { Layer, Remarks } from "../formats/format.ts";
+import { ImageDevice } from "./image-device.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
 import { Overlay } from "./overlay.ts";
 import { filesOf, parsePart } from "./stack-part.ts";
@@ -24,6 +26,8 @@ export interface Stack {
   /** The bottom of it. */
   readonly base: BlockDevice;
   readonly layers: readonly Layer[];
+  /** The files of the lowest `count` parts, the base being one. */
+  pathsOf(count: number): readonly string[];
   /** How each layer was opened, in the same order. */
   readonly parts: readonly OpenPart[];
   close(): void;
@@ -66,13 +70,14 @@ export function filesOfStack(text: string): readonly string[] {
  * Opens a stack for reading, each file with a shared lock.
  *
  * @param options.signal stops the checks of long fingerprints
+ * @param options.onNotice is told what whoever reads the stack should know
  * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `unsuitable` for a base that looks
  *   like another format; `dirty`, `packed`, `damaged`, …
  */
 export async function openStack(
   storage: Storage,
   text: string,
-  options: { readonly signal?: AbortSignal | undefined } = {},
+  options: Pick<OperationContext, "signal" | "onNotice"> = {},
 ): Promise<Stack> {
   const [bottom, ...above] = parseStack(text).map(parsePart);
   const opened: BlockDevice[] = [];
@@ -86,6 +91,7 @@ export async function openStack(
     const bottomPart = openPart(bottom, opener);
     const parts = above.map((part) => openPart(part, opener));
     const base = openBase(bottomPart);
+    if (base instanceof ImageDevice) tell(options, base);
     const layers: Layer[] = [];
     for (const part of parts) {
       // What lies below one layer does not grow when the next comes on top.
@@ -97,16 +103,25 @@ export async function openStack(
       };
       const { layer } = await openAsLayer(part, { allowDirty: false, below }, scratch);
       await requireBelongs(layer, below, options.signal);
+      tell(options, layer);
       layers.push(layer);
     }
     const device = layers.length === 0 ? base : new Overlay(text, base, layers);
     const all = [bottomPart, ...parts];
     const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
-    return { device, paths: all.flatMap(({ paths }) => paths), keys, base, layers, parts, close };
+    const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
+    return { device, paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+function tell(
+  { onNotice }: Pick<OperationContext, "onNotice">,
+  { name, warnings = [] }: Remarks & { readonly name: string },
+): void {
+  for (const message of warnings) onNotice?.({ severity: "warning", file: name, message });
 }
 
 /** Undefined where a file cannot be told from others. */

@@ -7,11 +7,12 @@ import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { layerContent } from "../../formats/layer-content.ts";
+import { heldBy } from "../../overlay/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { Comparison, type ComparisonHooks } from "./compare.ts";
 import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
-import { candidates, haveSameBase, heldBy, isBareLayer, openBare, openSide, requireSameBase } from "./sides.ts";
+import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameBase } from "./sides.ts";
 
 /**
  * Compares A with B. Each is a stack `BASE[,LAYER]…`, an image, or a cowfile by itself; cowfiles by themselves must be of
@@ -73,7 +74,10 @@ async function diffImages(
   changed.append(common, size - common);
   // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
   const ofOneSide = haveSameBase(a, b)
-    ? inOrder(subtract(heldBy(a, common), heldBy(b, common)), subtract(heldBy(b, common), heldBy(a, common)))
+    ? inOrder(
+        subtract(heldBy(a.layers, 0, common), heldBy(b.layers, 0, common)),
+        subtract(heldBy(b.layers, 0, common), heldBy(a.layers, 0, common)),
+      )
     : [];
   const redundant = listOf(intersect(comparison.same, ofOneSide));
   return {

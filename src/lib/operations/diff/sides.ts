@@ -3,12 +3,13 @@
  * where they can differ at all, answered from metadata.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../../bytes/extent.ts";
+import { type Extent, union } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
 import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import { openAsLayer } from "../../overlay/open-part.ts";
+import { heldBy } from "../../overlay/overlay.ts";
 import { parseStack, type Stack } from "../../overlay/stack.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
 import type { OpenFiles } from "../files.ts";
@@ -73,19 +74,10 @@ export function candidates(a: Side, b: Side, end: number): Iterable<Extent> {
     a.keys[common + 1] === b.keys[common + 1]
   )
     common++;
-  let all: Iterable<Extent> = [];
-  for (const layer of [...a.layers.slice(common), ...b.layers.slice(common)]) all = union(all, layer.extents(0, end));
-  return all;
+  return heldBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
 }
 
 /** Is what lies at the bottom of both the same? */
 export function haveSameBase(a: Side, b: Side): boolean {
   return a.keys[0] !== undefined && a.keys[0] === b.keys[0];
-}
-
-/** What the layers of one side hold. */
-export function heldBy(side: Side, end: number): Iterable<Extent> {
-  let all: Iterable<Extent> = [];
-  for (const layer of side.layers) all = union(all, layer.extents(0, end));
-  return coalesce(all);
 }
