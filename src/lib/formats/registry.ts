@@ -7,6 +7,7 @@ import { cowfileFormat } from "./cowfile/index.ts";
 import { dmCowFormat } from "./dm-cow/index.ts";
 import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
 import type { LayerFormat } from "./format.ts";
+import { lvmFormat } from "./lvm/index.ts";
 import { qcow2Format } from "./qcow2/index.ts";
 import { snapFormat } from "./snap/index.ts";
 
@@ -18,6 +19,7 @@ export const layerFormats: readonly LayerFormat[] = [
   dmCowFormat,
   qcow2Format,
   snapFormat,
+  lvmFormat,
 ];
 
 /** The format with this id, or undefined. */

@@ -8,22 +8,13 @@
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
 import { assert } from "../../errors.ts";
-import type { CheckOptions, CheckReport, Problem, ProblemTally, RepairOptions, RepairReport } from "../format.ts";
+import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport } from "../format.ts";
+import { tally } from "../tally.ts";
 import { surveyStore } from "./describe.ts";
 import { judgeHeader, readHeader } from "./header.ts";
 import { damageError, type OpenedStore, openHeader, storeProblems } from "./layer.ts";
 import { givesUp } from "./problems.ts";
 import { writeTuples, zeroTuples } from "./tuples.ts";
-
-function tally(problems: Iterable<Problem>): ProblemTally {
-  const counts = { fixable: 0, unfixable: 0, notes: 0 };
-  for (const { severity, fixable } of problems) {
-    if (severity === "note") counts.notes++;
-    else if (fixable) counts.fixable++;
-    else counts.unfixable++;
-  }
-  return counts;
-}
 
 /** Every inconsistency of a store's metadata; of one whose header is beyond use, that. */
 export async function checkStore(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
