@@ -155,6 +155,7 @@ async function openExports(
         repair: request.repair ?? false,
         reserveBytes: request.reserveBytes ?? 0,
         signal: context.signal,
+        onNotice: context.onNotice,
       });
       opened.push(new ServedExport(name, stack));
       settleBase?.();
