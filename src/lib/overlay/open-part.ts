@@ -114,6 +114,8 @@ function refuseOtherFormats(file: BlockDevice, name: string): void {
   const format = detectFormat(file);
   // A packed cowfile is recognised only by being compressed, which may be true of anything.
   if (!format || (format === formatById("cowfile") && !hasCowMagic(headOf(file)))) return;
+  // A disk with a volume group on it is a disk.
+  if (format === formatById("lvm")) return;
   const hints = [`raw:${shellWord(name)} takes it as an image, byte for byte`];
   if (format.openImage) hints.unshift(`${format.id}:${shellWord(name)} reads it as a ${format.title}`);
   else hints.unshift("the order is base, layer");
