@@ -16,7 +16,7 @@ import { copyImage, type Pace } from "./copy-image.ts";
 import { DryTarget } from "./dry-target.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { digestOf, PartialOutput, type Position } from "./partial.ts";
+import { digestOf, isUnderWay, PartialOutput, type Position } from "./partial.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
 
@@ -25,10 +25,18 @@ const USUAL_PACE: Pace = { bytes: 8 * 2 ** 30, milliseconds: 15_000 };
 /** Raised when what a note says is no longer how files are made. */
 const NOTE_VERSION = 1;
 
-interface Job {
+interface Asked {
   readonly stack: string;
   readonly output: string;
   readonly request: ConvertRequest;
+}
+
+interface Job extends Asked {
+  /** Where the data goes: the output, but for formats of several files. */
+  readonly main: string;
+  /** See digestOf. */
+  readonly digest: string | undefined;
+  readonly mayReplace: boolean;
 }
 
 /**
@@ -51,11 +59,7 @@ export async function convert(
     if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output]);
     const plan = await makePlan(files, stack, request);
     const made = await makeOutput({ files, plan, output, request, context });
-    for (const suffix of ["", ...(made.several ? [made.several.data, made.several.beside] : [])]) {
-      refuseSameFile(files.storage, output + suffix, plan.paths);
-      claimOutput(files, output + suffix, request.force ?? false);
-    }
-    const job = { stack, output, request };
+    const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
     const work = request.dryRun ? dryRun(output, plan, made, context) : write(files, job, plan, made, context, pace);
     const { held, size, resumedAt } = await work;
     return {
@@ -74,6 +78,28 @@ export async function convert(
   });
 }
 
+/** Makes sure that everything that is to be made may be. */
+function claimAll(
+  files: OpenFiles,
+  { stack, output, request }: Asked,
+  plan: Plan,
+  made: Output,
+): Omit<Job, keyof Asked> {
+  const { force = false, dryRun: _dryRun, ...asked } = request;
+  const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
+  const { data, beside } = made.several ?? { data: "", beside: undefined };
+  const main = output + data;
+  const mayReplace = force || (made.several !== undefined && isUnderWay(files.storage, main, digest));
+  // What files of the stack name themselves is known only now.
+  refuseSameFile(files.storage, output, plan.paths);
+  claimOutput(files, output, force);
+  for (const suffix of beside === undefined ? [] : [data, beside]) {
+    refuseSameFile(files.storage, output + suffix, plan.paths);
+    claimOutput(files, output + suffix, mayReplace);
+  }
+  return { main, digest, mayReplace };
+}
+
 interface Done {
   readonly held: number;
   readonly size: number;
@@ -82,17 +108,15 @@ interface Done {
 
 async function write(
   files: OpenFiles,
-  { output, request, stack }: Job,
+  { output, request, main, digest, mayReplace }: Job,
   plan: Plan,
   made: Output,
   context: OperationContext,
   pace: Pace,
 ): Promise<Done> {
   const { storage } = files;
-  const { force: _force, dryRun: _dryRun, ...asked } = request;
-  const digest = digestOf(storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const taken = await takeIdentity(files, plan, made, context);
-  const partial = new PartialOutput(files, output + (made.several?.data ?? ""), digest);
+  const partial = new PartialOutput(files, main, digest);
   const stopped = (): CowError => {
     const how = partial.noted
       ? `${shellWord(partial.path)} holds what is done, and the same command goes on with it`
@@ -116,9 +140,9 @@ async function write(
     );
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
-    partial.commit(request.force ?? false);
+    const { several } = made;
+    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, request.force ?? false)));
     isDone = true;
-    if (made.several) writeText(files, output, made.several.text, request.force ?? false);
     if (taken && made.identity) {
       const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
       noteOrWarn(storage, output, context, () => taken.write(output, identity));

@@ -103,11 +103,17 @@ export class PartialOutput {
     this.noted = true;
   }
 
-  /** Gives all files their names. */
-  commit(replace: boolean): void {
+  /**
+   * Gives all files their names.
+   * @param last makes what comes after them, if anything does
+   */
+  commit(replace: boolean, last: (() => void) | undefined): void {
     for (const { device } of [this, ...this.#others]) device.flush();
+    // Of several files some may have their names when a conversion is killed: a note tells the next one whose they are.
+    if (last && !this.noted) this.note({ offset: 0, held: 0, copied: 0, sink: {} });
     this.#storage.rename(this.#path, this.#output, { replace });
     for (const { path, output } of this.#others) this.#storage.rename(path, output, { replace });
+    last?.();
     this.#storage.remove(this.#notePath);
   }
 
@@ -120,17 +126,26 @@ export class PartialOutput {
   }
 
   #readNote(): Position | undefined {
-    const bytes = this.#storage.readSmall(this.#notePath, LIMIT_BYTES);
-    if (!bytes) return undefined;
-    try {
-      const note = JSON.parse(Buffer.from(bytes).toString("utf8")) as Note;
-      const numbers = [note.offset, note.held, note.copied, ...Object.values(note.sink)];
-      const isSound = note.cowtool_convert === 1 && numbers.every((each) => Number.isSafeInteger(each) && each >= 0);
-      return isSound && this.#inputs !== undefined && note.inputs === this.#inputs ? note : undefined;
-    } catch {
-      return undefined;
-    }
+    return readNote(this.#storage, this.#notePath, this.#inputs);
   }
+}
+
+function readNote(storage: Storage, path: string, inputs: string | undefined): Position | undefined {
+  try {
+    const bytes = storage.readSmall(path, LIMIT_BYTES);
+    if (!bytes) return undefined;
+    const note = JSON.parse(Buffer.from(bytes).toString("utf8")) as Note;
+    const numbers = [note.offset, note.held, note.copied, ...Object.values(note.sink)];
+    const isSound = note.cowtool_convert === 1 && numbers.every((each) => Number.isSafeInteger(each) && each >= 0);
+    return isSound && inputs !== undefined && note.inputs === inputs ? note : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Was this very conversion begun, and not finished? Then what has its names is its own. */
+export function isUnderWay(storage: Storage, output: string, inputs: string | undefined): boolean {
+  return readNote(storage, storage.realPath(output) + NOTE_SUFFIX, inputs) !== undefined;
 }
 
 /**
