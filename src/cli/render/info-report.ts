@@ -4,7 +4,7 @@
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize } from "../../lib/bytes/size.ts";
 import type { Fact } from "../../lib/formats/format.ts";
-import type { InfoResult, MapExtent } from "../../lib/operations/info.ts";
+import type { Info, InfoResult, MapExtent } from "../../lib/operations/info.ts";
 import { renderKeyValue } from "./key-value.ts";
 import { renderSvgMap } from "./svg-map.ts";
 
@@ -67,11 +67,11 @@ export function* heldOnly(extents: Iterable<MapExtent>): Generator<Extent> {
   for (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
 }
 
-export function svgOfInfo(facts: InfoResult, extents: Iterable<MapExtent>): Iterable<string> {
+export function svgOfInfo({ facts, mapBytes }: Info, extents: Iterable<MapExtent>): Iterable<string> {
   return renderSvgMap({
     title: facts.file,
     meaning: "held by the cowfile",
-    sizeBytes: facts.virtual_size ?? 0,
+    sizeBytes: mapBytes,
     extents: heldOnly(extents),
   });
 }

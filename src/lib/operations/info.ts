@@ -36,6 +36,8 @@ export interface Info {
    * extent was read, or close() was called.
    */
   readonly extents: Iterable<MapExtent> | undefined;
+  /** What they cover: of a file that stores no size, as far as it holds anything. */
+  readonly mapBytes: number;
   close(): void;
 }
 
@@ -85,6 +87,7 @@ async function describe(
       },
     },
     extents: layer ? mapExtents(layer, files) : undefined,
+    mapBytes: layer?.virtualSizeBytes ?? facts.virtual_size ?? 0,
     close: () => files.close(),
   };
 }

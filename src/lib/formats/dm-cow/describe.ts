@@ -11,8 +11,10 @@ import { dmCowProblem } from "./problems.ts";
 import { type DmCowPart, type Finding, type LayerDevices, openDevices, openTable, openTableBase } from "./stack.ts";
 import { DRIVER_NAME_BYTES } from "./table.ts";
 
-/** As facts; the problems list them all. */
+/** As facts; more of them are listed as problems. */
 const LISTED_GROUPS = 100;
+/** Of a hostile bitmap every other bit is set: beyond this many they are only counted. */
+const MOST_GROUPS = 10_000;
 
 /** @throws CowError `bad-head` for what is no table; `not-found`, … for a device that it names; `interrupted` */
 export function describeDmCow(
@@ -23,15 +25,16 @@ export function describeDmCow(
   const { table } = part;
   const { base, findings } = openTableBase(part);
   const all: Finding[] = [...findings];
-  const opened: LayerDevices[] = [];
+  const opened: Surveyed[] = [];
   const layers = table.layers.map((spec): Fact => {
     if (hooks.signal?.aborted) throw interrupted(source.name, "nothing was changed");
     const { devices, findings } = openDevices(part, spec);
     all.push(...findings);
     const named = { bitmap: spec.bitmap, data: spec.data, data_offset: spec.offset * SECTOR_BYTES };
     if (!devices) return { ...named, usable: false };
-    opened.push(devices);
-    return { ...named, usable: true, ...factsOf(part, devices) };
+    const surveyed = survey(part, devices);
+    opened.push(surveyed);
+    return { ...named, usable: true, ...factsOf(surveyed) };
   });
   const facts: ImageFacts = {
     format: "dm-cow",
@@ -45,40 +48,64 @@ export function describeDmCow(
   return { facts, problems: { [Symbol.iterator]: () => problemsOf(part, all, opened) } };
 }
 
-function factsOf(
-  { table }: DmCowPart,
-  { bitmapDevice, bitmap, isAttached }: LayerDevices,
-): Readonly<Record<string, Fact>> {
-  let held = 0;
-  for (const [from, to] of bitmap.runs(0, table.sectors)) held += to - from;
-  const groups: Fact[] = [];
-  let shared = 0;
-  for (const { sector, sectors, distance, copies } of bitmap.aliasGroups()) {
-    shared += sectors;
-    if (groups.length < LISTED_GROUPS) groups.push({ sector, sectors, distance, copies });
+/** What there is to be told of a layer, so that its files may be closed. */
+interface Surveyed extends LayerDevices {
+  readonly sectorsUsed: number;
+  readonly bitsShared: number;
+  readonly groups: readonly AliasGroup[];
+  readonly groupsOmitted: number;
+  readonly ways: readonly string[];
+}
+
+function survey({ table }: DmCowPart, devices: LayerDevices): Surveyed {
+  const { bitmap, bitmapDevice } = devices;
+  let sectorsUsed = 0;
+  for (const [from, to] of bitmap.runs(0, table.sectors)) sectorsUsed += to - from;
+  const groups: AliasGroup[] = [];
+  let [bitsShared, groupsOmitted] = [0, 0];
+  for (const group of bitmap.aliasGroups()) {
+    bitsShared += group.sectors;
+    if (groups.length < MOST_GROUPS) groups.push(group);
+    else groupsOmitted++;
   }
+  const ways = possibleAddressings(bitmapDevice, table.sectors);
+  return { ...devices, sectorsUsed, bitsShared, groups, groupsOmitted, ways };
+}
+
+function factsOf({
+  isAttached,
+  bitmap,
+  ways,
+  sectorsUsed,
+  bitsShared,
+  groups,
+}: Surveyed): Readonly<Record<string, Fact>> {
   return {
     attached: isAttached,
     addressing: bitmap.addressing.name,
-    addressings_possible: [...possibleAddressings(bitmapDevice, table.sectors)],
-    sectors_used: held,
-    bits_shared: shared,
-    alias_groups: groups,
+    addressings_possible: ways,
+    sectors_used: sectorsUsed,
+    bits_shared: bitsShared,
+    alias_groups: groups
+      .slice(0, LISTED_GROUPS)
+      .map(({ sector, sectors, distance, copies }) => ({ sector, sectors, distance, copies })),
   };
 }
 
-function* problemsOf(
-  part: DmCowPart,
-  findings: readonly Finding[],
-  opened: readonly LayerDevices[],
-): Generator<Problem> {
+function* problemsOf(part: DmCowPart, findings: readonly Finding[], opened: readonly Surveyed[]): Generator<Problem> {
   for (const { device, problem } of findings) yield { ...problem, message: `${device} ${problem.message}` };
-  for (const { spec, bitmap, bitmapDevice, isAttached } of opened) {
+  for (const { spec, groups, groupsOmitted, bitmapDevice, isAttached } of opened) {
     const where = { offset: 0, length: 0 };
     if (!isAttached) yield dmCowProblem("unattached", where, `${bitmapDevice.name} has no magic number yet`);
     for (const name of [spec.bitmap, spec.data].filter((each) => each.length > DRIVER_NAME_BYTES))
       yield dmCowProblem("long-name", where, `the driver would look for ${name.slice(0, DRIVER_NAME_BYTES)}`);
-    for (const group of bitmap.aliasGroups()) yield aliasProblem(spec.bitmap, group);
+    for (const group of groups) yield aliasProblem(spec.bitmap, group);
+    if (groupsOmitted > 0)
+      yield dmCowProblem(
+        "alias-group",
+        where,
+        `of ${spec.bitmap}, ${groupsOmitted} more runs of sectors share their bits`,
+      );
   }
   const { device } = part.table.base;
   if (device.length > DRIVER_NAME_BYTES)

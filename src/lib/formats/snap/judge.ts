@@ -90,14 +90,22 @@ class Findings {
     this.#all = all;
   }
 
-  add(id: keyof typeof SNAP_PROBLEMS, offset: number, length: number, message: string): void {
+  /** @param offset where in the file; undefined for what concerns all of it */
+  add(id: keyof typeof SNAP_PROBLEMS, offset: number | undefined, length: number, message: string): void {
     const count = this.#counts.get(id) ?? 0;
     this.#counts.set(id, count + 1);
     if (count >= MOST_OF_A_KIND) return;
     const { severity } = SNAP_PROBLEMS[id];
     this.#all.push({
       log: this.#log.source.name,
-      problem: { id, severity, fixable: false, offset, length, message: `${message}, at ${atByte(offset)}` },
+      problem: {
+        id,
+        severity,
+        fixable: false,
+        offset: offset ?? 0,
+        length,
+        message: offset === undefined ? message : `${message}, at ${atByte(offset)}`,
+      },
     });
   }
 }
@@ -108,11 +116,11 @@ function judgeLog(log: SnapLog, findings: Findings, checkpoint: () => void): num
   const { leastLogBlocks, dataBase, wordBytes, sourceBlocks } = geometry;
   if (blocks < leastLogBlocks) {
     const message = `it has ${blocks} blocks, but a log for ${sourceBlocks} blocks has at least ${leastLogBlocks}`;
-    findings.add("log-short", log.source.sizeBytes, 0, message);
+    findings.add("log-short", undefined, 0, message);
     return 0;
   }
   if (blocks > MAX_BLOCKS) {
-    findings.add("log-long", 0, 0, `it has ${blocks} blocks, more than ${MAX_BLOCKS}`);
+    findings.add("log-long", undefined, 0, `it has ${blocks} blocks, more than ${MAX_BLOCKS}`);
     return 0;
   }
   judgeTail(log, findings);
@@ -134,7 +142,7 @@ function judgeLog(log: SnapLog, findings: Findings, checkpoint: () => void): num
     highest = Math.max(highest, Number(entry));
   }
   if (used > log.dataBlocks)
-    findings.add("overfull", 0, 0, `it has more bits than room for the data of ${log.dataBlocks} blocks`);
+    findings.add("overfull", undefined, 0, `it has more bits than room for the data of ${log.dataBlocks} blocks`);
   else if (highest >= dataBase + used)
     findings.add("gaps", highest * geometry.blockBytes, 0, `it has ${used} bits, but data up to block ${highest}`);
   return Math.min(used, log.dataBlocks);
@@ -160,7 +168,12 @@ function judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): v
     const before = judged.slice(0, i);
     const previous = before.at(-1);
     if (previous && used > 0 && previous.used < previous.log.dataBlocks)
-      collect.add("unordered", 0, 0, `it has blocks, although ${previous.log.source.name} before it is not full`);
+      collect.add(
+        "unordered",
+        undefined,
+        0,
+        `it has blocks, although ${previous.log.source.name} before it is not full`,
+      );
     const twice = used === 0 || before.length === 0 ? undefined : firstShared(log, before);
     if (twice === undefined) return;
     collect.add(
@@ -174,7 +187,7 @@ function judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): v
   if (last && judged.every(({ log, used }) => used === log.dataBlocks))
     new Findings(last.log, findings).add(
       "possibly-ended",
-      0,
+      undefined,
       0,
       "every log is full: the snapshot may have ended without a mark, and then what was written later shows through",
     );

@@ -64,7 +64,7 @@ function ofCowfileAndImage(
   return isOther ? undefined : { rdofile: base.path, cowfile: layer.path };
 }
 
-/** What is of no format is judged by the cowfile's codec. */
+/** What is of no format is judged by the cowfile's codec. The merge itself locks the file. */
 function detectFormatAt(files: OpenFiles, path: string): LayerFormat {
-  return requireFormat(files.open(path, { lock: "shared" }));
+  return requireFormat(files.open(path, { lock: "none" }));
 }
