@@ -35,7 +35,17 @@ export function requireQemuCheck(file: string): void {
   }
 }
 
+interface Image {
+  readonly file: string;
+  readonly format: string;
+}
+
 /** Fails unless two images are the same to QEMU, sizes included. */
-export function requireQemuSame(a: { file: string; format: string }, b: { file: string; format: string }): void {
-  qemuImg(["compare", "-s", "-f", a.format, "-F", b.format, a.file, b.file]);
+export function requireQemuSame(a: Image, b: Image): void {
+  qemuImg(["compare", "-f", a.format, "-F", b.format, a.file, b.file]);
+  const [one, other] = [a, b].map(({ file, format }) => {
+    const info = JSON.parse(qemuImg(["info", "-f", format, "--output=json", file])) as { "virtual-size": number };
+    return info["virtual-size"];
+  });
+  if (one !== other) throw new Error(`${a.file} has ${one} bytes, ${b.file} ${other}`);
 }
