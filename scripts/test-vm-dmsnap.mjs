@@ -3,12 +3,15 @@
  * are loaded, extended and merged there, and the kernel's view and status numbers have to be ours. The machine and what it
  * does are ../shared/tools/vm-dmsnap-check.sh.
  *
- *   node scripts/test-vm-dmsnap.mjs [CHUNK SECTORS]...     only these chunk sizes
+ * One more: LVM makes a physical volume with a thick snapshot there, and what is in it has to be read here as it is there.
+ *
+ *   node scripts/test-vm-dmsnap.mjs [CHUNK SECTORS | lvm]...     only these trials
  *
  * Exit status: 0 all passed, or skipped, which it says; 1 something did not.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,6 +20,7 @@ import { nodeStorage } from "../src/lib/device/node-storage.ts";
 import { describeStore } from "../src/lib/formats/dm-snapshot/describe.ts";
 import { dmSnapshotFormat } from "../src/lib/formats/dm-snapshot/index.ts";
 import { createStore, writeStore } from "../src/lib/formats/dm-snapshot/write-store.ts";
+import { lvmFormat } from "../src/lib/formats/lvm/index.ts";
 import { mergeStore } from "../src/lib/operations/merge/store.ts";
 import { levelsOf } from "../src/lib/overlay/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../src/lib/overlay/live/store-image.ts";
@@ -25,7 +29,7 @@ import { Overlay } from "../src/lib/overlay/overlay.ts";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tool = join(root, "..", "shared", "tools", "vm-dmsnap-check.sh");
 const MACHINE = "qemu-system-x86_64";
-const CHUNK_SECTORS = [1, 2, 8, 64, 2048];
+const TRIALS = ["1", "2", "8", "64", "2048", "lvm"];
 const MIB = 1 << 20;
 /** Machines at a time; each keeps a processor busy. */
 const AT_A_TIME = 2;
@@ -206,25 +210,110 @@ async function createdByUs(chunkSectors, at) {
   );
 }
 
-async function attempt(chunkSectors, directory) {
-  const at = (name) => join(directory, name);
-  await writtenByUs(chunkSectors, at);
-  await createdByUs(chunkSectors, at);
+/** What the guest does with an empty disk of 24 MiB; the second and the third one take copies. */
+const LVM_SCRIPT = `
+mkdir -p /etc/lvm /run/lock/lvm
+cat > /etc/lvm/lvm.conf <<'C'
+devices { scan = "/dev" use_devicesfile = 0 obtain_device_list_from_udev = 0 external_device_info_source = "none" filter = [ "a|/dev/vda|", "r|.*|" ] }
+activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
+backup { backup = 0 archive = 0 }
+global { use_lvmpolld = 0 }
+C
+L() { lvm "$@" 3>&- > /tmp/o 2>&1 || { echo "FAILED lvm $*: $(tail -1 /tmp/o)" >&3; }; }
+S() { stamp scatter "$@" 3>&- > /tmp/o 2>&1; }
+L pvcreate -ff -y /dev/vda
+L vgcreate -s 256k vg /dev/vda
+L lvcreate -y -Wn -Zn -n other -L 1M vg
+L lvcreate -y -Wn -Zn -n base -L 8M vg
+L lvcreate -y -Wn -Zn --alloc anywhere -i 2 -I 64k -n striped -l 4 vg
+L lvextend -y -l +3 vg/other
+S /dev/mapper/vg-base ORIGIN 5 400 8 2048 part
+S /dev/mapper/vg-other OTHER 5 300 8 400 part
+S /dev/mapper/vg-striped STRIPED 5 100 8 256 part
+L lvcreate -y -s -c 8k -n snap -L 4M vg/base
+S /dev/mapper/vg-snap SNAP 6 60 8 2048 part
+S /dev/mapper/vg-base LATER 7 60 8 2048 part
+sync
+for v in base other striped snap; do echo "SHA vg/$v $(sha256sum < /dev/mapper/vg-$v)" >&3; done
+echo "SHA cow $(sha256sum < /dev/mapper/vg-snap-cow)" >&3
+echo "STATUS $(dmsetup status vg-snap 2>&1 3>&-)" >&3
+L vgchange -an vg
+dd if=/dev/vda of=/dev/vdb bs=1M conv=fsync 2>/dev/null
+L vgchange -ay vg
+exec 8</dev/mapper/vg-base
+L lvconvert --merge vg/snap
+sync; dd if=/dev/vda of=/dev/vdc bs=1M conv=fsync 2>/dev/null
+exec 8<&-
+`;
+
+/** A physical volume that LVM made: every logical volume, the snapshot, and its store are read as the guest read them. */
+async function madeByLvm(at) {
+  const [script, result, log] = ["guest.sh", "result", "log"].map(at);
+  const disks = ["pv", "snap", "merge"].map(at);
+  writeFileSync(script, LVM_SCRIPT);
+  for (const disk of disks) {
+    writeFileSync(disk, "");
+    truncateSync(disk, 24 * MIB);
+  }
+  const drives = disks.flatMap((disk) => ["-drive", `file=${disk},format=raw,if=virtio`]);
+  const run = '. "$0" && vm_build && shift && vm_run 200 "$@"';
+  const child = spawn("bash", ["-c", run, join(tool, "..", "vm", "lib.sh"), "-", script, result, log, ...drives]);
+  const status = await new Promise((resolve) => {
+    child.once("close", resolve);
+  });
+  const said = readFileSync(result, "utf8");
+  if (status !== 0 || said.includes("FAILED")) throw new Failure(`the guest ended with ${status}: ${said}`);
+  const sums = [...said.matchAll(/^SHA (\S+) ([0-9a-f]{64})/gm)];
+  if (sums.length !== 5) throw new Failure(`the guest told ${sums.length} sums: ${said}`);
+  const [pv, merging] = [nodeStorage.open(at("snap")), nodeStorage.open(at("merge"))];
+  for (const [, name, sum] of sums) {
+    const settings = new Map(
+      name === "cow"
+        ? [
+            ["lv", "vg/snap"],
+            ["cow", ""],
+          ]
+        : [["lv", name]],
+    );
+    for (const source of [pv, merging]) {
+      const image = lvmFormat.openImage(source, { allowDirty: false, settings });
+      const ours = createHash("sha256").update(contentOf(image)).digest("hex");
+      requireSame(`${name} of ${source.name}`, sum, ours);
+    }
+  }
+  const { facts } = await lvmFormat.describe(pv, {});
+  const kernel = / snapshot (.*)$/m.exec(said)?.[1];
+  requireSame("status of the snapshot", kernel, facts.snapshots[0].kernel_status);
+  const later = (await lvmFormat.describe(merging, {})).facts;
+  if (!later.snapshots[0].merging || facts.snapshots[0].merging) throw new Failure("the pending merge is not seen");
+  pv.close();
+  merging.close();
+  say(
+    `        lvm: 4 logical volumes, 2 of two segments or stripes, snapshot ${kernel} and its store: same bytes; pending merge seen`,
+  );
 }
 
-async function inTurn(sizes, directory) {
-  const waiting = [...sizes];
+async function attempt(trial, directory) {
+  const at = (name) => join(directory, name);
+  if (trial === "lvm") return madeByLvm(at);
+  await writtenByUs(Number(trial), at);
+  await createdByUs(Number(trial), at);
+}
+
+async function inTurn(trials, directory) {
+  const waiting = [...trials];
   let failures = 0;
   const worker = async () => {
-    for (let chunkSectors = waiting.shift(); chunkSectors !== undefined; chunkSectors = waiting.shift()) {
+    for (let trial = waiting.shift(); trial !== undefined; trial = waiting.shift()) {
       const start = performance.now();
-      const own = mkdtempSync(join(directory, `${chunkSectors}-`));
+      const own = mkdtempSync(join(directory, `${trial}-`));
+      const name = trial === "lvm" ? "LVM's physical volume" : `chunks of ${trial} sectors`;
       try {
-        await attempt(chunkSectors, own);
-        say(`passed: chunks of ${chunkSectors} sectors (${Math.round((performance.now() - start) / 1000)} s)`);
+        await attempt(trial, own);
+        say(`passed: ${name} (${Math.round((performance.now() - start) / 1000)} s)`);
       } catch (error) {
         failures++;
-        say(`FAILED: chunks of ${chunkSectors} sectors: ${error instanceof Failure ? error.message : error.stack}`);
+        say(`FAILED: ${name}: ${error instanceof Failure ? error.message : error.stack}`);
       }
       rmSync(own, { recursive: true, force: true });
     }
@@ -240,16 +329,16 @@ function buildMachine() {
 }
 
 async function main(wanted) {
-  const sizes = CHUNK_SECTORS.filter((size) => wanted.length === 0 || wanted.includes(String(size)));
+  const trials = TRIALS.filter((trial) => wanted.length === 0 || wanted.includes(trial));
   if (!existsSync(tool)) return skip("there is no ../shared/tools/vm-dmsnap-check.sh");
   // As root the tool installs what it misses; else it can't, and there is no machine.
   if (buildMachine().status !== 0 || spawnSync(MACHINE, ["--version"]).status !== 0)
     return skip("the virtual machine can't be made (qemu-system-x86 and a Debian kernel are needed, see above)");
   const directory = mkdtempSync(join(tmpdir(), "cowtool-vm-dmsnap-"));
   try {
-    const failures = await inTurn(sizes, directory);
-    say(`${sizes.length - failures} of ${sizes.length} chunk sizes passed`);
-    if (failures > 0 || sizes.length === 0) process.exitCode = 1;
+    const failures = await inTurn(trials, directory);
+    say(`${trials.length - failures} of ${trials.length} passed`);
+    if (failures > 0 || trials.length === 0) process.exitCode = 1;
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
