@@ -11,13 +11,13 @@ import { FIRST_DATA_CHUNK } from "./layout.ts";
 import { looksFull, type StoreScan, scanInSteps } from "./scan.ts";
 
 /** The kernel's status of a store: `allocated/total metadata` in sectors, as `dmsetup status` prints it after a reload. */
-export interface StoreStatus {
+interface StoreStatus {
   readonly allocated: bigint;
   readonly total: number;
   readonly metadata: number;
 }
 
-export function statusOf({ geometry, sectors, areas, nextFree }: StoreScan): StoreStatus {
+function statusOf({ geometry, sectors, areas, nextFree }: StoreScan): StoreStatus {
   return {
     allocated: BigInt.asUintN(64, nextFree * BigInt(geometry.chunkSectors)),
     total: sectors,

@@ -49,7 +49,7 @@ export const STORE_PROBLEMS = {
   "old-duplicate": {
     severity: "error",
     about:
-      "Two exceptions are for the same chunk of the origin. The first in the list counts, as it does for the kernel.",
+      "Two exceptions are for the same chunk of the origin. The first in the list counts, as it does for the kernel; of several, the first that lies anywhere.",
     kernel: "the first one counts",
     fix: "takes the later ones out of the list: what the store shows does not change",
   },

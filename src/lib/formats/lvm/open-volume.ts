@@ -13,7 +13,7 @@ import { LogicalVolumeSource, SnapshotView } from "./volume-source.ts";
 type Settings = OpenLayerOptions["settings"];
 
 /** @throws CowError `bad-head`, `damaged`; `unsuitable` for a volume that belongs to no group */
-export function requireGroup(source: ByteSource): VolumeGroup {
+function requireGroup(source: ByteSource): VolumeGroup {
   const group = volumeGroupOf(readPhysicalVolume(source), source.name);
   if (group) return group;
   throw new CowError("unsuitable", "is an LVM physical volume that belongs to no volume group", { file: source.name });
