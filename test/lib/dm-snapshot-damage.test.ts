@@ -196,6 +196,20 @@ describe("hostile bytes", () => {
   });
 });
 
+it("what check found can be read when the file is closed", async () => {
+  const cow = deviceOf(
+    storeOf([
+      [1, 2],
+      [1, 3],
+    ]),
+  );
+  const { problems } = await dmSnapshotFormat.check(cow, {});
+  cow.read = () => {
+    throw new Error("is closed");
+  };
+  expect([...problems].map(({ id }) => id)).toEqual(["old-duplicate"]);
+});
+
 it("every problem of the table says what a kernel does, and what is fixable says how", () => {
   for (const [id, spec] of Object.entries(STORE_PROBLEMS)) {
     expect(spec.about.length, id).toBeGreaterThan(20);

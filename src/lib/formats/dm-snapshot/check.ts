@@ -12,7 +12,7 @@ import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport } 
 import { tally } from "../tally.ts";
 import { surveyStore } from "./describe.ts";
 import { judgeHeader, readHeader } from "./header.ts";
-import { damageError, type OpenedStore, openHeader, storeProblems } from "./layer.ts";
+import { damageError, type OpenedStore, openHeader } from "./layer.ts";
 import { givesUp } from "./problems.ts";
 import { writeTuples, zeroTuples } from "./tuples.ts";
 
@@ -20,15 +20,14 @@ import { writeTuples, zeroTuples } from "./tuples.ts";
 export async function checkStore(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
   const { problems: ofHeader, geometry } = judgeHeader(readHeader(source));
   if (!geometry) return { state: "clean", problems: ofHeader, worst: tally(ofHeader) };
-  const opened = await surveyStore(source, openHeader(source), withBase(options));
-  const problems = { [Symbol.iterator]: () => storeProblems(source, opened) };
+  const { problems } = await surveyStore(source, openHeader(source), withBase(options));
   return { state: "clean", problems, worst: tally(problems) };
 }
 
 /** How a base fits: chunks that it does not have are all that a store can tell. */
 export async function judgeStoreBase(source: ByteSource, base: ByteSource, options: CheckOptions): Promise<Problem[]> {
-  const opened = await surveyStore(source, openHeader(source), { ...options, below: base });
-  return [...storeProblems(source, opened)].filter(({ id }) => id === "old-beyond");
+  const { problems } = await surveyStore(source, openHeader(source), { ...options, below: base });
+  return problems.filter(({ id }) => id === "old-beyond");
 }
 
 /** The base given by name counts, too. */
@@ -45,7 +44,7 @@ function withBase<Options extends CheckOptions>(options: Options): Options {
 export async function repairStore(target: ByteSource | ByteTarget, given: RepairOptions): Promise<RepairReport> {
   const options = withBase(given);
   const opened = await surveyStore(target, openHeader(target), options);
-  const problems = [...storeProblems(target, opened)];
+  const { problems } = opened;
   for (const problem of problems) {
     if (problem.severity !== "error" || problem.fixable) continue;
     if (!(options.dropLost && givesUp(problem.id))) throw damageError(problem, target.name);

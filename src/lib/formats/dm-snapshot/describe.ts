@@ -5,8 +5,7 @@ import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makeBreath } from "../../context.ts";
 import type { BaseIdentity, ImageFacts, Problem, SurveyHooks } from "../format.ts";
 import { judgeHeader, readHeader } from "./header.ts";
-import { judgeExceptions } from "./judge.ts";
-import { type OpenedStore, originChunks, storeProblems } from "./layer.ts";
+import { judgeStore, type OpenedHeader, type OpenedStore } from "./layer.ts";
 import { FIRST_DATA_CHUNK } from "./layout.ts";
 import { looksFull, type StoreScan, scanInSteps } from "./scan.ts";
 
@@ -28,7 +27,7 @@ function statusOf({ geometry, sectors, areas, nextFree }: StoreScan): StoreStatu
 /** Reads and judges a whole list, breathing. @throws CowError `interrupted`, `io` */
 export async function surveyStore(
   source: ByteSource,
-  head: Omit<OpenedStore, "verdicts">,
+  head: OpenedHeader,
   hooks: SurveyHooks,
   state = "nothing was changed",
 ): Promise<OpenedStore> {
@@ -36,10 +35,7 @@ export async function surveyStore(
   const steps = scanInSteps(source, head.geometry);
   for (;;) {
     const step = steps.next();
-    if (step.done) {
-      const verdicts = judgeExceptions(step.value, originChunks(head.geometry, hooks.below));
-      return { ...head, verdicts };
-    }
+    if (step.done) return judgeStore(source, head, step.value, hooks.below);
     if (hooks.signal?.aborted) throw interrupted(source.name, state);
     hooks.onProgress?.({ phase: "scanning", done: step.value, total: step.value, unit: "bytes" });
     await breath();
@@ -74,7 +70,7 @@ export async function describeStore(
     virtual_size: hooks.below?.sizeBytes ?? null,
   };
   if (!geometry) return { facts: { ...head, chunk_sectors: header.chunkSectors }, problems };
-  const opened = await surveyStore(source, { header, geometry, headProblems: problems }, hooks);
+  const opened = await surveyStore(source, { header, geometry, problems }, hooks);
   const { scan, map } = opened.verdicts;
   const status = statusOf(scan);
   const facts: ImageFacts = {
@@ -95,7 +91,7 @@ export async function describeStore(
     sectors_metadata: status.metadata,
     image_end: map.end * geometry.chunkBytes,
   };
-  return { facts, problems: { [Symbol.iterator]: () => storeProblems(source, opened) } };
+  return { facts, problems: opened.problems };
 }
 
 /** A store tells nothing of its origin but the unit in which it was divided. */

@@ -9,21 +9,34 @@ import type { ExceptionMap } from "./exception-map.ts";
 import { judgeHeader, readHeader, type StoreHeader } from "./header.ts";
 import { judgeExceptions, listProblems, type Verdicts } from "./judge.ts";
 import type { StoreGeometry } from "./layout.ts";
-import { scanStore } from "./scan.ts";
+import { type StoreScan, scanStore } from "./scan.ts";
 
 /** A store as far as it can be read. */
 export interface OpenedStore {
   readonly header: StoreHeader;
   readonly geometry: StoreGeometry;
   readonly verdicts: Verdicts;
-  /** Of the header. */
-  readonly headProblems: readonly Problem[];
+  /** Everything that is wrong, header first; not made while it is read, as the file may be closed by then. */
+  readonly problems: readonly Problem[];
 }
 
-/** Everything that is wrong with a store, header first. */
-export function* storeProblems(source: ByteSource, opened: OpenedStore): Generator<Problem> {
-  yield* opened.headProblems;
-  yield* listProblems(source, opened.verdicts);
+/** A store whose header was read and judged. */
+export interface OpenedHeader {
+  readonly header: StoreHeader;
+  readonly geometry: StoreGeometry;
+  readonly problems: readonly Problem[];
+}
+
+/** Judges the list that was read. */
+export function judgeStore(
+  source: ByteSource,
+  head: OpenedHeader,
+  scan: StoreScan,
+  below: ByteSource | undefined,
+): OpenedStore {
+  const { header, geometry } = head;
+  const verdicts = judgeExceptions(scan, below && Math.ceil(below.sizeBytes / geometry.chunkBytes));
+  return { header, geometry, verdicts, problems: [...head.problems, ...listProblems(source, verdicts)] };
 }
 
 /** The error for a store that cannot be used because of that problem. */
@@ -43,20 +56,15 @@ export function damageError(problem: Problem, file: string): CowError {
 }
 
 /** The geometry, or the header's problem as an error. @throws CowError as readHeader, and `damaged` */
-export function openHeader(source: ByteSource): Omit<OpenedStore, "verdicts"> {
+export function openHeader(source: ByteSource): OpenedHeader {
   const header = readHeader(source);
   const { problems, geometry } = judgeHeader(header);
-  if (geometry) return { header, geometry, headProblems: problems };
+  if (geometry) return { header, geometry, problems };
   const problem = problems.find(({ id }) => id === "chunk-size");
   throw new CowError("damaged", problem?.message ?? "the header is beyond use", {
     file: source.name,
     details: { problem: "chunk-size", offset: problem?.offset ?? 0 },
   });
-}
-
-/** Chunks of an origin of that size; its last one may be partial. */
-export function originChunks(geometry: StoreGeometry, below: ByteSource | undefined): number | undefined {
-  return below && Math.ceil(below.sizeBytes / geometry.chunkBytes);
 }
 
 /**
@@ -67,15 +75,13 @@ export function originChunks(geometry: StoreGeometry, below: ByteSource | undefi
  */
 export function openStore(source: ByteSource, below: ByteSource | undefined, lenient: boolean): OpenedStore {
   const head = openHeader(source);
-  const fatal = head.headProblems.find(({ severity }) => severity === "error");
-  if (fatal && !lenient) throw damageError(fatal, source.name);
-  const scan = scanStore(source, head.geometry);
-  const opened = { ...head, verdicts: judgeExceptions(scan, originChunks(head.geometry, below)) };
-  if (!lenient) {
-    for (const problem of storeProblems(source, opened)) {
-      if (problem.severity === "error") throw damageError(problem, source.name);
-    }
-  }
+  const refuse = (problems: readonly Problem[]): void => {
+    const fatal = lenient ? undefined : problems.find(({ severity }) => severity === "error");
+    if (fatal) throw damageError(fatal, source.name);
+  };
+  refuse(head.problems);
+  const opened = judgeStore(source, head, scanStore(source, head.geometry), below);
+  refuse(opened.problems);
   return opened;
 }
 
@@ -118,7 +124,7 @@ export class DmSnapshotLayer implements Layer {
     const { geometry, verdicts } = this.opened;
     this.granularityBytes = geometry.chunkBytes;
     this.virtualSizeBytes = below?.sizeBytes ?? verdicts.map.end * geometry.chunkBytes;
-    this.warnings = lenient ? [...forcedWarnings(source, this.opened)] : [];
+    this.warnings = lenient ? [...forcedWarnings(this.opened)] : [];
   }
 
   get name(): string {
@@ -148,14 +154,14 @@ export class DmSnapshotLayer implements Layer {
 }
 
 /** Said plainly to whoever reads a damaged store all the same. */
-function* forcedWarnings(source: ByteSource, opened: OpenedStore): Generator<string> {
-  if (opened.header.valid === 0) {
+function* forcedWarnings({ header, problems }: OpenedStore): Generator<string> {
+  if (header.valid === 0) {
     yield "was given up by a kernel: it holds what was saved before; if the origin was written since, chunks that were not saved show the origin as it is now, not as it was";
   }
-  const errors = new Set<string>();
-  for (const { id, severity, message } of listProblems(source, opened.verdicts)) {
-    if (severity !== "error" || errors.has(id)) continue;
-    errors.add(id);
+  const kinds = new Set<string>(["invalid"]);
+  for (const { id, severity, message } of problems) {
+    if (severity !== "error" || kinds.has(id)) continue;
+    kinds.add(id);
     yield `is read in spite of its damage: ${message}`;
   }
 }
