@@ -19,7 +19,6 @@ export const LOSSES = {
   "stale-data": "What lies in a layer's data file where its bitmap says nothing is not kept.",
   "snapshots-dropped": "Snapshots inside a qcow2 file are not converted: only its current state is.",
   "bitmaps-dropped": "Bitmaps inside a qcow2 file are not converted.",
-  "compression-dropped": "What was compressed is not, in the output.",
 } as const;
 
 export type LossId = keyof typeof LOSSES;
@@ -42,7 +41,7 @@ export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOve
     yield loss("stale-data", "what lies in the layers' data where their bitmaps say nothing is not kept");
 }
 
-/** What a qcow2 file has inside besides its image. @param isCompressed whether any of it is compressed, if that is known */
+/** What a qcow2 file has inside besides its image. */
 export function* qcow2Losses(file: BlockDevice): Generator<Loss> {
   const head = new Uint8Array(8);
   if (file.read(head, 0) < head.length || !isQcow2(head)) return;
