@@ -90,7 +90,7 @@ describe.each(PAGES)("docs/%s", (page) => {
       else expect(NOT_RUN, `the language of the block at line ${block.line}`).toContain(block.language);
       count += NOT_RUN.includes(block.language) ? 0 : 1;
     }
-    expect(count).toBeGreaterThan(5);
+    expect(count).toBeGreaterThan(0);
   });
 
   test("it links to what is there", () => {

@@ -5,7 +5,7 @@
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
-import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
+import type { FileFacts, OpenOptions, PendingFile, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
@@ -47,6 +47,13 @@ export class OpenFiles {
   keep<Opened extends { close(): void }>(opened: Opened): Opened {
     this.#opened.push(opened);
     return opened;
+  }
+
+  /** Starts an output, which is abandoned at the end unless it was committed. */
+  pending(path: string): PendingFile {
+    const pending = this.storage.create(path);
+    this.keep({ close: () => pending.abandon() });
+    return pending;
   }
 
   /** An empty file without a name, for one operation. */
@@ -103,7 +110,11 @@ export function stackOver(storage: Storage, base: string, layer: string): string
 
 /** The parts of a stack, or the one file of that name. */
 export function partsOf(storage: Storage, text: string): readonly string[] {
-  return storage.facts(text) ? [text] : parseStack(text);
+  if (storage.facts(text)) return [text];
+  const parts = parseStack(text);
+  const [base] = filesOfStack(text);
+  // Where there is neither, whoever named a file with a comma wants to be told of that.
+  return parts.length > 1 && base !== undefined && !storage.facts(base) ? [text] : parts;
 }
 
 /** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */

@@ -65,46 +65,41 @@ export async function invert(
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
     for (const path of [output, newLayer]) claimOutput(files, path, force);
-    const merged = storage.create(output);
-    const inverse = storage.create(newLayer);
-    try {
-      const job = { base: below, layer: top, target: merged.device, output, total: 0 };
-      await fillImage(job, context);
-      const { cowfile, fingerprint } = await fillCowfile(
-        {
-          target: inverse.device,
-          abi,
-          base: stack.device,
-          rdoBlocks,
-          image: below,
-          extents: top.extents(0, top.virtualSizeBytes),
-          phase: "keeping the old base",
-        },
-        context,
-      );
-      forgetOld(storage, newLayer, context);
-      const wasThere = storage.facts(output) !== undefined;
-      merged.commit({ replace: force });
-      try {
-        inverse.commit({ replace: force });
-      } catch (error) {
-        if (!wasThere) storage.remove(output);
-        throw error;
-      }
-      return {
-        base,
-        layer,
-        new_base: output,
-        new_layer: newLayer,
+    const merged = files.pending(output);
+    const inverse = files.pending(newLayer);
+    const job = { base: below, layer: top, target: merged.device, output, total: 0 };
+    await fillImage(job, context);
+    const { cowfile, fingerprint } = await fillCowfile(
+      {
+        target: inverse.device,
         abi,
-        virtual_size: rdoBlocks * BLOCK_BYTES,
-        rdo_blocks: rdoBlocks,
-        fingerprint: formatFingerprint(fingerprint),
-        blocks_used: cowfile.blocksUsed,
-      };
-    } finally {
-      merged.abandon();
-      inverse.abandon();
+        base: stack.device,
+        rdoBlocks,
+        image: below,
+        extents: top.extents(0, top.virtualSizeBytes),
+        phase: "keeping the old base",
+      },
+      context,
+    );
+    forgetOld(storage, newLayer, context);
+    const wasThere = storage.facts(output) !== undefined;
+    merged.commit({ replace: force });
+    try {
+      inverse.commit({ replace: force });
+    } catch (error) {
+      if (!wasThere) storage.remove(output);
+      throw error;
     }
+    return {
+      base,
+      layer,
+      new_base: output,
+      new_layer: newLayer,
+      abi,
+      virtual_size: rdoBlocks * BLOCK_BYTES,
+      rdo_blocks: rdoBlocks,
+      fingerprint: formatFingerprint(fingerprint),
+      blocks_used: cowfile.blocksUsed,
+    };
   });
 }

@@ -117,11 +117,12 @@ function* problemsOf(part: DmCowPart, findings: readonly Finding[], opened: read
 }
 
 function aliasProblem(bitmap: string, { sector, sectors, distance, copies, at }: AliasGroup): Problem {
-  const span = sectors === 1 ? `sector ${sector}` : `sectors ${sector} to ${sector + sectors - 1}`;
-  const others = copies === 2 ? "those" : `${copies - 1} times those`;
+  const last = sector + sectors - 1;
+  const span = sectors === 1 ? `sector ${sector} shares its bit` : `sectors ${sector} to ${last} share their bits`;
+  const others = copies === 2 ? "what lies" : `${copies - 1} times what lies`;
   return dmCowProblem(
     "alias-group",
     { offset: at, length: Math.ceil(sectors / 8) },
-    `of ${bitmap}, ${span} share their bits with ${others} ${distance} sectors further on: which of them were written is not known`,
+    `of ${bitmap}, ${span} with ${others} ${distance} sectors further on: which of it was written is not known`,
   );
 }
