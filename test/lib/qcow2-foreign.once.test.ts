@@ -10,7 +10,7 @@ import type { ByteSource } from "../../src/lib/bytes/byte-source.ts";
 import { FileDevice } from "../../src/lib/device/file-device.ts";
 import type { Companions } from "../../src/lib/formats/format.ts";
 import { qcow2Format } from "../../src/lib/formats/qcow2/index.ts";
-import { CowError } from "../../src/lib/index.ts";
+import { CowError, convert } from "../../src/lib/index.ts";
 import { hasQemu, qemuImg, qemuIo } from "../support/qemu-img.ts";
 import { random } from "../support/random.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -68,6 +68,13 @@ function expectSame(image: ByteSource, raw: string): void {
   expect(Buffer.compare(contentByExtents(image), wanted)).toBe(0);
 }
 
+/** As a conversion reads it, which unpacks on other threads. */
+async function expectConverted(file: string, raw: string): Promise<void> {
+  const output = path("converted.img");
+  await convert(`qcow2:${file}`, output, { to: "raw", force: true }, {});
+  expect(Buffer.compare(readFileSync(output), readFileSync(raw))).toBe(0);
+}
+
 async function problemsOf(file: string): Promise<string[]> {
   const report = await qcow2Format.check(FileDevice.open(file), {});
   return [...report.problems].map(({ id, message }) => `${id}: ${message}`);
@@ -103,6 +110,7 @@ describe.skipIf(!hasQemu)("qcow2 files of QEMU", () => {
     const file = path("case.qcow2");
     qemuImg(["convert", "-f", "raw", "-O", "qcow2", ...flags, raw, file]);
     expectSame(open(file), raw);
+    await expectConverted(file, raw);
     expect(await problemsOf(file)).toEqual([]);
   });
 

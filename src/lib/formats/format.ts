@@ -42,6 +42,14 @@ export interface Remarks {
   readonly warnings?: readonly string[] | undefined;
 }
 
+/** A source that takes long to read, and can make a part of it ready on other threads. */
+export interface PreparingSource extends ByteSource {
+  /** So much can be ready at a time. */
+  readonly preparesBytes: number;
+  /** Makes a part ready, as far as that goes: reading it is then cheap. Fails never; reading tells what is wrong. */
+  prepare(offsetBytes: number, length: number): Promise<void>;
+}
+
 /** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
 export interface Layer extends Remarks {
   readonly formatId: string;

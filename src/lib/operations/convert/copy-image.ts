@@ -6,6 +6,7 @@ import { type Extent, widen } from "../../bytes/extent.ts";
 import { makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
+import type { Place, PreparingSource } from "../../formats/format.ts";
 import type { Position } from "./partial.ts";
 import type { Sink } from "./sink.ts";
 import type { StackView } from "./view.ts";
@@ -67,12 +68,10 @@ export async function copyImage(
     if (copied - noted.copied >= pace.bytes || performance.now() - noted.at >= pace.milliseconds) note(offset);
     await breath();
   };
-  const copyPiece = (offset: number, length: number): void => {
+  const copyPiece = async (offset: number, length: number): Promise<void> => {
     for (const to of sink.data(offset, length)) {
       for (const part of view.data(to.offset, to.offset + to.length)) {
-        const targetOffset = to.at + part.offset - to.offset;
-        if (target)
-          copier.copy({ source: part.source, sourceOffset: part.at, target, targetOffset, length: part.length });
+        if (target) await copyPart(copier, part, target, to.at + part.offset - to.offset);
         copied += part.length;
       }
     }
@@ -88,7 +87,7 @@ export async function copyImage(
       held -= length;
       for (let at = offset; at < offset + length; at += pieceBytes) {
         const size = Math.min(pieceBytes, offset + length - at);
-        copyPiece(at, size);
+        await copyPiece(at, size);
         held += size;
         await pause(at + size);
       }
@@ -97,6 +96,21 @@ export async function copyImage(
   }
   sink.finish();
   return { held, copied };
+}
+
+/** Copies a part; what takes long to read is made ready on other threads before. */
+async function copyPart(copier: Copier, part: Place, target: BlockDevice, targetOffset: number): Promise<void> {
+  const { source, at, length } = part;
+  if (!("prepare" in source)) {
+    copier.copy({ source, sourceOffset: at, target, targetOffset, length });
+    return;
+  }
+  const { preparesBytes } = source as PreparingSource;
+  for (let done = 0; done < length; done += preparesBytes) {
+    const size = Math.min(preparesBytes, length - done);
+    await (source as PreparingSource).prepare(at + done, size);
+    copier.copy({ source, sourceOffset: at + done, target, targetOffset: targetOffset + done, length: size });
+  }
 }
 
 /** An extent, divided into what holds data and what is nothing but zeros, in whole units. */
