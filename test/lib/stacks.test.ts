@@ -170,6 +170,8 @@ describe("a part of a stack", () => {
       ["log0", "log1"],
     ],
     ["snap:a\\;b;c", "snap", [], ["a;b", "c"]],
+    ["dm-cow:layer", "dm-cow", [], ["layer"]],
+    ["dm-cow:recover;recover", "dm-cow", ["recover="], ["recover"]],
     ["dm-cow:bitmap=as-coded:4096;recover;./x=y", "dm-cow", ["bitmap=as-coded:4096", "recover="], ["./x=y"]],
   ])("%s", (text, format, settings, paths) => {
     const part = parsePart(text);

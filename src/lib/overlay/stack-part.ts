@@ -42,7 +42,10 @@ export function parsePart(text: string): StackPart {
   const settings = new Map<string, string>();
   let at = 0;
   for (; at < fields.length; at++) {
-    const setting = format === RAW ? undefined : settingIn(fields[at] ?? "", format, text);
+    const field = fields[at] ?? "";
+    // The last one is a file in any case, unless it can only be a setting.
+    if (format === RAW || (at === fields.length - 1 && !field.includes("="))) break;
+    const setting = settingIn(field, format, text);
     if (!setting) break;
     if (settings.has(setting[0])) throw new CowError("usage", `"${text}" says ${setting[0]} twice`);
     settings.set(...setting);
