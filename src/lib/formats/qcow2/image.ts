@@ -85,7 +85,7 @@ function backingFormat({ backingFormat: stored }: Qcow2Header, { settings }: Ima
   });
 }
 
-export class Qcow2Image implements PlacedSource {
+class Qcow2Image implements PlacedSource {
   readonly name: string;
   readonly sizeBytes: number;
   readonly allocationUnitBytes: number;

@@ -119,7 +119,7 @@ async function write(
   const partial = new PartialOutput(files, main, digest);
   const stopped = (): CowError => {
     const how = partial.noted
-      ? `${shellWord(partial.path)} holds what is done, and the same command goes on with it`
+      ? `${shellWord(partial.path)} holds what is done; the same command completes the conversion`
       : "nothing was created";
     return interrupted(output, how);
   };
