@@ -68,6 +68,20 @@ function resolveTarget(file: string): string {
   }
 }
 
+/** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
+function renameToFreeName(from: string, to: string): void {
+  try {
+    fs.linkSync(from, to);
+  } catch (error) {
+    if (errnoName(error) === "EEXIST") throw error;
+    // A file system without hard links: the best there is.
+    if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
+    fs.renameSync(from, to);
+    return;
+  }
+  fs.unlinkSync(from);
+}
+
 class PendingNodeFile implements PendingFile {
   readonly device: FileDevice;
   readonly #finalPath: string;
@@ -94,27 +108,13 @@ class PendingNodeFile implements PendingFile {
     this.device.flush();
     try {
       if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
-      else this.#renameToFreeName();
+      else renameToFreeName(this.#temporaryPath, this.#finalPath);
     } catch (error) {
       throw systemError(error, this.#finalPath, "cannot create");
     }
     this.#settled = true;
     this.device.close();
     syncDirectory(path.dirname(this.#finalPath));
-  }
-
-  /** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
-  #renameToFreeName(): void {
-    try {
-      fs.linkSync(this.#temporaryPath, this.#finalPath);
-    } catch (error) {
-      if (errnoName(error) === "EEXIST") throw error;
-      // A file system without hard links: the best there is.
-      if (fs.existsSync(this.#finalPath)) throw new CowError("exists", "already exists", { file: this.#finalPath });
-      fs.renameSync(this.#temporaryPath, this.#finalPath);
-      return;
-    }
-    fs.unlinkSync(this.#temporaryPath);
   }
 
   abandon(): void {
@@ -199,6 +199,17 @@ export const nodeStorage: Storage = {
       throw systemError(error, file, "cannot remove");
     }
     syncDirectory(path.dirname(path.resolve(file)));
+  },
+
+  rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
+    const target = resolveTarget(to);
+    try {
+      if (replace) fs.renameSync(from, target);
+      else renameToFreeName(from, target);
+    } catch (error) {
+      throw systemError(error, to, "cannot create");
+    }
+    syncDirectory(path.dirname(target));
   },
 
   readSmall(file: string, limitBytes: number): Uint8Array | undefined {
