@@ -38,6 +38,7 @@ async function measure(context, server, { seconds, size }) {
   await load(context, server, [
     `write --bytes 262144 --depth 4 --operations ${hotBytes / 262144} --length ${hotBytes}`,
   ]);
+  await readHot(context, server, hotBytes, seconds); // or it is the first one that waits for cold code
   const alone = await readHot(context, server, hotBytes, seconds);
   const slow = load(context, server, [`randread --depth 4 --seconds ${seconds * 1.5 + 0.5} --offset ${size / 2}`]);
   slow.catch(() => undefined); // told of below
