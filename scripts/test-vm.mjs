@@ -13,6 +13,7 @@ import {
   closeSync,
   createReadStream,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   rmSync,
@@ -22,6 +23,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { KILL_TRIAL } from "./test-vm-kill.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tool = join(root, "..", "shared", "tools", "vm-nbd-test.sh");
@@ -58,6 +60,7 @@ const TRIALS = [
   { name: "QEMU's client, TCP", over: "tcp", disk: true, env: {} },
   { name: "QEMU's client, unix socket", over: "unix", disk: true, env: {} },
   { name: "kernel, TCP, read-only", over: "tcp", readOnly: true, env: { NBD_RO: "1", NBD_BS: "512" } },
+  KILL_TRIAL,
 ];
 
 class Failure extends Error {}
@@ -131,7 +134,12 @@ function serve(args) {
       stdout += chunk;
       if (!stdout.trimEnd().endsWith("}")) return;
       clearTimeout(limit);
-      resolve({ uri: JSON.parse(stdout).uri, end: () => endServer(child, ended) });
+      const { uri, exports } = JSON.parse(stdout);
+      const kill = () => {
+        child.kill("SIGKILL");
+        return ended;
+      };
+      resolve({ uri, found: exports[0].found, end: () => endServer(child, ended), kill });
     });
   });
 }
@@ -155,10 +163,22 @@ async function attempt(trial, directory, base, baseSum) {
   const [cowfile, socket, flat] = [at("vm.cow"), at("sock"), at("flat.img")];
   await cowtool("create", base, cowfile);
   const where = trial.over === "unix" ? ["--socket", socket] : ["--listen", "127.0.0.1:0"];
-  const server = await serve([base, cowfile, ...where, ...(trial.readOnly ? ["--read-only"] : [])]);
+  const argv = [base, cowfile, ...where, ...(trial.readOnly ? ["--read-only"] : [])];
+  let server = await serve(argv);
   const env = { ...trial.env, ...(trial.env.NBD_SCRIPT && { NBD_SCRIPT: at(trial.env.NBD_SCRIPT) }) };
-  if (env.NBD_SCRIPT) writeFileSync(env.NBD_SCRIPT, GUEST_SCRIPT);
-  const { status, text } = await run("bash", [tool, ...target(trial, server.uri, socket)], env);
+  if (env.NBD_SCRIPT) writeFileSync(env.NBD_SCRIPT, trial.script ?? GUEST_SCRIPT);
+  // Only what is made once stays where it is.
+  if (trial.ownTemporary)
+    Object.assign(env, { TMPDIR: at("tool"), VMC: process.env.VMC ?? join(tmpdir(), "cow-vm-cache") });
+  mkdirSync(at("tool"));
+  let isOver = false;
+  const guest = run("bash", [tool, ...target(trial, server.uri, socket)], env).finally(() => {
+    isOver = true;
+  });
+  const next = () => serve([base, cowfile, "--listen", new URL(server.uri.replace("nbd:", "http:")).host]);
+  const disturbed = trial.disturb?.({ directory: at("tool"), server, next, isOver: () => isOver });
+  const [{ status, text }, last] = await Promise.all([guest, disturbed]);
+  server = last ?? server;
   const ended = await server.end();
   if (status !== 0) throw new Failure(`${text}\nthe server said: ${ended.stderr}`);
   if (ended.status !== 0) throw new Failure(`the server ended with ${ended.status}: ${ended.stderr}`);

@@ -20,6 +20,8 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** The process is to be told its own id in this variable, as a service manager does. */
   readonly pidIn?: string;
+  /** A program, with its arguments, that becomes ours: `prlimit --fsize=…`. */
+  readonly through?: readonly string[];
 }
 
 export interface ServeProgram {
@@ -45,7 +47,8 @@ export function launch(argv: readonly string[], options: ProgramOptions = {}): S
   const startMs = performance.now();
   const program = [process.execPath, `${ROOT}/bin/run.js`, "serve", ...argv];
   // exec keeps the process id, which only the process itself knows before it runs.
-  const line = options.pidIn === undefined ? program : ["sh", "-c", `${options.pidIn}=$$ exec "$@"`, "sh", ...program];
+  const direct = [...(options.through ?? []), ...program];
+  const line = options.pidIn === undefined ? direct : ["sh", "-c", `${options.pidIn}=$$ exec "$@"`, "sh", ...program];
   const child = spawn(line[0] ?? "", line.slice(1), {
     env: { ...inherited, ...options.env },
     stdio: options.stdio ?? ["ignore", "pipe", "pipe"],

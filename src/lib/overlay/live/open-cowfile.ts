@@ -126,7 +126,12 @@ export class WritableCowfile {
     if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();
     const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, { runs, log }, control);
     // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
-    control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
+    try {
+      control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
     const terms: CowfileTerms = {
       name: device.name,
       path: storage.realPath(path),
@@ -168,8 +173,11 @@ export class WritableCowfile {
       throw error;
     }
     this.journal.close();
-    this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
-    this.device.close();
+    try {
+      this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
+    } finally {
+      this.device.close();
+    }
   }
 
   /** Closes without marking clean, as a crash would leave it. */
