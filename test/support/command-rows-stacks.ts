@@ -14,13 +14,13 @@ export const squash: CommandRow = {
   ],
   inputs: [
     {
-      title: "the base of STACK",
+      title: "STACK, its base",
       good: "base.img",
       isStack: true,
       argv: (at, file) => [`${file},${at("vm.cow")}`, at("new.cow")],
     },
     {
-      title: "a layer of STACK",
+      title: "STACK, a layer of it",
       good: "vm.cow",
       isStack: true,
       argv: (at, file) => [`${at("base.img")},${file}`, at("new.cow")],

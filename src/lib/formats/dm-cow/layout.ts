@@ -5,7 +5,7 @@
 import { decodeStruct, encodeStruct, placeFields } from "../../bytes/struct.ts";
 
 export const SECTOR_BYTES = 512;
-export const BITS_PER_SECTOR = SECTOR_BYTES * 8;
+const BITS_PER_SECTOR = SECTOR_BYTES * 8;
 export const MAGIC = 0x00ba_be0e_aaba_be11n;
 
 /** The block sizes that Linux 2.6 gave to devices: what "as coded" depends on. */

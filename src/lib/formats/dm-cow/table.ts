@@ -59,7 +59,7 @@ export function readTable(source: ByteSource): DmCowTable {
 }
 
 /** @throws CowError as readTable */
-export function parseTable(line: string, file: string): DmCowTable {
+function parseTable(line: string, file: string): DmCowTable {
   const words = line.trim().split(/\s+/);
   const [start, length, target, ...rest] = words;
   if (target !== "cow") throw notATable(file, `its third word is not "cow"`);

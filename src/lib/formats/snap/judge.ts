@@ -16,7 +16,7 @@ interface ProblemSpec {
   readonly about: string;
 }
 
-export const SNAP_PROBLEMS = {
+const SNAP_PROBLEMS = {
   "log-short": {
     severity: "error",
     about: "The log is smaller than the driver takes: half of it has to be left for data.",

@@ -21,7 +21,7 @@ export interface ConvertRequest {
   readonly abi?: CowAbi | undefined;
   /** One layer is what is wanted: that layers are joined is no loss. */
   readonly flatten?: boolean;
-  /** Replace the output, and begin anew what was interrupted. */
+  /** Replace the output. */
   readonly force?: boolean;
   readonly dryRun?: boolean;
 }

@@ -53,7 +53,7 @@ export async function mergeAnyLayer(
   context: OperationContext,
 ): Promise<MergeResult> {
   if (request.undo !== undefined)
-    throw new CowError("usage", "--undo goes with a cowfile that is merged into an image", {
+    throw new CowError("unsupported", "cannot be merged with an undo file: that goes with a cowfile over an image", {
       file: merge.cowfile,
       hints: ["`cowtool invert` keeps what would be overwritten"],
     });
