@@ -16,6 +16,8 @@ const BLOCK = 1024;
 const BLOCKS = 300;
 const SIZE = BLOCKS * BLOCK;
 const SECTOR_BYTES = 512;
+/** For a machine that does much else. */
+const LIMIT_MS = 240_000;
 const BOOT = new Uint8Array(16).fill(7);
 const NEXT_BOOT = new Uint8Array(16).fill(8);
 
@@ -369,7 +371,7 @@ function roomFor(session: Session, judge: Judge): Judge {
   return (operation, index) => (isNew(session.memory, operation) ? judge(operation, index) : undefined);
 }
 
-describe.each(KINDS)("$title", (kind) => {
+describe.each(KINDS)("$title", { timeout: LIMIT_MS }, (kind) => {
   test("nothing that was replied to is lost, and what fails is told", async () => {
     const operations = await operationsOf();
     const numbers = [...operations.keys()].filter((i) => kind.concerns(operations[i] as Operation));
@@ -431,7 +433,7 @@ describe("an fsync that fails", () => {
   });
 });
 
-describe("a disk that has room again", () => {
+describe("a disk that has room again", { timeout: LIMIT_MS }, () => {
   test("takes everything, without a new start", async () => {
     const operations = await operationsOf();
     const first = operations.findIndex(

@@ -10,6 +10,8 @@ import { type Fault, FaultyStorage, type Operation, stall, TAKES_SPACE } from ".
 import { firstDifference } from "../support/pack-images.ts";
 import { unheardDuring } from "../support/unheard.ts";
 
+/** For a machine that does much else. */
+const LIMIT_MS = 240_000;
 const SECTOR_BYTES = 512;
 /** Operations of one job that are made to fail the same way: all, unless there are very many reads of one piece after the other. */
 const TRIALS_AT_MOST = 300;
@@ -233,7 +235,7 @@ beforeAll(async () => {
 });
 afterAll(() => void process.stderr.write(`operations made to fail: ${sum}\n`));
 
-describe.each(FAULT_JOBS)("$title", (job) => {
+describe.each(FAULT_JOBS)("$title", { timeout: LIMIT_MS }, (job) => {
   test("whatever fails: refused with file and place, nothing lost, completed when run again", async () => {
     const trials = await Trials.begin(job, files);
     for (const kind of KINDS) {

@@ -95,7 +95,9 @@ describe("a note that is not believed", () => {
     const ofBase = [...problems].filter(({ id }) => id.startsWith("base"));
     expect(ofBase.map(({ id, severity }) => [id, severity])).toEqual([["base-record-ignored", "note"]]);
     expect(worst).toMatchObject({ fixable: 0, unfixable: 0 });
-    await merge("base", "cow", {}, { storage });
+    const merging = listening(storage);
+    await merge("base", "cow", {}, merging);
+    expect(merging.notices).toEqual(context.notices);
   });
 
   test("what one does not know is no reason", async () => {

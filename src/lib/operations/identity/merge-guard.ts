@@ -37,6 +37,11 @@ export async function requireSameContent(
     { base, paths: [rdofile], cowfile, identity: layer.base, layer: async () => layer, budget: QUICK },
     context,
   );
+  const { ignored } = judgement;
+  if (ignored) {
+    const message = `what it says of the base is ignored: ${ignored.why}`;
+    context.onNotice?.({ severity: "note", file: ignored.path, message });
+  }
   if (!showsThrough(judgement)) return;
   const message = changedText(judgement, cowfile);
   const first = judgement.changed.find(({ hidden }) => hidden === "no");
