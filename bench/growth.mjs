@@ -159,8 +159,8 @@ export async function runGrowth(context, { rounds, seconds, smoke }) {
           context.fail(`growth, ${id} ${point}: ${error.message}`);
         }
         rmSync(dir, { recursive: true, force: true });
+        context.say(`round ${round + 1}/${rounds}: growth, ${id} ${point}`);
       }
-      context.say(`round ${round + 1}/${rounds}: growth, ${id}`);
     }
   }
   return rows.map(({ measure, ...row }) => row);

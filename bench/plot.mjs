@@ -10,7 +10,7 @@ import { median, ratios } from "./measure.mjs";
 import { ROOT } from "./programs.mjs";
 import { GROUPS } from "./workloads.mjs";
 
-const [WIDTH, LEFT, RIGHT, TOP] = [860, 330, 70, 78];
+const [WIDTH, LEFT, RIGHT, TOP] = [900, 350, 70, 78];
 const [ROW, BAR, GROUP_GAP] = [21, 13, 27];
 const TICKS = [0.1, 0.2, 0.33, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16];
 const MARGIN = 1.12;

@@ -82,7 +82,7 @@ export function versions() {
     .map(([program, args]) => [
       program,
       firstLine(find(program), ...args)
-        .replace(/^\S*\//, "")
+        .replace(/^\S*\/|^\*+|\*+$/g, "")
         .trim(),
     ]);
   return { ...own, ...Object.fromEntries(others) };

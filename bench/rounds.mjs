@@ -85,7 +85,7 @@ async function runPhase(context, phase, server, base, record) {
   const keys = phase.tls ? context.keys : undefined;
   const started = await startServer(server, { ...context, base, keys, tcp: phase.tcp, bare: context.programs.bare });
   try {
-    for (const call of phase.calls) {
+    for (const call of phase.calls.filter(({ without }) => !without?.includes(server.name))) {
       const samples = await callServer({ ...context, keys }, started, call).catch((error) => {
         context.fail(`${phase.id}, ${server.name}: ${error.message}`);
         return [];

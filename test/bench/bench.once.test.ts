@@ -27,8 +27,10 @@ const ROWS: ReadonlyArray<readonly [servers: readonly string[], ...ids: readonly
   [EVERYBODY, "write-seq-first", "write-seq-again", "overlay-seq", "overlay-q16", "mix-q16"],
   [EVERYBODY, "cold-q1", "cold-q16", "cold-q64", "cold-seq", "flush-q1"],
   [EVERYBODY, "tcp-q1", "tcp-q64", "tcp-seq", "tcp-write-q16"],
-  [COPIERS, "copy", "copy-4k"],
-  [OVER_NBD, "remote-q1", "remote-q16", "remote-q64", "remote-seq", "tls", "tls-4k"],
+  [COPIERS, "copy"],
+  [COPIERS.filter((name) => name !== "nbdkit"), "copy-4k"],
+  [OVER_NBD, "remote-q1", "remote-q16", "remote-q64", "remote-seq", "tls"],
+  [OVER_NBD.filter((name) => name !== "nbdkit"), "tls-4k"],
 ];
 
 interface Row {
