@@ -1,7 +1,7 @@
 /**
  * Owns the inputs of the benchmarks: made from fixed seeds, so that every run and every machine measures the same.
  */
-import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { random } from "../test/support/random.ts";
 
 function fillRandom(bytes, next) {
@@ -35,6 +35,50 @@ export function makeImage(path, { sizeBytes, runs, runBytes, seed }) {
       else fillText(bytes, next);
       writeSync(fd, bytes, 0, runBytes, place * runBytes);
     });
+  closeSync(fd);
+}
+
+const STRIPE_BYTES = 4 << 20;
+
+/** The base of all serving: stripes of random bytes and holes by turns. */
+export function makeBase(path, sizeBytes) {
+  const next = random(1);
+  const fd = openSync(path, "w");
+  ftruncateSync(fd, sizeBytes);
+  const stripeBytes = Math.min(STRIPE_BYTES, sizeBytes / 4);
+  const bytes = Buffer.alloc(stripeBytes);
+  for (let at = 0; at < sizeBytes; at += 2 * stripeBytes) {
+    fillRandom(bytes, next);
+    writeSync(fd, bytes, 0, stripeBytes, at);
+  }
+  fsyncSync(fd);
+  closeSync(fd);
+}
+
+/** An image that is all hole behind its first MiB, of any size. */
+export function makeSparse(path, sizeBytes) {
+  makeImage(path, { sizeBytes, runs: 0, runBytes: 1 << 20, seed: 1 });
+}
+
+/**
+ * Marks `count` blocks of an empty cowfile (le64), as evenly spread as can be, so that each is an extent of its own as
+ * long as less than half of them are marked. Their data is holes: an index does not know the difference.
+ */
+export function markBlocks(path, count) {
+  const fd = openSync(path, "r+");
+  const head = Buffer.alloc(56);
+  readSync(fd, head, 0, 56, 0);
+  const bitmap = Buffer.alloc(Number(head.readBigUInt64LE(16)));
+  const [dataBytes, blocks] = [Number(head.readBigUInt64LE(24)), Number(head.readBigUInt64LE(32))];
+  for (let i = 0; i < count; i++) {
+    const block = Math.floor((i * blocks) / count);
+    bitmap[block >> 3] |= 1 << (block & 7);
+  }
+  writeSync(fd, bitmap, 0, bitmap.length, 1024);
+  ftruncateSync(fd, dataBytes + blocks * 1024);
+  head.writeBigUInt64LE(BigInt(count), 48);
+  writeSync(fd, head, 0, 56, 0);
+  fsyncSync(fd);
   closeSync(fd);
 }
 

@@ -1,42 +1,90 @@
 /**
- * Owns timing whole processes: wall time and peak memory of each run, medians over rounds.
+ * Owns timing whole processes, and the statistics of all benchmarks: medians over rounds, ratios within a round.
  */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-function peakKib(pid) {
+/** What a line of /proc/PID/status says in KiB: VmHWM is the peak, VmRSS what is there now. 0 when it has ended. */
+export function memoryKib(pid, key = "VmHWM") {
   try {
-    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+    return Number(new RegExp(`${key}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
   } catch {
     return 0;
   }
 }
 
-/** Runs a command to its end. @returns milliseconds, peak KiB (sampled), exit status, the last of what it printed */
-export function run(command, args, options = {}) {
+/** Runs a command to its end. @returns milliseconds, peak KiB (sampled), exit status, what it printed (the last of it) */
+export function run(command, args, { keep = 2000, limitMs = 600_000, ...options } = {}) {
   return new Promise((resolve, reject) => {
     const start = performance.now();
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
-    let output = "";
-    let peak = 0;
-    const keep = (chunk) => {
-      output = (output + chunk).slice(-2000);
-    };
-    child.stdout.on("data", keep);
-    child.stderr.on("data", keep);
+    let [output, stdout, peak] = ["", "", 0];
+    child.stdout.on("data", (chunk) => {
+      stdout = (stdout + chunk).slice(-keep);
+      output = (output + chunk).slice(-keep);
+    });
+    child.stderr.on("data", (chunk) => {
+      output = (output + chunk).slice(-keep);
+    });
     const timer = setInterval(() => {
-      peak = Math.max(peak, peakKib(child.pid));
+      peak = Math.max(peak, memoryKib(child.pid));
     }, 5);
-    child.on("error", reject);
-    child.on("close", (status) => {
+    const limit = setTimeout(() => child.kill("SIGKILL"), limitMs);
+    const finish = () => {
       clearInterval(timer);
-      resolve({ ms: performance.now() - start, peak, status, output });
+      clearTimeout(limit);
+    };
+    child.on("error", (error) => {
+      finish();
+      reject(error);
+    });
+    child.on("close", (status) => {
+      finish();
+      resolve({ ms: performance.now() - start, peak, status, output, stdout });
     });
   });
 }
 
+/** Runs a command that has to succeed. */
+export async function must(command, args, options) {
+  const result = await run(command, args, options);
+  if (result.status !== 0) throw new Error(`${command} ${args.join(" ")}: exit ${result.status}\n${result.output}`);
+  return result;
+}
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The median of what is a number; undefined when nothing is. */
 export function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  return sorted.length % 2 === 1 || sorted.length === 0 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+/** The list beginning with another one of its members each round, so that nobody always runs after the same neighbour. */
+export function rotated(list, round) {
+  const first = list.length === 0 ? 0 : round % list.length;
+  return [...list.slice(first), ...list.slice(0, first)];
+}
+
+/** A sample's figure, or undefined where that round failed. */
+const figure = (sample, metric) => {
+  const value = sample?.[metric];
+  return value > 0 ? value : undefined;
+};
+
+/**
+ * Per round, `name`'s figure divided by the best of `others` in that same round; rounds in which either is missing are
+ * left out. `lowest` says that less is better, and the best is the least.
+ */
+export function ratios(results, name, others, metric, lowest = false) {
+  const rounds = results[name]?.length ?? 0;
+  const list = [];
+  for (let round = 0; round < rounds; round++) {
+    const own = figure(results[name][round], metric);
+    const theirs = others.map((other) => figure(results[other]?.[round], metric)).filter(Number.isFinite);
+    if (own === undefined || theirs.length === 0) continue;
+    list.push(own / (lowest ? Math.min(...theirs) : Math.max(...theirs)));
+  }
+  return list;
 }

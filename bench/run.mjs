@@ -1,121 +1,152 @@
 /**
- * The benchmark of the offline commands: makes its inputs, runs every job in interleaved rounds, prints medians and
- * peak memory. `npm run bench -- [--rounds N] [--dir DIR] [--smoke]`; figures are only as good as the machine is idle.
+ * The benchmarks: makes their inputs, runs cowtool and its peers by turns, says what came out. README.md beside this file
+ * has the options and the method. Figures are only as good as the machine is idle.
  */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { crash, makeImage } from "./inputs.mjs";
-import { median, run } from "./measure.mjs";
+import { runGrowth } from "./growth.mjs";
+import { makeBase } from "./inputs.mjs";
+import { must, pause } from "./measure.mjs";
+import { runOffline } from "./offline.mjs";
+import { draw } from "./plot.mjs";
+import { compile, machine, ROOT, skip, skipped, versions } from "./programs.mjs";
+import { runReopen } from "./reopen.mjs";
+import { fullReport } from "./report.mjs";
+import { runRounds, writeKeys } from "./rounds.mjs";
+import { availableServers, killAll, PEERS } from "./servers.mjs";
+import { runStall } from "./stall.mjs";
+import { PHASE_IDS, phases } from "./workloads.mjs";
+
+const MORE = ["stall", "growth", "reopen", "offline"];
+const BASE_BYTES = 2 ** 31;
+const SMOKE_BASE_BYTES = 2 ** 26;
+/** What costs minutes a round is not repeated as often. */
+const LONG_ROUNDS = 3;
 
 const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "5" },
-    dir: { type: "string" },
+    seconds: { type: "string", default: "1" },
+    only: { type: "string" },
+    peers: { type: "string" },
     smoke: { type: "boolean", default: false },
+    "no-touch": { type: "boolean", default: false },
+    dir: { type: "string", default: tmpdir() },
+    keep: { type: "boolean", default: false },
+    json: { type: "string" },
+    report: { type: "string" },
+    svg: { type: "string" },
   },
 });
-const rounds = values.smoke ? 1 : Number(values.rounds);
-const root = new URL("..", import.meta.url).pathname;
-const dir = values.dir ?? mkdtempSync(join(tmpdir(), "cowtool-bench-"));
-mkdirSync(dir, { recursive: true });
 
-/** 8 GiB with 200 MiB in 3200 runs of 64 KiB is what the original tools were measured on; 1 TiB shows that size costs nothing. */
-const SETS = values.smoke
-  ? [{ name: "smoke", sizeBytes: 1 << 28, runs: 40, runBytes: 65536 }]
-  : [
-      { name: "8 GiB, 3200 runs", sizeBytes: 8 * 2 ** 30, runs: 3200, runBytes: 65536 },
-      { name: "1 TiB, 3200 runs", sizeBytes: 2 ** 40, runs: 3200, runBytes: 65536 },
-    ];
-
-const cowtool = (...args) => run(process.execPath, [join(root, "bin/run.js"), ...args], { cwd: dir });
-const shell = (script) => run("sh", ["-c", script], { cwd: dir });
-
-/** What is timed; `before` is not. `original` is what the C tool took on the first set, on a machine of two cores. */
-const JOBS = [
-  {
-    name: "create --from",
-    before: "rm -f new.cow",
-    run: () => cowtool("create", "base.img", "new.cow", "--from", "changed.img"),
-  },
-  {
-    name: "repair",
-    before: "cp --sparse=always crashed.cow work.cow; sync",
-    run: () => cowtool("repair", "work.cow"),
-    original: "12 s",
-  },
-  {
-    name: "merge",
-    before: "cp --sparse=always base.img work.img; sync",
-    run: () => cowtool("merge", "-y", "work.img", "layer.cow"),
-    original: "0.7 s, without sync",
-  },
-  {
-    name: "merge --undo",
-    before: "rm -f undo.cow; cp --sparse=always base.img work.img; sync",
-    run: () => cowtool("merge", "-y", "work.img", "layer.cow", "--undo", "undo.cow"),
-  },
-  { name: "merge -o", before: "rm -f out.img", run: () => cowtool("merge", "base.img", "layer.cow", "-o", "out.img") },
-  { name: "pack (zstd)", before: "rm -f new.zst", run: () => cowtool("pack", "layer.cow", "new.zst") },
-  {
-    name: "pack --format gzip",
-    before: "rm -f new.gz",
-    run: () => cowtool("pack", "layer.cow", "new.gz", "--format", "gzip"),
-    original: "3.3 s",
-  },
-  { name: "unpack (zstd)", before: "rm -f back.cow; sync", run: () => cowtool("unpack", "layer.zst", "back.cow") },
-  {
-    name: "unpack (gzip)",
-    before: "rm -f back.cow; sync",
-    run: () => cowtool("unpack", "layer.gz", "back.cow"),
-    original: "0.7 s, without sync",
-  },
-  { name: "diff of two cowfiles", run: () => cowtool("diff", "layer.cow", "work.cow") },
-  { name: "check", run: () => cowtool("check", "layer.cow") },
-  { name: "info --map", run: () => cowtool("info", "--map", "layer.cow") },
-  {
-    name: "cp --sparse=always layer + sync",
-    before: "rm -f copy.cow",
-    run: () => shell("cp --sparse=always layer.cow copy.cow && sync copy.cow"),
-  },
-  { name: "node -e 0", run: () => run(process.execPath, ["-e", "0"]) },
-  { name: "cowtool --version", run: () => cowtool("--version") },
-];
-
-let failed = 0;
-for (const set of SETS) {
-  makeImage(join(dir, "base.img"), { ...set, runs: 0, seed: 1 });
-  makeImage(join(dir, "changed.img"), { ...set, seed: 42 });
-  const made = await cowtool("create", "-f", "base.img", "layer.cow", "--from", "changed.img");
-  if (made.status !== 0) throw new Error(made.output);
-  await shell("cp --sparse=always layer.cow crashed.cow; cp --sparse=always layer.cow work.cow");
-  await cowtool("pack", "-f", "layer.cow", "layer.zst");
-  await cowtool("pack", "-f", "layer.cow", "layer.gz", "--format", "gzip");
-  crash(join(dir, "crashed.cow"));
-  const results = new Map(JOBS.map(({ name }) => [name, []]));
-  for (let round = 0; round < rounds; round++) {
-    for (const job of JOBS) {
-      if (job.before) await shell(job.before);
-      const result = await job.run();
-      if (result.status !== 0) {
-        failed++;
-        console.error(`${job.name}: exit ${result.status}\n${result.output}`);
-      }
-      results.get(job.name).push(result);
-    }
-  }
-  console.log(`\n${set.name}, ${rounds} rounds\n`);
-  console.log("| job | median ms | min | max | peak MiB | original |\n|---|---|---|---|---|---|");
-  for (const { name, original } of JOBS) {
-    const runs = results.get(name);
-    const ms = runs.map((result) => result.ms);
-    const peak = Math.max(...runs.map((result) => result.peak)) / 1024;
-    const known = set === SETS[0] && !values.smoke ? (original ?? "") : "";
-    console.log(
-      `| ${name} | ${median(ms).toFixed(0)} | ${Math.min(...ms).toFixed(0)} | ${Math.max(...ms).toFixed(0)} | ${peak.toFixed(0)} | ${known} |`,
-    );
-  }
+function listOf(text, known, what) {
+  const names = text?.split(",").filter(Boolean);
+  const unknown = names?.find((name) => !known.includes(name));
+  if (unknown === undefined) return names;
+  console.error(`bench: there is no ${what} ${unknown}: ${known.join(", ")}`);
+  process.exit(16);
 }
-if (values.dir === undefined) rmSync(dir, { recursive: true, force: true });
-process.exitCode = failed > 0 ? 1 : 0;
+
+function positive(text, what) {
+  const number = Number(text);
+  if (number > 0) return number;
+  console.error(`bench: --${what} wants a number above 0`);
+  process.exit(16);
+}
+
+const only = listOf(values.only, [...PHASE_IDS, ...MORE], "workload");
+const peers = listOf(values.peers, [...PEERS, "bare"], "peer");
+const { smoke } = values;
+const rounds = smoke ? 1 : positive(values.rounds, "rounds");
+const seconds = smoke ? 0.02 : positive(values.seconds, "seconds");
+const isWanted = (section) => only === undefined || only.includes(section);
+const isPublished = !smoke && only === undefined && peers === undefined;
+
+const work = mkdtempSync(join(resolve(values.dir), "cowtool-bench-"));
+const stamp = new Date().toISOString();
+const jsonFile = resolve(
+  values.json ??
+    (smoke ? join(work, "smoke.json") : join(ROOT, "bench/results", `${stamp.slice(0, 16).replace(":", "")}.json`)),
+);
+/** Only a whole run replaces what the repository shows, unless a file is named. */
+const reportFile = values.report ?? (isPublished ? join(ROOT, "bench/RESULTS.md") : undefined);
+const svgFile = values.svg ?? (isPublished ? join(ROOT, "docs/bench.svg") : undefined);
+
+let failures = 0;
+const context = {
+  work,
+  smoke,
+  base: join(work, "base.img"),
+  user: userInfo().username,
+  say: (text) => console.error(`bench: ${text}`),
+  fail: (text) => {
+    failures++;
+    console.error(`FAILED: ${text}`);
+  },
+};
+
+async function leave(status) {
+  killAll("SIGTERM"); // nbdfuse takes its file system along
+  await pause(500);
+  killAll("SIGKILL");
+  rmSync(work, { recursive: true, force: true });
+  process.exit(status);
+}
+for (const [name, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+])
+  process.once(name, () => leave(status));
+
+const data = { date: stamp, machine: machine(work), programs: versions(), options: { rounds, seconds, smoke } };
+
+function save(part) {
+  Object.assign(data, part);
+  mkdirSync(dirname(jsonFile), { recursive: true });
+  // A line a sample: small enough to keep, and to compare.
+  const text = JSON.stringify(data, null, 1).replace(/\{[^{}[\]]*\}/g, (object) => object.replace(/\s*\n\s*/g, " "));
+  writeFileSync(jsonFile, `${text}\n`);
+}
+
+function choose() {
+  const [servers, unavailable] = availableServers(peers);
+  for (const { title, needs } of unavailable) skip(`${title}: no ${needs.join(" or ")}`);
+  data.servers = servers.map(({ name, title, kind }) => ({ name, title, kind }));
+  return servers;
+}
+
+async function runServing(servers) {
+  context.programs = await compile(work);
+  if (!context.programs) return;
+  const baseBytes = smoke ? SMOKE_BASE_BYTES : BASE_BYTES;
+  makeBase(context.base, baseBytes);
+  context.keys = writeKeys(work, context.user);
+  data.options.base_bytes = baseBytes;
+  if (!smoke && !values["no-touch"]) await must(context.programs.load, ["touch"]);
+  const few = Math.min(rounds, LONG_ROUNDS);
+  const wanted = phases({ seconds, scale: smoke ? 0.01 : 1 }).filter(({ id }) => isWanted(id));
+  if (wanted.length > 0) {
+    await runRounds(context, { phases: wanted, servers, rounds, save: (online) => save({ online }) });
+  }
+  if (isWanted("stall")) save({ stall: await runStall(context, { servers, rounds, seconds }) });
+  if (isWanted("growth")) save({ growth: await runGrowth(context, { rounds: few, seconds, smoke }) });
+  if (isWanted("reopen")) save({ reopen: await runReopen(context, { rounds: few, smoke }) });
+}
+
+try {
+  const servers = choose();
+  if (only === undefined || only.some((name) => name !== "offline")) await runServing(servers);
+  if (isWanted("offline")) save({ offline: await runOffline(context, { rounds, smoke }) });
+  save({ skipped: skipped(), failures });
+  const report = fullReport(data);
+  console.log(report);
+  if (reportFile) writeFileSync(reportFile, report);
+  if (svgFile && data.online) writeFileSync(svgFile, draw(data));
+  if (!smoke || values.json) context.say(`figures of each round: ${jsonFile}`);
+} finally {
+  if (values.keep) context.say(`kept: ${work}`);
+  else rmSync(work, { recursive: true, force: true });
+}
+process.exitCode = failures > 0 ? 1 : 0;

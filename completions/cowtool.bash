@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check create diff info merge pack repair serve unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check convert create diff info invert merge pack repair serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check create diff info merge pack repair serve unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert merge pack repair serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -49,7 +49,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "convert --base" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -57,16 +57,24 @@ _cowtool() {
       _cowtool_words 'auto bar plain json none'
       return
       ;;
-    "create --abi")
+    "convert --abi" | "create --abi" | "invert --abi" | "squash --abi")
       _cowtool_words 'le64 le32 be64 be32'
+      return
+      ;;
+    "convert --chunk-size" | "convert --cluster-size" | "create --chunk-size" | "diff --hexdump" | "pack --level" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --to" | "unpack --threads")
+      _cowtool_words ''
+      return
+      ;;
+    "convert --to")
+      _cowtool_words 'raw cowfile dm-snapshot dm-cow qcow2'
+      return
+      ;;
+    "create --format")
+      _cowtool_words 'cowfile dm-snapshot'
       return
       ;;
     "create --identity")
       _cowtool_words 'full quick none'
-      return
-      ;;
-    "diff --hexdump" | "pack --level" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "unpack --threads")
-      _cowtool_words ''
       return
       ;;
     "diff --map" | "info --map")
@@ -92,13 +100,16 @@ _cowtool() {
   fi
   case $command in
     check) _cowtool_words '--force-share --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    create) _cowtool_words '--abi --force --from --identity --help --json --no-color --progress --quiet --verbose' ;;
+    convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --to --help --json --no-color --progress --quiet --verbose' ;;
+    create) _cowtool_words '--abi --chunk-size --force --format --from --identity --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    invert) _cowtool_words '--abi --force --layer --output --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --output --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    squash) _cowtool_words '--abi --force --from --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --help --json --no-color --progress --quiet --verbose' ;;
   esac

@@ -3,6 +3,7 @@
  * a flag that only one command has.
  */
 import { Args, Flags } from "@oclif/core";
+import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
 import { PROGRESS_MODES, type ProgressMode } from "./progress.ts";
 
 const HELP_GROUP = "SHARED";
@@ -53,6 +54,13 @@ export const stackFlag = (description: string) => Flags.string({ description, he
 
 /** A required positional. oclif would read a missing one from stdin, hence `ignoreStdin` here and on any other Args. */
 export const fileArg = (description: string) => Args.string({ required: true, ignoreStdin: true, description });
+
+export const abiFlag = () =>
+  Flags.custom<CowAbi>({
+    description: "the machine it is for: byte order and width of its head",
+    options: [...ABI_NAMES],
+    default: "le64",
+  })();
 
 export const MAP_KINDS = ["text", "svg"] as const;
 export type MapKind = (typeof MAP_KINDS)[number];

@@ -5,7 +5,7 @@
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
 import { refuseSameFile } from "../lib/operations/files.ts";
-import { parseStack } from "../lib/overlay/stack.ts";
+import { filesOfStack } from "../lib/overlay/stack.ts";
 
 /**
  * Makes sure, before any work is done, that a file may be written at `path`.
@@ -15,7 +15,7 @@ import { parseStack } from "../lib/overlay/stack.ts";
  */
 export function claimTextFile(path: string, stacks: readonly string[], force: boolean): void {
   if (path === "") throw new CowError("usage", "an empty name is no file's", { file: path });
-  refuseSameFile(nodeStorage, path, stacks.flatMap(parseStack));
+  refuseSameFile(nodeStorage, path, stacks.flatMap(filesOfStack));
   const facts = nodeStorage.facts(path);
   if (!facts) return;
   if (facts.kind !== "file") {

@@ -2,10 +2,11 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
+import { abiFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
-import { formatSize } from "../lib/bytes/size.ts";
-import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
+import { storeSummary } from "../cli/render/store-summary.ts";
+import { formatSize, parseSize } from "../lib/bytes/size.ts";
+import { CowError } from "../lib/errors.ts";
 import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
 
 export default class Create extends BaseCommand<typeof Create> {
@@ -22,21 +23,27 @@ export default class Create extends BaseCommand<typeof Create> {
     cowfile: fileArg("the cowfile to make"),
   };
   static override flags = {
-    abi: Flags.custom<CowAbi>({
-      description: "the machine it is for: byte order and width of its head",
-      options: [...ABI_NAMES],
-      default: "le64",
-    })(),
+    abi: abiFlag(),
     from: stackFlag("make it hold what differs in this image"),
     identity: Flags.custom<IdentityMode>({
       description: "how much of RDOFILE is noted beside COWFILE, so that a change of it is noticed later",
       options: [...IDENTITY_MODES],
       default: "quick",
     })(),
+    format: Flags.string({
+      description: "what to make: a cowfile, or an exception store as the kernel's snapshot target writes",
+      options: ["cowfile", "dm-snapshot"],
+      default: "cowfile",
+      helpValue: "cowfile|dm-snapshot",
+    }),
+    "chunk-size": Flags.string({ description: "of a dm-snapshot store [default: 16k]", helpValue: "SIZE" }),
     force: forceFlag("replace COWFILE if it exists"),
   };
 
   protected async execute(): Promise<Outcome> {
+    if (this.flags.format === "dm-snapshot") return this.#createStore();
+    if (this.flags["chunk-size"] !== undefined)
+      throw new CowError("usage", "--chunk-size goes with --format dm-snapshot");
     const { create } = await import("../lib/operations/create.ts");
     const { abi, from, force, identity } = this.flags;
     const result = await create(this.args.rdofile, this.args.cowfile, { abi, from, force, identity }, this.context());
@@ -53,5 +60,15 @@ export default class Create extends BaseCommand<typeof Create> {
           ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
         ]),
     };
+  }
+
+  async #createStore(): Promise<Outcome> {
+    const { createStoreFile } = await import("../lib/operations/create-store.ts");
+    const { from, force } = this.flags;
+    const chunk = this.flags["chunk-size"];
+    const chunkBytes = chunk === undefined ? undefined : parseSize(chunk);
+    const { rdofile, cowfile } = this.args;
+    const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force }, this.context());
+    return { result, exitCode: EXIT.ok, render: () => storeSummary(result) };
   }
 }

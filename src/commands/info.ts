@@ -41,7 +41,7 @@ export default class Info extends BaseCommand<typeof Info> {
     );
     const { facts, problems, extents } = found;
     try {
-      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(facts, extents), force);
+      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(found, extents), force);
     } finally {
       if (output !== undefined) found.close();
     }
@@ -49,20 +49,20 @@ export default class Info extends BaseCommand<typeof Info> {
     return {
       result: { ...facts, problems: problemsAsJson(problems), ...(extents && map === "text" ? { extents } : {}) },
       exitCode: EXIT.ok,
-      render: () => (extents && onlyPicture ? svgOfInfo(facts, extents) : this.#render(found)),
+      render: () => (extents && onlyPicture ? svgOfInfo(found, extents) : this.#render(found)),
     };
   }
 
-  *#render({ facts, problems, extents }: ImageInfo): Generator<string> {
+  *#render({ facts, problems, extents, mapBytes }: ImageInfo): Generator<string> {
     yield renderFacts(facts);
     yield* renderProblems(problems, { file: facts.file, colour: this.colour, all: this.flags.verbose });
     const { columns, env } = this.terminal;
     if (extents && this.flags.map === "text")
-      yield* renderBlockMap(heldOnly(extents), facts.virtual_size ?? 0, {
+      yield* renderBlockMap(heldOnly(extents), mapBytes, {
         columns,
         env,
         none: "from the base",
-        all: "held by the cowfile",
+        all: facts.format === "cowfile" ? "held by the cowfile" : "held by the layer",
       });
   }
 }

@@ -28,6 +28,15 @@ export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type CheckRequest, check } from "./operations/check.ts";
+export { convert } from "./operations/convert/convert.ts";
+export { LOSSES, type LossId } from "./operations/convert/losses.ts";
+export {
+  CONVERT_FORMATS,
+  type ConvertFormat,
+  type ConvertRequest,
+  type ConvertResult,
+  type Loss,
+} from "./operations/convert/request.ts";
 export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
 export { diff } from "./operations/diff/diff.ts";
 export type {
@@ -40,12 +49,14 @@ export type {
 export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
+export { type InvertRequest, type InvertResult, invert } from "./operations/invert.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
 export { pack } from "./operations/pack/pack.ts";
 export type { PackRequest, PackResult, Streams } from "./operations/pack/request.ts";
 export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
+export { type SquashRequest, type SquashResult, squash } from "./operations/squash.ts";
 export {
   type BaseReport,
   type FingerprintResult,

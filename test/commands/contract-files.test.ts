@@ -160,7 +160,7 @@ describe.each(eachOf(({ outputs }) => outputs))("%s, %s", (name, _, output) => {
     const names = Object.keys(pictureOf(at("")));
     expectJson((await run(name, [...argv, "--json"])).stdout, name);
     const after = pictureOf(at(""));
-    const made = output.hasNote ? ["new", "new.cowtool-base"] : ["new"];
+    const made = ["new", ...(output.hasNote ? ["new.cowtool-base"] : []), ...(output.makes ?? [])];
     expect(Object.keys(after).sort()).toEqual([...names, ...made].sort());
     expect((after["new"]?.mode ?? 0) & 0o777).toBe(0o666 & ~process.umask());
   });

@@ -5,7 +5,8 @@
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
-import { type CowfileTerms, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
+import type { CowfileTerms } from "../../src/lib/overlay/live/cowfile-terms.ts";
+import { WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
 import { Control } from "../../src/lib/overlay/live/shared-state.ts";
 import { random } from "../support/random.ts";
@@ -31,6 +32,9 @@ type Ending = "close" | "kill" | "power-cut";
 
 /** Entries that a half of the journal takes: many, or so few that halves are used again all the time. */
 const SLOTS = [1 << 20, 40, 12, 5] as const;
+
+/** Bytes of the flush log: many records, or so few that checkpoints come all the time. */
+const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10] as const;
 
 /** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
 const STEPS_AT_MOST = 400;
@@ -163,6 +167,7 @@ export class Life {
         Object.assign(cowfile.terms, { slotsPerHalf });
         control.fill(slotsPerHalf, Control.SLOTS, Control.SLOTS + 2);
       }
+      Object.assign(cowfile.terms, { logBytes: pick(this.#next, LOGS) });
       terms = cowfile.terms;
       return cowfile;
     };

@@ -104,6 +104,12 @@ export class LookStorage implements Storage {
     this.#contents.delete(path);
   }
 
+  rename(from: string, to: string): void {
+    const content = this.#contents.get(from);
+    this.#contents.delete(from);
+    if (content) this.#contents.set(to, content);
+  }
+
   readSmall(path: string): Uint8Array | undefined {
     return this.#contents.get(path)?.toBytes();
   }

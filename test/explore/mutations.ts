@@ -10,12 +10,15 @@ interface Mutation {
 }
 
 const ORDER = "overlay/live/write-order.ts";
+const CHECKPOINT = "overlay/live/checkpoint.ts";
 const IMAGE = "overlay/live/live-cowfile-image.ts";
 const OPEN = "overlay/live/open-cowfile.ts";
 const JOURNAL = "overlay/live/journal-writer.ts";
 const CHECK = "formats/cowfile/check.ts";
 const MARKS = "formats/cowfile/live/own-marks.ts";
 const SWEEP = "formats/cowfile/live/sweep.ts";
+const LOG = "overlay/live/flush-log-writer.ts";
+const REPLAY = "formats/cowfile/live/replay.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
 
 function change(name: string, file: string, from: string, to: string): Mutation {
@@ -27,44 +30,44 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "entries that do not fit are dropped",
     ORDER,
-    "if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);",
+    "if (journal && !journal.write()) this.#checkpoint.make();",
     "journal?.write();",
   ),
   change(
     "blocks are marked before their data is there",
     IMAGE,
-    "    try {\n      this.#cow.write(source, this.#dataOffset + offset);\n    } catch",
-    "    this.#order.mark(first, last + 1);\n    try {\n      this.#cow.write(source, this.#dataOffset + offset);\n    } catch",
+    "    try {\n      if (copiesStart",
+    "    this.#order.mark(first, last + 1);\n    try {\n      if (copiesStart",
   ),
   change(
     "the checkpoint's first fdatasync is left out",
-    ORDER,
-    "        if (isUnflushed || copies.length > 0) this.#sync();\n",
-    "        if (isUnflushed && copies.length === 0) this.#sync();\n",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      if (isUnflushed && copies.length === 0) this.sync();\n",
   ),
   change(
     "a flush of blocks that were marked before does nothing",
-    ORDER,
-    "if (isUnflushed || copies.length > 0) this.#sync();",
-    "if (copies.length > 0) this.#sync();",
+    CHECKPOINT,
+    "if (isUnflushed || copies.length > 0) this.sync();",
+    "if (copies.length > 0) this.sync();",
   ),
   change(
     "the checkpoint's second fdatasync is left out",
-    ORDER,
-    "          this.#writePages(copies);\n          this.#sync();\n",
-    "          this.#writePages(copies);\n",
+    CHECKPOINT,
+    "        if (logCounts) this.#writeStampedHead();\n        this.sync();\n",
+    "        if (logCounts) this.#writeStampedHead();\n",
   ),
   change(
     "the bitmap is written before the data is durable",
-    ORDER,
-    "        if (isUnflushed || copies.length > 0) this.#sync();\n        if (copies.length > 0) {\n          this.#writePages(copies);\n",
-    "        this.#writePages(copies);\n        if (isUnflushed || copies.length > 0) this.#sync();\n        if (copies.length > 0) {\n",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n      if (copies.length > 0 || logCounts) {\n        this.#writePages(copies);\n",
+    "      this.#writePages(copies);\n      if (isUnflushed || copies.length > 0) this.sync();\n      if (copies.length > 0 || logCounts) {\n",
   ),
   change(
     "marks are taken after the fdatasync",
-    ORDER,
-    "      const copies = this.#takePages();\n      try {\n        if (isUnflushed || copies.length > 0) this.#sync();\n",
-    "      let copies: PageCopy[] = [];\n      try {\n        this.#sync();\n        copies = this.#takePages();\n",
+    CHECKPOINT,
+    "    const copies = this.#takePages();\n    try {\n      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "    let copies: PageCopy[] = [];\n    try {\n      this.sync();\n      copies = this.#takePages();\n",
   ),
   change(
     "zeros over a block without a mark leave what lay there",
@@ -78,7 +81,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "readZeroFilled(this.#below, part, from);",
     "if (from > 0) return;",
   ),
-  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#sync();\n", ""),
+  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n", ""),
   {
     name: "the head is made dirty after the first change",
     changes: [
@@ -97,7 +100,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the dirty head is not made durable",
     ORDER,
-    "        cow.write(dirtyHead, 0);\n        this.#sync();\n",
+    "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n",
     "        cow.write(dirtyHead, 0);\n",
   ),
   {
@@ -117,7 +120,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   change(
     "halves are switched though the last checkpoint failed",
-    ORDER,
+    CHECKPOINT,
     "Atomics.load(this.#control, Control.UNFINISHED) === 0",
     "Atomics.load(this.#control, Control.UNFINISHED) < 2",
   ),
@@ -145,7 +148,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "if ((head.flags & FLAG_LIVE) === 0) return undefined;",
     "if (head.flags < 0) return undefined;",
   ),
-  change("the file is closed without a flush", OPEN, "      order.flush();\n", "      order.commit();\n"),
+  change("the file is closed without a flush", OPEN, "      order.settle();\n", "      order.commit();\n"),
   change(
     "marks out of the journal do not get into the bitmap",
     OPEN,
@@ -160,15 +163,15 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "an fsync that failed is forgotten",
-    ORDER,
+    CHECKPOINT,
     "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
     "",
   ),
   change(
     "the journal goes before the head is clean",
     OPEN,
-    "      order.flush();\n",
-    "      order.flush();\n      this.#storage.remove(journalPath(this.#path));\n",
+    "      order.settle();\n",
+    "      order.settle();\n      this.#storage.remove(journalPath(this.#path));\n",
   ),
   change(
     "a hole at the end of the file does not make it longer",
@@ -180,8 +183,70 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "repair does not know the journal",
     MARKS,
-    "if (!runs) return undefined;",
-    "if (runs || !runs) return undefined;",
+    "if (!runs || !log) return undefined;",
+    "if (runs || !runs || !log) return undefined;",
+  ),
+  change(
+    "a record of the flush log is not made durable",
+    LOG,
+    "      this.#journal.write(bytes, this.#place.offset + end);\n      this.#journal.flush();\n",
+    "      this.#journal.write(bytes, this.#place.offset + end);\n",
+  ),
+  change(
+    "what the flush log does not remember is forgotten",
+    LOG,
+    "    if (Atomics.load(this.#control, Control.LOG_OFF) === 0) Atomics.store(this.#control, Control.LOG_OFF, 1);\n",
+    "",
+  ),
+  change(
+    "a checkpoint forgets that there were records",
+    CHECKPOINT,
+    "const logCounts = announces || (log?.isInUse ?? false);",
+    "const logCounts = announces;",
+  ),
+  change(
+    "records are put back over what is newer",
+    STAMP,
+    "view.setUint32(LOG_DONE_AT, stamp.logDone);",
+    "view.setUint32(LOG_DONE_AT, 0);",
+  ),
+  change(
+    "records that the stamp is done with are not marked",
+    REPLAY,
+    "const { extents } of records",
+    "const { extents } of records.filter(({ number }) => number > 3)",
+  ),
+  change(
+    "the head says that records are done with before their data is durable",
+    CHECKPOINT,
+    "      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      if (logCounts) this.#writeStampedHead();\n      if (isUnflushed || copies.length > 0) this.sync();\n",
+  ),
+  change("parts of sectors are remembered", LOG, "(offset | source.length) % SECTOR_BYTES !== 0 || ", ""),
+  change(
+    "parts of a block go down without the rest of it",
+    IMAGE,
+    "if (copiesStart || copiesEnd) this.#putInPieces(source, offset);\n      else this",
+    "if (copiesStart && copiesEnd && first > last) this.#putInPieces(source, offset);\n      else this",
+  ),
+  change(
+    "a new journal has not the records of the old one",
+    OPEN,
+    "{ runs, log }, control);",
+    "{ runs, log: undefined }, control);",
+  ),
+  change(
+    "what the log holds is not put back",
+    OPEN,
+    "replayLog(device, log, oldStamp.logDone, geometry);",
+    "log.records.slice();",
+  ),
+  change("repair does not put back what the log holds", CHECK, "  replayOwn(target, before, options);\n", ""),
+  change(
+    "an old journal goes while only the page cache knows that it is needless",
+    OPEN,
+    "if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();",
+    "",
   ),
   change("what is swept out has a mark", SWEEP, "complement(marked, from", "complement([], from"),
 ];

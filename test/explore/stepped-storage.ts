@@ -134,6 +134,9 @@ export class SteppedStorage implements Storage {
   remove(path: string): void {
     this.#inner.remove(path);
   }
+  rename(from: string, to: string, options: { readonly replace: boolean }): void {
+    this.#inner.rename(from, to, options);
+  }
   readSmall(path: string, limitBytes: number): Uint8Array | undefined {
     return this.#inner.readSmall(path, limitBytes);
   }

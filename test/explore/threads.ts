@@ -46,15 +46,21 @@ export class Locks {
     const promised = this.#get(Control.PROMISED);
     if (this.#get(Control.NEXT_SLOT + half) + promised + blocks <= this.#get(Control.SLOTS + half)) return true;
     // It may come to a checkpoint, and that to a switch of halves.
-    return this.#get(Control.ORDER) === 0 && this.#get(Control.WRITERS) === 0 && this.#get(Control.WRITERS + 1) === 0;
+    return (
+      this.#get(Control.ORDER) === 0 &&
+      this.#get(Control.LOG) === 0 &&
+      this.#get(Control.WRITERS) === 0 &&
+      this.#get(Control.WRITERS + 1) === 0
+    );
   }
 
   canChange(): boolean {
+    if (this.#get(Control.LOG) !== 0) return false;
     return this.#get(Control.ORDER) === 0 || this.#get(Control.HEAD_DIRTY) === 1;
   }
 
   canFlush(pendingBlocks: number): boolean {
-    if (this.#get(Control.ORDER) !== 0) return false;
+    if (this.#get(Control.ORDER) !== 0 || this.#get(Control.LOG) !== 0) return false;
     const half = this.#get(Control.EPOCH) & 1;
     if (pendingBlocks > 0 && (this.#get(Control.WRITERS + half) !== 0 || !this.canCommit(pendingBlocks))) return false;
     return this.#get(Control.WRITERS + 1 - half) === 0;

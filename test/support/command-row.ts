@@ -34,6 +34,8 @@ export interface Output {
   readonly title: string;
   /** It is a new cowfile, beside which what its base is gets noted. */
   readonly hasNote?: true;
+  /** Other files that the same command line makes. */
+  readonly makes?: readonly string[];
   readonly argv: (at: At, output: string) => readonly string[];
 }
 

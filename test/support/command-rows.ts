@@ -3,7 +3,9 @@
  * place where it takes a file. A command without a row here fails the contract. Must not run anything.
  */
 import type { CommandRow } from "./command-row.ts";
+import { convert } from "./command-rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./command-rows-more.ts";
+import { invert, squash } from "./command-rows-stacks.ts";
 
 const create: CommandRow = {
   runs: [
@@ -14,6 +16,10 @@ const create: CommandRow = {
       argv: (at) => [at("base.img"), at("new.cow"), "--from", at("changed.img"), "--abi=be32"],
     },
     { title: "over an old one", argv: (at) => [at("base.img"), at("sibling.cow"), "-f"] },
+    {
+      title: "a dm-snapshot store",
+      argv: (at) => [at("base.img"), at("new.store"), "--format=dm-snapshot", "--from", at("changed.img")],
+    },
   ],
   inputs: [
     { title: "RDOFILE", good: "base.img", isStack: true, takes: ANY_BASE, argv: (at, file) => [file, at("new.cow")] },
@@ -152,6 +158,7 @@ const merge: CommandRow = {
       readOnly: true,
     },
     { title: "what is there already", argv: (at) => [at("changed.img"), at("vm.cow"), "-y"] },
+    { title: "into the layer below", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, at("top.cow"), "-y"] },
   ],
   inputs: [
     { title: "RDOFILE", good: "base.img", argv: (at, file) => [file, at("vm.cow"), "-y"] },
@@ -220,13 +227,16 @@ const verifyFingerprint: CommandRow = {
 /** By the name of the command's file. */
 export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   check,
+  convert,
   create,
   diff,
   info,
+  invert,
   merge,
   pack,
   repair,
   serve,
+  squash,
   unpack,
   "verify-fingerprint": verifyFingerprint,
 };

@@ -20,6 +20,7 @@ export type OperationKind =
   | "flush"
   | "commit"
   | "remove"
+  | "rename"
   | "read-small"
   | "close";
 
@@ -62,6 +63,7 @@ function failure({ kind, path, offset = 0 }: Operation, errno: string): Error {
     resize: "cannot set the size",
     flush: "cannot make what was written durable (fdatasync)",
     remove: "cannot remove",
+    rename: "cannot rename",
     "read-small": "cannot read",
   };
   const error = Object.assign(new Error(`injected ${errno}`), { code: errno });
@@ -153,6 +155,11 @@ export class FaultyStorage implements Storage {
   remove(path: string): void {
     this.#fail({ kind: "remove", path });
     this.#inner.remove(path);
+  }
+
+  rename(from: string, to: string, options: { readonly replace: boolean }): void {
+    this.#fail({ kind: "rename", path: to });
+    this.#inner.rename(from, to, options);
   }
 
   readSmall(path: string, limitBytes: number): Uint8Array | undefined {

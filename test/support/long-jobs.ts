@@ -64,6 +64,14 @@ export const LONG_JOBS: readonly LongJob[] = [
     refusesTwice: true,
   },
   {
+    title: "convert",
+    argv: (at) => ["convert", `${at("large.img")},${at("large.cow")}`, at("new.img"), "--to", "raw"],
+    phases: ["converting"],
+    results: ["new.img"],
+    appears: ["new.img"],
+    refusesTwice: true,
+  },
+  {
     title: "repair",
     argv: (at) => ["repair", at("dirty.cow")],
     phases: ["scanning"],
@@ -77,9 +85,9 @@ const INPUTS = ["large.img", "large.cow", "large.merged", "dirty.cow"];
 
 /**
  * What a killed process cannot take with it: unfinished files, and without system calls its lock files. And what `create`
- * notes of the base.
+ * notes of the base, and `convert` of how far it got, if it was killed when it was done.
  */
-const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+$|\.cowtool-base$/;
+const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+$|\.cowtool-base$|\.cowtool-partial-note$/;
 
 const PIECE_BYTES = 1 << 20;
 
@@ -130,7 +138,7 @@ export class LongJobBench {
     mkdirSync(dir);
     const at = (name: string): string => join(dir, name);
     const named = job.argv((name) => name);
-    const inputs = INPUTS.filter((name) => named.includes(name));
+    const inputs = INPUTS.filter((name) => named.some((word) => word.split(",").includes(name)));
     for (const name of inputs) copyImage(this.#at(name), at(name));
     const readOnly = inputs.filter((name) => !job.results.includes(name));
     return { dir, at, writtenMs: new Map(readOnly.map((name) => [name, statSync(at(name)).mtimeMs])) };

@@ -49,15 +49,25 @@ export class RawClient {
   }
 
   /** @param where a unix socket's path, or a TCP port of this machine */
-  static connect(where: string | number): Promise<RawClient> {
+  static async connect(where: string | number): Promise<RawClient> {
     const options: NetConnectOpts = typeof where === "string" ? { path: where } : { host: "127.0.0.1", port: where };
-    return new Promise((resolve, reject) => {
-      const socket = connect({ ...options, allowHalfOpen: true });
-      socket.once("error", reject).once("connect", () => {
-        socket.off("error", reject);
-        resolve(new RawClient(socket));
+    const once = (): Promise<RawClient> =>
+      new Promise((resolve, reject) => {
+        const socket = connect({ ...options, allowHalfOpen: true });
+        socket.once("error", reject).once("connect", () => {
+          socket.off("error", reject);
+          resolve(new RawClient(socket));
+        });
       });
-    });
+    for (let tries = 0; ; tries++) {
+      try {
+        return await once();
+      } catch (error) {
+        // Thousands came before and are not yet let in: the kernel's way of saying "later".
+        if (tries === 200 || !(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 25));
+      }
+    }
   }
 
   /** Connects and goes through the handshake by the book. */

@@ -3,13 +3,50 @@
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize } from "../../lib/bytes/size.ts";
-import type { InfoResult, MapExtent } from "../../lib/operations/info.ts";
+import type { Fact } from "../../lib/formats/format.ts";
+import type { Info, InfoResult, MapExtent } from "../../lib/operations/info.ts";
 import { renderKeyValue } from "./key-value.ts";
 import { renderSvgMap } from "./svg-map.ts";
 
 const BLOCK_BYTES = 1024;
 
 export function renderFacts(facts: InfoResult): string {
+  return facts.format === "cowfile" ? renderCowfile(facts) : renderOther(facts);
+}
+
+const SHOWN_ELSEWHERE = new Set(["file", "format", "virtual_size", "file_size", "allocated_size"]);
+
+/** Facts of any format, in the format's own order: lists line by line. */
+function renderOther(facts: InfoResult): string {
+  const rows: (readonly [string, string])[] = [
+    ["file", facts.file],
+    ["format", facts.format],
+    ["image size", facts.virtual_size === null ? "not stored" : formatSize(facts.virtual_size)],
+  ];
+  for (const [name, fact] of Object.entries(facts)) {
+    if (SHOWN_ELSEWHERE.has(name)) continue;
+    const label = name.replaceAll("_", " ");
+    if (!Array.isArray(fact)) rows.push([label, inWords(name, fact)]);
+    else if (fact.length === 0) rows.push([label, "none"]);
+    else
+      for (const [i, each] of (fact as readonly Fact[]).entries()) rows.push([`${label} ${i + 1}`, inWords("", each)]);
+  }
+  rows.push(["file size", `${formatSize(facts.file_size)}, on disk ${formatSize(facts.allocated_size)}`]);
+  return renderKeyValue(rows);
+}
+
+function inWords(name: string, fact: Fact): string {
+  if (fact === null) return "none";
+  if (typeof fact === "boolean") return fact ? "yes" : "no";
+  if (typeof fact === "number" && name.endsWith("_size")) return formatSize(fact);
+  if (Array.isArray(fact)) return fact.length > 0 && typeof fact[0] === "object" ? `${fact.length}` : fact.join(" ");
+  if (typeof fact !== "object") return `${fact}`;
+  return Object.entries(fact)
+    .map(([key, value]: [string, Fact]) => `${key.replaceAll("_", " ")} ${inWords(key, value)}`)
+    .join(", ");
+}
+
+function renderCowfile(facts: InfoResult): string {
   const used = facts["blocks_used"];
   const held = typeof used === "number" ? `, ${formatSize(used * BLOCK_BYTES)}` : "";
   return renderKeyValue([
@@ -30,11 +67,11 @@ export function* heldOnly(extents: Iterable<MapExtent>): Generator<Extent> {
   for (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
 }
 
-export function svgOfInfo(facts: InfoResult, extents: Iterable<MapExtent>): Iterable<string> {
+export function svgOfInfo({ facts, mapBytes }: Info, extents: Iterable<MapExtent>): Iterable<string> {
   return renderSvgMap({
     title: facts.file,
     meaning: "held by the cowfile",
-    sizeBytes: facts.virtual_size ?? 0,
+    sizeBytes: mapBytes,
     extents: heldOnly(extents),
   });
 }

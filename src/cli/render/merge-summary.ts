@@ -7,7 +7,8 @@ import type { MergeResult } from "../../lib/operations/merge/request.ts";
 import { escapeControls } from "./escape.ts";
 
 export function* mergeSummary(result: MergeResult): Generator<string> {
-  const rdofile = escapeControls(result.rdofile);
+  // Of a stack it is the layer below that is written.
+  const rdofile = escapeControls(result.mode === "in-place" ? result.output : result.rdofile);
   const cowfile = escapeControls(result.cowfile);
   const output = escapeControls(result.output);
   const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;

@@ -114,6 +114,15 @@ export class MemoryStorage implements Storage {
     this.#record({ kind: "sync-names" });
   }
 
+  rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
+    const file = this.#names.get(from);
+    if (file === undefined) throw new CowError("not-found", "no such file or directory", { file: from });
+    if (!replace && this.#names.has(to)) throw new CowError("exists", "already exists", { file: to });
+    this.#name(to, file);
+    this.#name(from, undefined);
+    this.#record({ kind: "sync-names" });
+  }
+
   readSmall(path: string): Uint8Array | undefined {
     return this.content(path)?.toBytes();
   }

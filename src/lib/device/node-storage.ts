@@ -9,6 +9,7 @@ import { CowError, errnoName, systemError } from "../errors.ts";
 import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
+import { freeBytes } from "./free-space.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
 import type { FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
@@ -67,6 +68,20 @@ function resolveTarget(file: string): string {
   }
 }
 
+/** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
+function renameToFreeName(from: string, to: string): void {
+  try {
+    fs.linkSync(from, to);
+  } catch (error) {
+    if (errnoName(error) === "EEXIST") throw error;
+    // A file system without hard links: the best there is.
+    if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
+    fs.renameSync(from, to);
+    return;
+  }
+  fs.unlinkSync(from);
+}
+
 class PendingNodeFile implements PendingFile {
   readonly device: FileDevice;
   readonly #finalPath: string;
@@ -93,27 +108,13 @@ class PendingNodeFile implements PendingFile {
     this.device.flush();
     try {
       if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
-      else this.#renameToFreeName();
+      else renameToFreeName(this.#temporaryPath, this.#finalPath);
     } catch (error) {
       throw systemError(error, this.#finalPath, "cannot create");
     }
     this.#settled = true;
     this.device.close();
     syncDirectory(path.dirname(this.#finalPath));
-  }
-
-  /** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
-  #renameToFreeName(): void {
-    try {
-      fs.linkSync(this.#temporaryPath, this.#finalPath);
-    } catch (error) {
-      if (errnoName(error) === "EEXIST") throw error;
-      // A file system without hard links: the best there is.
-      if (fs.existsSync(this.#finalPath)) throw new CowError("exists", "already exists", { file: this.#finalPath });
-      fs.renameSync(this.#temporaryPath, this.#finalPath);
-      return;
-    }
-    fs.unlinkSync(this.#temporaryPath);
   }
 
   abandon(): void {
@@ -200,6 +201,17 @@ export const nodeStorage: Storage = {
     syncDirectory(path.dirname(path.resolve(file)));
   },
 
+  rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
+    const target = resolveTarget(to);
+    try {
+      if (replace) fs.renameSync(from, target);
+      else renameToFreeName(from, target);
+    } catch (error) {
+      throw systemError(error, to, "cannot create");
+    }
+    syncDirectory(path.dirname(target));
+  },
+
   readSmall(file: string, limitBytes: number): Uint8Array | undefined {
     let fd: number;
     try {
@@ -236,12 +248,5 @@ export const nodeStorage: Storage = {
     }
   },
 
-  freeBytes(file: string): number | undefined {
-    try {
-      const { bavail, bsize } = fs.statfsSync(file);
-      return bavail * bsize;
-    } catch {
-      return undefined;
-    }
-  },
+  freeBytes,
 };

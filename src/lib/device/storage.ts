@@ -68,6 +68,11 @@ export interface Storage {
   open(path: string, options?: OpenOptions): BlockDevice;
   /** Starts an output file in the directory of `path`. */
   create(path: string): PendingFile;
+  /**
+   * Gives a file another name in the same directory, durably; its content is the caller's business.
+   * @throws CowError `exists` if the name is taken and `replace` is false
+   */
+  rename(from: string, to: string, options: { readonly replace: boolean }): void;
   /** Makes a directory that all may look into, and those above it, unless they are there. */
   makeDirectory(path: string): void;
   /** A file without a name of its own, gone when it is closed: for what does not fit into memory. Messages call it `name`. */

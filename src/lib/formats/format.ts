@@ -30,8 +30,28 @@ export interface Place extends Extent {
   readonly at: number;
 }
 
+/** A source that is put together from others, and tells where each part lies, so that copies need no buffer. */
+export interface PlacedSource extends ByteSource {
+  /** The parts of `[from, to)` that may hold something other than zeros, ascending. */
+  places(from: number, to: number): Iterable<Place>;
+}
+
+/** What whoever reads through something should know of it. */
+export interface Remarks {
+  /** Each a sentence, lower case, no full stop, without the file's name. Absent if there is nothing to be said. */
+  readonly warnings?: readonly string[] | undefined;
+}
+
+/** A source that takes long to read, and can make a part of it ready on other threads. */
+export interface PreparingSource extends ByteSource {
+  /** So much can be ready at a time. */
+  readonly preparesBytes: number;
+  /** Makes a part ready, as far as that goes: reading it is then cheap. Fails never; reading tells what is wrong. */
+  prepare(offsetBytes: number, length: number): Promise<void>;
+}
+
 /** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
-export interface Layer {
+export interface Layer extends Remarks {
   readonly formatId: string;
   readonly name: string;
   /** The unit in which it holds data. */
@@ -45,17 +65,53 @@ export interface Layer {
   readonly base: BaseIdentity;
 }
 
-/** What a layer's own metadata says of the base it belongs to. */
+/** What a layer's own metadata says of the base it belongs to. What is undefined is never compared. */
 export interface BaseIdentity {
-  /** A bigint where a number would be rounded: no base has so many. */
-  readonly blocks: number | bigint;
+  /** A bigint where a number would be rounded: no base has so many. Undefined where the format stores no size. */
+  readonly blocks: number | bigint | undefined;
   readonly blockBytes: number;
   /** Unsigned 32-bit fingerprint, or undefined where the format stores none. */
   readonly fingerprint: number | undefined;
 }
 
-/** How a check or a repair is watched and stopped. */
-export interface SurveyHooks {
+/** Other files that a part of a stack consists of, by the names that stand in its own file. */
+export interface Companions {
+  /**
+   * Opens a file whose name is relative to the part's own file, locked like that one; whoever opened that closes it.
+   * @throws CowError `not-found`, `locked`, `permission`, `usage`, `io`
+   */
+  open(path: string): ByteSource;
+  /** The same for writing; only where the part itself is open for writing. */
+  openTarget?(path: string): ByteTarget;
+}
+
+/** What a part of a stack consists of besides its own file. Every one may be missing where a file is looked at by itself. */
+export interface PartOptions {
+  /** What lies beneath, for formats that store no size. */
+  readonly below?: ByteSource | undefined;
+  /** Opens what the file names; without it such names are never followed. */
+  readonly companions?: Companions | undefined;
+  /** What the user said of it, by the names in the format's `settings`; a flag has an empty value. */
+  readonly settings?: ReadonlyMap<string, string> | undefined;
+  /** The further files that the user named, in order. */
+  readonly more?: readonly ByteSource[] | undefined;
+}
+
+export interface OpenLayerOptions extends PartOptions {
+  readonly allowDirty: boolean;
+}
+
+/** Something that a user can say of a part of a stack: `NAME=VALUE`, or `NAME` alone if it is a flag. */
+export interface Setting {
+  readonly name: string;
+  /** How the manual writes its value; undefined for a flag. */
+  readonly value: string | undefined;
+  /** One phrase for the manual. */
+  readonly meaning: string;
+}
+
+/** How a check or a repair is watched and stopped, and what the file consists of. */
+export interface SurveyHooks extends PartOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Space the file really takes, for the progress total; 0 if unknown. */
@@ -126,12 +182,15 @@ export interface RepairReport {
   readonly changed: boolean;
 }
 
+/** One thing that is known of an image; keys are snake_case, byte counts integers. */
+export type Fact = string | number | boolean | null | readonly Fact[] | { readonly [fact: string]: Fact };
+
 /** What `info` shows of any format; a format adds facts of its own under snake_case names. */
 export interface ImageFacts {
   readonly format: string;
-  /** Bytes, or null where the head is beyond use. */
+  /** Bytes, or null where the head is beyond use, or the format stores none and nothing lies beneath. */
   readonly virtual_size: number | null;
-  readonly [fact: string]: string | number | boolean | null;
+  readonly [fact: string]: Fact;
 }
 
 /** A format of layers on disk. */
@@ -140,13 +199,24 @@ export interface LayerFormat {
   readonly id: string;
   /** What a person calls it. */
   readonly title: string;
+  /** What a user can say of a part of this format. */
+  readonly settings?: readonly Setting[];
+  /** Does a part of this format consist of any number of files that the user names? */
+  readonly takesMoreFiles?: boolean;
+  /** Its own file names others: it is opened only where the user named the format, whatever `matches` says. */
+  readonly mustBeNamed?: boolean;
   /** Does a file that begins with these bytes (up to 4096) claim to be of this format? */
   matches(head: Uint8Array): boolean;
   /**
-   * Opens it for reading as it stands.
-   * @throws CowError `bad-head`, `unsupported`, `dirty`, `packed`, `truncated`, `damaged`
+   * Opens it for reading as it stands, as a layer over what lies below it.
+   * @throws CowError `bad-head`, `unsupported`, `dirty`, `packed`, `truncated`, `damaged`, `usage` (a setting)
    */
-  openLayer(source: ByteSource, options: { readonly allowDirty: boolean }): Layer;
+  openLayer(source: ByteSource, options: OpenLayerOptions): Layer;
+  /**
+   * Opens it as a whole image, for formats that can be one by themselves: the bottom of a stack. `below` is never given.
+   * @throws CowError as openLayer
+   */
+  openImage?(source: ByteSource, options: OpenLayerOptions): ByteSource & Remarks;
   /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
   describe(
     source: ByteSource,
@@ -163,6 +233,9 @@ export interface LayerFormat {
   judgeBase(source: ByteSource, base: ByteSource, hooks: SurveyHooks): Promise<readonly Problem[]>;
   /** Every inconsistency there is; changes nothing. */
   check(source: ByteSource, options: CheckOptions): Promise<CheckReport>;
-  /** Puts right what can be; `target` must be a ByteTarget unless `dryRun`. */
+  /**
+   * Puts right what can be; `target` must be a ByteTarget unless `dryRun`.
+   * @throws CowError `unsupported` where the format stores nothing that could be put right
+   */
   repair(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport>;
 }

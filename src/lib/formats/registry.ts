@@ -4,17 +4,39 @@
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { CowError } from "../errors.ts";
 import { cowfileFormat } from "./cowfile/index.ts";
+import { dmCowFormat } from "./dm-cow/index.ts";
+import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
 import type { LayerFormat } from "./format.ts";
+import { lvmFormat } from "./lvm/index.ts";
+import { qcow2Format } from "./qcow2/index.ts";
+import { snapFormat } from "./snap/index.ts";
 
 const PROBE_BYTES = 4096;
 
-export const layerFormats: readonly LayerFormat[] = [cowfileFormat];
+export const layerFormats: readonly LayerFormat[] = [
+  cowfileFormat,
+  dmSnapshotFormat,
+  dmCowFormat,
+  qcow2Format,
+  snapFormat,
+  lvmFormat,
+];
+
+/** The format with this id, or undefined. */
+export function formatById(id: string): LayerFormat | undefined {
+  return layerFormats.find((format) => format.id === id);
+}
+
+/** The bytes that a format is recognised by. */
+export function headOf(source: ByteSource): Uint8Array {
+  const head = new Uint8Array(PROBE_BYTES);
+  return head.subarray(0, source.read(head, 0));
+}
 
 /** The format a file claims to be of by its first bytes, or undefined. */
 export function detectFormat(source: ByteSource): LayerFormat | undefined {
-  const head = new Uint8Array(PROBE_BYTES);
-  const got = source.read(head, 0);
-  return layerFormats.find((format) => format.matches(head.subarray(0, got)));
+  const head = headOf(source);
+  return layerFormats.find((format) => format.matches(head));
 }
 
 /** As detectFormat. A file without any mark is handed to the cowfile's codec, whose error says best what is wrong. */

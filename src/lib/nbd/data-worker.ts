@@ -2,21 +2,19 @@
  * Owns a worker thread of the data plane: it blocks on one connection after the other, or shares its event loop between
  * several.
  */
-import { Socket } from "node:net";
 import { parentPort, workerData } from "node:worker_threads";
 import { takeSocket } from "../device/sys/socket.ts";
 import { assert } from "../errors.ts";
 import { receiveImage } from "../overlay/live/handover.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import { BlockingSession } from "./blocking-session.ts";
-import { LoopSession } from "./loop-session.ts";
 import { warmUp } from "./warm-up.ts";
 import { wordsOf } from "./wire-errors.ts";
-import { END, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-pool.ts";
+import { END, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-messages.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
-const { busy, warm } = workerData as WorkerSetup;
+const { busy, warmUpFd } = workerData as WorkerSetup;
 const images = new Map<number, Promise<LiveImage>>();
 let session: BlockingSession | undefined;
 
@@ -37,6 +35,9 @@ async function serve(job: NumberedJob): Promise<void> {
     session.run(job.fd, image, job.negotiated, job.rest);
     return;
   }
+  // Most threads never get here, and start sooner without these.
+  const { Socket } = await import("node:net");
+  const { LoopSession } = await import("./loop-session.ts");
   // The stream closes its descriptor by itself, so it gets one of its own.
   const fd = takeSocket(job.fd);
   if (fd === undefined) throw new Error("too many open files");
@@ -59,9 +60,10 @@ port.on("message", (job: NumberedJob | typeof END) => {
   );
 });
 
-if (warm) {
+if (warmUpFd !== undefined) {
+  session = new BlockingSession(busy);
   try {
-    warmUp();
+    warmUp(session, warmUpFd);
   } catch {
     // Then the first client does it.
   }

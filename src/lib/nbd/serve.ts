@@ -9,6 +9,8 @@ import { storageOf } from "../operations/files.ts";
 import { lookAtBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
+import { filesOfStack, stackOf } from "../overlay/stack.ts";
+import { parsePart } from "../overlay/stack-part.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "../protocol/constants.ts";
 import { formatNbdUri } from "../protocol/uri.ts";
 import type { TlsMode } from "./handshake.ts";
@@ -74,6 +76,8 @@ export interface Ready {
 const DEFAULT_MAX_CONNECTIONS = 256;
 const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
 const WATCH_MS = 2000;
+/** So long at most is anything that a flush covered in the journal's log alone. */
+const SETTLE_MS = 5000;
 
 /**
  * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
@@ -144,7 +148,8 @@ async function openExports(
   const opened: ServedExport[] = [];
   try {
     for (const { name, parts } of request.exports) {
-      if (parts[0] !== undefined) refusePendingMerge(storage, parts[0], parts.slice(1));
+      const [base, ...layers] = filesOfStack(stackOf(parts));
+      if (base !== undefined) refusePendingMerge(storage, base, layers);
       const access = accessOf(request, parts);
       const settleBase = access === "writable" ? await lookAtBase(parts, context) : undefined;
       const stack = await ServedStack.open(storage, parts, {
@@ -152,10 +157,11 @@ async function openExports(
         repair: request.repair ?? false,
         reserveBytes: request.reserveBytes ?? 0,
         signal: context.signal,
+        onNotice: context.onNotice,
       });
       opened.push(new ServedExport(name, stack));
       settleBase?.();
-      const cowfile = parts.at(-1);
+      const cowfile = writtenFile(parts);
       if (stack.found === "recovered")
         context.onNotice?.({
           severity: "note",
@@ -174,6 +180,11 @@ async function openExports(
     for (const { stack } of opened) stack.close();
     throw error;
   }
+}
+
+/** The file of the top layer. */
+function writtenFile(parts: readonly string[]): string {
+  return parsePart(parts.at(-1) ?? "").path;
 }
 
 function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[]): Access {
@@ -211,6 +222,7 @@ async function run(
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep a process from ending that is told to end at once.
   let watch: NodeJS.Timeout | undefined;
+  let settling: NodeJS.Timeout | undefined;
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
@@ -218,6 +230,7 @@ async function run(
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
     watch = watchSpace(request, context);
+    settling = setInterval(() => settleAll(exports), SETTLE_MS).unref();
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -229,9 +242,20 @@ async function run(
   } finally {
     context.signal?.removeEventListener("abort", end);
     clearInterval(watch);
+    clearInterval(settling);
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
+  }
+}
+
+function settleAll(exports: readonly ServedExport[]): void {
+  for (const { stack } of exports) {
+    try {
+      stack.settle();
+    } catch {
+      // The next flush meets the same, and tells its client.
+    }
   }
 }
 
@@ -242,7 +266,7 @@ function watchSpace(request: ServeRequest, context: OperationContext): NodeJS.Ti
   const warned = new Set<string>();
   const look = (): void => {
     for (const { parts } of request.exports) {
-      const file = parts.at(-1) ?? "";
+      const file = writtenFile(parts);
       if (accessOf(request, parts) !== "writable") continue;
       const free = storage.freeBytes(file);
       if (free === undefined || free >= limit) warned.delete(file);

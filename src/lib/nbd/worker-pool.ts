@@ -5,45 +5,11 @@
  */
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import type { BlockDevice } from "../device/block-device.ts";
+import { nodeStorage } from "../device/node-storage.ts";
 import { preferSmallMemory, trimMemory } from "../device/sys/memory.ts";
-import type { ImageHandover } from "../overlay/live/handover.ts";
 import { Busy } from "./blocking-session.ts";
-import type { Negotiated } from "./export.ts";
-
-export interface WorkerSetup {
-  readonly busy: SharedArrayBuffer;
-  /** There is time to get ready: no client waits for it yet. */
-  readonly warm: boolean;
-}
-
-/** The message that ends a thread which has no connection. */
-export const END = "end";
-
-/** The number of a message that is about no connection: the thread is ready. */
-export const READY = -1;
-
-/** A connection for a worker. */
-export interface WorkerJob {
-  /** A socket; whoever gave the job closes it once the job is done. */
-  readonly fd: number;
-  readonly exportNumber: number;
-  readonly image: ImageHandover;
-  readonly negotiated: Negotiated;
-  readonly rest: Uint8Array;
-}
-
-/** As it goes to the thread. */
-export interface NumberedJob extends WorkerJob {
-  readonly id: number;
-  /** The thread has other connections, too: it must not block on this one. */
-  readonly shared: boolean;
-}
-
-export interface WorkerDone {
-  readonly id: number;
-  /** What went wrong on our side, for the server's user. */
-  readonly failure: string | undefined;
-}
+import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
 
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
@@ -65,7 +31,12 @@ class Thread {
   constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
     // Run from source (tests) or compiled.
     const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
-    this.worker = new Worker(new URL(file, import.meta.url), { workerData: setup, resourceLimits: HEAP_MIB });
+    this.worker = new Worker(new URL(file, import.meta.url), {
+      workerData: setup,
+      resourceLimits: HEAP_MIB,
+      // Descriptors come from native calls and from other threads: Node would count them wrongly.
+      trackUnmanagedFds: false,
+    });
     this.worker.unref();
     this.worker.on("message", ({ id, failure }: WorkerDone) => {
       if (id === READY) onReady();
@@ -121,7 +92,9 @@ export class WorkerPool {
   readonly #onFatal: () => void;
   #ownThreads = 0;
   #nextId = 0;
-  #isStarting = false;
+  /** Threads that are getting ready. */
+  #starting = 0;
+  #practice: BlockDevice | undefined;
   #isClosed = false;
 
   /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
@@ -146,7 +119,7 @@ export class WorkerPool {
 
   async #runAlone(job: NumberedJob): Promise<string | undefined> {
     this.#ownThreads++;
-    const thread = this.#idle.shift() ?? this.#start(false);
+    const thread = this.#idle.shift() ?? this.#start();
     this.#refill();
     const failure = await thread.run(job);
     this.#ownThreads--;
@@ -171,24 +144,51 @@ export class WorkerPool {
     await Promise.all(threads.map((thread) => thread.end()));
   }
 
-  /** Starts a thread ahead of need, one at a time: the next client is not to wait for it. */
+  /** Starts threads ahead of need, as many at a time as there are processors: the next client is not to wait for one. */
   #refill(): void {
-    if (this.#isStarting || this.#isClosed || this.#ownThreads >= OWN_THREADS_AT_MOST) return;
-    if (this.#idle.length > 0 && this.#idle.length + this.#ownThreads >= READY_AT_LEAST) return;
-    this.#isStarting = true;
-    this.#idle.push(this.#start(true));
+    while (!this.#isClosed && this.#starting < availableParallelism() && this.#wantsMore) {
+      this.#starting++;
+      let isOver = false;
+      const onStarted = (): void => {
+        if (isOver) return;
+        isOver = true;
+        this.#starting--;
+        this.#refill();
+        if (this.#starting === 0) this.#endPractice();
+      };
+      this.#idle.push(this.#start(this.#practiceFd(), onStarted));
+    }
   }
 
-  #start(warm: boolean): Thread {
-    const onReady = (): void => {
-      if (!warm) return;
-      this.#isStarting = false;
-      this.#refill();
-    };
-    const thread: Thread = new Thread({ busy: this.#busy, warm }, onReady, (hadWork) => {
+  get #wantsMore(): boolean {
+    if (this.#ownThreads + this.#idle.length >= OWN_THREADS_AT_MOST) return false;
+    return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
+  }
+
+  /** All threads practise on one file: what is in it does not matter to them. */
+  #practiceFd(): number | undefined {
+    try {
+      this.#practice ??= nodeStorage.scratch("warm-up");
+      return this.#practice.fd;
+    } catch {
+      // Without room for it, the first client warms its thread up.
+      return undefined;
+    }
+  }
+
+  #endPractice(): void {
+    this.#practice?.close();
+    this.#practice = undefined;
+  }
+
+  /** @param onStarted told once when the thread is ready, or has died */
+  #start(warmUpFd?: number, onStarted: () => void = () => undefined): Thread {
+    const thread: Thread = new Thread({ busy: this.#busy, warmUpFd }, onStarted, (hadWork) => {
       const isOurs = this.#all.has(thread);
       this.#forget(thread);
       if (isOurs && hadWork) this.#onFatal();
+      // Threads that can't even start are not tried again and again.
+      if (this.#all.size > 0) onStarted();
     });
     this.#all.add(thread);
     return thread;
@@ -196,7 +196,7 @@ export class WorkerPool {
 
   /** The thread with the fewest connections among those that have many. */
   #share(): Thread {
-    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start(false));
+    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start());
     return this.#shared.reduce((a, b) => (b.connections < a.connections ? b : a));
   }
 

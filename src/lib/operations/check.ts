@@ -2,9 +2,9 @@
  * Owns `check`: every inconsistency there is, and nothing changed.
  */
 import type { OperationContext } from "../context.ts";
-import { tally } from "../formats/cowfile/findings.ts";
 import type { CheckReport, Problem } from "../formats/format.ts";
-import { requireFormat } from "../formats/registry.ts";
+import { tally } from "../formats/tally.ts";
+import { formatOfPart } from "../overlay/open-part.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
@@ -22,27 +22,37 @@ export interface CheckRequest {
  */
 export async function check(file: string, request: CheckRequest, context: OperationContext): Promise<CheckReport> {
   return OpenFiles.during(context, async (files) => {
-    const device = files.open(file, { lock: request.forceShare ? "none" : "shared" });
+    const opened = files.openPart(file, { lock: request.forceShare ? "none" : "shared" });
+    const { file: device, part } = opened;
+    const format = formatOfPart(opened);
     const stack = request.rdofile === undefined ? undefined : await files.openStack(request.rdofile);
-    const report = await requireFormat(device).check(device, {
+    const report = await format.check(device, {
+      ...opened.options,
+      below: stack?.device,
       base: stack?.device,
-      scratch: () => files.scratch(file),
-      ...notesOfServer(files, file),
+      scratch: () => files.scratch(part.path),
+      ...notesOfServer(files, part.path),
       signal: context.signal,
       onProgress: context.onProgress,
-      allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
+      allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
     });
     if (!stack) return report;
-    const answer = await askAboutBase(files, { cow: device, cowfile: file, stack }, {}, context);
+    if (format.id !== "cowfile")
+      return withProblems(report, await format.judgeBase(device, stack.device, opened.options));
+    const answer = await askAboutBase(files, { cow: device, cowfile: part.path, stack }, {}, context);
     const ofBase = [...baseProblems(answer, stack.device.name, answer.dataOffsetBytes)];
-    if (ofBase.length === 0) return report;
-    const { problems } = report;
-    const all = {
-      *[Symbol.iterator](): Generator<Problem> {
-        yield* problems;
-        yield* ofBase;
-      },
-    };
-    return { ...report, problems: all, worst: tally(all) };
+    return withProblems(report, ofBase);
   });
+}
+
+function withProblems(report: CheckReport, more: readonly Problem[]): CheckReport {
+  if (more.length === 0) return report;
+  const { problems } = report;
+  const all = {
+    *[Symbol.iterator](): Generator<Problem> {
+      yield* problems;
+      yield* more;
+    },
+  };
+  return { ...report, problems: all, worst: tally(all) };
 }

@@ -6,25 +6,16 @@ import { union, widen } from "../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import { WindowedBitmapWriter } from "../formats/cowfile/bitmap-writer.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
-import { formatFingerprint, newHeadBlock, storedFingerprint } from "../formats/cowfile/head.ts";
-import {
-  BLOCK_BYTES,
-  COW_VERSION,
-  type CowAbi,
-  DRIVER_BLOCK_LIMIT,
-  dataOffsetFor,
-  freshFileSize,
-  mapSizeFor,
-  maxBlocks,
-} from "../formats/cowfile/layout.ts";
-import { parseStack } from "../overlay/stack.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
+import { filesOfStack } from "../overlay/stack.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
+import { NewCowfile } from "./new-cowfile.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
@@ -66,10 +57,10 @@ export async function create(
 ): Promise<CreateResult> {
   const abi = request.abi ?? "le64";
   return OpenFiles.during(context, async (files) => {
-    const inputs = [...parseStack(rdofile), ...(request.from === undefined ? [] : parseStack(request.from))];
+    const inputs = [rdofile, ...(request.from === undefined ? [] : [request.from])].flatMap(filesOfStack);
     refuseSameFile(files.storage, cowfile, inputs);
     for (const stack of [rdofile, request.from]) {
-      const [bottom] = stack === undefined ? [] : parseStack(stack);
+      const [bottom] = stack === undefined ? [] : filesOfStack(stack);
       if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile]);
     }
     const { device: base, paths } = await files.openStack(rdofile);
@@ -78,27 +69,12 @@ export async function create(
     if (image) requireSameShape(base, image, rdoBlocks);
     claimOutput(files, cowfile, request.force ?? false);
     const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
-    const mapSizeBytes = mapSizeFor(rdoBlocks);
-    const dataOffsetBytes = dataOffsetFor(mapSizeBytes);
-    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request, context);
+    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
     const pending = files.storage.create(cowfile);
     try {
-      pending.device.resize(freshFileSize(rdoBlocks));
-      const used = image
-        ? await writeDifferences({ base, image, target: pending.device, rdoBlocks, dataOffsetBytes }, context)
-        : 0;
-      const head = newHeadBlock({
-        abi,
-        version: COW_VERSION,
-        flags: 0,
-        mapUnit: BigInt(BLOCK_BYTES),
-        mapSize: BigInt(mapSizeBytes),
-        dataOffset: BigInt(dataOffsetBytes),
-        rdoBlocks: BigInt(rdoBlocks),
-        fingerprint: storedFingerprint(abi, fingerprint),
-        used: BigInt(used),
-      });
-      pending.device.write(head, 0);
+      const made = new NewCowfile(pending.device, { abi, rdoBlocks });
+      if (image) await writeDifferences({ base, image, target: pending.device, rdoBlocks, made }, context);
+      made.finish(fingerprint);
       forgetOld(files.storage, cowfile, context);
       pending.commit({ replace: request.force ?? false });
       const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
@@ -109,10 +85,10 @@ export async function create(
         abi,
         rdo_blocks: rdoBlocks,
         virtual_size: rdoBlocks * BLOCK_BYTES,
-        map_size: mapSizeBytes,
-        data_offset: dataOffsetBytes,
+        map_size: made.mapSizeBytes,
+        data_offset: made.dataOffsetBytes,
         fingerprint: formatFingerprint(fingerprint),
-        blocks_used: used,
+        blocks_used: made.blocksUsed,
         identity: { recorded, complete: recorded && (taken?.isComplete ?? false) },
       };
     } finally {
@@ -122,10 +98,10 @@ export async function create(
 }
 
 /** Looks at the base before anything is created, so that an interruption leaves nothing. */
-async function takeIdentity(
+export async function takeIdentity(
   { storage }: OpenFiles,
   at: { readonly base: BlockDevice; readonly paths: readonly string[]; readonly blocks: number },
-  { identity = "quick" }: CreateRequest,
+  identity: IdentityMode | undefined,
   context: OperationContext,
 ): Promise<TakenRecord | undefined> {
   if (identity === "none") return undefined;
@@ -138,7 +114,8 @@ async function takeIdentity(
   return taken;
 }
 
-function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {
+/** @returns the blocks of the base @throws CowError `unsuitable` if it has none, or more than the ABI can describe */
+export function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {
   const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
   if (blocks === 0) {
     throw new CowError(
@@ -175,7 +152,8 @@ function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationCon
   return blocks;
 }
 
-function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: number): void {
+/** @throws CowError `unsuitable` unless a cowfile can turn one into the other, as far as their sizes go */
+export function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: number): void {
   // A stack ends at a whole block, while the base below it may go on for less than one.
   const wholeBytes = rdoBlocks * BLOCK_BYTES;
   if (image.sizeBytes !== base.sizeBytes && image.sizeBytes !== wholeBytes) {
@@ -204,18 +182,17 @@ interface Differing {
   readonly image: BlockDevice;
   readonly target: BlockDevice;
   readonly rdoBlocks: number;
-  readonly dataOffsetBytes: number;
+  readonly made: NewCowfile;
 }
 
 /** Writes data and bitmap for every block in which the two differ; what is a hole in both is never read. */
 async function writeDifferences(
-  { base, image, target, rdoBlocks, dataOffsetBytes }: Differing,
+  { base, image, target, rdoBlocks, made }: Differing,
   context: OperationContext,
-): Promise<number> {
+): Promise<void> {
   const end = rdoBlocks * BLOCK_BYTES;
   const ours = new Uint8Array(COMPARE_BYTES);
   const theirs = new Uint8Array(COMPARE_BYTES);
-  const bitmap = new WindowedBitmapWriter(target, mapSizeFor(rdoBlocks));
   const breath = makeBreath();
   for (const extent of union(
     widen(base.dataExtents(0, end), BLOCK_BYTES, end),
@@ -226,17 +203,12 @@ async function writeDifferences(
       const [a, b] = [ours.subarray(0, length), theirs.subarray(0, length)];
       readZeroFilled(base, a, at);
       readZeroFilled(image, b, at);
-      for (const [from, to] of differingRuns(a, b)) {
-        target.write(b.subarray(from, to), dataOffsetBytes + at + from);
-        bitmap.mark((at + from) / BLOCK_BYTES, (at + to) / BLOCK_BYTES);
-      }
+      for (const [from, to] of differingRuns(a, b)) made.put(b.subarray(from, to), at + from);
       if (context.signal?.aborted) throw interrupted(target.name, "nothing was created");
       context.onProgress?.({ phase: "comparing", done: at + length, total: end, unit: "bytes" });
       await breath();
     }
   }
-  bitmap.finish();
-  return bitmap.marked;
 }
 
 /** The runs of whole blocks in which two pieces of equal length differ. */

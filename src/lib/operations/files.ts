@@ -5,11 +5,14 @@
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
-import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
+import type { FileFacts, OpenOptions, PendingFile, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
-import { openStack, parseStack, type Stack } from "../overlay/stack.ts";
+import { type OpenPart, openPart } from "../overlay/open-part.ts";
+import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../overlay/stack.ts";
+import { parsePart } from "../overlay/stack-part.ts";
+import { refusePartialName } from "./convert/partial-names.ts";
 import { refuseSidecarName } from "./identity/sidecar.ts";
 import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
@@ -35,10 +38,22 @@ export class OpenFiles {
     return device;
   }
 
+  /** Opens the files of one part of a stack. @throws CowError `usage`, and as open() */
+  openPart(text: string, how: OpenOptions): OpenPart {
+    return openPart(parsePart(text), { storage: this.storage, how, keep: (device) => this.keep(device) });
+  }
+
   /** Takes over something that was opened elsewhere. */
   keep<Opened extends { close(): void }>(opened: Opened): Opened {
     this.#opened.push(opened);
     return opened;
+  }
+
+  /** Starts an output, which is abandoned at the end unless it was committed. */
+  pending(path: string): PendingFile {
+    const pending = this.storage.create(path);
+    this.keep({ close: () => pending.abandon() });
+    return pending;
   }
 
   /** An empty file without a name, for one operation. */
@@ -47,9 +62,9 @@ export class OpenFiles {
   }
 
   async openStack(text: string): Promise<Stack> {
-    const [base, ...layers] = parseStack(text);
+    const [base, ...layers] = filesOfStack(text);
     if (base !== undefined) this.#noticePendingMerge(base, layers);
-    const stack = await openStack(this.storage, text, { signal: this.#context.signal });
+    const stack = await openStack(this.storage, text, this.#context);
     this.#opened.push(stack);
     return stack;
   }
@@ -77,6 +92,29 @@ export class OpenFiles {
       files.close();
     }
   }
+}
+
+/** @throws CowError `pending-merge` where a stack's base is half merged */
+export function refusePending({ storage }: OpenFiles, text: string, others: readonly string[]): void {
+  const [base, ...layers] = filesOfStack(text);
+  if (base !== undefined) refusePendingMerge(storage, base, [...layers, ...others]);
+}
+
+/**
+ * The stack of a layer over a base, which may be a stack itself. A name that there is counts as one file, whatever commas it
+ * has.
+ */
+export function stackOver(storage: Storage, base: string, layer: string): string {
+  return stackOf([...partsOf(storage, base), layer]);
+}
+
+/** The parts of a stack, or the one file of that name. */
+export function partsOf(storage: Storage, text: string): readonly string[] {
+  if (storage.facts(text)) return [text];
+  const parts = parseStack(text);
+  const [base] = filesOfStack(text);
+  // Where there is neither, whoever named a file with a comma wants to be told of that.
+  return parts.length > 1 && base !== undefined && !storage.facts(base) ? [text] : parts;
 }
 
 /** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */
@@ -114,6 +152,7 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
 export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
   refuseJournalName(path);
   refuseSidecarName(path);
+  refusePartialName(path);
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

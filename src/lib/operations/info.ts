@@ -5,7 +5,7 @@
 import type { Extent } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
-import { requireFormat } from "../formats/registry.ts";
+import { formatOfPart, openAsLayer } from "../overlay/open-part.ts";
 import { OpenFiles } from "./files.ts";
 
 export interface InfoOptions {
@@ -36,6 +36,8 @@ export interface Info {
    * extent was read, or close() was called.
    */
   readonly extents: Iterable<MapExtent> | undefined;
+  /** What they cover: of a file that stores no size, as far as it holds anything. */
+  readonly mapBytes: number;
   close(): void;
 }
 
@@ -62,22 +64,21 @@ async function describe(
   options: InfoOptions,
   context: OperationContext,
 ): Promise<Info> {
-  const device = files.open(file, { lock: options.forceShare ? "none" : "shared" });
-  const { signal } = context;
-  const format = requireFormat(device);
-  const { facts, problems } = await format.describe(device, { signal });
-  const judged =
-    options.rdofile === undefined
-      ? []
-      : await format.judgeBase(device, (await files.openStack(options.rdofile)).device, { signal });
-  const readable = options.map ? await format.readable(device, () => files.scratch(file)) : undefined;
-  const layer = readable && format.openLayer(readable, { allowDirty: true });
+  const opened = files.openPart(file, { lock: options.forceShare ? "none" : "shared" });
+  const { file: device } = opened;
+  const format = formatOfPart(opened);
+  const below = options.rdofile === undefined ? undefined : (await files.openStack(options.rdofile)).device;
+  const hooks = { ...opened.options, below, signal: context.signal };
+  const { facts, problems } = await format.describe(device, hooks);
+  const judged = below ? await format.judgeBase(device, below, hooks) : [];
+  const how = { allowDirty: true, below };
+  const layer = options.map ? (await openAsLayer(opened, how, () => files.scratch(opened.part.path))).layer : undefined;
   return {
     facts: {
       file,
       ...facts,
       file_size: device.sizeBytes,
-      allocated_size: files.storage.facts(file)?.allocatedBytes ?? device.sizeBytes,
+      allocated_size: files.storage.facts(opened.part.path)?.allocatedBytes ?? device.sizeBytes,
     },
     problems: {
       *[Symbol.iterator]() {
@@ -86,6 +87,7 @@ async function describe(
       },
     },
     extents: layer ? mapExtents(layer, files) : undefined,
+    mapBytes: layer?.virtualSizeBytes ?? facts.virtual_size ?? 0,
     close: () => files.close(),
   };
 }

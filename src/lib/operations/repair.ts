@@ -5,8 +5,9 @@
 import type { OperationContext } from "../context.ts";
 import { journalPath } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
-import { requireFormat } from "../formats/registry.ts";
-import { parseStack, requireBelongs } from "../overlay/stack.ts";
+import { formatOfPart } from "../overlay/open-part.ts";
+import { filesOfStack, requireBelongs } from "../overlay/stack.ts";
+import { parsePart } from "../overlay/stack-part.ts";
 import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {
@@ -27,26 +28,32 @@ export interface RepairRequest {
 export async function repair(file: string, request: RepairRequest, context: OperationContext): Promise<RepairReport> {
   const dryRun = request.dryRun ?? false;
   return OpenFiles.during(context, async (files) => {
-    if (request.rdofile !== undefined) refuseSameFile(files.storage, file, parseStack(request.rdofile));
-    const device = files.open(file, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
-    const format = requireFormat(device);
+    if (request.rdofile !== undefined)
+      refuseSameFile(files.storage, parsePart(file).path, filesOfStack(request.rdofile));
+    const opened = files.openPart(file, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
+    const { file: device, part } = opened;
+    const format = formatOfPart(opened);
     let base: Awaited<ReturnType<OpenFiles["openStack"]>>["device"] | undefined;
     if (request.rdofile !== undefined) {
       base = (await files.openStack(request.rdofile)).device;
-      await requireBelongs(format.openLayer(device, { allowDirty: true }), base, context.signal);
+      const layer = format.openLayer(device, { ...opened.options, allowDirty: true, below: base });
+      await requireBelongs(layer, base, context.signal);
     }
     const report = await format.repair(device, {
-      ...notesOfServer(files, file),
+      ...opened.options,
+      below: base,
+      ...notesOfServer(files, part.path),
       dryRun,
       force: request.force ?? false,
       dropLost: request.dropLost ?? false,
       base,
       signal: context.signal,
       onProgress: context.onProgress,
-      allocatedBytes: files.storage.facts(file)?.allocatedBytes ?? 0,
+      allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
     });
     // What it said is in the bitmap now.
-    if (!dryRun && report.state === "clean") files.storage.remove(journalPath(files.storage.realPath(file)));
+    if (!dryRun && format.id === "cowfile" && report.state === "clean")
+      files.storage.remove(journalPath(files.storage.realPath(part.path)));
     return report;
   });
 }

@@ -2,9 +2,10 @@
  * Owns `verify-fingerprint`: does this layer belong to this base, and is the base still what was recorded of it?
  */
 import type { OperationContext } from "../context.ts";
+import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
-import { requireFormat } from "../formats/registry.ts";
+import { formatOfPart } from "../overlay/open-part.ts";
 import { OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
@@ -47,7 +48,8 @@ export interface FingerprintResult {
  * Compares size and fingerprint of a base (a stack) with what a cowfile, dirty or packed or not, says of its base; and
  * its content with what was recorded beside the cowfile. Equal fingerprints prove little: at most four blocks go into one.
  *
- * @throws CowError `not-found`, `locked`, `bad-head`, `damaged`, `unsupported`, `io`, `interrupted`
+ * @throws CowError `not-found`, `locked`, `bad-head`, `damaged`, `unsupported` (also for formats without a fingerprint), `io`,
+ *   `interrupted`
  */
 export async function verifyFingerprint(
   rdofile: string,
@@ -56,14 +58,21 @@ export async function verifyFingerprint(
   request: VerifyRequest = {},
 ): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
-    const cow = files.open(cowfile, { lock: "shared" });
-    const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
+    const opened = files.openPart(cowfile, { lock: "shared" });
+    const { file: cow, part } = opened;
+    const format = formatOfPart(opened);
+    const identity = await format.identify(cow, { ...opened.options, signal: context.signal });
+    const { blocks, fingerprint: expected } = identity;
+    if (blocks === undefined || expected === undefined) {
+      throw new CowError("unsupported", `is a ${format.title}, which holds no fingerprint of its base: nothing tells`, {
+        file: part.path,
+      });
+    }
     const stack = await files.openStack(rdofile);
     const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
-    const expected = identity.fingerprint ?? 0;
     const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
     const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };
-    const answer = await askAboutBase(files, { cow, cowfile, stack }, how, context);
+    const answer = await askAboutBase(files, { cow, cowfile: part.path, stack }, how, context);
     if (answer.ignored) {
       const { path, why } = answer.ignored;
       context.onNotice?.({ severity: "note", file: path, message: `what it says of the base is ignored: ${why}` });
@@ -71,10 +80,10 @@ export async function verifyFingerprint(
     return {
       rdofile,
       cowfile,
-      match: actual === expected && actualBlocks === identity.blocks,
+      match: actual === expected && actualBlocks === blocks,
       fingerprint_expected: formatFingerprint(expected),
       fingerprint_actual: formatFingerprint(actual),
-      rdo_blocks_expected: identity.blocks,
+      rdo_blocks_expected: blocks,
       rdo_blocks_actual: actualBlocks,
       identity: reportOf(answer),
     };

@@ -3,10 +3,24 @@
  * the base. Reads are split by extent, never by block.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
-import { type Extent, union } from "../bytes/extent.ts";
+import { coalesce, type Extent, union } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import type { Layer } from "../formats/format.ts";
+
+/**
+ * What any of these layers holds of `[from, to)`, ascending and joined. Beyond the end of a layer that is shorter than the
+ * others nothing shows of what lies below it, so that it holds zeros there.
+ */
+export function heldBy(layers: readonly Layer[], from: number, to: number): Iterable<Extent> {
+  let all: Iterable<Extent> = [];
+  for (const layer of layers) {
+    all = union(all, layer.extents(from, to));
+    const tail = Math.max(from, layer.virtualSizeBytes);
+    if (tail < to) all = union(all, [{ offset: tail, length: to - tail }]);
+  }
+  return coalesce(all);
+}
 
 export class Overlay implements BlockDevice {
   readonly name: string;
@@ -41,8 +55,11 @@ export class Overlay implements BlockDevice {
       readZeroFilled(this.#base, target, offset);
       return;
     }
+    // A layer may be longer than what lies below it: there nothing is.
+    const inside = Math.max(0, Math.min(target.length, layer.virtualSizeBytes - offset));
+    if (inside < target.length) target.fill(0, inside);
     let at = offset;
-    const end = offset + target.length;
+    const end = offset + inside;
     for (const place of layer.places(offset, end)) {
       const start = place.offset;
       if (start > at) this.#readBelow(depth - 1, target.subarray(at - offset, start - offset), at);

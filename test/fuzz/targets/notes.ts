@@ -1,11 +1,13 @@
 /** Owns the targets that lie beside images: stamp and live journal of a killed server, note of a base, merge journal. */
 import { encodeHead } from "../../../src/lib/formats/cowfile/head.ts";
+import { encodeRecord } from "../../../src/lib/formats/cowfile/live/flush-log.ts";
 import {
   ENTRY_BYTES,
   EntryCodec,
   encodeJournalHeader,
   JOURNAL_HEADER_BYTES,
   journalPath,
+  logOffset,
 } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { FLAG_LIVE, writeStamp } from "../../../src/lib/formats/cowfile/live/stamp.ts";
 import {
@@ -24,6 +26,8 @@ import type { Target } from "../engine.ts";
 import { Input, refusalOrResult } from "./input.ts";
 
 const BOOT = new Uint8Array(16).fill(7);
+/** Another start of the machine: then the flush log counts. */
+const LATER = new Uint8Array(16).fill(8);
 const NONCE = new Uint8Array(16).fill(9);
 const SLOTS = 16;
 const SECTOR_BYTES = 512;
@@ -33,9 +37,22 @@ function crashed(entries: readonly (readonly [first: number, count: number, slot
   const cow = sample("le64");
   const sector = Uint8Array.from(cow.subarray(0, SECTOR_BYTES));
   encodeHead({ ...decodeHead(cow, "cow"), flags: 1 | FLAG_LIVE }, sector);
-  writeStamp({ nonce: NONCE, boot: BOOT, offset: 448 }, sector);
+  writeStamp({ nonce: NONCE, boot: BOOT, offset: 448, usesLog: true, logDone: 1 }, sector);
   cow.set(sector);
-  const log = Buffer.alloc(JOURNAL_HEADER_BYTES + 2 * SLOTS * ENTRY_BYTES);
+  // Every run is in the flush log, too, with data for its first half block.
+  const records = entries.map(([first], i) =>
+    encodeRecord(
+      { number: i + 1, extents: [{ offset: first * 1024, length: SECTOR_BYTES }], data: new Uint8Array(SECTOR_BYTES) },
+      NONCE,
+    ),
+  );
+  const recordsAt = logOffset(SLOTS);
+  const log = Buffer.alloc(recordsAt + records.reduce((sum, { length }) => sum + length, 0));
+  let at = recordsAt;
+  for (const record of records) {
+    log.set(record, at);
+    at += record.length;
+  }
   log.set(encodeJournalHeader({ nonce: NONCE, slotsPerHalf: SLOTS }));
   const codec = new EntryCodec(NONCE);
   for (const [first, count, slot] of entries) {
@@ -67,6 +84,9 @@ export const journal: Target = {
     for (const work of [
       async (storage: MemoryStorage) => {
         (await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot: BOOT })).close();
+      },
+      async (storage: MemoryStorage) => {
+        (await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot: LATER })).close();
       },
       async (storage: MemoryStorage) => {
         const stack = await ServedStack.open(storage, ["base", "cow"], {

@@ -36,6 +36,7 @@ export interface Libc {
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
   fcntlNumber(fd: number, command: number, value: number): number;
   shutdown(fd: number, how: number): number;
+  socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
   /** poll(2) without waiting; `fds` are `count` structs pollfd. */
   pollNow(fds: Uint8Array, count: number): number;
   /** `iovec` is an address. */
@@ -77,6 +78,7 @@ function bind(): Libc | null {
     const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
     const shutdown = lib.func("int shutdown(int fd, int how)");
+    const socketpair = lib.func("int socketpair(int domain, int type, int protocol, void *fds)");
     const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
     // musl has no preadv2: then it reads nothing "now", and everything is read the plain way.
     const preadv2 = optional(() =>
@@ -100,6 +102,7 @@ function bind(): Libc | null {
       fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
       fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
       shutdown: (fd, how) => Number(shutdown(fd, how)),
+      socketpair: (domain, type, protocol, fds) => Number(socketpair(domain, type, protocol, fds)),
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
       preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
       posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),

@@ -10,6 +10,10 @@ const F_GETFL = 3;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const MSG_DONTWAIT = 0x40;
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
 const SHUT_RD = 0;
 const SHUT_RDWR = 2;
 
@@ -39,6 +43,13 @@ export function takeSocket(fd: number): number | undefined {
 /** Ends what is to be read from a socket, and with `both` what may be sent: whoever blocks on it wakes up. */
 export function endSocket(fd: number, both: boolean): void {
   libc()?.shutdown(fd, both ? SHUT_RDWR : SHUT_RD);
+}
+
+/** Two sockets that are connected with each other and never block; undefined where they can't be had. */
+export function socketPair(): readonly [number, number] | undefined {
+  const fds = new Int32Array(2);
+  if (libc()?.socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) !== 0) return undefined;
+  return [fds[0] ?? -1, fds[1] ?? -1];
 }
 
 /** Receives into one buffer, without waiting if asked. */

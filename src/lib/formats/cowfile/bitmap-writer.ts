@@ -1,8 +1,8 @@
 /**
  * Owns writing the bitmap of a new cowfile: a window at a time, ascending, leaving holes where nothing is marked.
  */
-import { setRange } from "../../bytes/bitmap.ts";
-import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { clearRange, setRange } from "../../bytes/bitmap.ts";
+import { type ByteTarget, readZeroFilled } from "../../bytes/byte-source.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { WINDOW_BLOCKS, WINDOW_BYTES } from "./bitmap-windows.ts";
 import { BITMAP_OFFSET_BYTES } from "./layout.ts";
@@ -13,13 +13,16 @@ const CHUNK_BYTES = 4096;
 export class WindowedBitmapWriter {
   readonly #target: ByteTarget;
   readonly #mapSizeBytes: number;
+  readonly #offset: number;
   readonly #bytes = new Uint8Array(WINDOW_BYTES);
   #index = 0;
   #changed = false;
   marked = 0;
 
-  constructor(target: ByteTarget, mapSizeBytes: number) {
+  /** @param offset where the bitmap begins in the file */
+  constructor(target: ByteTarget, mapSizeBytes: number, offset: number = BITMAP_OFFSET_BYTES) {
     this.#target = target;
+    this.#offset = offset;
     this.#mapSizeBytes = mapSizeBytes;
   }
 
@@ -40,15 +43,51 @@ export class WindowedBitmapWriter {
     this.#flush(this.#index);
   }
 
+  /** Writes what is only in memory, and keeps it: whoever goes on later begins with `resume`. */
+  checkpoint(): void {
+    this.#write();
+  }
+
+  /**
+   * Goes on behind `marked` blocks that were marked below `block` before; marks from there on are forgotten.
+   */
+  resume(block: number, marked: number): void {
+    this.marked = marked;
+    this.#index = Math.floor(block / WINDOW_BLOCKS);
+    const start = this.#index * WINDOW_BYTES;
+    const end = Math.min(WINDOW_BYTES, this.#mapSizeBytes - start);
+    readZeroFilled(this.#target, this.#bytes.subarray(0, end), this.#offset + start);
+    clearRange(this.#bytes, block - this.#index * WINDOW_BLOCKS, WINDOW_BLOCKS);
+    this.#changed = true;
+    // The byte that the block's bit is in may hold others that count: it is written as it should be, the rest cleared.
+    const byte = Math.floor((block % WINDOW_BLOCKS) / 8);
+    if (byte < end) this.#target.write(this.#bytes.subarray(byte, byte + 1), this.#offset + start + byte);
+    this.#clear(start + byte + 1);
+  }
+
+  /** Makes everything of the bitmap on disk zero from a byte of it on. */
+  #clear(from: number): void {
+    const zeros = new Uint8Array(WINDOW_BYTES);
+    const end = this.#offset + this.#mapSizeBytes;
+    for (const { offset, length } of this.#target.dataExtents(this.#offset + from, end)) {
+      for (let at = offset; at < offset + length; at += zeros.length)
+        this.#target.write(zeros.subarray(0, Math.min(zeros.length, offset + length - at)), at);
+    }
+  }
+
   #flush(nextIndex: number): void {
+    this.#write();
+    if (this.#changed) this.#bytes.fill(0);
+    this.#changed = false;
+    this.#index = nextIndex;
+  }
+
+  #write(): void {
     const start = this.#index * WINDOW_BYTES;
     const end = Math.min(WINDOW_BYTES, this.#mapSizeBytes - start);
     for (let at = 0; this.#changed && at < end; at += CHUNK_BYTES) {
       const chunk = this.#bytes.subarray(at, Math.min(end, at + CHUNK_BYTES));
-      if (!isZero(chunk)) this.#target.write(chunk, BITMAP_OFFSET_BYTES + start + at);
+      if (!isZero(chunk)) this.#target.write(chunk, this.#offset + start + at);
     }
-    if (this.#changed) this.#bytes.fill(0);
-    this.#changed = false;
-    this.#index = nextIndex;
   }
 }

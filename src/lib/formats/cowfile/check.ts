@@ -10,13 +10,14 @@ import { ExtentList } from "../../bytes/extent.ts";
 import { interrupted } from "../../context.ts";
 import { assert, atByte } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
-import { type Findings, findingsOf, gradeSuspects, tally } from "./findings.ts";
+import { tally } from "../tally.ts";
+import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
 import { judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
 import { type CowfileHead, type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
-import { ownMarks } from "./live/own-marks.ts";
+import { ownMarks, replayOwn } from "./live/own-marks.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
@@ -156,6 +157,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     return report(findings, options, { examined: true, changed: needsWriting(findings, before, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
+  replayOwn(target, before, options);
   // Whoever died may have left data that is not on disk yet: no mark may get there before it.
   target.flush();
   let marked = stateBefore === "dirty";

@@ -4,7 +4,7 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent, ExtentList } from "../../bytes/extent.ts";
 import { atByte } from "../../errors.ts";
-import type { Problem, ProblemTally, Suspect } from "../format.ts";
+import type { Problem, Suspect } from "../format.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { type CowHead, isDirty } from "./head.ts";
 import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
@@ -120,17 +120,6 @@ function* problemsFor(id: CowProblemId, list: ExtentList, geometry: CowGeometry,
       `${list.omitted} more such places up to ${atByte(end)}, too many to list: ${words}`,
     );
   }
-}
-
-/** Counts without keeping. */
-export function tally(problems: Iterable<Problem>): ProblemTally {
-  const counts = { fixable: 0, unfixable: 0, notes: 0 };
-  for (const { severity, fixable } of problems) {
-    if (severity === "note") counts.notes++;
-    else if (fixable) counts.fixable++;
-    else counts.unfixable++;
-  }
-  return counts;
 }
 
 /** Grades suspects by what the storage's allocation units tell; see Suspect. */

@@ -7,11 +7,12 @@ import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { layerContent } from "../../formats/layer-content.ts";
+import { heldBy } from "../../overlay/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { Comparison, type ComparisonHooks } from "./compare.ts";
 import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
-import { candidates, haveSameBase, heldBy, isBareCowfile, openBare, openSide, requireSameBase } from "./sides.ts";
+import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameBase } from "./sides.ts";
 
 /**
  * Compares A with B. Each is a stack `BASE[,LAYER]…`, an image, or a cowfile by itself; cowfiles by themselves must be of
@@ -21,7 +22,7 @@ import { candidates, haveSameBase, heldBy, isBareCowfile, openBare, openSide, re
  */
 export async function diff(a: string, b: string, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   return OpenFiles.during(context, async (files) => {
-    const [bareA, bareB] = [isBareCowfile(files, a), isBareCowfile(files, b)];
+    const [bareA, bareB] = [isBareLayer(files, a), isBareLayer(files, b)];
     const { rdofile } = request;
     if (rdofile !== undefined && !bareA && !bareB) {
       throw new CowError("usage", "--rdofile goes with cowfiles by themselves: neither side is one");
@@ -67,13 +68,16 @@ async function diffImages(
   const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
   const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
   const comparison = new Comparison(a.image, b.image, hooksFor(nameA, 0, request, context));
-  await comparison.run(widen(candidates(files, a, b, common), BLOCK_BYTES, common));
+  await comparison.run(widen(candidates(a, b, common), BLOCK_BYTES, common));
   const changed = listOf(comparison.different);
   // What only one side has is a difference, whatever it holds.
   changed.append(common, size - common);
   // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
-  const ofOneSide = haveSameBase(files, a, b)
-    ? inOrder(subtract(heldBy(a, common), heldBy(b, common)), subtract(heldBy(b, common), heldBy(a, common)))
+  const ofOneSide = haveSameBase(a, b)
+    ? inOrder(
+        subtract(heldBy(a.layers, 0, common), heldBy(b.layers, 0, common)),
+        subtract(heldBy(b.layers, 0, common), heldBy(a.layers, 0, common)),
+      )
     : [];
   const redundant = listOf(intersect(comparison.same, ofOneSide));
   return {

@@ -3,12 +3,15 @@
  * where they can differ at all, answered from metadata.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../../bytes/extent.ts";
+import { type Extent, union } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
 import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { parseStack } from "../../overlay/stack.ts";
+import { openAsLayer } from "../../overlay/open-part.ts";
+import { heldBy } from "../../overlay/overlay.ts";
+import { parseStack, type Stack } from "../../overlay/stack.ts";
+import { parsePart } from "../../overlay/stack-part.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** An image to be read. */
@@ -17,32 +20,38 @@ export interface Side {
   readonly name: string;
   readonly image: ByteSource;
   readonly layers: readonly Layer[];
-  /** The file at the bottom, for telling whether two sides share it. */
-  readonly basePath: string;
+  /** What tells its parts from others, base first. */
+  readonly keys: Stack["keys"];
 }
 
-/** Is it one cowfile, without a base to read it over? */
-export function isBareCowfile(files: OpenFiles, text: string): boolean {
-  const paths = parseStack(text);
-  const [path] = paths;
-  return paths.length === 1 && path !== undefined && detectFormat(files.open(path, { lock: "shared" })) !== undefined;
+/** Is it one layer, without a base to read it over? What can be an image by itself and is named as that is none. */
+export function isBareLayer(files: OpenFiles, text: string): boolean {
+  const parts = parseStack(text);
+  if (parts.length > 1) return false;
+  const part = parsePart(parts[0] ?? "");
+  if (part.format !== undefined) return part.format !== "raw" && !part.format.openImage;
+  const format = detectFormat(files.open(part.path, { lock: "shared" }));
+  return format !== undefined && !format.openImage;
 }
 
 export async function openSide(files: OpenFiles, name: string, stack: string): Promise<Side> {
-  const { device, layers, paths } = await files.openStack(stack);
-  return { name, image: device, layers, basePath: paths[0] ?? "" };
+  const { device, layers, keys } = await files.openStack(stack);
+  return { name, image: device, layers, keys };
 }
 
-/** A cowfile by itself. @throws CowError as openLayer */
-export async function openBare(files: OpenFiles, path: string): Promise<Layer> {
-  const file = files.open(path, { lock: "shared" });
-  const format = detectFormat(file);
-  if (!format) throw new CowError("bad-head", "is no cowfile", { file: path });
-  return format.openLayer(await format.readable(file, () => files.scratch(path)), { allowDirty: false });
+/** A layer by itself. @throws CowError as openLayer */
+export async function openBare(files: OpenFiles, text: string): Promise<Layer> {
+  const opened = files.openPart(parseStack(text)[0] ?? "", { lock: "shared" });
+  return (await openAsLayer(opened, { allowDirty: false }, () => files.scratch(opened.part.path))).layer;
 }
 
-/** @throws CowError `wrong-base` unless both were made for bases of one size and fingerprint */
+/** @throws CowError `wrong-base` unless both were made for bases of one size and fingerprint, as far as they say */
 export function requireSameBase(a: Layer, b: Layer): void {
+  if (a.formatId !== b.formatId)
+    throw new CowError("usage", `is of another format (${b.formatId}) than ${a.name} (${a.formatId})`, {
+      file: b.name,
+      hints: ["--rdofile BASE compares what they make of a base"],
+    });
   const describe = ({ base }: Layer): string =>
     `${base.blocks} blocks, fingerprint ${base.fingerprint === undefined ? "unknown" : formatFingerprint(base.fingerprint)}`;
   if (a.base.blocks === b.base.blocks && a.base.fingerprint === b.base.fingerprint) return;
@@ -55,30 +64,20 @@ export function requireSameBase(a: Layer, b: Layer): void {
  * Where the sides can differ: of two stacks over one base, only what a layer holds that is not common to both; of other
  * images, what is data in either.
  */
-export function candidates(files: OpenFiles, a: Side, b: Side, end: number): Iterable<Extent> {
-  const identity = (path: string): string | undefined => files.storage.facts(path)?.identity;
-  if (!haveSameBase(files, a, b)) return union(a.image.dataExtents(0, end), b.image.dataExtents(0, end));
+export function candidates(a: Side, b: Side, end: number): Iterable<Extent> {
+  if (!haveSameBase(a, b)) return union(a.image.dataExtents(0, end), b.image.dataExtents(0, end));
   let common = 0;
   while (
     common < a.layers.length &&
     common < b.layers.length &&
-    identity(a.layers[common]?.name ?? "") === identity(b.layers[common]?.name ?? "!")
+    a.keys[common + 1] !== undefined &&
+    a.keys[common + 1] === b.keys[common + 1]
   )
     common++;
-  let all: Iterable<Extent> = [];
-  for (const layer of [...a.layers.slice(common), ...b.layers.slice(common)]) all = union(all, layer.extents(0, end));
-  return all;
+  return heldBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
 }
 
-/** Is the file at the bottom of both the same? */
-export function haveSameBase({ storage }: OpenFiles, a: Side, b: Side): boolean {
-  const identity = storage.facts(a.basePath)?.identity;
-  return identity !== undefined && identity === storage.facts(b.basePath)?.identity;
-}
-
-/** What the layers of one side hold. */
-export function heldBy(side: Side, end: number): Iterable<Extent> {
-  let all: Iterable<Extent> = [];
-  for (const layer of side.layers) all = union(all, layer.extents(0, end));
-  return coalesce(all);
+/** Is what lies at the bottom of both the same? */
+export function haveSameBase(a: Side, b: Side): boolean {
+  return a.keys[0] !== undefined && a.keys[0] === b.keys[0];
 }

@@ -4,7 +4,9 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { requireFormat } from "../../formats/registry.ts";
+import { detectFormat, requireFormat } from "../../formats/registry.ts";
+import { stackOf } from "../../overlay/stack.ts";
+import { parsePart } from "../../overlay/stack-part.ts";
 import { OpenFiles } from "../files.ts";
 import { askAboutBase, type BaseAnswer } from "./ask.ts";
 import { changedText, showsThrough } from "./judge.ts";
@@ -26,7 +28,7 @@ type Settle = () => void;
  * @param parts base and layers, bottom to top; the last one is the cowfile
  */
 export async function lookAtBase(parts: readonly string[], context: OperationContext): Promise<Settle> {
-  const cowfile = parts.at(-1) ?? "";
+  const cowfile = parsePart(parts.at(-1) ?? "").path;
   try {
     return await OpenFiles.during(context, (files) => recordOrCompare(files, parts.slice(0, -1), cowfile, context));
   } catch (error) {
@@ -45,8 +47,10 @@ async function recordOrCompare(
   const { storage } = files;
   const quiet: OperationContext = { ...context, onProgress: undefined, onNotice: undefined };
   const cow = files.open(cowfile, { lock: "none" });
+  // Nothing else says what its base was.
+  if (detectFormat(cow)?.id !== "cowfile") return () => undefined;
   const identity = await requireFormat(cow).identify(cow, {});
-  const stack = await files.openStack(below.map((path) => path.replaceAll(",", "\\,")).join(","));
+  const stack = await files.openStack(stackOf(below));
   const times = settledTimes(storage, stack.paths);
   const answer = await askAboutBase(files, { cow, cowfile, stack }, { budget: SERVE }, quiet);
   const { record, ignored } = answer;

@@ -1,17 +1,21 @@
 /**
- * Owns `merge` as callers see it: one cowfile flattened into its base, or with it into a new image.
+ * Owns `merge` as callers see it: a layer flattened into what lies below it, or with that into a new image.
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { OpenFiles, refuseSameFile, storageOf } from "../files.ts";
+import type { LayerFormat } from "../../formats/format.ts";
+import { requireFormat } from "../../formats/registry.ts";
+import { parsePart } from "../../overlay/stack-part.ts";
+import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
 import { refuseSidecarName } from "../identity/sidecar.ts";
+import { mergeAnyLayer } from "./any-layer.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { refuseJournalName } from "./journal.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 
 /**
- * Merges `cowfile` into `rdofile`, or into a new image. Everything is checked before the first write. Interrupted in
+ * Merges `cowfile`, or a layer of any other format, into `rdofile`, or into a new image. Everything is checked before the first write. Interrupted in
  * place (SIGKILL, full disk, signal), the same call completes it.
  *
  * @throws CowError `dirty`, `packed`, `truncated`, `damaged`, `bad-head`, `wrong-base`, `unsuitable`, `pending-merge`,
@@ -37,9 +41,30 @@ export async function merge(
       hints: ["--output FILE writes the result into a new image"],
     });
   }
-  return OpenFiles.during(context, (files) =>
-    output === undefined
-      ? mergeInPlace(files, rdofile, cowfile, request, context)
-      : mergeIntoNewFile(files, { rdofile, cowfile, output }, request, context),
-  );
+  return OpenFiles.during(context, (files) => {
+    const parts = partsOf(files.storage, rdofile);
+    const simple = ofCowfileAndImage(files, parts, cowfile);
+    if (!simple) return mergeAnyLayer(files, { rdofile, cowfile, parts }, request, context);
+    return output === undefined
+      ? mergeInPlace(files, simple.rdofile, simple.cowfile, request, context)
+      : mergeIntoNewFile(files, { ...simple, output }, request, context);
+  });
+}
+
+/** Their files, where it is an image and a cowfile, whose merge has fingerprints, a journal and undo files. */
+function ofCowfileAndImage(
+  files: OpenFiles,
+  parts: readonly string[],
+  cowfile: string,
+): { readonly rdofile: string; readonly cowfile: string } | undefined {
+  const [base, ...layers] = parts.map(parsePart);
+  if (!base || layers.length > 0 || (base.format !== undefined && base.format !== "raw")) return undefined;
+  const layer = parsePart(cowfile);
+  const isOther = layer.format === "raw" || (layer.format ?? detectFormatAt(files, layer.path))?.id !== "cowfile";
+  return isOther ? undefined : { rdofile: base.path, cowfile: layer.path };
+}
+
+/** What is of no format is judged by the cowfile's codec. The merge itself locks the file. */
+function detectFormatAt(files: OpenFiles, path: string): LayerFormat {
+  return requireFormat(files.open(path, { lock: "none" }));
 }

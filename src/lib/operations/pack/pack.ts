@@ -19,6 +19,7 @@ import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream.ts";
 import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack/payload.ts";
 import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
+import { detectFormat } from "../../formats/registry.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
 import { plainPieces } from "./plain.ts";
 import type { PackRequest, PackResult } from "./request.ts";
@@ -99,7 +100,15 @@ async function openInput(
   request: PackRequest,
   context: OperationContext,
 ): Promise<BlockDevice> {
-  if (cowfile !== "-") return files.open(cowfile, { lock: "shared" });
+  if (cowfile !== "-") {
+    const file = files.open(cowfile, { lock: "shared" });
+    const format = detectFormat(file);
+    if (!format || format.id === "cowfile") return file;
+    throw new CowError("unsupported", `is a ${format.title}: only cowfiles are packed`, {
+      file: cowfile,
+      hints: [`\`cowtool convert BASE,${shellWord(cowfile)} NEW --to cowfile\` makes one of it`],
+    });
+  }
   if (!request.streams?.input) throw new CowError("usage", "there is no stream to read from", { file: "-" });
   return files.keep(await spool(files.storage, request.streams.input, context.signal));
 }

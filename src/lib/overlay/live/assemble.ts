@@ -5,9 +5,9 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { BlockMap } from "./block-map.ts";
+import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
 import type { LiveImage } from "./image.ts";
 import { LiveCowfileImage } from "./live-cowfile-image.ts";
-import { type CowfileTerms, makeOrder } from "./open-cowfile.ts";
 import { levelsOf, PlainImage } from "./plain-image.ts";
 import { Room } from "./room.ts";
 

@@ -8,7 +8,9 @@ import { CowError, shellWord } from "../../errors.ts";
 import { type CowHead, isDirty } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
-import { type BlockRun, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
+import type { FoundLog } from "../../formats/cowfile/live/flush-log.ts";
+import { type BlockRun, journalLog, journalPath, journalRuns } from "../../formats/cowfile/live/journal.ts";
+import { logRuns } from "../../formats/cowfile/live/replay.ts";
 import { isOfThisBoot, type LiveStamp, readStamp } from "../../formats/cowfile/live/stamp.ts";
 import type { BlockMap } from "./block-map.ts";
 import { MAP_PAGE_BYTES, PageState } from "./shared-state.ts";
@@ -16,14 +18,23 @@ import { MAP_PAGE_BYTES, PageState } from "./shared-state.ts";
 /** How a cowfile was found. `recovered`: a session of ours had not ended in order, and nothing of it was lost. */
 export type FoundState = "clean" | "recovered" | "power-cut";
 
+export interface FoundMarks {
+  readonly found: FoundState;
+  readonly stamp: LiveStamp | undefined;
+  /** Marks that are not in the bitmap on disk, or may not be. */
+  readonly runs: readonly BlockRun[];
+  /** What the flush log holds; undefined where it was not used. */
+  readonly log: FoundLog | undefined;
+}
+
 /** What is known of a dirty cowfile's marks besides its bitmap. */
 export function findMarks(
   storage: Storage,
   path: string,
-  { head, headBlock }: OpenedCowfile,
+  { head, headBlock, geometry }: OpenedCowfile,
   boot: Uint8Array,
-): { readonly found: FoundState; readonly stamp: LiveStamp | undefined; readonly runs: readonly BlockRun[] } {
-  if (!isDirty(head)) return { found: "clean", stamp: undefined, runs: [] };
+): FoundMarks {
+  if (!isDirty(head)) return { found: "clean", stamp: undefined, runs: [], log: undefined };
   const stamp = readStamp(head, headBlock);
   const name = shellWord(path);
   const hints = [`run \`cowtool repair ${name}\` first, or serve it with --repair`];
@@ -33,9 +44,15 @@ export function findMarks(
   }
   // Without a boot id nobody knows whether what it had written is still there: then only a search tells.
   const isKnown = [stamp.boot, boot].every((id) => id.some((byte) => byte !== 0));
-  if (isKnown && !isOfThisBoot(stamp, boot)) return { found: "power-cut", stamp, runs: [] };
-  const runs = isKnown ? ownRuns(storage, path, stamp.nonce) : undefined;
-  if (runs) return { found: "recovered", stamp, runs };
+  const isLaterBoot = isKnown && !isOfThisBoot(stamp, boot);
+  if (isLaterBoot && !stamp.usesLog) return { found: "power-cut", stamp, runs: [], log: undefined };
+  const journal = isKnown ? ownJournal(storage, path, stamp) : undefined;
+  if (journal) {
+    const logged = logRuns(journal.log, geometry);
+    const log = stamp.usesLog ? journal.log : undefined;
+    if (isLaterBoot) return { found: "power-cut", stamp, runs: logged, log };
+    return { found: "recovered", stamp, runs: [...journal.runs, ...logged], log };
+  }
   throw new CowError(
     "dirty",
     `is dirty: cowtool was serving it when it was stopped, but its journal ${journalPath(path)} is missing or another's`,
@@ -43,13 +60,19 @@ export function findMarks(
   );
 }
 
-/** The runs in the journal beside a cowfile, or undefined if there is none with that nonce. */
-function ownRuns(storage: Storage, path: string, nonce: Uint8Array): readonly BlockRun[] | undefined {
+/** What is in the journal beside a cowfile, or undefined if there is none with that nonce. */
+function ownJournal(
+  storage: Storage,
+  path: string,
+  { nonce }: LiveStamp,
+): { readonly runs: readonly BlockRun[]; readonly log: FoundLog } | undefined {
   const file = journalPath(storage.realPath(path));
   if (!storage.facts(file)) return undefined;
   const journal = storage.open(file, { lock: "none" });
   try {
-    return journalRuns(journal, nonce);
+    const runs = journalRuns(journal, nonce);
+    const log = journalLog(journal, nonce);
+    return runs && log && { runs, log };
   } finally {
     journal.close();
   }

@@ -2,14 +2,15 @@
  * Owns how an open stack gets to another thread: as descriptors (which all threads of a process share), shared memory and
  * a few numbers. Whoever opened the files keeps them open, locked, and closes them.
  */
+import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile } from "../../device/borrowed-file.ts";
-import { nodeStorage } from "../../device/node-storage.ts";
+import { assert } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
-import { requireFormat } from "../../formats/registry.ts";
+import { Overlay } from "../overlay.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
+import type { CowfileTerms } from "./cowfile-terms.ts";
 import type { LiveImage } from "./image.ts";
-import type { CowfileTerms } from "./open-cowfile.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 
 export interface FileHandover {
@@ -20,7 +21,11 @@ export interface FileHandover {
 /** A layer: with its bitmap in memory, or to be opened again from its file. */
 export type LayerHandover = FileHandover &
   (
-    | { readonly kind: "reopen" }
+    | {
+        readonly kind: "reopen";
+        readonly formatId: string;
+        readonly settings: readonly (readonly [name: string, value: string])[];
+      }
     | {
         readonly kind: "resident";
         readonly dataOffsetBytes: number;
@@ -43,9 +48,12 @@ export interface ImageHandover {
 /** The image in this thread. */
 export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
   const baseDevice =
-    base.fd === undefined ? nodeStorage.open(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
+    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
   const opened: Layer[] = [];
-  for (const layer of layers) opened.push(await receiveLayer(layer));
+  for (const layer of layers) {
+    const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
+    opened.push(await receiveLayer(layer, below));
+  }
   return assembleImage({
     name,
     base: baseDevice,
@@ -58,11 +66,21 @@ export async function receiveImage({ name, base, layers, top }: ImageHandover): 
   });
 }
 
-async function receiveLayer(layer: LayerHandover): Promise<Layer> {
+async function receiveLayer(layer: LayerHandover, below: BlockDevice): Promise<Layer> {
   const file = BorrowedFile.borrow(layer.fd, layer.name, false);
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }
-  const format = requireFormat(file);
-  return format.openLayer(await format.readable(file, () => nodeStorage.scratch(layer.name)), { allowDirty: false });
+  const { formatById } = await import("../../formats/registry.ts");
+  const { nodeStorage } = await import("../../device/node-storage.ts");
+  const format = formatById(layer.formatId);
+  assert(format, "a layer of a format that there is");
+  const source = await format.readable(file, () => nodeStorage.scratch(layer.name));
+  return format.openLayer(source, { allowDirty: false, below, settings: new Map(layer.settings) });
+}
+
+/** What is rarely needed is loaded when it is: most threads start without it, and sooner. */
+async function openAgain(uri: string): Promise<BlockDevice> {
+  const { nodeStorage } = await import("../../device/node-storage.ts");
+  return nodeStorage.open(uri);
 }

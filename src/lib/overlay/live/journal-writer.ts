@@ -6,14 +6,18 @@
  * the switch waits for those who still write into the half that is to be used next.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import { encodeRecord, LOG_BYTES, type LogRecord } from "../../formats/cowfile/live/flush-log.ts";
 import {
   type BlockRun,
   ENTRY_BYTES,
   EntryCodec,
   encodeJournalHeader,
   JOURNAL_HEADER_BYTES,
+  logOffset,
   MAX_ENTRY_BLOCKS,
 } from "../../formats/cowfile/live/journal.ts";
+import { LogState } from "./flush-log-writer.ts";
 import { withLock } from "./mutex.ts";
 import { Control } from "./shared-state.ts";
 
@@ -28,6 +32,7 @@ const DEFAULT_SLOTS = 1 << 20;
 /**
  * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half.
  *
+ * @param log what is to be in its flush log from the start
  * @returns the slots of a half
  */
 export function writeNewJournal(
@@ -35,6 +40,7 @@ export function writeNewJournal(
   nonce: Uint8Array,
   runs: readonly BlockRun[],
   control: Int32Array,
+  log: readonly LogRecord[] = [],
 ): number {
   const slotsPerHalf = DEFAULT_SLOTS + runs.length;
   const codec = new EntryCodec(nonce);
@@ -49,10 +55,30 @@ export function writeNewJournal(
   const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
+  if (!writeLog(journal, nonce, logOffset(slotsPerHalf), log)) control[Control.LOG_STATE] = LogState.UNUSABLE;
   Atomics.store(control, Control.NEXT_SLOT, runs.length);
   Atomics.store(control, Control.SLOTS, runs.length + GROWTH_SLOTS);
   Atomics.store(control, Control.SLOTS + 1, GROWTH_SLOTS);
   return slotsPerHalf;
+}
+
+/** The whole log, as real zeros behind what it begins with: no record ever waits for an allocation. */
+function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): boolean {
+  const bytes = new Uint8Array(LOG_BYTES);
+  let end = 0;
+  for (const record of log) {
+    const encoded = encodeRecord(record, nonce);
+    bytes.set(encoded, end);
+    end += encoded.length;
+  }
+  try {
+    journal.write(bytes, offset);
+    return true;
+  } catch (error) {
+    // On a full disk flushes take the longer way; but what is in the log already has to stay.
+    if (log.length > 0 || !(error instanceof CowError && error.code === "no-space")) throw error;
+    return false;
+  }
 }
 
 export class JournalWriter {

@@ -104,7 +104,7 @@ export class LiveCowfileImage implements LiveImage {
     if (source.length === 0) return;
     this.#order.beforeChange();
     const end = offsetBytes + source.length;
-    if (this.#isAllSettled(offsetBytes, end)) this.#cow.write(source, this.#dataOffset + offsetBytes);
+    if (this.#isAllSettled(offsetBytes, end)) this.#order.put(source, this.#dataOffset + offsetBytes, offsetBytes);
     else {
       for (let at = offsetBytes; at < end; ) {
         const stop = Math.min(end, (Math.floor(at / REGION_BYTES) + 1) * REGION_BYTES);
@@ -134,15 +134,24 @@ export class LiveCowfileImage implements LiveImage {
     this.#order.hold(WriteOrder.regionOf(first));
     this.#order.prepare(first, last + 1);
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
-    if (offset % BLOCK_BYTES !== 0 && !this.#map.has(first)) this.#copyUp(first * BLOCK_BYTES, offset);
-    if (end % BLOCK_BYTES !== 0 && !this.#map.has(last)) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
+    const copiesStart = offset % BLOCK_BYTES !== 0 && !this.#map.has(first);
+    const copiesEnd = end % BLOCK_BYTES !== 0 && !this.#map.has(last);
+    if (copiesStart) this.#copyUp(first * BLOCK_BYTES, offset);
+    if (copiesEnd) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
     try {
-      this.#cow.write(source, this.#dataOffset + offset);
+      if (copiesStart || copiesEnd) this.#putInPieces(source, offset);
+      else this.#order.put(source, this.#dataOffset + offset, offset);
     } catch (error) {
       Atomics.store(this.#control, Control.RESIDUE, 1);
       throw error;
     }
     this.#order.mark(first, last + 1);
+  }
+
+  /** The last piece of blocks that are put together of several: no flush may take down one without the others. */
+  #putInPieces(source: Uint8Array, offset: number): void {
+    this.#cow.write(source, this.#dataOffset + offset);
+    this.#order.afterOtherChange();
   }
 
   #copyUp(from: number, to: number): void {
@@ -199,7 +208,7 @@ export class LiveCowfileImage implements LiveImage {
         this.#room.take(end - start);
         this.#writeZeros(start, end);
       }
-      this.#order.afterChange();
+      this.#order.afterOtherChange();
       this.#order.mark(start / BLOCK_BYTES, end / BLOCK_BYTES);
     }
   }

@@ -12,7 +12,9 @@ import { CowError } from "../../errors.ts";
 import { encodeHead } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import { type BlockRun, journalPath } from "../../formats/cowfile/live/journal.ts";
+import { LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
+import { journalPath, logOffset } from "../../formats/cowfile/live/journal.ts";
+import { replayLog } from "../../formats/cowfile/live/replay.ts";
 import {
   clearStamps,
   FLAG_LIVE,
@@ -23,34 +25,17 @@ import {
 } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
 import { BlockMap } from "./block-map.ts";
-import { countMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
-import { JournalWriter, writeNewJournal } from "./journal-writer.ts";
+import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
+import { LogState } from "./flush-log-writer.ts";
+import { countMarks, type FoundMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
+import { writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
-import { Control, MAP_PAGE_BYTES, newSharedState, PageState, type SharedState } from "./shared-state.ts";
-import { WriteOrder } from "./write-order.ts";
+import { Control, MAP_PAGE_BYTES, newSharedState, PageState } from "./shared-state.ts";
 
 const SECTOR_BYTES = 512;
 const BITMAP_OFFSET_BYTES = 1024;
 
 export type { FoundState } from "./found-marks.ts";
-
-/** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
-export interface CowfileTerms {
-  readonly name: string;
-  /** Where it lies, for its file system's sake. */
-  readonly path: string;
-  /** What is to be left free there. */
-  readonly reserveBytes: number;
-  /** Of the image. */
-  readonly sizeBytes: number;
-  readonly dataOffsetBytes: number;
-  readonly blockCount: number;
-  readonly mapSizeBytes: number;
-  readonly state: SharedState;
-  readonly dirtyHead: Uint8Array | undefined;
-  readonly nonce: Uint8Array;
-  readonly slotsPerHalf: number;
-}
 
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
@@ -95,8 +80,10 @@ export class WritableCowfile {
   static open(storage: Storage, path: string, device: BlockDevice, options: OpenCowfileOptions = {}): WritableCowfile {
     const opened = openCowfile(device);
     const boot = options.boot ?? bootId();
-    const { found, stamp: oldStamp, runs } = findMarks(storage, path, opened, boot);
+    const { found, stamp: oldStamp, runs, log } = findMarks(storage, path, opened, boot);
     const { head, headBlock, geometry } = opened;
+    // After a kill all of it is in the page cache, and newer things, too.
+    if (log && oldStamp && found === "power-cut") replayLog(device, log, oldStamp.logDone, geometry);
     const state = newSharedState(geometry.mapSizeBytes);
     const map = new BlockMap(state.bitmap, geometry.rdoBlocks);
     const pages = new Uint8Array(state.pages);
@@ -110,12 +97,14 @@ export class WritableCowfile {
     refuseLost(device, opened, map);
     if (found === "clean") refuseMiscount(head, map, pages, geometry.mapSizeBytes, device.name);
 
-    const isSameSession = found === "recovered";
+    // What is in the flush log counts until a checkpoint: it goes on under the same name.
+    const isSameSession = found === "recovered" || log !== undefined;
     const nonce = isSameSession && oldStamp ? oldStamp.nonce : new Uint8Array(randomBytes(NONCE_BYTES));
     const bare = Uint8Array.from(headBlock);
     clearStamps(bare);
     const stampOffset = freeStampOffset(head, bare);
-    const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset };
+    const logged = { usesLog: log !== undefined, logDone: log ? (oldStamp?.logDone ?? 0) : 0 };
+    const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset, ...logged };
     const dirty = bare.slice(0, SECTOR_BYTES);
     const flags = head.flags | FLAG_DIRTY;
     encodeHead({ ...head, flags: stamp ? flags | FLAG_LIVE : flags }, dirty);
@@ -127,7 +116,15 @@ export class WritableCowfile {
     control[Control.HEAD_DIRTY] = 0;
     control[Control.UNFLUSHED] = 1;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
-    const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, runs, control);
+    control[Control.LOG_OFF] = 1;
+    if (log) {
+      control[Control.LOG_STATE] = LogState.READY;
+      control[Control.LOG_NUMBER] = (log.records.at(-1)?.number ?? logged.logDone) | 0;
+      control[Control.LOG_END] = log.endBytes;
+    }
+    // A head that nobody made durable may be all that makes an old journal needless.
+    if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();
+    const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, { runs, log }, control);
     // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
     try {
       control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
@@ -146,9 +143,18 @@ export class WritableCowfile {
       state,
       dirtyHead: dirty,
       nonce,
+      stamp,
       slotsPerHalf,
+      logOffsetBytes: logOffset(slotsPerHalf),
+      logBytes: LOG_BYTES,
     };
     return new WritableCowfile({ storage, path, device, journal, terms, found, opened });
+  }
+
+  /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
+  settle(): void {
+    const order = makeOrder(this.terms, this.device, this.journal);
+    if (order.isUnsettled) order.settle();
   }
 
   /**
@@ -159,7 +165,7 @@ export class WritableCowfile {
   close(): void {
     try {
       const order = makeOrder(this.terms, this.device, this.journal);
-      order.flush();
+      order.settle();
       const control = new Int32Array(this.terms.state.control);
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
     } catch (error) {
@@ -201,31 +207,18 @@ export class WritableCowfile {
   }
 }
 
-/** One thread's ordering of writes to an open cowfile. */
-export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
-  const control = new Int32Array(terms.state.control);
-  return new WriteOrder({
-    cow,
-    map: new BlockMap(terms.state.bitmap, terms.blockCount),
-    state: terms.state,
-    dirtyHead: terms.dirtyHead,
-    journal: journal && new JournalWriter(journal, terms.nonce, terms.slotsPerHalf, control),
-    mapSizeBytes: terms.mapSizeBytes,
-  });
-}
-
 function makeJournal(
   storage: Storage,
   path: string,
   nonce: Uint8Array,
-  runs: readonly BlockRun[],
+  { runs, log }: Pick<FoundMarks, "runs" | "log">,
   control: Int32Array,
 ): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
   const file = journalPath(storage.realPath(path));
   try {
     const pending = storage.create(file);
     try {
-      const slotsPerHalf = writeNewJournal(pending.device, nonce, runs, control);
+      const slotsPerHalf = writeNewJournal(pending.device, nonce, runs, control, log?.records);
       // The old one, if any, says nothing that the new one doesn't.
       pending.commit({ replace: true });
       return { journal: storage.open(file, { writable: true, lock: "none" }), slotsPerHalf };

@@ -2,7 +2,7 @@
  * Owns the space that a writable image leaves free on its file system, for one thread: blocks that need new space are
  * refused before the disk is full, so that everything else on it goes on working.
  */
-import { nodeStorage } from "../../device/node-storage.ts";
+import { freeBytes } from "../../device/free-space.ts";
 import { CowError } from "../../errors.ts";
 
 const LOOK_AT_LEAST_BYTES = 1 << 20;
@@ -11,15 +11,15 @@ const LOOK_AT_MOST_BYTES = 64 << 20;
 export class Room {
   readonly #file: string;
   readonly #reserveBytes: number;
-  readonly #freeBytes: (file: string) => number | undefined;
+  readonly #ask: typeof freeBytes;
   /** Bytes that may be taken before the next look. */
   #unlookedBytes = 0;
 
   /** @param reserveBytes 0 for none: then nothing is ever looked at */
-  constructor(file: string, reserveBytes: number, freeBytes = nodeStorage.freeBytes) {
+  constructor(file: string, reserveBytes: number, ask = freeBytes) {
     this.#file = file;
     this.#reserveBytes = reserveBytes;
-    this.#freeBytes = freeBytes;
+    this.#ask = ask;
   }
 
   /** To be called before `bytes` of new space are taken. @throws CowError `no-space` if that would touch the reserve */
@@ -27,7 +27,7 @@ export class Room {
     if (this.#reserveBytes === 0) return;
     this.#unlookedBytes -= bytes;
     if (this.#unlookedBytes >= 0) return;
-    const free = this.#freeBytes(this.#file);
+    const free = this.#ask(this.#file);
     if (free === undefined) return;
     const left = free - this.#reserveBytes - bytes;
     if (left < 0) {

@@ -1,24 +1,30 @@
 /**
  * Owns an open stack while it is served: its files and locks, what of it is kept in memory for all threads, and its end.
- * The lower layers are read-only; the top is a writable cowfile, a throw-away layer, or nothing more.
+ * The lower layers are read-only; the top is a writable cowfile or store, a throw-away layer, or nothing more.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
-import { requireFormat } from "../../formats/registry.ts";
-import { openStack, requireBelongs, type Stack } from "../stack.ts";
+import { ImageDevice } from "../image-device.ts";
+import { formatOfPart, type OpenPart } from "../open-part.ts";
+import { openStack, requireBelongs, type Stack, stackOf } from "../stack.ts";
+import { parsePart } from "../stack-part.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
+import type { CowfileTerms } from "./cowfile-terms.ts";
 import type { FoundState } from "./found-marks.ts";
 import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
-import { type CowfileTerms, type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
+import { ServedStore } from "./served-store.ts";
 import { Control, newSharedState } from "./shared-state.ts";
 
 /** How the top of a stack is served. */
@@ -35,15 +41,23 @@ export interface ServeStackOptions extends OpenCowfileOptions {
   /** Repair a cowfile that somebody else left dirty, before it is served. */
   readonly repair?: boolean;
   readonly signal?: AbortSignal | undefined;
+  readonly onNotice?: OperationContext["onNotice"];
 }
 
 interface Top {
   readonly cow: BlockDevice;
   readonly journal: BlockDevice | undefined;
   readonly terms: CowfileTerms;
+  settle?(): void;
   close(): void;
   /** Closes as a crash would leave it. */
   abandon(): void;
+}
+
+interface KeptLayer {
+  readonly layer: Layer;
+  /** How another thread gets it; undefined if it can't. */
+  readonly handover: LayerHandover | undefined;
 }
 
 export class ServedStack {
@@ -55,56 +69,64 @@ export class ServedStack {
   readonly found: FoundState | undefined;
   readonly #stack: Stack;
   readonly #top: Top | undefined;
+  /** A writable store instead of a cowfile. */
+  readonly #store: ServedStore | undefined;
   /** Read-only layers, each with its file and the memory that threads share. */
-  readonly #layers: readonly { readonly layer: Layer; readonly handover: LayerHandover | undefined }[];
+  readonly #layers: readonly KeptLayer[];
 
-  private constructor(
-    name: string,
-    access: Access,
-    stack: Stack,
-    top: Top | undefined,
-    found: FoundState | undefined,
-    layers: readonly { readonly layer: Layer; readonly handover: LayerHandover | undefined }[],
-  ) {
-    this.name = name;
-    this.access = access;
+  private constructor(parts: {
+    readonly name: string;
+    readonly access: Access;
+    readonly stack: Stack;
+    readonly layers: readonly KeptLayer[];
+    readonly top?: Top | undefined;
+    readonly store?: ServedStore | undefined;
+    readonly found?: FoundState | undefined;
+  }) {
+    const { stack, top, store, layers } = parts;
+    this.name = parts.name;
+    this.access = parts.access;
     this.#stack = stack;
     this.#top = top;
+    this.#store = store;
     this.#layers = layers;
-    this.found = found;
+    this.found = parts.found;
     this.sizeBytes = top?.terms.sizeBytes ?? stack.device.sizeBytes;
-    this.depth = layers.length + (top ? 1 : 0);
+    this.depth = layers.length + (top || store ? 1 : 0);
   }
 
   /**
    * Opens a stack to be served. With access `writable` the last of `parts` is locked exclusively, all others shared.
    *
    * @param parts base and layers, bottom to top
-   * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer
+   * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer; `unsupported`
+   *   for a layer of a format that is not written
    */
   static async open(storage: Storage, parts: readonly string[], options: ServeStackOptions): Promise<ServedStack> {
     const name = parts.join(",");
-    const isWritable = options.access === "writable";
-    const cowfile = isWritable ? parts.at(-1) : undefined;
+    const { access } = options;
+    const isWritable = access === "writable";
+    const written = isWritable ? parts.at(-1) : undefined;
     if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
-    const lower = isWritable ? parts.slice(0, -1) : parts;
-    const stack = await openStack(storage, lower.map(escapeComma).join(","), { signal: options.signal });
+    const stack = await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options);
     try {
-      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.files[i]));
-      if (cowfile !== undefined) {
-        const opened = await openTop(storage, cowfile, stack.device, options);
-        const top: Top = {
-          // This thread's image must see what other threads add to the file.
-          cow: asItIs(opened.device),
-          journal: opened.journal,
-          terms: opened.terms,
-          close: () => opened.close(),
-          abandon: () => opened.abandon(),
-        };
-        return new ServedStack(name, options.access, stack, top, opened.found, layers);
+      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i]));
+      if (written === undefined) {
+        const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
+        return new ServedStack({ name, access, stack, layers, top });
       }
-      const top = options.access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
-      return new ServedStack(name, options.access, stack, top, undefined, layers);
+      const opened = await openTop(storage, written, stack, options);
+      if (opened instanceof ServedStore) return new ServedStack({ name, access, stack, layers, store: opened });
+      const top: Top = {
+        // This thread's image must see what other threads add to the file.
+        cow: asItIs(opened.device),
+        journal: opened.journal,
+        terms: opened.terms,
+        settle: () => opened.settle(),
+        close: () => opened.close(),
+        abandon: () => opened.abandon(),
+      };
+      return new ServedStack({ name, access, stack, layers, top, found: opened.found });
     } catch (error) {
       stack.close();
       throw error;
@@ -113,6 +135,7 @@ export class ServedStack {
 
   /** This thread's own image. */
   image(): LiveImage {
+    if (this.#store) return this.#store.image;
     return assembleImage({
       name: this.name,
       base: this.#stack.base,
@@ -123,12 +146,13 @@ export class ServedStack {
 
   /** What another thread needs, or undefined where a part of it has no descriptor. */
   handover(): ImageHandover | undefined {
+    if (this.#store) return undefined;
     const layers = this.#layers.map(({ handover }) => handover);
     if (!layers.every((layer) => layer !== undefined)) return undefined;
     const top = this.#top;
     if (top && (top.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
     const { base } = this.#stack;
-    if (base.fd === undefined && !base.name.includes("://")) return undefined;
+    if (base instanceof ImageDevice || (base.fd === undefined && !base.name.includes("://"))) return undefined;
     return {
       name: this.name,
       base: { fd: base.fd, name: base.name },
@@ -149,32 +173,32 @@ export class ServedStack {
   close(): void {
     try {
       this.#top?.close();
+      this.#store?.close();
     } finally {
       this.#stack.close();
     }
   }
 
+  /**
+   * Brings everything that flushes covered into the cowfile itself, for whoever should read it without its journal.
+   *
+   * @throws CowError as flush() does
+   */
+  settle(): void {
+    this.#top?.settle?.();
+  }
+
   /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */
   abandon(): void {
     this.#top?.abandon();
+    this.#store?.abandon();
     this.#stack.close();
   }
 }
 
-function escapeComma(path: string): string {
-  return path.replaceAll(",", "\\,");
-}
-
 /** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
-function keepInMemory(
-  layer: Layer,
-  file: BlockDevice | undefined,
-): { readonly layer: Layer; readonly handover: LayerHandover | undefined } {
-  const fd = file?.fd;
-  const reopened = {
-    layer,
-    handover: fd === undefined ? undefined : { kind: "reopen" as const, fd, name: layer.name },
-  };
+function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLayer {
+  const reopened = { layer, handover: part && reopenable(layer, part) };
   if (!(layer instanceof CowfileLayer)) return reopened;
   const source = layer.source as Partial<BlockDevice> & ByteSource;
   if (!("punchHole" in source)) return reopened;
@@ -199,15 +223,30 @@ function keepInMemory(
   return { layer: resident, handover };
 }
 
+/** How another thread opens a layer again: only if it is all in one file. */
+function reopenable({ name, formatId }: Layer, { part, file: { fd }, paths }: OpenPart): LayerHandover | undefined {
+  if (fd === undefined || paths.length > 1) return undefined;
+  return { kind: "reopen", fd, name, formatId, settings: [...part.settings] };
+}
+
 async function openTop(
   storage: Storage,
-  path: string,
-  below: BlockDevice,
+  text: string,
+  stack: Stack,
   options: ServeStackOptions,
-): Promise<WritableCowfile> {
+): Promise<WritableCowfile | ServedStore> {
+  const part = parsePart(text);
+  const { path } = part;
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
-    await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below, options.signal);
+    const { id, title } = formatOfPart({ part, file: device });
+    if (id === "dm-snapshot") return new ServedStore(storage, device, stack);
+    if (id !== "cowfile")
+      throw new CowError("unsupported", `is a ${title}, which is not written while it is served`, {
+        file: path,
+        hints: ["--read-only serves it as it is, --ephemeral lets clients write what is gone afterwards"],
+      });
+    await requireBelongs(new CowfileLayer(device, { allowDirty: true }), stack.device, options.signal);
     try {
       return WritableCowfile.open(storage, path, device, options);
     } catch (error) {
@@ -215,7 +254,7 @@ async function openTop(
       if (!mendable || !options.repair) throw error;
     }
     const request = { dryRun: false, force: true, dropLost: false, signal: options.signal };
-    const report = await requireFormat(device).repair(device, request);
+    const report = await cowfileFormat.repair(device, request);
     if (report.lost.count > 0)
       throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
         file: path,
@@ -246,6 +285,9 @@ function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
     state,
     dirtyHead: undefined,
     nonce: new Uint8Array(0),
+    stamp: undefined,
+    logOffsetBytes: 0,
+    logBytes: 0,
     slotsPerHalf: 0,
   };
   return { cow: asItIs(cow), journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };

@@ -4,6 +4,7 @@
  */
 
 import { CowError } from "../../errors.ts";
+import { MAX_RECORD_DATA_BYTES, MAX_RECORD_EXTENTS } from "../../formats/cowfile/live/flush-log.ts";
 
 /** Blocks whose marks one lock guards: 32 bytes of bitmap, so that no two regions share a word of it. */
 export const REGION_BLOCKS = 256;
@@ -11,6 +12,9 @@ export const REGION_BLOCKS = 256;
 export const MAP_PAGE_BYTES = 4096;
 /** Locks; regions that are a multiple of this apart share one. */
 export const LOCKS = 8192;
+
+/** What the flush log remembers at most: places and data. */
+const REMEMBERED_BYTES = MAX_RECORD_EXTENTS * 2 * Float64Array.BYTES_PER_ELEMENT + MAX_RECORD_DATA_BYTES;
 
 /** Places in `control`. */
 export const Control = {
@@ -42,6 +46,18 @@ export const Control = {
   RESIDUE: 17,
   /** Journal entries that threads are going to write. */
   PROMISED: 18,
+  /** Mutex: writing what the flush log remembers. */
+  LOG: 19,
+  /** 1 while something was changed that the flush log does not remember. */
+  LOG_OFF: 20,
+  /** What it remembers: extents, and bytes of data. */
+  LOG_COUNT: 21,
+  LOG_FILL: 22,
+  /** See LogState in flush-log-writer.ts. */
+  LOG_STATE: 23,
+  /** The number of the last record, and how far the log reaches. */
+  LOG_NUMBER: 24,
+  LOG_END: 25,
   /** Words in all. */
   LENGTH: 32,
 } as const;
@@ -61,6 +77,8 @@ export interface SharedState {
   /** One byte per page of the bitmap, see PageState. */
   readonly pages: SharedArrayBuffer;
   readonly bitmap: SharedArrayBuffer;
+  /** What the flush log remembers. */
+  readonly log: SharedArrayBuffer;
 }
 
 /** What is in a byte of `pages`. */
@@ -93,5 +111,6 @@ function allocate(mapSizeBytes: number): SharedState {
     locks: new SharedArrayBuffer(LOCKS * 4),
     pages: new SharedArrayBuffer(Math.ceil(mapSizeBytes / MAP_PAGE_BYTES) + 1),
     bitmap: new SharedArrayBuffer(Math.ceil(mapSizeBytes / 4) * 4),
+    log: new SharedArrayBuffer(REMEMBERED_BYTES),
   };
 }

@@ -5,8 +5,10 @@
  *   a write to marked blocks   data in place
  *   a write that marks blocks  data and the copied-up rest of each block; then the mark in memory; then an entry in the
  *                              journal (no fsync); only then the reply
- *   flush, FUA                 the marks so far are taken down; fdatasync (data); those pages of the bitmap; fdatasync
- *   orderly close              flush; head: clean, recounted, without stamp; fdatasync; journal removed
+ *   checkpoint                 the marks so far are taken down; fdatasync (data); those pages of the bitmap; fdatasync
+ *   flush, FUA                 of a few small writes: a record with their data in the flush log; fdatasync of the journal;
+ *                              of all else: a checkpoint
+ *   orderly close              checkpoint; head: clean, recounted, without stamp; fdatasync; journal removed
  *
  * So a mark is on disk only when its data is (a power cut leaves old or new, nothing else), and a mark that was replied
  * to is at least in the journal (a killed process loses nothing). An fsync that failed is never forgotten.
@@ -15,30 +17,11 @@
  * rewrites a block, and is answered, on the strength of a mark that a crash would take away. Whoever finds a lock taken
  * commits what it holds before it waits: nobody waits while holding one.
  */
-import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError } from "../../errors.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
 import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
-import type { BlockMap } from "./block-map.ts";
-import { type JournalWriter, switchHalf } from "./journal-writer.ts";
+import { Checkpoint, type OrderParts } from "./checkpoint.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
-import { Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
-
-export interface OrderParts {
-  readonly cow: BlockDevice;
-  readonly map: BlockMap;
-  readonly state: SharedState;
-  /** The first sector of the head as it is to be while the file is dirty; undefined for a throw-away layer. */
-  readonly dirtyHead: Uint8Array | undefined;
-  /** Undefined for a throw-away layer. */
-  readonly journal: JournalWriter | undefined;
-  readonly mapSizeBytes: number;
-}
-
-interface PageCopy {
-  readonly page: number;
-  readonly bytes: Uint8Array;
-}
+import { Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
 
 /** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
 function pageOf(block: number): number {
@@ -47,6 +30,7 @@ function pageOf(block: number): number {
 
 export class WriteOrder {
   readonly #parts: OrderParts;
+  readonly #checkpoint: Checkpoint;
   readonly #control: Int32Array;
   readonly #locks: Int32Array;
   readonly #pages: Uint8Array;
@@ -58,6 +42,7 @@ export class WriteOrder {
 
   constructor(parts: OrderParts) {
     this.#parts = parts;
+    this.#checkpoint = new Checkpoint(parts);
     this.#control = new Int32Array(parts.state.control);
     this.#locks = new Int32Array(parts.state.locks);
     this.#pages = new Uint8Array(parts.state.pages);
@@ -74,18 +59,31 @@ export class WriteOrder {
     withLock(this.#control, Control.ORDER, () => {
       if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
       if (dirtyHead) {
-        this.#requireSound();
+        this.#checkpoint.requireSound();
         cow.write(dirtyHead, 0);
-        this.#sync();
+        this.#checkpoint.sync();
       }
       Atomics.store(this.#control, Control.HEAD_DIRTY, 1);
     });
   }
 
+  /** Writes data to its place in the file. @param offset of it in the image @throws CowError `io`, `no-space` */
+  put(source: Uint8Array, fileOffset: number, offset: number): void {
+    const { cow, log } = this.#parts;
+    if (log) log.write(cow, source, fileOffset, offset);
+    else cow.write(source, fileOffset);
+  }
+
   /** To be called after every change of data, before it is replied to. @throws CowError `io` after a commit or an fsync that failed */
   afterChange(): void {
     Atomics.store(this.#control, Control.UNFLUSHED, 1);
-    this.#requireSound();
+    this.#checkpoint.requireSound();
+  }
+
+  /** As afterChange(), for what was not done by put(). */
+  afterOtherChange(): void {
+    this.#parts.log?.switchOff();
+    this.afterChange();
   }
 
   /** May this thread trust the marks it sees in a region without holding its lock? */
@@ -135,7 +133,7 @@ export class WriteOrder {
       at = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), isMarked);
       if (!isMarked) runs++;
     }
-    if (runs > 0 && !journal.promise(runs)) this.#checkpoint(Number.POSITIVE_INFINITY);
+    if (runs > 0 && !journal.promise(runs)) this.#checkpoint.make();
   }
 
   /** Marks `[first, end)`, which was prepared and whose data is in the file. Blocks marked before are passed over. */
@@ -179,7 +177,7 @@ export class WriteOrder {
     if (!this.#hasFresh) return;
     this.#hasFresh = false;
     try {
-      if (journal && !journal.write()) this.#checkpoint(Number.POSITIVE_INFINITY);
+      if (journal && !journal.write()) this.#checkpoint.make();
     } catch (error) {
       // Marks that others may have seen by now can't be taken back: whoever relied on them must not be answered.
       Atomics.store(this.#control, Control.FAILED, Failure.COMMIT);
@@ -205,75 +203,18 @@ export class WriteOrder {
   flush(): void {
     const wanted = Atomics.load(this.#control, Control.FLUSHES_STARTED) + 1;
     this.commit();
-    if (this.#parts.dirtyHead) this.#checkpoint(wanted);
+    if (this.#parts.dirtyHead) this.#checkpoint.flush(wanted, true);
   }
 
-  /** @param wanted spares the work if a flush with this number has been done meanwhile */
-  #checkpoint(wanted: number): void {
-    withLock(this.#control, Control.ORDER, () => {
-      this.#requireSound();
-      if (Atomics.load(this.#control, Control.FLUSHES_DONE) >= wanted) return;
-      const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
-      const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1;
-      const copies = this.#takePages();
-      try {
-        if (isUnflushed || copies.length > 0) this.#sync();
-        if (copies.length > 0) {
-          this.#writePages(copies);
-          this.#sync();
-        }
-      } catch (error) {
-        for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
-        Atomics.store(this.#control, Control.UNFLUSHED, 1);
-        Atomics.store(this.#control, Control.UNFINISHED, 1);
-        throw error;
-      }
-      Atomics.store(this.#control, Control.UNFINISHED, 0);
-      Atomics.store(this.#control, Control.FLUSHES_DONE, number);
-    });
+  /** As flush(), with everything in its place in the cowfile itself. */
+  settle(): void {
+    this.commit();
+    if (this.#parts.dirtyHead) this.#checkpoint.make();
   }
 
-  /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
-  #takePages(): PageCopy[] {
-    const copies: PageCopy[] = [];
-    let page = this.#pages.indexOf(PageState.CHANGED);
-    if (page < 0) return copies;
-    // After a checkpoint that failed, the half not in use has entries that are nowhere else: both are kept till one succeeds.
-    if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
-    for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
-      Atomics.exchange(this.#pages, page, PageState.STORED);
-      const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
-      const to = Math.min(this.#parts.mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
-      copies.push({ page, bytes: this.#parts.map.bytes.slice(from, to) });
-    }
-    return copies;
-  }
-
-  #writePages(copies: readonly PageCopy[]): void {
-    for (const { page, bytes } of copies) {
-      this.#parts.cow.write(bytes, Math.max(BITMAP_OFFSET_BYTES, page * MAP_PAGE_BYTES));
-    }
-  }
-
-  /** After a failed fsync the kernel may have dropped what it could not write: nobody can promise anything any more. */
-  #sync(): void {
-    try {
-      this.#parts.cow.flush();
-    } catch (error) {
-      Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
-      throw error;
-    }
-  }
-
-  #requireSound(): void {
-    if (Atomics.load(this.#control, Control.FAILED) === Failure.NONE) return;
-    throw new CowError(
-      "io",
-      "writing or fsync has failed before, so that nothing can be made durable until it is opened again",
-      {
-        file: this.#parts.cow.name,
-      },
-    );
+  /** Is there anything that is durable in the flush log only? */
+  get isUnsettled(): boolean {
+    return this.#parts.log?.isInUse ?? false;
   }
 
   /** Has a commit failed, of any thread? Then replies that wait must not go out. */

@@ -7,11 +7,14 @@
  * Layout: a header block of 4096 bytes, then two halves of equal size, each a row of entries of 16 bytes in any order.
  * An entry says "these blocks are in the data area", which stays true: none is ever taken back, and old ones do no harm.
  *
+ * Behind the halves lies the flush log (flush-log.ts), which is another matter: it is fsynced, and counts after a power cut.
+ *
  *     header:  magic u32, version u32, nonce 16 bytes, slots of a half u32, crc32 of that
  *     entry:   first block (low 32 bits), first block (high 8 bits) | count << 8, two words of checksum with the nonce
  */
 import { crc32 } from "node:zlib";
 import type { ByteSource } from "../../../bytes/byte-source.ts";
+import { type FoundLog, readLog } from "./flush-log.ts";
 import { NONCE_BYTES } from "./stamp.ts";
 
 export const JOURNAL_SUFFIX = ".cowtool-live";
@@ -20,7 +23,7 @@ export const ENTRY_BYTES = 16;
 /** The most blocks that one entry names. */
 export const MAX_ENTRY_BLOCKS = 0xff_ffff;
 const MAGIC = 0x43574c4a; // "CWLJ"
-const VERSION = 1;
+const VERSION = 2;
 const HEADER_FIELDS_BYTES = 28;
 const MAX_SLOTS = 1 << 26;
 const PIECE_BYTES = 256 * 1024;
@@ -106,12 +109,27 @@ export interface BlockRun {
   readonly count: number;
 }
 
-/** Every run that a journal names, in any order, some more than once; undefined if it is no journal of that session. */
-export function journalRuns(journal: ByteSource, nonce: Uint8Array): readonly BlockRun[] | undefined {
+/** Where the flush log begins in a journal. */
+export function logOffset(slotsPerHalf: number): number {
+  return JOURNAL_HEADER_BYTES + 2 * slotsPerHalf * ENTRY_BYTES;
+}
+
+function ownHeader(journal: ByteSource, nonce: Uint8Array): JournalHeader | undefined {
   const headBytes = new Uint8Array(JOURNAL_HEADER_BYTES);
   const header = decodeJournalHeader(headBytes.subarray(0, journal.read(headBytes, 0)));
-  if (!header?.nonce.every((byte, i) => byte === nonce[i])) return undefined;
-  return [...entriesOf(journal, header)];
+  return header?.nonce.every((byte, i) => byte === nonce[i]) ? header : undefined;
+}
+
+/** Every run that a journal names, in any order, some more than once; undefined if it is no journal of that session. */
+export function journalRuns(journal: ByteSource, nonce: Uint8Array): readonly BlockRun[] | undefined {
+  const header = ownHeader(journal, nonce);
+  return header && [...entriesOf(journal, header)];
+}
+
+/** The flush log in a journal; undefined if it is no journal of that session. */
+export function journalLog(journal: ByteSource, nonce: Uint8Array): FoundLog | undefined {
+  const header = ownHeader(journal, nonce);
+  return header && readLog(journal, logOffset(header.slotsPerHalf), nonce);
 }
 
 function* entriesOf(journal: ByteSource, header: JournalHeader): Generator<BlockRun> {

@@ -3,8 +3,9 @@
  * struct, where the original driver and cowrepair keep what they find, and a flag bit in the head, which they clear.
  * The stamp counts only while the flag is set, so nothing that they changed is ever taken for ours.
  *
- * What it says: every mark that a flush covered is in the bitmap, and the marks since then are in the journal with the
- * same nonce, provided that the machine has not been started anew since (live/journal.ts). No content scan is needed.
+ * What it says: every mark that a flush covered is in the bitmap, or where it says so, with its data in the log of the
+ * journal with the same nonce (live/flush-log.ts); and the marks since then are in that journal, provided that the machine
+ * has not been started anew since (live/journal.ts). No content scan is needed.
  */
 import { crc32 } from "node:zlib";
 import type { CowHead } from "../head.ts";
@@ -19,6 +20,10 @@ const SECTOR_BYTES = 512;
 const MAGIC = 0x43574c56; // "CWLV"
 const VERSION = 1;
 export const NONCE_BYTES = 16;
+const FLAGS_AT = 40;
+const LOG_DONE_AT = 44;
+/** A flag of the stamp. */
+const USES_LOG = 1;
 
 export interface LiveStamp {
   /** Names the session; its journal carries the same. */
@@ -27,6 +32,10 @@ export interface LiveStamp {
   readonly boot: Uint8Array;
   /** Where in the head block it lies. */
   readonly offset: number;
+  /** Has a flush gone to the journal's log? Then the journal is needed after a power cut, too. */
+  readonly usesLog: boolean;
+  /** Records of the log up to this number have their data durable in its place. */
+  readonly logDone: number;
 }
 
 function checksum(bytes: Uint8Array): number {
@@ -41,7 +50,9 @@ export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | und
     const view = new DataView(bytes.buffer);
     if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) continue;
     if (view.getUint32(STAMP_BYTES - 4) !== checksum(bytes)) continue;
-    return { nonce: bytes.slice(8, 24), boot: bytes.slice(24, 40), offset };
+    const usesLog = (view.getUint32(FLAGS_AT) & USES_LOG) !== 0;
+    const logDone = view.getUint32(LOG_DONE_AT);
+    return { nonce: bytes.slice(8, 24), boot: bytes.slice(24, 40), offset, usesLog, logDone };
   }
   return undefined;
 }
@@ -74,6 +85,8 @@ export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   view.setUint32(4, VERSION);
   bytes.set(stamp.nonce, 8);
   bytes.set(stamp.boot, 24);
+  view.setUint32(FLAGS_AT, stamp.usesLog ? USES_LOG : 0);
+  view.setUint32(LOG_DONE_AT, stamp.logDone);
   view.setUint32(STAMP_BYTES - 4, checksum(bytes));
 }
 

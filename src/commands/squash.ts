@@ -1,0 +1,46 @@
+/** Owns the command line of `squash`. */
+import { Flags } from "@oclif/core";
+import { BaseCommand, type Outcome } from "../cli/base-command.ts";
+import { EXIT } from "../cli/exit-codes.ts";
+import { abiFlag, fileArg, forceFlag } from "../cli/flags.ts";
+import { renderKeyValue } from "../cli/render/key-value.ts";
+import { formatSize } from "../lib/bytes/size.ts";
+
+export default class Squash extends BaseCommand<typeof Squash> {
+  static override summary = "make several layers of a stack one";
+  static override description =
+    "Writes a cowfile that holds what layers FROM to TO of a stack hold, over what lies below them. Layers may be of any format; they stay as they are. The new cowfile appears whole, or not at all.";
+  static override examples = [
+    "<%= config.bin %> squash golden.img,monday.cow,tuesday.cow week.cow",
+    "<%= config.bin %> squash golden.img,a.cow,b.cow,c.cow upper.cow --from 2 --to 3",
+  ];
+  static override args = {
+    stack: fileArg("the stack BASE,LAYER,…"),
+    cowfile: fileArg("the cowfile to make"),
+  };
+  static override flags = {
+    from: Flags.integer({ description: "the lowest layer, from 1 [default: the first]", helpValue: "N" }),
+    to: Flags.integer({ description: "the highest layer [default: the last]", helpValue: "N" }),
+    abi: abiFlag(),
+    force: forceFlag("replace COWFILE if it exists"),
+  };
+
+  protected async execute(): Promise<Outcome> {
+    const { squash } = await import("../lib/operations/squash.ts");
+    const { from, to, abi, force } = this.flags;
+    const result = await squash(this.args.stack, this.args.cowfile, { from, to, abi, force }, this.context());
+    return {
+      result,
+      exitCode: EXIT.ok,
+      render: () =>
+        renderKeyValue([
+          ["cowfile", result.output],
+          ["over", result.over],
+          ["layers", result.from === result.to ? `${result.from}` : `${result.from} to ${result.to}`],
+          ["image size", formatSize(result.virtual_size)],
+          ["fingerprint", result.fingerprint],
+          ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
+        ]),
+    };
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Owns the codec of the flush log, the last part of the live journal: what small flushes covered, data and all, so that
+ * such a flush costs one fdatasync of a few sectors that are in their place already, and not two of scattered new blocks.
+ * Unlike the entries before it the log is fsynced, and counts after a power cut.
+ *
+ * Layout: records one after the other from the log's beginning, each a multiple of 512 bytes, with numbers that go up by
+ * one; a checkpoint begins again at the log's beginning, with the next number. So the log is what follows on from its
+ * first record without a gap; what lies behind was left by an earlier turn.
+ *
+ *     0   magic u32, number u32, extents u32, bytes of data u32, nonce 16 bytes, crc32 of the rest of the record u32
+ *     36  per extent: offset in the image u64, length u32
+ *     …   from the next multiple of 512 on: the data, one extent after the other; zeros up to the next multiple
+ *
+ * The stamp of the cowfile says up to which number the data of records is durable in its place, too. Their blocks are to
+ * be marked all the same, but their data is not to be put there again: it may be older than what is there.
+ */
+import { crc32 } from "node:zlib";
+import type { ByteSource } from "../../../bytes/byte-source.ts";
+import type { Extent } from "../../../bytes/extent.ts";
+import { NONCE_BYTES } from "./stamp.ts";
+
+export const LOG_BYTES = 512 * 1024;
+/** The most that one record takes. */
+export const MAX_RECORD_EXTENTS = 32;
+export const MAX_RECORD_DATA_BYTES = 64 * 1024;
+const SECTOR_BYTES = 512;
+const MAGIC = 0x43574c52; // "CWLR"
+const NONCE_AT = 16;
+const CRC_AT = NONCE_AT + NONCE_BYTES;
+const EXTENTS_AT = CRC_AT + 4;
+const EXTENT_BYTES = 12;
+
+export interface LogRecord {
+  readonly number: number;
+  /** Parts of the image, in the order in which they were written. */
+  readonly extents: readonly Extent[];
+  /** Their contents, one after the other. */
+  readonly data: Uint8Array;
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
+}
+
+function dataOffset(extentCount: number): number {
+  return roundUp(EXTENTS_AT + extentCount * EXTENT_BYTES);
+}
+
+/** What a record takes in the log. */
+export function recordBytes(extentCount: number, dataBytes: number): number {
+  return dataOffset(extentCount) + roundUp(dataBytes);
+}
+
+/** The checksum covers all but itself, and is bound to the number, so that no sector of an older turn passes. */
+function checksum(bytes: Uint8Array): number {
+  return crc32(bytes.subarray(EXTENTS_AT), crc32(bytes.subarray(0, CRC_AT)));
+}
+
+/** Encodes a record of at most MAX_RECORD_EXTENTS and MAX_RECORD_DATA_BYTES. */
+export function encodeRecord({ number, extents, data }: LogRecord, nonce: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(recordBytes(extents.length, data.length));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, MAGIC);
+  view.setUint32(4, number);
+  view.setUint32(8, extents.length);
+  view.setUint32(12, data.length);
+  bytes.set(nonce, NONCE_AT);
+  for (const [i, { offset, length }] of extents.entries()) {
+    view.setUint32(EXTENTS_AT + i * EXTENT_BYTES, Math.floor(offset / 2 ** 32));
+    view.setUint32(EXTENTS_AT + i * EXTENT_BYTES + 4, offset >>> 0);
+    view.setUint32(EXTENTS_AT + i * EXTENT_BYTES + 8, length);
+  }
+  bytes.set(data, dataOffset(extents.length));
+  view.setUint32(CRC_AT, checksum(bytes));
+  return bytes;
+}
+
+/** What the head of a record says of its size; undefined for what is none. */
+function sizeOf(head: Uint8Array): { readonly extentCount: number; readonly dataBytes: number } | undefined {
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const extentCount = view.getUint32(8);
+  const dataBytes = view.getUint32(12);
+  if (view.getUint32(0) !== MAGIC || extentCount > MAX_RECORD_EXTENTS || dataBytes > MAX_RECORD_DATA_BYTES) {
+    return undefined;
+  }
+  return { extentCount, dataBytes };
+}
+
+/** The record that `bytes` hold; undefined for one that is torn, or another session's. */
+function decodeRecord(bytes: Uint8Array, extentCount: number, nonce: Uint8Array): LogRecord | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(CRC_AT) !== checksum(bytes)) return undefined;
+  if (!nonce.every((byte, i) => bytes[NONCE_AT + i] === byte)) return undefined;
+  const extents: Extent[] = [];
+  const dataBytes = view.getUint32(12);
+  let left = dataBytes;
+  for (let i = 0; i < extentCount; i++) {
+    const at = EXTENTS_AT + i * EXTENT_BYTES;
+    const length = view.getUint32(at + 8);
+    extents.push({ offset: view.getUint32(at) * 2 ** 32 + view.getUint32(at + 4), length });
+    left -= length;
+  }
+  if (left !== 0) return undefined;
+  const from = dataOffset(extentCount);
+  return { number: view.getUint32(4), extents, data: bytes.slice(from, from + dataBytes) };
+}
+
+/** What a log holds. */
+export interface FoundLog {
+  /** In order, without gaps. */
+  readonly records: readonly LogRecord[];
+  /** Where the next record would go, from the log's beginning. */
+  readonly endBytes: number;
+}
+
+/** Reads a session's log out of its journal. @param offset where the log begins there */
+export function readLog(journal: ByteSource, offset: number, nonce: Uint8Array): FoundLog {
+  const records: LogRecord[] = [];
+  const head = new Uint8Array(SECTOR_BYTES);
+  for (let at = 0; ; ) {
+    const isThere = at + SECTOR_BYTES <= LOG_BYTES && offset + at + SECTOR_BYTES <= journal.sizeBytes;
+    const size = isThere && journal.read(head, offset + at) === SECTOR_BYTES ? sizeOf(head) : undefined;
+    if (!size) return { records, endBytes: at };
+    const bytes = new Uint8Array(recordBytes(size.extentCount, size.dataBytes));
+    const isWhole = at + bytes.length <= LOG_BYTES && journal.read(bytes, offset + at) === bytes.length;
+    const record = isWhole ? decodeRecord(bytes, size.extentCount, nonce) : undefined;
+    const last = records.at(-1);
+    if (!record || (last && record.number !== last.number + 1)) return { records, endBytes: at };
+    records.push(record);
+    at += bytes.length;
+  }
+}

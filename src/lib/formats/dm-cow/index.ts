@@ -1,0 +1,35 @@
+/**
+ * Owns dm-cow's place among the formats: the LayerFormat that the registry lists. Its own file is a text file with the table
+ * line, whose names are relative to it.
+ */
+import { CowError } from "../../errors.ts";
+import type { LayerFormat } from "../format.ts";
+import { judgeSize } from "../judge-size.ts";
+import { tally } from "../tally.ts";
+import { describeDmCow } from "./describe.ts";
+import { SECTOR_BYTES } from "./layout.ts";
+import { dmCowSettings, openDmCowImage, openDmCowLayer } from "./stack.ts";
+import { looksLikeTable, readTable } from "./table.ts";
+
+export const dmCowFormat: LayerFormat = {
+  id: "dm-cow",
+  title: "dm-cow table",
+  settings: dmCowSettings,
+  mustBeNamed: true,
+  matches: looksLikeTable,
+  openLayer: openDmCowLayer,
+  openImage: openDmCowImage,
+  describe: async (source, hooks) => describeDmCow(source, hooks),
+  readable: async (source) => source,
+  identify: async (source) => ({ blocks: readTable(source).sectors, blockBytes: SECTOR_BYTES, fingerprint: undefined }),
+  judgeBase: async (source, base) => judgeSize(readTable(source).sectors, SECTOR_BYTES, base),
+  async check(source, options) {
+    const { problems } = describeDmCow(source, options);
+    return { state: "clean", problems, worst: tally(problems) };
+  },
+  async repair(target) {
+    throw new CowError("unsupported", "is a dm-cow table: nothing on its devices tells how to repair them", {
+      file: target.name,
+    });
+  },
+};

@@ -1,0 +1,57 @@
+/**
+ * Owns the table of everything that can be wrong with a dm-cow stack. What is an error keeps it from being opened. Nothing
+ * on the devices is redundant enough to repair them by.
+ */
+import type { Problem, Severity } from "../format.ts";
+
+interface ProblemSpec {
+  readonly severity: Severity;
+  /** What it is and how it comes about, for the manual. */
+  readonly about: string;
+}
+
+export const DM_COW_PROBLEMS = {
+  "bitmap-short": {
+    severity: "error",
+    about: "The bitmap device ends before the place of its magic number.",
+  },
+  "foreign-magic": {
+    severity: "error",
+    about: "Something else stands where the magic number should be: it is no bitmap, or one of another length.",
+  },
+  "length-mismatch": {
+    severity: "error",
+    about: "The bitmap was made for a stack of another length. The driver reads that number, but never compares it.",
+  },
+  "impossible-bit": {
+    severity: "error",
+    about: "A bit is set that stands for no sector, read in this way: the bitmap was written in another.",
+  },
+  "device-short": {
+    severity: "error",
+    about: "A data device, or the base, ends before the stack does.",
+  },
+  unattached: {
+    severity: "note",
+    about: "The bitmap has no magic number yet: the driver writes it when the stack is first used.",
+  },
+  "alias-group": {
+    severity: "warning",
+    about:
+      "Read as coded, sectors share a bit. Which of them were written nobody can tell; those that were not read as whatever is on the data device.",
+  },
+  "long-name": {
+    severity: "note",
+    about: "The driver cuts names of devices off behind 25 characters.",
+  },
+} as const satisfies Readonly<Record<string, ProblemSpec>>;
+
+export type DmCowProblemId = keyof typeof DM_COW_PROBLEMS;
+
+export function dmCowProblem(
+  id: DmCowProblemId,
+  where: { readonly offset: number; readonly length: number },
+  message: string,
+): Problem {
+  return { id, severity: DM_COW_PROBLEMS[id].severity, fixable: false, ...where, message };
+}

@@ -1,0 +1,32 @@
+/**
+ * Owns the dm-snapshot store's place among the formats: the LayerFormat that the registry lists.
+ */
+import type { LayerFormat, Setting } from "../format.ts";
+import { checkStore, judgeStoreBase, repairStore } from "./check.ts";
+import { describeStore, identifyStore } from "./describe.ts";
+import { hasStoreMagic } from "./header.ts";
+import { DmSnapshotLayer } from "./layer.ts";
+
+const SETTINGS: readonly Setting[] = [
+  {
+    name: "force",
+    value: undefined,
+    meaning: "read what is left of a store that the kernel gave up, or that ends before its next area",
+  },
+];
+
+export const dmSnapshotFormat: LayerFormat = {
+  id: "dm-snapshot",
+  title: "dm-snapshot persistent exception store",
+  settings: SETTINGS,
+  matches: hasStoreMagic,
+  // Who takes dirty files looks at them before they are repaired.
+  openLayer: (source, { below, settings, allowDirty }) =>
+    new DmSnapshotLayer(source, { below, lenient: allowDirty || (settings?.has("force") ?? false) }),
+  describe: describeStore,
+  readable: async (source) => source,
+  identify: async (source) => identifyStore(source),
+  judgeBase: judgeStoreBase,
+  check: checkStore,
+  repair: repairStore,
+};

@@ -1,0 +1,167 @@
+/**
+ * Owns a dm-snapshot store as a layer of a stack: which chunks it holds and where. Read-only.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import type { BaseIdentity, Layer, Place, Problem } from "../format.ts";
+import type { ExceptionMap } from "./exception-map.ts";
+import { judgeHeader, readHeader, type StoreHeader } from "./header.ts";
+import { judgeExceptions, listProblems, type Verdicts } from "./judge.ts";
+import type { StoreGeometry } from "./layout.ts";
+import { type StoreScan, scanStore } from "./scan.ts";
+
+/** A store as far as it can be read. */
+export interface OpenedStore {
+  readonly header: StoreHeader;
+  readonly geometry: StoreGeometry;
+  readonly verdicts: Verdicts;
+  /** Everything that is wrong, header first; not made while it is read, as the file may be closed by then. */
+  readonly problems: readonly Problem[];
+}
+
+/** A store whose header was read and judged. */
+export interface OpenedHeader {
+  readonly header: StoreHeader;
+  readonly geometry: StoreGeometry;
+  readonly problems: readonly Problem[];
+}
+
+/** Judges the list that was read. */
+export function judgeStore(
+  source: ByteSource,
+  head: OpenedHeader,
+  scan: StoreScan,
+  below: ByteSource | undefined,
+): OpenedStore {
+  const { header, geometry } = head;
+  const verdicts = judgeExceptions(scan, below && Math.ceil(below.sizeBytes / geometry.chunkBytes));
+  return { header, geometry, verdicts, problems: [...head.problems, ...listProblems(source, verdicts)] };
+}
+
+/** The error for a store that cannot be used because of that problem. */
+export function damageError(problem: Problem, file: string): CowError {
+  const lost = problem.id === "new-beyond" || problem.id === "new-metadata" || problem.id === "area-missing";
+  const hints = problem.fixable
+    ? [`run \`cowtool repair ${shellWord(file)}\` first`]
+    : [
+        ...(lost ? [`\`cowtool repair --drop-lost ${shellWord(file)}\` gives up what is lost`] : []),
+        `\`dm-snapshot:force;${file}\` in a stack reads what is there: chunks that were saved before, and nothing since`,
+      ];
+  return new CowError(problem.id === "area-missing" ? "truncated" : "damaged", problem.message, {
+    file,
+    details: { problem: problem.id, offset: problem.offset },
+    hints,
+  });
+}
+
+/** The geometry, or the header's problem as an error. @throws CowError as readHeader, and `damaged` */
+export function openHeader(source: ByteSource): OpenedHeader {
+  const header = readHeader(source);
+  const { problems, geometry } = judgeHeader(header);
+  if (geometry) return { header, geometry, problems };
+  const problem = problems.find(({ id }) => id === "chunk-size");
+  throw new CowError("damaged", problem?.message ?? "the header is beyond use", {
+    file: source.name,
+    details: { problem: "chunk-size", offset: problem?.offset ?? 0 },
+  });
+}
+
+/**
+ * Opens a store that has nothing wrong that matters.
+ *
+ * @param lenient takes what a kernel refuses or gives up, and leaves out exceptions that lie nowhere
+ * @throws CowError `bad-head`, `unsupported`, `truncated`, `damaged`
+ */
+export function openStore(source: ByteSource, below: ByteSource | undefined, lenient: boolean): OpenedStore {
+  const head = openHeader(source);
+  const refuse = (problems: readonly Problem[]): void => {
+    const fatal = lenient ? undefined : problems.find(({ severity }) => severity === "error");
+    if (fatal) throw damageError(fatal, source.name);
+  };
+  refuse(head.problems);
+  const opened = judgeStore(source, head, scanStore(source, head.geometry), below);
+  refuse(opened.problems);
+  return opened;
+}
+
+/** The parts of `[from, to)` that a map holds, each with where its bytes lie in the store. */
+export function* placesOf(
+  map: ExceptionMap,
+  { chunkBytes }: StoreGeometry,
+  source: ByteSource,
+  from: number,
+  to: number,
+): Generator<Place> {
+  for (const run of map.runs(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes))) {
+    const start = Math.max(from, run.old * chunkBytes);
+    const end = Math.min(to, (run.old + run.count) * chunkBytes);
+    if (end > start) {
+      yield { offset: start, length: end - start, source, at: run.new * chunkBytes + (start - run.old * chunkBytes) };
+    }
+  }
+}
+
+export interface StoreLayerOptions {
+  /** What lies beneath: gives the size. Without it the image ends with the last chunk that is held. */
+  readonly below?: ByteSource | undefined;
+  readonly lenient: boolean;
+}
+
+export class DmSnapshotLayer implements Layer {
+  readonly formatId = "dm-snapshot";
+  readonly source: ByteSource;
+  readonly opened: OpenedStore;
+  readonly virtualSizeBytes: number;
+  readonly granularityBytes: number;
+  /** What whoever reads it should know, in sentences: only where it was opened in spite of something. */
+  readonly warnings: readonly string[];
+
+  /** @throws CowError as openStore */
+  constructor(source: ByteSource, { below, lenient }: StoreLayerOptions) {
+    this.source = source;
+    this.opened = openStore(source, below, lenient);
+    const { geometry, verdicts } = this.opened;
+    this.granularityBytes = geometry.chunkBytes;
+    this.virtualSizeBytes = below?.sizeBytes ?? verdicts.map.end * geometry.chunkBytes;
+    this.warnings = lenient ? [...forcedWarnings(this.opened)] : [];
+  }
+
+  get name(): string {
+    return this.source.name;
+  }
+
+  get base(): BaseIdentity {
+    return { blocks: undefined, blockBytes: this.granularityBytes, fingerprint: undefined };
+  }
+
+  *extents(from: number, to: number): Generator<Extent> {
+    let [offset, length] = [0, 0];
+    for (const place of this.places(from, to)) {
+      if (length > 0 && place.offset === offset + length) length += place.length;
+      else {
+        if (length > 0) yield { offset, length };
+        ({ offset, length } = place);
+      }
+    }
+    if (length > 0) yield { offset, length };
+  }
+
+  places(from: number, to: number): Generator<Place> {
+    const { geometry, verdicts } = this.opened;
+    return placesOf(verdicts.map, geometry, this.source, from, Math.min(to, this.virtualSizeBytes));
+  }
+}
+
+/** Said plainly to whoever reads a damaged store all the same. */
+function* forcedWarnings({ header, problems }: OpenedStore): Generator<string> {
+  if (header.valid === 0) {
+    yield "was given up by a kernel: it holds what was saved before; if the origin was written since, chunks that were not saved show the origin as it is now, not as it was";
+  }
+  const kinds = new Set<string>(["invalid"]);
+  for (const { id, severity, message } of problems) {
+    if (severity !== "error" || kinds.has(id)) continue;
+    kinds.add(id);
+    yield `is read in spite of its damage: ${message}`;
+  }
+}

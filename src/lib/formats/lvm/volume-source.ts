@@ -1,0 +1,126 @@
+/**
+ * Owns reading a logical volume through its physical volume, and a thick snapshot through its store and origin.
+ */
+import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import { coalesce, type Extent, union } from "../../bytes/extent.ts";
+import { CowError } from "../../errors.ts";
+import type { Layer, Place, PlacedSource } from "../format.ts";
+import { SECTOR_BYTES } from "./layout.ts";
+import type { LogicalVolume, Segment } from "./volume-group.ts";
+
+/** A logical volume as a source: bytes of the physical volume, in the order of its segments and stripes. */
+export class LogicalVolumeSource implements PlacedSource {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly allocationUnitBytes: number;
+  readonly seesHoles: boolean;
+  readonly #source: ByteSource;
+  readonly #segments: readonly Segment[];
+
+  /** @throws CowError `unsupported` where it can't be addressed; `truncated` where the file ends before it does */
+  constructor(source: ByteSource, group: string, volume: LogicalVolume) {
+    this.name = `${source.name} (${group}/${volume.name})`;
+    if (!volume.segments) {
+      throw new CowError("unsupported", `the logical volume ${group}/${volume.name} ${volume.reason}`, {
+        file: source.name,
+      });
+    }
+    for (const { length, stripes } of volume.segments) {
+      for (const stripe of stripes) {
+        const end = (stripe + length / stripes.length) * SECTOR_BYTES;
+        if (end <= source.sizeBytes) continue;
+        throw new CowError("truncated", `ends before the logical volume ${group}/${volume.name} does, at byte ${end}`, {
+          file: source.name,
+        });
+      }
+    }
+    this.sizeBytes = volume.sectors * SECTOR_BYTES;
+    this.allocationUnitBytes = source.allocationUnitBytes;
+    this.seesHoles = source.seesHoles;
+    this.#source = source;
+    this.#segments = volume.segments;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const end = Math.min(offsetBytes + target.length, this.sizeBytes);
+    for (const { offset, length, at } of this.#runs(offsetBytes, end)) {
+      readZeroFilled(this.#source, target.subarray(offset - offsetBytes, offset - offsetBytes + length), at);
+    }
+    return Math.max(0, end - offsetBytes);
+  }
+
+  *places(from: number, to: number): Generator<Place> {
+    for (const { offset, length, at } of this.#runs(from, Math.min(to, this.sizeBytes))) {
+      for (const data of this.#source.dataExtents(at, at + length)) {
+        yield { offset: offset + (data.offset - at), length: data.length, source: this.#source, at: data.offset };
+      }
+    }
+  }
+
+  dataExtents(from: number, to: number): Iterable<Extent> {
+    return coalesce(this.places(from, to));
+  }
+
+  /** The parts of `[from, to)` that lie in a row on the physical volume. */
+  *#runs(from: number, to: number): Generator<Extent & { readonly at: number }> {
+    for (const { start, length, stripes, stripeLength } of this.#segments) {
+      const segmentStart = start * SECTOR_BYTES;
+      const stripeBytes = stripeLength * SECTOR_BYTES;
+      const stop = Math.min(to, segmentStart + length * SECTOR_BYTES);
+      for (let offset = Math.max(from, segmentStart); offset < stop; ) {
+        const within = offset - segmentStart;
+        const row = Math.floor(within / stripeBytes);
+        const inRow = within % stripeBytes;
+        const size = Math.min(stop - offset, stripeBytes - inRow);
+        const stripe = (stripes[row % stripes.length] ?? 0) * SECTOR_BYTES;
+        yield { offset, length: size, at: stripe + Math.floor(row / stripes.length) * stripeBytes + inRow };
+        offset += size;
+      }
+    }
+  }
+}
+
+/** What a layer shows over a source, as a source. */
+export class SnapshotView implements PlacedSource {
+  readonly name: string;
+  readonly allocationUnitBytes: number;
+  readonly seesHoles: boolean;
+  readonly #below: PlacedSource;
+  readonly #layer: Layer;
+
+  constructor(name: string, below: PlacedSource, layer: Layer) {
+    this.name = name;
+    this.#below = below;
+    this.#layer = layer;
+    this.allocationUnitBytes = below.allocationUnitBytes;
+    this.seesHoles = below.seesHoles;
+  }
+
+  get sizeBytes(): number {
+    return this.#below.sizeBytes;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const end = Math.min(offsetBytes + target.length, this.sizeBytes);
+    if (end <= offsetBytes) return 0;
+    readZeroFilled(this.#below, target.subarray(0, end - offsetBytes), offsetBytes);
+    for (const { offset, length, source, at } of this.#layer.places(offsetBytes, end)) {
+      readZeroFilled(source, target.subarray(offset - offsetBytes, offset - offsetBytes + length), at);
+    }
+    return end - offsetBytes;
+  }
+
+  *places(from: number, to: number): Generator<Place> {
+    let at = from;
+    for (const place of this.#layer.places(from, to)) {
+      if (place.offset > at) yield* this.#below.places(at, place.offset);
+      yield place;
+      at = place.offset + place.length;
+    }
+    if (at < to) yield* this.#below.places(at, to);
+  }
+
+  dataExtents(from: number, to: number): Iterable<Extent> {
+    return union(this.#below.dataExtents(from, to), this.#layer.extents(from, to));
+  }
+}

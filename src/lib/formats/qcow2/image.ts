@@ -1,0 +1,149 @@
+/**
+ * Owns a qcow2 file as a whole image: by itself, or with the backing file that it names, where the user asked for that one
+ * to be opened. Its places tell where everything lies, so that copies need not go through a buffer.
+ */
+import { posix } from "node:path";
+import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import type { Extent } from "../../bytes/extent.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import type { Companions, OpenLayerOptions, Place, PlacedSource } from "../format.ts";
+import type { Qcow2Header } from "./header.ts";
+import { Qcow2Layer } from "./layer.ts";
+
+/** As many as a stack may have. */
+const MAX_CHAIN = 64;
+const BACKING_FORMATS: readonly string[] = ["raw", "qcow2"];
+
+type ImageOptions = Pick<OpenLayerOptions, "settings" | "companions">;
+
+/**
+ * Opens it as an image.
+ * @throws CowError as Qcow2Layer; `unsuitable` where it needs a backing file and nobody asked for it, or where that is of
+ *   no known format
+ */
+export function openQcow2Image(source: ByteSource, options: ImageOptions): ByteSource {
+  return openChain(source, options, 0);
+}
+
+function openChain(source: ByteSource, options: ImageOptions, depth: number): ByteSource {
+  const layer = new Qcow2Layer(source, options);
+  const { backingFile } = layer.header;
+  if (backingFile === undefined) return new Qcow2Image(layer, undefined);
+  if (!options.settings?.has("backing")) {
+    const quoted = JSON.stringify(backingFile);
+    throw new CowError("unsuitable", `is a part of an image only: the rest is in its backing file ${quoted}`, {
+      file: source.name,
+      details: { backing_file: backingFile },
+      hints: [
+        `\`${shellWord(`qcow2:backing;${source.name}`)}\` opens that, too`,
+        "as a layer it goes over whatever a stack has below it: `BASE,FILE`",
+      ],
+    });
+  }
+  if (depth === MAX_CHAIN) {
+    throw new CowError("damaged", `has more than ${MAX_CHAIN} backing files one below the other, or a circle of them`, {
+      file: source.name,
+    });
+  }
+  const name = backingPath(backingFile, source.name);
+  const format = backingFormat(layer.header, options, source.name);
+  if (!options.companions) {
+    throw new CowError("usage", `its backing file ${JSON.stringify(name)} cannot be opened from here`, {
+      file: source.name,
+    });
+  }
+  const backing = options.companions.open(name);
+  if (format === "raw") return new Qcow2Image(layer, backing);
+  const below = { settings: options.settings, companions: seenFrom(options.companions, name) };
+  return new Qcow2Image(layer, openChain(backing, below, depth + 1));
+}
+
+/** What a backing file names is relative to that file. */
+function seenFrom(companions: Companions, name: string): Companions {
+  return { open: (path) => companions.open(posix.isAbsolute(path) ? path : posix.join(posix.dirname(name), path)) };
+}
+
+/** QEMU takes more than files there; we take no more. */
+function backingPath(name: string, file: string): string {
+  const path = name.startsWith("file:") ? name.slice("file:".length) : name;
+  if (!/^[A-Za-z][\w+.-]*:/.test(path)) return path;
+  throw new CowError("unsupported", `its backing file is no file, but ${JSON.stringify(name)}`, { file });
+}
+
+function backingFormat({ backingFormat: stored }: Qcow2Header, { settings }: ImageOptions, file: string): string {
+  const format = stored ?? settings?.get("backing-format");
+  if (format === undefined) {
+    throw new CowError("unsuitable", "does not say of which format its backing file is, and guessing is not safe", {
+      file,
+      hints: ["the setting `backing-format=raw` or `backing-format=qcow2` says it"],
+    });
+  }
+  if (BACKING_FORMATS.includes(format)) return format;
+  throw new CowError("unsupported", `its backing file is of format ${JSON.stringify(format)}`, {
+    file,
+    hints: [`the formats taken are ${BACKING_FORMATS.join(" and ")}`],
+  });
+}
+
+class Qcow2Image implements PlacedSource {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly allocationUnitBytes: number;
+  readonly seesHoles = true;
+  readonly layer: Qcow2Layer;
+  readonly #backing: ByteSource | undefined;
+
+  constructor(layer: Qcow2Layer, backing: ByteSource | undefined) {
+    this.name = layer.name;
+    this.sizeBytes = layer.virtualSizeBytes;
+    this.allocationUnitBytes = layer.granularityBytes;
+    this.layer = layer;
+    this.#backing = backing;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
+    let at = offsetBytes;
+    const fillTo = (end: number): void => {
+      const gap = target.subarray(at - offsetBytes, end - offsetBytes);
+      if (gap.length === 0) return;
+      if (this.#backing) readZeroFilled(this.#backing, gap, at);
+      else gap.fill(0);
+    };
+    for (const { offset, length: size, source, at: where } of this.layer.places(offsetBytes, offsetBytes + length)) {
+      fillTo(offset);
+      readZeroFilled(source, target.subarray(offset - offsetBytes, offset - offsetBytes + size), where);
+      at = offset + size;
+    }
+    fillTo(offsetBytes + length);
+    return length;
+  }
+
+  /** Where everything lies that is not zero because nobody ever wrote it; ascending. */
+  *places(from: number, to: number): Generator<Place> {
+    const end = Math.min(to, this.sizeBytes);
+    let at = from;
+    for (const place of this.layer.places(from, end)) {
+      yield* this.#below(at, place.offset);
+      yield place;
+      at = place.offset + place.length;
+    }
+    yield* this.#below(at, end);
+  }
+
+  *#below(from: number, to: number): Generator<Place> {
+    const backing = this.#backing;
+    if (!backing || from >= to) return;
+    const end = Math.min(to, backing.sizeBytes);
+    if (backing instanceof Qcow2Image) yield* backing.places(from, end);
+    else if (end > from) yield { offset: from, length: end - from, source: backing, at: from };
+  }
+
+  *dataExtents(from: number, to: number): Generator<Extent> {
+    for (const place of this.places(from, to)) {
+      const shift = place.offset - place.at;
+      for (const { offset, length } of place.source.dataExtents(place.at, place.at + place.length))
+        yield { offset: offset + shift, length };
+    }
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * Owns qcow2's place among the formats: the LayerFormat that the registry lists.
+ */
+import { CowError, shellWord } from "../../errors.ts";
+import type { LayerFormat } from "../format.ts";
+import { checkQcow2 } from "./check.ts";
+import { describeQcow2 } from "./describe.ts";
+import { isQcow2 } from "./header.ts";
+import { openQcow2Image } from "./image.ts";
+import { Qcow2Layer } from "./layer.ts";
+
+export const qcow2Format: LayerFormat = {
+  id: "qcow2",
+  title: "QEMU image (qcow2)",
+  settings: [
+    { name: "backing", value: undefined, meaning: "open the backing file that it names, too" },
+    { name: "backing-format", value: "raw|qcow2", meaning: "of which format that is, where it does not say so itself" },
+    { name: "force", value: undefined, meaning: "read it although it is marked corrupt, or was cut short" },
+  ],
+  matches: isQcow2,
+  openLayer: (source, options) => new Qcow2Layer(source, options),
+  openImage: openQcow2Image,
+  describe: async (source) => describeQcow2(source),
+  readable: async (source) => source,
+  async identify(source) {
+    return new Qcow2Layer(source, {}).base;
+  },
+  judgeBase: async () => [],
+  check: checkQcow2,
+  async repair(target) {
+    throw new CowError("unsupported", "is not repaired by cowtool: its own tools know it better", {
+      file: target.name,
+      hints: [`\`qemu-img check -r leaks ${shellWord(target.name)}\`, or \`-r all\`, repairs it`],
+    });
+  },
+};

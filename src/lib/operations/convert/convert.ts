@@ -1,0 +1,222 @@
+/**
+ * Owns `convert`: a stack becomes a file of another format. Inputs are only read; the output appears whole, or not at all,
+ * and an interrupted conversion is gone on with by the same command.
+ */
+import type { Extent } from "../../bytes/extent.ts";
+import { interrupted, type OperationContext } from "../../context.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { filesOfStack, parseStack } from "../../overlay/stack.ts";
+import { parsePart } from "../../overlay/stack-part.ts";
+import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { QUICK } from "../identity/sampling.ts";
+import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
+import { refusePendingMerge } from "../merge/journal-places.ts";
+import { copyImage, type Pace } from "./copy-image.ts";
+import { DryTarget } from "./dry-target.ts";
+import { formatLosses, loss, qcow2Losses } from "./losses.ts";
+import { makeOutput, type Output } from "./outputs.ts";
+import { digestOf, isUnderWay, PartialOutput, type Position } from "./partial.ts";
+import { makePlan, type Plan } from "./plan.ts";
+import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
+
+const USUAL_PACE: Pace = { bytes: 8 * 2 ** 30, milliseconds: 15_000 };
+
+/** Raised when what a note says is no longer how files are made. */
+const NOTE_VERSION = 1;
+
+interface Asked {
+  readonly stack: string;
+  readonly output: string;
+  readonly request: ConvertRequest;
+}
+
+interface Job extends Asked {
+  /** Where the data goes: the output, but for formats of several files. */
+  readonly main: string;
+  /** See digestOf. */
+  readonly digest: string | undefined;
+  readonly mayReplace: boolean;
+}
+
+/**
+ * Converts `stack` into `output`.
+ *
+ * @param pace how often what is done is made durable and noted, so that a killed conversion can be gone on with
+ * @throws CowError as openStack for the inputs; `usage`, `unsuitable`, `exists`, `locked`, `no-space`, `io`; `interrupted`
+ */
+export async function convert(
+  stack: string,
+  output: string,
+  request: ConvertRequest,
+  context: OperationContext,
+  pace: Pace = USUAL_PACE,
+): Promise<ConvertResult> {
+  return OpenFiles.during(context, async (files) => {
+    const inputs = [...filesOfStack(stack), ...(request.base === undefined ? [] : filesOfStack(request.base))];
+    refuseSameFile(files.storage, output, inputs);
+    const [bottom] = filesOfStack(stack);
+    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output]);
+    const plan = await makePlan(files, stack, request);
+    const made = await makeOutput({ files, plan, output, request, context });
+    const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
+    const work = request.dryRun ? dryRun(output, plan, made, context) : write(files, job, plan, made, context, pace);
+    const { held, size, resumedAt } = await work;
+    return {
+      stack,
+      output,
+      to: request.to,
+      base: plan.below ? plan.below.text || null : null,
+      virtual_size: made.virtualSizeBytes,
+      output_size: size,
+      bytes_held: held,
+      granularity: made.granularityBytes,
+      losses: [...lossesOf(files, job, plan, made, held)],
+      dry_run: request.dryRun ?? false,
+      resumed_at: resumedAt,
+    };
+  });
+}
+
+/** Makes sure that everything that is to be made may be. */
+function claimAll(
+  files: OpenFiles,
+  { stack, output, request }: Asked,
+  plan: Plan,
+  made: Output,
+): Omit<Job, keyof Asked> {
+  const { force = false, dryRun: _dryRun, ...asked } = request;
+  const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
+  const { data, beside } = made.several ?? { data: "", beside: undefined };
+  const main = output + data;
+  const mayReplace = force || (made.several !== undefined && isUnderWay(files.storage, main, digest));
+  // What files of the stack name themselves is known only now.
+  refuseSameFile(files.storage, output, plan.paths);
+  claimOutput(files, output, force);
+  for (const suffix of beside === undefined ? [] : [data, beside]) {
+    refuseSameFile(files.storage, output + suffix, plan.paths);
+    claimOutput(files, output + suffix, mayReplace);
+  }
+  return { main, digest, mayReplace };
+}
+
+interface Done {
+  readonly held: number;
+  readonly size: number;
+  readonly resumedAt: number | null;
+}
+
+async function write(
+  files: OpenFiles,
+  { output, request, main, digest, mayReplace }: Job,
+  plan: Plan,
+  made: Output,
+  context: OperationContext,
+  pace: Pace,
+): Promise<Done> {
+  const { storage } = files;
+  const taken = await takeIdentity(files, plan, made, context);
+  const partial = new PartialOutput(files, main, digest);
+  const stopped = (): CowError => {
+    const how = partial.noted
+      ? `${shellWord(partial.path)} holds what is done; the same command completes the conversion`
+      : "nothing was created";
+    return interrupted(output, how);
+  };
+  let isDone = false;
+  let keep = false;
+  try {
+    const copied = await copyImage(
+      {
+        view: plan.view,
+        sizeBytes: made.sizeBytes,
+        held: heldOf(plan, made),
+        sink: made.makeSink(partial.device, (suffix) => partial.beside(output + suffix)),
+        target: partial.device,
+        from: partial.from,
+      },
+      { pace, note: (position: Position) => partial.note(position), stopped },
+      context,
+    );
+    const size = partial.device.sizeBytes;
+    if (request.to === "cowfile") forgetOld(storage, output, context);
+    const { several } = made;
+    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, request.force ?? false)));
+    isDone = true;
+    if (taken && made.identity) {
+      const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
+      noteOrWarn(storage, output, context, () => taken.write(output, identity));
+    }
+    return { held: copied.held, size, resumedAt: partial.from?.offset ?? null };
+  } catch (error) {
+    keep = error instanceof CowError && ["interrupted", "no-space", "io"].includes(error.code);
+    throw error;
+  } finally {
+    if (!isDone) partial.abandon(keep);
+  }
+}
+
+/** The file that makes others an output comes last. */
+function writeText({ storage }: OpenFiles, path: string, text: string, replace: boolean): void {
+  const pending = storage.create(path);
+  try {
+    pending.device.write(Buffer.from(text), 0);
+    pending.commit({ replace });
+  } finally {
+    pending.abandon();
+  }
+}
+
+/** The same without a file: what it would be. */
+async function dryRun(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Done> {
+  const nothing = new DryTarget(output);
+  const sink = made.makeSink(nothing, () => new DryTarget(output));
+  const pace = { bytes: Number.POSITIVE_INFINITY, milliseconds: Number.POSITIVE_INFINITY };
+  const stopped = (): CowError => interrupted(output, "nothing was created, as with --dry-run");
+  const { held } = await copyImage(
+    { view: plan.view, sizeBytes: made.sizeBytes, held: heldOf(plan, made), sink, target: undefined, from: undefined },
+    { pace, note: () => undefined, stopped },
+    context,
+  );
+  return { held, size: nothing.sizeBytes, resumedAt: null };
+}
+
+function heldOf(plan: Plan, { sizeBytes }: Output): (from: number, unitBytes: number) => Iterable<Extent> {
+  return (from, unitBytes) => plan.held(from, unitBytes, sizeBytes);
+}
+
+/** Looks at the base of a new cowfile before that is made, as `create` does. */
+async function takeIdentity(
+  { storage }: OpenFiles,
+  { below }: Plan,
+  { identity }: Output,
+  context: OperationContext,
+): Promise<TakenRecord | undefined> {
+  if (!identity || !below?.device) return undefined;
+  return takeRecord(
+    storage,
+    { base: below.device, paths: below.paths, blocks: identity.blocks, budget: QUICK },
+    context,
+  );
+}
+
+function* lossesOf(files: OpenFiles, { stack, request }: Job, plan: Plan, made: Output, held: number): Generator<Loss> {
+  const joined = plan.layers.length - (plan.below && !plan.isCompared ? plan.height : 0);
+  if (!request.flatten && (joined > 1 || (joined === 1 && !plan.below)))
+    yield loss("layers-joined", plan.below ? `${joined} layers became one` : "layers and base became one image");
+  yield* formatLosses(plan.layers, request.to, plan.below !== undefined);
+  yield* made.losses;
+  if (plan.below && !plan.isCompared) {
+    let exact = 0;
+    for (const { length } of plan.view.held(plan.height, 0, made.sizeBytes)) exact += length;
+    if (held > exact) {
+      const more = `${held - exact} bytes more than the layers do, in units of ${made.granularityBytes}`;
+      yield loss("extents-rounded", `the output holds ${more}`);
+    }
+  }
+  for (const text of parseStack(stack)) {
+    const { path, format } = parsePart(text);
+    if (format === undefined || (format !== "raw" && format.id === "qcow2"))
+      yield* qcow2Losses(files.open(path, { lock: "shared" }));
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Owns the table of everything that a conversion may lose besides the image itself, which it never loses.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Layer } from "../../formats/format.ts";
+import { isQcow2, readHeader } from "../../formats/qcow2/header.ts";
+import type { ConvertFormat, Loss } from "./request.ts";
+
+/** By id: what it means, for the manual. */
+export const LOSSES = {
+  "layers-joined": "Which of several layers held what is not told apart any more: they became one, or a whole image.",
+  "extents-rounded":
+    "The output holds in larger units: it has parts that the layers do not hold, with what shows there from below.",
+  "base-identity": "What the base was (its size, its fingerprint) stands nowhere in the output.",
+  "size-padded": "The image became longer, by zeros, up to a whole sector.",
+  "tail-dropped": "The image lost its last bytes, which are less than a block; they were as the base has them.",
+  "store-layout": "In which order a store was written, its free space and its stale chunks are not kept.",
+  "log-layout": "Into which logs blocks were written, and in which order, is not kept.",
+  "stale-data": "What lies in a layer's data file where its bitmap says nothing is not kept.",
+  "snapshots-dropped": "Snapshots inside a qcow2 file are not converted: only its current state is.",
+  "bitmaps-dropped": "Bitmaps inside a qcow2 file are not converted.",
+} as const;
+
+export type LossId = keyof typeof LOSSES;
+
+export function loss(id: LossId, message: string): Loss {
+  return { id, message };
+}
+
+const HAS_IDENTITY: readonly ConvertFormat[] = ["cowfile"];
+
+/** What the formats of the input know and that of the output does not. */
+export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOver: boolean): Generator<Loss> {
+  const formats = new Set(layers.map(({ formatId }) => formatId));
+  if (formats.has("cowfile") && isOver && !HAS_IDENTITY.includes(to))
+    yield loss("base-identity", `size and fingerprint of the base stand nowhere in a ${to} layer`);
+  if (formats.has("dm-snapshot"))
+    yield loss("store-layout", "the order in which the store was written, and its free space, are not kept");
+  if (formats.has("snap")) yield loss("log-layout", "into which logs blocks were written, and when, is not kept");
+  if (formats.has("dm-cow"))
+    yield loss("stale-data", "what lies in the layers' data where their bitmaps say nothing is not kept");
+}
+
+/** What a qcow2 file has inside besides its image. */
+export function* qcow2Losses(file: BlockDevice): Generator<Loss> {
+  const head = new Uint8Array(8);
+  if (file.read(head, 0) < head.length || !isQcow2(head)) return;
+  const { snapshotCount, bitmaps } = readHeader(file);
+  if (snapshotCount > 0)
+    yield loss("snapshots-dropped", `${file.name} has ${snapshotCount} snapshots inside, of which none is converted`);
+  if (bitmaps && bitmaps.count > 0)
+    yield loss("bitmaps-dropped", `${file.name} has ${bitmaps.count} bitmaps inside, of which none is converted`);
+}

@@ -1,0 +1,164 @@
+/**
+ * Owns what an interrupted conversion leaves beside its output: `OUTPUT.cowtool-partial`, the file as far as it got, and
+ * `OUTPUT.cowtool-partial-note`, which says how far that is known to be durable, and of which inputs it was made.
+ */
+import { createHash } from "node:crypto";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import type { OpenFiles } from "../files.ts";
+import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
+import type { SinkState } from "./sink.ts";
+
+const LIMIT_BYTES = 64 * 1024;
+
+/** How far a conversion got. */
+export interface Position {
+  /** Everything of the image before it is done, and durable. */
+  readonly offset: number;
+  readonly held: number;
+  readonly copied: number;
+  readonly sink: SinkState;
+}
+
+interface Note extends Position {
+  readonly cowtool_convert: 1;
+  readonly inputs: string;
+}
+
+export class PartialOutput {
+  readonly device: BlockDevice;
+  /** Where an interrupted conversion of the same inputs got to; undefined for a new one. */
+  readonly from: Position | undefined;
+  /** Is there a note of how far it got? */
+  noted: boolean;
+  readonly #files: OpenFiles;
+  readonly #storage: Storage;
+  readonly #output: string;
+  readonly #path: string;
+  readonly #notePath: string;
+  readonly #inputs: string | undefined;
+  readonly #others: { readonly device: BlockDevice; readonly path: string; readonly output: string }[] = [];
+
+  /**
+   * @param inputs what the inputs and the request are, as `digestOf` says; undefined if that can't be told
+   * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
+   */
+  constructor(files: OpenFiles, output: string, inputs: string | undefined) {
+    const real = files.storage.realPath(output);
+    this.#storage = files.storage;
+    this.#output = output;
+    this.#path = real + PARTIAL_SUFFIX;
+    this.#notePath = real + NOTE_SUFFIX;
+    this.#inputs = inputs;
+    this.#files = files;
+    this.from = this.#storage.facts(this.#path) && this.#readNote();
+    this.noted = this.from !== undefined;
+    this.device = this.#open(this.#path);
+    if (!this.from) this.#storage.remove(this.#notePath);
+  }
+
+  /** A second file, which goes with the first. @param output its name in the end */
+  beside(output: string): BlockDevice {
+    const real = this.#storage.realPath(output);
+    const device = this.#open(real + PARTIAL_SUFFIX);
+    this.#others.push({ device, path: real + PARTIAL_SUFFIX, output });
+    return device;
+  }
+
+  /** Opens an unfinished file, made if it isn't there, and empty unless it is to be gone on with. */
+  #open(path: string): BlockDevice {
+    const old = this.#storage.facts(path);
+    if (old && old.kind !== "file")
+      throw new CowError("usage", "is in the way of an unfinished output", { file: path });
+    if (!old) {
+      const pending = this.#storage.create(path);
+      try {
+        pending.commit({ replace: false });
+      } finally {
+        pending.abandon();
+      }
+    }
+    const device = this.#files.open(path, { writable: true, lock: "exclusive" });
+    if (!this.from) device.resize(0);
+    return device;
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  /** Makes what is written durable, and then known. */
+  note(position: Position): void {
+    if (this.#inputs === undefined) return;
+    this.device.flush();
+    const note: Note = { cowtool_convert: 1, inputs: this.#inputs, ...position };
+    const pending = this.#storage.create(this.#notePath);
+    try {
+      pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
+      pending.commit({ replace: true });
+    } finally {
+      pending.abandon();
+    }
+    this.noted = true;
+  }
+
+  /**
+   * Gives all files their names.
+   * @param last makes what comes after them, if anything does
+   */
+  commit(replace: boolean, last: (() => void) | undefined): void {
+    for (const { device } of [this, ...this.#others]) device.flush();
+    // Of several files some may have their names when a conversion is killed: a note tells the next one whose they are.
+    if (last && !this.noted) this.note({ offset: 0, held: 0, copied: 0, sink: {} });
+    this.#storage.rename(this.#path, this.#output, { replace });
+    for (const { path, output } of this.#others) this.#storage.rename(path, output, { replace });
+    last?.();
+    this.#storage.remove(this.#notePath);
+  }
+
+  /** Removes it, unless it can be gone on with. */
+  abandon(keep: boolean): void {
+    if (keep && this.noted) return;
+    this.#storage.remove(this.#path);
+    for (const { path } of this.#others) this.#storage.remove(path);
+    this.#storage.remove(this.#notePath);
+  }
+
+  #readNote(): Position | undefined {
+    return readNote(this.#storage, this.#notePath, this.#inputs);
+  }
+}
+
+function readNote(storage: Storage, path: string, inputs: string | undefined): Position | undefined {
+  try {
+    const bytes = storage.readSmall(path, LIMIT_BYTES);
+    if (!bytes) return undefined;
+    const note = JSON.parse(Buffer.from(bytes).toString("utf8")) as Note;
+    const numbers = [note.offset, note.held, note.copied, ...Object.values(note.sink)];
+    const isSound = note.cowtool_convert === 1 && numbers.every((each) => Number.isSafeInteger(each) && each >= 0);
+    return isSound && inputs !== undefined && note.inputs === inputs ? note : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Was this very conversion begun, and not finished? Then what has its names is its own. */
+export function isUnderWay(storage: Storage, output: string, inputs: string | undefined): boolean {
+  return readNote(storage, storage.realPath(output) + NOTE_SUFFIX, inputs) !== undefined;
+}
+
+/**
+ * What tells inputs from others, and from themselves at another time: names of files, sizes, times, inodes, and what was
+ * asked for. Undefined where one of them has no time of its own, as devices and exports.
+ */
+export function digestOf(storage: Storage, paths: readonly string[], request: object): string | undefined {
+  const hash = createHash("sha256").update(JSON.stringify(request));
+  for (const path of paths) {
+    const facts = storage.facts(path);
+    if (facts?.kind !== "file") return undefined;
+    const { identity, sizeBytes, stamp } = facts;
+    hash.update(JSON.stringify([path, identity, sizeBytes, stamp?.modifiedNs, stamp?.inode, stamp?.bornNs]));
+  }
+  return hash.digest("hex");
+}

@@ -1,0 +1,128 @@
+/**
+ * Owns working out what a conversion is: the image, what the output lies over, and which parts it is to hold. Opens the
+ * inputs and changes nothing.
+ */
+import { type Extent, widen } from "../../bytes/extent.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import type { Layer } from "../../formats/format.ts";
+import { detectFormat, formatById } from "../../formats/registry.ts";
+import { parseStack, type Stack } from "../../overlay/stack.ts";
+import { filesOf, parsePart } from "../../overlay/stack-part.ts";
+import type { OpenFiles } from "../files.ts";
+import { differences } from "./differences.ts";
+import type { ConvertRequest } from "./request.ts";
+import { StackView } from "./view.ts";
+
+/** What a layer lies over. */
+export interface BelowOutput {
+  /** As the user wrote it, or would. */
+  readonly text: string;
+  readonly sizeBytes: number;
+  /** Undefined where a cowfile is converted without its base at hand. */
+  readonly device: BlockDevice | undefined;
+  readonly paths: readonly string[];
+}
+
+export interface Plan {
+  readonly view: StackView;
+  /** The whole image, for reading through the layers. */
+  readonly image: BlockDevice | undefined;
+  /** Every file that is read. */
+  readonly paths: readonly string[];
+  /** All layers of the stack; the output takes the place of those from `height` on. */
+  readonly layers: readonly Layer[];
+  readonly height: number;
+  /** Undefined for a whole image. */
+  readonly below: BelowOutput | undefined;
+  /** Is what the output holds found by comparing contents, rather than told by layers? */
+  readonly isCompared: boolean;
+  /** What the output is to hold from an offset on, in such units; extents of no length are pauses. */
+  readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Extent>;
+}
+
+/** Formats that hold changes of something else, and nothing by themselves. */
+const LAYERED: readonly string[] = ["cowfile", "dm-snapshot", "dm-cow"];
+
+/**
+ * Opens the stack, and what the output is to lie over.
+ * @throws CowError as openStack; `usage` where the output cannot lie over that, or over nothing
+ */
+export async function makePlan(files: OpenFiles, text: string, request: ConvertRequest): Promise<Plan> {
+  const alone = request.base === undefined && request.to === "cowfile" && (await loneCowfile(files, text));
+  if (alone) return alone;
+  if (request.base !== undefined && request.to === "raw")
+    throw new CowError("usage", "a raw image is whole: it lies over no base");
+  const stack = await files.openStack(text);
+  const parts = parseStack(text);
+  const view = new StackView(stack.base, stack.layers);
+  const common = { view, image: stack.device, layers: stack.layers };
+  const isLayer = LAYERED.includes(request.to);
+  if (request.base === undefined && !isLayer) {
+    return {
+      ...common,
+      paths: stack.paths,
+      height: stack.layers.length,
+      below: undefined,
+      isCompared: false,
+      held: (from, unit, size) => widen(view.data(from, size), unit, size),
+    };
+  }
+  if (request.base === undefined && stack.layers.length === 0) {
+    throw new CowError("usage", `is an image, and a ${request.to} holds what differs from a base`, {
+      file: text,
+      hints: ["--base STACK says from which; --to raw or qcow2 makes a whole image"],
+    });
+  }
+  const [bottom = text] = parts;
+  const base = request.base === undefined ? undefined : await files.openStack(request.base);
+  const height = base ? commonHeight(stack, base) : 0;
+  const below: BelowOutput = base
+    ? { text: request.base ?? "", sizeBytes: base.device.sizeBytes, device: base.device, paths: base.paths }
+    : { text: bottom, sizeBytes: stack.base.sizeBytes, device: stack.base, paths: filesOf(parsePart(bottom)) };
+  const paths = [...new Set([...stack.paths, ...(base?.paths ?? [])])];
+  if (height !== undefined) {
+    const held = (from: number, unit: number, size: number) => widen(view.held(height, from, size), unit, size);
+    return { ...common, paths, height, below, isCompared: false, held };
+  }
+  const other = base?.device ?? stack.base;
+  const held = (from: number, unit: number, size: number) => differences(stack.device, other, unit, from, size);
+  return { ...common, paths, height: stack.layers.length, below, isCompared: true, held };
+}
+
+/** How many layers of the stack the base consists of, if it is the lower part of it. */
+function commonHeight(stack: Stack, base: Stack): number | undefined {
+  const isSame = base.keys.every((key, i) => key !== undefined && key === stack.keys[i]);
+  return isSame ? base.layers.length : undefined;
+}
+
+/** A cowfile by itself: nothing of its base is needed to make a cowfile for another machine of it. */
+async function loneCowfile(files: OpenFiles, text: string): Promise<Plan | undefined> {
+  const [only, ...more] = parseStack(text);
+  if (only === undefined || more.length > 0) return undefined;
+  const part = parsePart(only);
+  const cowfile = formatById("cowfile");
+  if (!cowfile || (part.format !== undefined && part.format !== cowfile)) return undefined;
+  const file = files.open(part.path, { lock: "shared" });
+  if (detectFormat(file) !== cowfile) return undefined;
+  const readable = await cowfile.readable(file, () => files.scratch(file.name));
+  const layer = new CowfileLayer(readable, { allowDirty: false });
+  // Where the cowfile holds nothing, nobody will look.
+  const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
+  const view = new StackView(nothing, [layer]);
+  return {
+    view,
+    image: undefined,
+    paths: [part.path],
+    layers: [layer],
+    height: 0,
+    below: { text: "", sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
+    isCompared: false,
+    held: (from, unit, size) => widen(view.held(0, from, size), unit, size),
+  };
+}
+
+function nowhere({ name, allocationUnitBytes }: BlockDevice) {
+  return { name, allocationUnitBytes, seesHoles: true, sizeBytes: 0, read: () => 0, dataExtents: () => [] };
+}

@@ -1,0 +1,53 @@
+/**
+ * Owns what `convert` is asked and what it answers.
+ */
+import type { CowAbi } from "../../formats/cowfile/layout.ts";
+
+export const CONVERT_FORMATS = ["raw", "cowfile", "dm-snapshot", "dm-cow", "qcow2"] as const;
+export type ConvertFormat = (typeof CONVERT_FORMATS)[number];
+
+export interface ConvertRequest {
+  readonly to: ConvertFormat;
+  /**
+   * A stack: the output holds only what differs from it. Layers above it, where it is the lower part of the stack; what is
+   * different to read, where it is another. For cowfile, dm-snapshot and dm-cow the default is the stack's own base.
+   */
+  readonly base?: string | undefined;
+  /** Of a dm-snapshot store, in bytes. */
+  readonly chunkBytes?: number | undefined;
+  /** Of a qcow2 file. */
+  readonly clusterBytes?: number | undefined;
+  /** Of a cowfile. */
+  readonly abi?: CowAbi | undefined;
+  /** One layer is what is wanted: that layers are joined is no loss. */
+  readonly flatten?: boolean;
+  /** Replace the output. */
+  readonly force?: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** Something of the input that the output cannot tell any more; what the image shows is not among that. */
+export interface Loss {
+  /** Stable; see LOSSES. */
+  readonly id: string;
+  readonly message: string;
+}
+
+export interface ConvertResult {
+  readonly stack: string;
+  readonly output: string;
+  readonly to: ConvertFormat;
+  /** What the output lies over; null for a whole image. */
+  readonly base: string | null;
+  readonly virtual_size: number;
+  /** The length of the output, holes included. */
+  readonly output_size: number;
+  /** Bytes of the image that the output holds; of a whole raw image, those that are no holes. */
+  readonly bytes_held: number;
+  /** The unit in which it holds them: block, chunk, cluster or sector; null for a raw image. */
+  readonly granularity: number | null;
+  readonly losses: readonly Loss[];
+  readonly dry_run: boolean;
+  /** Where in the image an interrupted conversion was gone on with, or null. */
+  readonly resumed_at: number | null;
+}

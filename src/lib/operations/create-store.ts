@@ -1,0 +1,115 @@
+/**
+ * Owns `create --format dm-snapshot`: a new exception store, empty as the kernel makes it, or holding the chunks in which
+ * another image differs. It has room for every chunk of its origin, as a sparse file.
+ */
+import { readZeroFilled } from "../bytes/byte-source.ts";
+import { type Extent, ExtentList } from "../bytes/extent.ts";
+import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import { DEFAULT_CHUNK_SECTORS, SECTOR_BYTES } from "../formats/dm-snapshot/layout.ts";
+import { createStore, requireGeometry, storeBytesFor, writeStore } from "../formats/dm-snapshot/write-store.ts";
+import { filesOfStack } from "../overlay/stack.ts";
+import { differences } from "./convert/differences.ts";
+import { claimOutput, OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+
+export interface CreateStoreRequest {
+  /** Default 16 KiB. */
+  readonly chunkBytes?: number | undefined;
+  /** A stack: the new store shall hold the chunks in which it differs from the origin. */
+  readonly from?: string | undefined;
+  /** Replace what is there. */
+  readonly force?: boolean;
+}
+
+export interface CreateStoreResult {
+  readonly format: "dm-snapshot";
+  readonly rdofile: string;
+  readonly cowfile: string;
+  readonly virtual_size: number;
+  readonly chunk_size: number;
+  readonly exceptions: number;
+  readonly store_size: number;
+}
+
+/**
+ * Creates the store `cowfile` over the origin `rdofile` (a stack). It appears whole, or not at all.
+ *
+ * @throws CowError `usage` (a chunk size that the kernel would not take), `unsuitable`, `exists`, `pending-merge`, `locked`,
+ *   `no-space`, `io`, `interrupted`
+ */
+export async function createStoreFile(
+  rdofile: string,
+  cowfile: string,
+  request: CreateStoreRequest,
+  context: OperationContext,
+): Promise<CreateStoreResult> {
+  const { from, force = false, chunkBytes = DEFAULT_CHUNK_SECTORS * SECTOR_BYTES } = request;
+  if (chunkBytes % SECTOR_BYTES !== 0)
+    throw new CowError("usage", `a chunk of ${chunkBytes} bytes is no whole number of sectors`, {
+      hints: ["a size has a unit: 16k, 8s for 8 sectors"],
+    });
+  const { chunkSectors } = requireGeometry(chunkBytes / SECTOR_BYTES);
+  return OpenFiles.during(context, async (files) => {
+    const stacks = from === undefined ? [rdofile] : [rdofile, from];
+    refuseSameFile(files.storage, cowfile, stacks.flatMap(filesOfStack));
+    for (const stack of stacks) refusePending(files, stack, [cowfile]);
+    const origin = (await files.openStack(rdofile)).device;
+    const sizeBytes = origin.sizeBytes;
+    if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
+    const image = from === undefined ? undefined : (await files.openStack(from)).device;
+    if (image && image.sizeBytes !== sizeBytes)
+      throw new CowError(
+        "unsuitable",
+        `is ${image.sizeBytes} bytes long, but ${origin.name} is ${sizeBytes}: a store cannot change the size`,
+        { file: image.name },
+      );
+    claimOutput(files, cowfile, force);
+    const differing = image ? await chunksOf(origin, image, chunkBytes, context) : [];
+    const pending = files.storage.create(cowfile);
+    try {
+      const target = pending.device;
+      const storeBytes = storeBytesFor(chunkSectors, [{ offset: 0, length: sizeBytes }], sizeBytes);
+      let exceptions = 0;
+      if (image) {
+        const read = (bytes: Uint8Array, offset: number): void => void readZeroFilled(image, bytes, offset);
+        const content = { sizeBytes, extents: () => differing, read };
+        ({ exceptions } = await writeStore(target, content, { chunkSectors, storeBytes }, context));
+      } else {
+        target.resize(storeBytes);
+        createStore(target, { chunkSectors });
+      }
+      pending.commit({ replace: force });
+      const made = { rdofile, cowfile, virtual_size: sizeBytes, chunk_size: chunkBytes };
+      return { format: "dm-snapshot", ...made, exceptions, store_size: target.sizeBytes };
+    } finally {
+      pending.abandon();
+    }
+  });
+}
+
+async function chunksOf(
+  origin: BlockDevice,
+  image: BlockDevice,
+  chunkBytes: number,
+  context: OperationContext,
+): Promise<Iterable<Extent>> {
+  const list = new ExtentList();
+  const breath = makeBreath();
+  const total = origin.sizeBytes;
+  for (const { offset, length } of differences(image, origin, chunkBytes, 0, total)) {
+    list.append(offset, length);
+    if (context.signal?.aborted) throw interrupted(image.name, "nothing was created");
+    context.onProgress?.({ phase: "comparing", done: offset + length, total, unit: "bytes" });
+    await breath();
+  }
+  if (list.omitted > 0)
+    throw new CowError(
+      "unsuitable",
+      `differs from ${origin.name} in more than half a million places: a larger chunk joins them`,
+      {
+        file: image.name,
+      },
+    );
+  return list;
+}

@@ -1,0 +1,108 @@
+/**
+ * Owns `squash`: neighbouring layers of a stack made one, a new cowfile over what lies below them. The layers stay as they
+ * are.
+ */
+import type { OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { heldBy, Overlay } from "../overlay/overlay.ts";
+import { parseStack, type Stack, stackOf } from "../overlay/stack.ts";
+import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
+import { claimOutput, OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+import { fillCowfile } from "./fill-cowfile.ts";
+import { forgetOld, noteOrWarn } from "./identity/take.ts";
+
+export interface SquashRequest {
+  /** The lowest layer, from 1; default the first. */
+  readonly from?: number | undefined;
+  /** The highest layer; default the last. */
+  readonly to?: number | undefined;
+  readonly abi?: CowAbi;
+  /** Replace what is there. */
+  readonly force?: boolean;
+}
+
+export interface SquashResult {
+  readonly stack: string;
+  readonly output: string;
+  readonly from: number;
+  readonly to: number;
+  /** The stack that the new cowfile is over. */
+  readonly over: string;
+  readonly abi: CowAbi;
+  readonly rdo_blocks: number;
+  readonly virtual_size: number;
+  readonly fingerprint: string;
+  readonly blocks_used: number;
+}
+
+/**
+ * Makes layers FROM to TO of a stack one cowfile that holds what they hold, over what lies below FROM. It appears whole, or
+ * not at all.
+ *
+ * @throws CowError `usage`, `unsuitable` (a layer that changes the size, more blocks than the ABI can describe), `exists`,
+ *   and as for opening a stack; `no-space`, `io`, `interrupted`
+ */
+export async function squash(
+  text: string,
+  output: string,
+  request: SquashRequest,
+  context: OperationContext,
+): Promise<SquashResult> {
+  const abi = request.abi ?? "le64";
+  const force = request.force ?? false;
+  const parts = parseStack(text);
+  const { from, to } = rangeOf(parts.length - 1, request);
+  return OpenFiles.during(context, async (files) => {
+    refusePending(files, text, [output]);
+    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)));
+    refuseSameFile(files.storage, output, stack.paths);
+    const base = belowLayer(stack, from);
+    const rdoBlocks = requireUsableSize(base, abi, context);
+    requireSameShape(base, stack.device, rdoBlocks);
+    claimOutput(files, output, force);
+    const paths = stack.pathsOf(from);
+    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
+    const pending = files.storage.create(output);
+    try {
+      const extents = heldBy(stack.layers.slice(from - 1), 0, rdoBlocks * BLOCK_BYTES);
+      const job = { target: pending.device, abi, base, rdoBlocks, image: stack.device, extents, phase: "squashing" };
+      const { cowfile, fingerprint } = await fillCowfile(job, context);
+      forgetOld(files.storage, output, context);
+      pending.commit({ replace: force });
+      const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
+      if (taken) noteOrWarn(files.storage, output, context, () => taken.write(output, identity));
+      return {
+        stack: text,
+        output,
+        from,
+        to,
+        over: stackOf(parts.slice(0, from)),
+        abi,
+        rdo_blocks: rdoBlocks,
+        virtual_size: rdoBlocks * BLOCK_BYTES,
+        fingerprint: formatFingerprint(fingerprint),
+        blocks_used: cowfile.blocksUsed,
+      };
+    } finally {
+      pending.abandon();
+    }
+  });
+}
+
+function rangeOf(
+  count: number,
+  { from = 1, to = count }: SquashRequest,
+): { readonly from: number; readonly to: number } {
+  if (count < 1) throw new CowError("usage", "a base without layers has nothing to be squashed");
+  const isRange = Number.isInteger(from) && Number.isInteger(to) && from >= 1 && from <= to && to <= count;
+  if (!isRange) throw new CowError("usage", `layers ${from} to ${to} are no range: the stack has layers 1 to ${count}`);
+  return { from, to };
+}
+
+/** What lies below a layer, counted from 1. */
+export function belowLayer({ base, layers }: Stack, number: number): BlockDevice {
+  return number === 1 ? base : new Overlay(base.name, base, layers.slice(0, number - 1));
+}

@@ -1,0 +1,74 @@
+/**
+ * Owns an image that a format makes of its files (a qcow2 with its backing, a dm-cow table, a logical volume) as a device:
+ * read-only, without a descriptor, so that whoever needs one does without.
+ */
+import type { ByteSource } from "../bytes/byte-source.ts";
+import type { Extent } from "../bytes/extent.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import type { Place, PlacedSource, Remarks } from "../formats/format.ts";
+
+export class ImageDevice implements BlockDevice, PlacedSource {
+  readonly writable = false;
+  readonly fd = undefined;
+  readonly #image: ByteSource & Remarks;
+
+  /** @param image whoever opened the files behind it closes them */
+  constructor(image: ByteSource & Remarks) {
+    this.#image = image;
+  }
+
+  get name(): string {
+    return this.#image.name;
+  }
+
+  get warnings(): readonly string[] | undefined {
+    return this.#image.warnings;
+  }
+
+  get sizeBytes(): number {
+    return this.#image.sizeBytes;
+  }
+
+  get allocationUnitBytes(): number {
+    return this.#image.allocationUnitBytes;
+  }
+
+  get seesHoles(): boolean {
+    return this.#image.seesHoles;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    return this.#image.read(target, offsetBytes);
+  }
+
+  dataExtents(from: number, to: number): Iterable<Extent> {
+    return this.#image.dataExtents(from, to);
+  }
+
+  /** As the image tells, or the image itself where it does not. */
+  *places(from: number, to: number): Generator<Place> {
+    if ("places" in this.#image) yield* (this.#image as PlacedSource).places(from, to);
+    else if (from < to) yield { offset: from, length: to - from, source: this.#image, at: from };
+  }
+
+  write(): never {
+    throw new CowError("permission", "is open for reading only", { file: this.name });
+  }
+
+  resize(): never {
+    return this.write();
+  }
+
+  flush(): void {
+    // Nothing is ever written.
+  }
+
+  punchHole(): boolean {
+    return false;
+  }
+
+  close(): void {
+    // Whoever opened its files closes them.
+  }
+}

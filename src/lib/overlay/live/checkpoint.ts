@@ -1,0 +1,157 @@
+/**
+ * Owns flushes of a writable cowfile, by whatever thread they are asked for: a record in the flush log where that is
+ * enough, else a checkpoint, which brings data and marks to their places in the right order. The order of everything else
+ * is write-order.ts' business.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import { CowError } from "../../errors.ts";
+import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
+import { type LiveStamp, writeStamp } from "../../formats/cowfile/live/stamp.ts";
+import type { BlockMap } from "./block-map.ts";
+import { type FlushLogWriter, LogState } from "./flush-log-writer.ts";
+import { type JournalWriter, switchHalf } from "./journal-writer.ts";
+import { withLock } from "./mutex.ts";
+import { Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState } from "./shared-state.ts";
+
+export interface OrderParts {
+  readonly cow: BlockDevice;
+  readonly map: BlockMap;
+  readonly state: SharedState;
+  /** The first sector of the head as it is to be while the file is dirty; undefined for a throw-away layer. */
+  readonly dirtyHead: Uint8Array | undefined;
+  /** Where in that the stamp lies, which says how far the flush log counts; undefined where there is none. */
+  readonly stamp: LiveStamp | undefined;
+  /** Undefined for a throw-away layer. */
+  readonly journal: JournalWriter | undefined;
+  /** Undefined without a stamp. */
+  readonly log: FlushLogWriter | undefined;
+  readonly mapSizeBytes: number;
+}
+
+interface PageCopy {
+  readonly page: number;
+  readonly bytes: Uint8Array;
+}
+
+export class Checkpoint {
+  readonly #parts: OrderParts;
+  readonly #control: Int32Array;
+  readonly #pages: Uint8Array;
+
+  constructor(parts: OrderParts) {
+    this.#parts = parts;
+    this.#control = new Int32Array(parts.state.control);
+    this.#pages = new Uint8Array(parts.state.pages);
+  }
+
+  /** Makes all durable, in its place. @throws CowError `io`, `no-space` */
+  make(): void {
+    this.flush(Number.POSITIVE_INFINITY, false);
+  }
+
+  /**
+   * @param wanted spares the work if a flush with this number has been done meanwhile
+   * @param mayLog is a record in the flush log enough?
+   */
+  flush(wanted: number, mayLog: boolean): void {
+    withLock(this.#control, Control.ORDER, () => {
+      this.requireSound();
+      if (Atomics.load(this.#control, Control.FLUSHES_DONE) >= wanted) return;
+      const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
+      if (!mayLog || !this.#flushToLog()) this.#flushInPlace(mayLog);
+      Atomics.store(this.#control, Control.FLUSHES_DONE, number);
+    });
+  }
+
+  /** @returns false where it takes a checkpoint */
+  #flushToLog(): boolean {
+    const { log } = this.#parts;
+    if (!log?.isComplete) return false;
+    if (!log.hasPending) return true;
+    return log.state === LogState.READY && log.flush();
+  }
+
+  /** @param mayAnnounce is this a flush that the log would have been good for? */
+  #flushInPlace(mayAnnounce: boolean): void {
+    const { log } = this.#parts;
+    const announces = mayAnnounce && log?.isComplete === true && log.state === LogState.UNANNOUNCED;
+    const logCounts = announces || (log?.isInUse ?? false);
+    const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1 || logCounts;
+    // What is written from here on is for the next flush, what was before is covered by this one.
+    log?.begin();
+    const copies = this.#takePages();
+    try {
+      if (isUnflushed || copies.length > 0) this.sync();
+      if (copies.length > 0 || logCounts) {
+        this.#writePages(copies);
+        if (logCounts) this.#writeStampedHead();
+        this.sync();
+      }
+    } catch (error) {
+      for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
+      log?.switchOff();
+      Atomics.store(this.#control, Control.UNFLUSHED, 1);
+      Atomics.store(this.#control, Control.UNFINISHED, 1);
+      throw error;
+    }
+    log?.done();
+    if (announces) log?.announced();
+    Atomics.store(this.#control, Control.UNFINISHED, 0);
+  }
+
+  /**
+   * The data of all records so far is in its place. Their marks may not be yet, if this reaches the disk before the pages:
+   * so marks of records count whatever the stamp says of them.
+   */
+  #writeStampedHead(): void {
+    const { dirtyHead, stamp, log, cow } = this.#parts;
+    if (!dirtyHead || !stamp || !log) return;
+    const head = Uint8Array.from(dirtyHead);
+    writeStamp({ ...stamp, usesLog: true, logDone: log.lastNumber }, head);
+    cow.write(head, 0);
+  }
+
+  /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
+  #takePages(): PageCopy[] {
+    const copies: PageCopy[] = [];
+    let page = this.#pages.indexOf(PageState.CHANGED);
+    if (page < 0) return copies;
+    // After a checkpoint that failed, the half not in use has entries that are nowhere else: both are kept till one succeeds.
+    if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
+    for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
+      Atomics.exchange(this.#pages, page, PageState.STORED);
+      const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
+      const to = Math.min(this.#parts.mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
+      copies.push({ page, bytes: this.#parts.map.bytes.slice(from, to) });
+    }
+    return copies;
+  }
+
+  #writePages(copies: readonly PageCopy[]): void {
+    for (const { page, bytes } of copies) {
+      this.#parts.cow.write(bytes, Math.max(BITMAP_OFFSET_BYTES, page * MAP_PAGE_BYTES));
+    }
+  }
+
+  /** After a failed fsync the kernel may have dropped what it could not write: nobody can promise anything any more. */
+  sync(): void {
+    try {
+      this.#parts.cow.flush();
+    } catch (error) {
+      Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
+      throw error;
+    }
+  }
+
+  /** @throws CowError `io` after a commit or an fsync that failed */
+  requireSound(): void {
+    if (Atomics.load(this.#control, Control.FAILED) === Failure.NONE) return;
+    throw new CowError(
+      "io",
+      "writing or fsync has failed before, so that nothing can be made durable until it is opened again",
+      {
+        file: this.#parts.cow.name,
+      },
+    );
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * Owns one thread's way into the flush log: small writes are remembered, data and all, until the next flush takes them down
+ * in one record. What is too large, or no plain write, switches that off until the next checkpoint, which needs no log.
+ *
+ * What is remembered is what all threads have written since the last flush, in the order in which it reached the file:
+ * writing and remembering are one under a lock. While it is switched off, nobody takes that lock.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import {
+  encodeRecord,
+  type LogRecord,
+  MAX_RECORD_DATA_BYTES,
+  MAX_RECORD_EXTENTS,
+  recordBytes,
+} from "../../formats/cowfile/live/flush-log.ts";
+import { lock, unlock, withLock } from "./mutex.ts";
+import { Control, type SharedState } from "./shared-state.ts";
+
+const SECTOR_BYTES = 512;
+
+/** What is in `LOG_STATE`. */
+export const LogState = {
+  /** The cowfile's stamp says nothing of a log yet. */
+  UNANNOUNCED: 0,
+  READY: 1,
+  /** There was no room for it, or it could not be written. */
+  UNUSABLE: 2,
+} as const;
+
+export class FlushLogWriter {
+  readonly #journal: BlockDevice;
+  readonly #nonce: Uint8Array;
+  /** Where the log lies in the journal. */
+  readonly #place: { readonly offset: number; readonly size: number };
+  readonly #control: Int32Array;
+  readonly #data: Uint8Array;
+  /** Per extent: offset and length. */
+  readonly #extents: Float64Array;
+
+  constructor(
+    journal: BlockDevice,
+    nonce: Uint8Array,
+    place: { readonly offset: number; readonly size: number },
+    state: SharedState,
+  ) {
+    this.#journal = journal;
+    this.#nonce = nonce;
+    this.#place = place;
+    this.#control = new Int32Array(state.control);
+    this.#extents = new Float64Array(state.log, 0, 2 * MAX_RECORD_EXTENTS);
+    this.#data = new Uint8Array(state.log, 2 * MAX_RECORD_EXTENTS * Float64Array.BYTES_PER_ELEMENT);
+  }
+
+  /**
+   * Writes `source` to its place in `cow`, and remembers it if it can.
+   *
+   * @param offset in the image
+   * @throws what writing threw; part of it may be in its place then
+   */
+  write(cow: BlockDevice, source: Uint8Array, fileOffset: number, offset: number): void {
+    if (!this.#writeLogged(cow, source, fileOffset, offset)) {
+      try {
+        cow.write(source, fileOffset);
+      } finally {
+        this.switchOff();
+      }
+    }
+  }
+
+  #writeLogged(cow: BlockDevice, source: Uint8Array, fileOffset: number, offset: number): boolean {
+    if (Atomics.load(this.#control, Control.LOG_OFF) !== 0) return false;
+    // Whole sectors only: parts of one would be put back beside parts of another time.
+    if ((offset | source.length) % SECTOR_BYTES !== 0 || source.length > MAX_RECORD_DATA_BYTES) return false;
+    lock(this.#control, Control.LOG);
+    try {
+      if (Atomics.load(this.#control, Control.LOG_OFF) !== 0) return false;
+      const count = this.#control[Control.LOG_COUNT] ?? 0;
+      const fill = this.#control[Control.LOG_FILL] ?? 0;
+      if (count === MAX_RECORD_EXTENTS || fill + source.length > MAX_RECORD_DATA_BYTES) return false;
+      cow.write(source, fileOffset);
+      this.#data.set(source, fill);
+      this.#extents[2 * count] = offset;
+      this.#extents[2 * count + 1] = source.length;
+      this.#control[Control.LOG_COUNT] = count + 1;
+      this.#control[Control.LOG_FILL] = fill + source.length;
+      return true;
+    } catch (error) {
+      this.switchOff();
+      throw error;
+    } finally {
+      unlock(this.#control, Control.LOG);
+    }
+  }
+
+  /** To be called after any change that was not remembered, before it is replied to: the next flush is a checkpoint. */
+  switchOff(): void {
+    if (Atomics.load(this.#control, Control.LOG_OFF) === 0) Atomics.store(this.#control, Control.LOG_OFF, 1);
+  }
+
+  /** Can a flush be done by a record now? Nothing that was changed since the last flush is missing in what is remembered. */
+  get isComplete(): boolean {
+    return Atomics.load(this.#control, Control.LOG_OFF) === 0;
+  }
+
+  get state(): number {
+    return Atomics.load(this.#control, Control.LOG_STATE);
+  }
+
+  get hasPending(): boolean {
+    return (this.#control[Control.LOG_COUNT] ?? 0) > 0;
+  }
+
+  /** Are there records whose data is durable here alone? */
+  get isInUse(): boolean {
+    return (this.#control[Control.LOG_END] ?? 0) > 0;
+  }
+
+  /** The number of the last record. */
+  get lastNumber(): number {
+    return (this.#control[Control.LOG_NUMBER] ?? 0) >>> 0;
+  }
+
+  /** Forgets what is remembered, and begins to remember; called when a checkpoint begins, which covers all before it. */
+  begin(): void {
+    withLock(this.#control, Control.LOG, () => {
+      this.#control[Control.LOG_COUNT] = 0;
+      this.#control[Control.LOG_FILL] = 0;
+      Atomics.store(this.#control, Control.LOG_OFF, 0);
+    });
+  }
+
+  /** The stamp now says that the log counts. */
+  announced(): void {
+    Atomics.compareExchange(this.#control, Control.LOG_STATE, LogState.UNANNOUNCED, LogState.READY);
+  }
+
+  /** A checkpoint is done: the next record goes to the beginning. */
+  done(): void {
+    this.#control[Control.LOG_END] = 0;
+  }
+
+  /**
+   * Takes down what is remembered, durably. Called under the ORDER lock.
+   *
+   * @returns false where it did not get there: only a checkpoint makes it durable then
+   */
+  flush(): boolean {
+    const end = this.#control[Control.LOG_END] ?? 0;
+    const record = this.#take(this.#place.size - end);
+    if (record === undefined) return false;
+    const bytes = encodeRecord(record, this.#nonce);
+    // Spent, whatever becomes of it: a record that failed may be on the disk all the same.
+    this.#control[Control.LOG_NUMBER] = record.number | 0;
+    this.#control[Control.LOG_END] = end + bytes.length;
+    try {
+      this.#journal.write(bytes, this.#place.offset + end);
+      this.#journal.flush();
+      return true;
+    } catch {
+      Atomics.store(this.#control, Control.LOG_STATE, LogState.UNUSABLE);
+      this.switchOff();
+      return false;
+    }
+  }
+
+  /** @returns undefined where it takes more room than there is; it stays remembered then */
+  #take(room: number): LogRecord | undefined {
+    return withLock(this.#control, Control.LOG, () => {
+      const count = this.#control[Control.LOG_COUNT] ?? 0;
+      const fill = this.#control[Control.LOG_FILL] ?? 0;
+      if (recordBytes(count, fill) > room) return undefined;
+      const extents = Array.from({ length: count }, (_, i) => ({
+        offset: this.#extents[2 * i] ?? 0,
+        length: this.#extents[2 * i + 1] ?? 0,
+      }));
+      const data = new Uint8Array(this.#data.subarray(0, fill));
+      this.#control[Control.LOG_COUNT] = 0;
+      this.#control[Control.LOG_FILL] = 0;
+      return { number: this.lastNumber + 1, extents, data };
+    });
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Owns a dm-snapshot store as the writable top of a served stack: its file, its lock and its end. Its map of exceptions is
+ * not shared between threads, so that one image serves every connection, on the event loop.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import type { Stack } from "../stack.ts";
+import type { LiveImage } from "./image.ts";
+import { levelsOf } from "./plain-image.ts";
+import { DmSnapshotLiveImage } from "./store-image.ts";
+
+export class ServedStore {
+  readonly image: LiveImage;
+  readonly #device: BlockDevice;
+
+  /**
+   * @param device the store, open for writing and exclusively locked; closed with this object
+   * @throws CowError as for reading a store; nothing is written yet
+   */
+  constructor(storage: Storage, device: BlockDevice, { base, layers, device: below }: Stack) {
+    this.#device = device;
+    const mayGrow = storage.facts(device.name)?.kind === "file";
+    this.image = new DmSnapshotLiveImage({ cow: device, below, levelsBelow: levelsOf(base, layers), mayGrow });
+  }
+
+  /** Makes everything durable that was written. @throws CowError `io` */
+  close(): void {
+    try {
+      this.image.commit();
+      this.image.flush();
+    } finally {
+      this.#device.close();
+    }
+  }
+
+  /** Ends as a crash would. */
+  abandon(): void {
+    this.#device.close();
+  }
+}
