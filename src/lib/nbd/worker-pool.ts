@@ -211,7 +211,8 @@ export class WorkerPool {
   #keepOrEnd(thread: Thread): void {
     if (!this.#all.has(thread)) return;
     if (this.#idle.length < IDLE_AT_MOST) {
-      this.#idle.push(thread);
+      // The next client gets the thread that was last at work: what it needs is compiled, and in the caches.
+      this.#idle.unshift(thread);
       return;
     }
     this.#end(thread);
