@@ -189,8 +189,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "a record of the flush log is not made durable",
     LOG,
-    "      this.#journal.write(bytes, this.#place.offset + end);\n      this.#journal.flush();\n",
-    "      this.#journal.write(bytes, this.#place.offset + end);\n",
+    "    this.#sync();\n    return true;\n",
+    "    return true;\n",
   ),
   change(
     "what the flush log does not remember is forgotten",

@@ -94,6 +94,8 @@ export class Checkpoint {
       Atomics.store(this.#control, Control.UNFINISHED, 1);
       throw error;
     }
+    // The head as it was prepared for the first change would take back what the stamp says now.
+    if (logCounts) Atomics.store(this.#control, Control.HEAD_DIRTY, 1);
     log?.done();
     if (announces) log?.announced();
     Atomics.store(this.#control, Control.UNFINISHED, 0);

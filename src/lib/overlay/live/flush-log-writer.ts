@@ -14,7 +14,7 @@ import {
   recordBytes,
 } from "../../formats/cowfile/live/flush-log.ts";
 import { lock, unlock, withLock } from "./mutex.ts";
-import { Control, type SharedState } from "./shared-state.ts";
+import { Control, Failure, type SharedState } from "./shared-state.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -143,6 +143,7 @@ export class FlushLogWriter {
    * Takes down what is remembered, durably. Called under the ORDER lock.
    *
    * @returns false where it did not get there: only a checkpoint makes it durable then
+   * @throws CowError `io` after an fsync that failed
    */
   flush(): boolean {
     const end = this.#control[Control.LOG_END] ?? 0;
@@ -154,12 +155,23 @@ export class FlushLogWriter {
     this.#control[Control.LOG_END] = end + bytes.length;
     try {
       this.#journal.write(bytes, this.#place.offset + end);
-      this.#journal.flush();
-      return true;
     } catch {
       Atomics.store(this.#control, Control.LOG_STATE, LogState.UNUSABLE);
       this.switchOff();
       return false;
+    }
+    this.#sync();
+    return true;
+  }
+
+  /** A disk that fails here is not trusted with anything else, as with an fsync of the cowfile. */
+  #sync(): void {
+    try {
+      this.#journal.flush();
+    } catch (error) {
+      Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
+      this.switchOff();
+      throw error;
     }
   }
 
