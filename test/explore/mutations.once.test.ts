@@ -13,8 +13,8 @@ const RUN = fileURLToPath(new URL("run.ts", import.meta.url));
 const STATES_AT_MOST = 200_000;
 
 describe("a planted bug is found:", () => {
-  it.each(MUTATIONS.map(({ name }) => name))("%s", { timeout: 600_000 }, async (name) => {
-    const options = ["--seed", "1", "--states", String(STATES_AT_MOST), "--until-failure", "--mutation", name];
+  it.each(MUTATIONS)("$name", { timeout: 600_000 }, async ({ name, seed = 1 }) => {
+    const options = ["--seed", String(seed), "--states", String(STATES_AT_MOST), "--until-failure", "--mutation", name];
     const { stdout } = await promisify(execFile)(process.execPath, [RUN, ...options]);
     const explored = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Explored;
     expect(explored.failures).toHaveLength(1);

@@ -6,6 +6,8 @@ import { registerHooks } from "node:module";
 
 interface Mutation {
   readonly name: string;
+  /** Where to begin, if what it takes is rare. */
+  readonly seed?: number;
   readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
 }
 
@@ -235,6 +237,17 @@ export const MUTATIONS: readonly Mutation[] = [
     "{ runs, log }, control);",
     "{ runs, log: undefined }, control);",
   ),
+  {
+    name: "the first change takes back what the stamp says of the log",
+    seed: 5000280,
+    changes: [
+      {
+        file: CHECKPOINT,
+        from: "if (logCounts) Atomics.store(this.#control, Control.HEAD_DIRTY, 1);",
+        to: "",
+      },
+    ],
+  },
   change(
     "what the log holds is not put back",
     OPEN,
