@@ -111,6 +111,22 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
     await Promise.all(many);
   });
 
+  test("is not left while it still owes replies: it has been seen to abort then", async () => {
+    const server = await startNbdkit(scratch(`${count++}.sock`), [
+      "--filter=delay",
+      "pattern",
+      "size=1M",
+      "rdelay=200ms",
+    ]);
+    const client = await connect(uriOf(server.socket));
+    const target = Buffer.alloc(65_536);
+    const read = client.read(target, 4096);
+    await Promise.all([read, client.disconnect()]);
+    expect(target.equals(pattern(4096, target.length))).toBe(true);
+    await expect(client.read(target, 0)).rejects.toThrow("closed");
+    expect(server.said()).toBe("");
+  });
+
   test("the end of the export is where reading ends", async () => {
     const device = open(await nbdkit(["pattern", "size=100000"]));
     const target = Buffer.alloc(4096, 9);

@@ -12,6 +12,8 @@ const START_MS = 15_000;
 export interface NbdServer {
   readonly socket: string;
   readonly pid: number;
+  /** The end of what it wrote to stderr so far. */
+  readonly said: () => string;
   /** Resolves once it has ended. */
   kill(): Promise<void>;
 }
@@ -56,7 +58,7 @@ async function startServer(
   void ended.then(() => {
     if (!isStopped) process.stderr.write(`${program} ended with ${child.signalCode ?? child.exitCode}: ${said}\n`);
   });
-  const server = { socket, pid: child.pid ?? 0, kill };
+  const server = { socket, pid: child.pid ?? 0, said: () => said, kill };
   running.add(server);
   const until = performance.now() + START_MS;
   while (!hasPid(pidFile)) {

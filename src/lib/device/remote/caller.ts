@@ -25,7 +25,7 @@ const LOOKS = 400;
 const LOOK_MS = 2000;
 /** Looks without a pulse after which it does not; starting may take long on a busy machine. */
 const MOST_MISSED = 10;
-/** How long closing waits for the good-bye. */
+/** How long closing waits for the good-bye, which goes on without it where the server is slow. */
 const GOOD_BYE_MS = 250;
 
 /** Compiled or not, the thread's program lies beside this one. */
@@ -81,7 +81,7 @@ export class Caller {
     return this.#settled(this.memory.states, slot, Slot.READY) === Slot.READY;
   }
 
-  /** Ends the thread, after a word to the server if that is quickly said. */
+  /** Ends the thread, or has it end itself once the server has answered what is under way and was told. */
   end(): void {
     if (this.#isEnded) return;
     const { words } = this.memory;
@@ -93,9 +93,8 @@ export class Caller {
         if (state >= Call.DONE) break;
         Atomics.wait(words, Word.CALL, state, leftMs);
       }
-    }
+    } else void this.#worker.terminate();
     this.#isEnded = true;
-    void this.#worker.terminate();
   }
 
   #post(op: number, offset: number, length: number): void {

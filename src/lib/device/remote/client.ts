@@ -230,7 +230,7 @@ export class NbdClient {
     );
   }
 
-  /** Says good-bye; what is under way is given up. Resolves once the server has been told, or is gone. */
+  /** Says good-bye, after what is under way. Resolves once the server has been told, or is gone. */
   disconnect(): Promise<void> {
     return this.#conversation.close();
   }

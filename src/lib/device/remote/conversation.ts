@@ -12,6 +12,8 @@ import { ConnectionLost, cannot, connectionError, refusedByServer } from "./fail
 import type { RemoteExport } from "./negotiate.ts";
 import { isShutdown, type Pending, type ReadSink, Receiver } from "./receiver.ts";
 
+/** How long good-bye waits for what is under way: a server that has to answer somebody who left has been seen to abort. */
+const DRAIN_MS = 5000;
 /** Data of a reply that counts as a sign of life before the reply is complete. */
 const PROGRESS_BYTES = 1 << 20;
 
@@ -42,6 +44,9 @@ export class Conversation {
   readonly #silenceMs: number;
   readonly #inFlight = new Map<bigint, InFlight>();
   #silence: NodeJS.Timeout | undefined;
+  #isClosing = false;
+  /** Hears that nothing is under way any more. */
+  #onIdle: (() => void) | undefined;
   #cookie = 0n;
   #newBytes = 0;
   #lost: Error | undefined;
@@ -79,8 +84,13 @@ export class Conversation {
     return this.#lost;
   }
 
-  /** Says good-bye; what is under way is given up. Resolves once the server has been told, or is gone. */
+  /**
+   * Says good-bye, once what is under way has been answered, or has not been for DRAIN_MS. Resolves once the server has
+   * been told, or is gone.
+   */
   async close(): Promise<void> {
+    this.#isClosing = true;
+    await this.#drained();
     if (this.#lost) return;
     await new Promise<void>((resolve) => {
       const bye = encodeRequest(
@@ -96,8 +106,8 @@ export class Conversation {
   /** Asks, and resolves with what was answered. @throws CowError for what the server refused; ConnectionLost */
   request({ command, verb, offset, length, flags = 0, sink, payload }: Asked): Promise<Pending> {
     return new Promise((resolve, reject) => {
-      if (this.#lost) {
-        reject(this.#lost);
+      if (this.#lost || this.#isClosing) {
+        reject(this.#lost ?? new ConnectionLost("the connection is being closed"));
         return;
       }
       const cookie = ++this.#cookie;
@@ -114,6 +124,17 @@ export class Conversation {
       this.#socket.write(head);
       this.#socket.write(payload);
       this.#socket.uncork();
+    });
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#inFlight.size === 0) return;
+    await new Promise<void>((resolve) => {
+      const limit = setTimeout(resolve, DRAIN_MS);
+      this.#onIdle = () => {
+        clearTimeout(limit);
+        resolve();
+      };
     });
   }
 
@@ -138,6 +159,7 @@ export class Conversation {
     if (this.#inFlight.size === 0) {
       clearTimeout(this.#silence);
       this.#silence = undefined;
+      this.#onIdle?.();
     } else if (this.#silence) this.#silence.refresh();
     else {
       const seconds = this.#silenceMs / 1000;
@@ -161,5 +183,6 @@ export class Conversation {
     this.#socket.destroy();
     for (const request of [...also, ...this.#inFlight.values()]) request?.reject(why);
     this.#inFlight.clear();
+    this.#onIdle?.();
   }
 }

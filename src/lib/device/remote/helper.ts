@@ -47,6 +47,7 @@ export class Helper {
   readonly #name: string;
   readonly #limits: RemoteLimits;
   #session: Session | undefined;
+  #isClosed = false;
 
   constructor(memory: SharedMemory, name: string, limits: RemoteLimits) {
     this.#memory = memory;
@@ -54,10 +55,10 @@ export class Helper {
     this.#limits = limits;
   }
 
-  /** Serves for ever. */
-  async run(): Promise<never> {
+  /** Serves until it was told to close, and has said good-bye. */
+  async run(): Promise<void> {
     const { words } = this.#memory;
-    for (;;) {
+    while (!this.#isClosed) {
       const rung = Atomics.load(words, Word.DOORBELL);
       if (Atomics.compareExchange(words, Word.CALL, Call.POSTED, Call.RUNNING) === Call.POSTED) void this.#call();
       this.#fetch();
@@ -111,6 +112,8 @@ export class Helper {
         return this.#status(session, offset, length);
       default:
         await session.close();
+        this.#isClosed = true;
+        announce(this.#memory.words, Word.DOORBELL, Atomics.load(this.#memory.words, Word.DOORBELL) + 1);
         return 0;
     }
   }

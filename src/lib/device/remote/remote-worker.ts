@@ -8,7 +8,7 @@ import { announce, mapSharedMemory, Word } from "./shared-memory.ts";
 
 const PULSE_MS = 1000;
 
-/** Begins to serve; the thread lives until the caller ends it. */
+/** Begins to serve; the thread lives until it has said good-bye, or the caller ends it. */
 function serve({ buffer, name, limits }: HelperData): void {
   const memory = mapSharedMemory(buffer);
   const helper = new Helper(memory, name, limits);
@@ -19,9 +19,9 @@ function serve({ buffer, name, limits }: HelperData): void {
   process.on("uncaughtException", end);
   process.on("exit", () => announce(memory.words, Word.ENDED, 1));
   // Says that this thread lives, and keeps it alive where nothing else does.
-  setInterval(() => Atomics.add(memory.words, Word.PULSE, 1), PULSE_MS);
+  const pulse = setInterval(() => Atomics.add(memory.words, Word.PULSE, 1), PULSE_MS);
   Atomics.add(memory.words, Word.PULSE, 1);
-  helper.run().catch(end);
+  helper.run().then(() => clearInterval(pulse), end);
 }
 
 if (parentPort) serve(workerData as HelperData);
