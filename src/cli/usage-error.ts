@@ -30,6 +30,8 @@ function houseStyle(message: string): string {
 }
 
 function wording(error: Error & ParseError): string {
+  const missing = [...error.message.matchAll(/Missing required flag (\S+)/g)].map(([, name = ""]) => `--${name}`);
+  if (missing.length > 0) return `missing required flag${plural(missing.length)}: ${missing.join(", ")}`;
   if (Array.isArray(error.flags)) return `unknown flag${plural(error.flags.length)}: ${names(error.flags)}`;
   if (Array.isArray(error.args)) {
     const isMissing = error.args.some((arg) => typeof arg !== "string");

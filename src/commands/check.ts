@@ -26,11 +26,11 @@ export default class Check extends BaseCommand<typeof Check> {
     );
     const view = { file, colour: this.colour, all: this.flags.verbose };
     return {
-      result: { file, state, problems: problemsAsJson(problems) },
+      result: { file, state: state ?? null, problems: problemsAsJson(problems) },
       exitCode: exitOfTally(worst),
       render: function* () {
         yield* renderProblems(problems, view);
-        yield `${escapeControls(file)}: marked ${state}, ${summariseProblems(worst, view.all)}\n`;
+        yield `${escapeControls(file)}: ${state ? `marked ${state}, ` : ""}${summariseProblems(worst, view.all)}\n`;
       },
     };
   }

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { BaseCommand, type Outcome } from "../../src/cli/base-command.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { fileArg, yesFlag } from "../../src/cli/flags.ts";
+import Invert from "../../src/commands/invert.ts";
 import { CowError } from "../../src/lib/errors.ts";
 import { fakeTerminal } from "../support/fake-terminal.ts";
 import { runCommand } from "../support/run-command.ts";
@@ -82,6 +83,12 @@ describe("a command", () => {
     const json = await runCommand(Trial, ["--json", ...argv]);
     expect(JSON.parse(json.out())).toMatchObject({ error: { code: "usage", message, exit_code: 16 } });
     expect([json.err(), json.exitCode()]).toEqual(["", 16]);
+  });
+
+  test("names all the flags that are missing", async () => {
+    const ran = await runCommand(Invert, ["base.img", "vm.cow"]);
+    expect(ran.err()).toContain("cowtool: error: missing required flags: --layer, --output\n");
+    expect(ran.exitCode()).toBe(16);
   });
 
   test("puts notices on stderr, and -q drops notes only", async () => {

@@ -41,6 +41,14 @@ describe("check", () => {
     expect(ran.stdout).toMatch(/be32\.cow: .*clean, no problems/);
   });
 
+  test("says nothing of a mark that a format does not have", async () => {
+    const made = await run("create", [at("base.img"), at("made.store"), "--format", "dm-snapshot"]);
+    expect(made.status, made.stderr).toBe(0);
+    expect((await run("check", [at("made.store")])).stdout).toBe(`${at("made.store")}: no problems\n`);
+    const json = expectJson((await run("check", [at("made.store"), "--json"])).stdout, "check");
+    expect(json["state"]).toBeNull();
+  });
+
   test("0: notes are no problems", async () => {
     const file = editedCopy("noted.cow", (bytes) => {
       bytes[1000] = 1;

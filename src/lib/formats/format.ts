@@ -132,7 +132,8 @@ export interface CheckOptions extends SurveyHooks {
 export type CleanState = "clean" | "dirty";
 
 export interface CheckReport {
-  readonly state: CleanState;
+  /** As the file is marked; undefined where its format has no such mark. */
+  readonly state: CleanState | undefined;
   /** Ascending by kind, then by place; may be long, is made while it is read. */
   readonly problems: Iterable<Problem>;
   readonly worst: ProblemTally;

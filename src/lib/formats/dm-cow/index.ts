@@ -25,7 +25,7 @@ export const dmCowFormat: LayerFormat = {
   judgeBase: async (source, base) => judgeSize(readTable(source).sectors, SECTOR_BYTES, base),
   async check(source, options) {
     const { problems } = describeDmCow(source, options);
-    return { state: "clean", problems, worst: tally(problems) };
+    return { state: undefined, problems, worst: tally(problems) };
   },
   async repair(target) {
     throw new CowError("unsupported", "is a dm-cow table: nothing on its devices tells how to repair them", {

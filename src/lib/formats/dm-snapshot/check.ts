@@ -19,9 +19,9 @@ import { writeTuples, zeroTuples } from "./tuples.ts";
 /** Every inconsistency of a store's metadata; of one whose header is beyond use, that. */
 export async function checkStore(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
   const { problems: ofHeader, geometry } = judgeHeader(readHeader(source));
-  if (!geometry) return { state: "clean", problems: ofHeader, worst: tally(ofHeader) };
+  if (!geometry) return { state: undefined, problems: ofHeader, worst: tally(ofHeader) };
   const { problems } = await surveyStore(source, openHeader(source), withBase(options));
-  return { state: "clean", problems, worst: tally(problems) };
+  return { state: undefined, problems, worst: tally(problems) };
 }
 
 /** How a base fits: chunks that it does not have are all that a store can tell. */

@@ -34,7 +34,7 @@ export const lvmFormat: LayerFormat = {
     const pair = chosenPair(source, options.settings);
     const inside = pair ? [...(await checkStore(pair.store, { ...options, below: pair.origin })).problems] : [];
     const all = [...problems, ...inside];
-    return { state: "clean", problems: all, worst: tally(all) };
+    return { state: undefined, problems: all, worst: tally(all) };
   },
   async repair(target) {
     throw new CowError("unsupported", "is an LVM physical volume, which is never written", {

@@ -31,8 +31,15 @@ export async function checkQcow2(source: ByteSource, options: CheckOptions): Pro
     unfixable: problems.filter(({ severity }) => severity !== "note").length,
     notes: problems.filter(({ severity }) => severity === "note").length,
   };
-  const dirty = hasIncompatible(header, INCOMPATIBLE.dirty) || hasIncompatible(header, INCOMPATIBLE.corrupt);
-  return { state: dirty ? "dirty" : "clean", problems, worst };
+  return { state: markedState(header), problems, worst };
+}
+
+/** Version 2 has no such marks. */
+function markedState(header: Qcow2Header): CheckReport["state"] {
+  if (header.version === 2) return undefined;
+  return hasIncompatible(header, INCOMPATIBLE.dirty) || hasIncompatible(header, INCOMPATIBLE.corrupt)
+    ? "dirty"
+    : "clean";
 }
 
 /** A bounded list of findings. */

@@ -138,7 +138,7 @@ export const snapFormat: LayerFormat = {
   },
   async check(source, options) {
     const { problems } = describe(source, options);
-    return { state: "clean", problems, worst: tally(problems) };
+    return { state: undefined, problems, worst: tally(problems) };
   },
   async repair(target) {
     throw new CowError("unsupported", "is a log of snap.c: nothing in it tells how to repair it", {
