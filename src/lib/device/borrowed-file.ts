@@ -14,12 +14,21 @@ export function asItIs(device: BlockDevice): BlockDevice {
 }
 
 export class BorrowedFile extends FileDevice {
+  #isSettled = false;
+
   static borrow(fd: number, name: string, writable: boolean): BorrowedFile {
     return new BorrowedFile(fd, name, writable);
   }
 
+  /** One that nobody changes while it is borrowed, such as a base: to ask for its size would cost each read a call. */
+  static borrowSettled(fd: number, name: string): BorrowedFile {
+    const file = new BorrowedFile(fd, name, false);
+    file.#isSettled = true;
+    return file;
+  }
+
   override get sizeBytes(): number {
-    if (this.isBlockDevice) return super.sizeBytes;
+    if (this.#isSettled || this.isBlockDevice) return super.sizeBytes;
     try {
       return fs.fstatSync(this.fd).size;
     } catch (error) {

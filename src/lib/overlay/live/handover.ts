@@ -48,7 +48,7 @@ export interface ImageHandover {
 /** The image in this thread. */
 export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
   const baseDevice =
-    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrow(base.fd, base.name, false);
+    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrowSettled(base.fd, base.name);
   const opened: Layer[] = [];
   for (const layer of layers) {
     const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
@@ -67,7 +67,7 @@ export async function receiveImage({ name, base, layers, top }: ImageHandover): 
 }
 
 async function receiveLayer(layer: LayerHandover, below: BlockDevice): Promise<Layer> {
-  const file = BorrowedFile.borrow(layer.fd, layer.name, false);
+  const file = BorrowedFile.borrowSettled(layer.fd, layer.name);
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }
