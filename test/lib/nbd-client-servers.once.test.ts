@@ -4,7 +4,8 @@
  */
 import { execFileSync } from "node:child_process";
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
-import { afterAll, describe, expect, test } from "vitest";
+import type { Worker } from "node:worker_threads";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { NbdClient } from "../../src/lib/device/remote/client.ts";
 import { RemoteDevice } from "../../src/lib/device/remote/remote-device.ts";
 import { CowError } from "../../src/lib/errors.ts";
@@ -125,6 +126,27 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
     expect(target.equals(pattern(4096, target.length))).toBe(true);
     await expect(client.read(target, 0)).rejects.toThrow("closed");
     expect(server.said()).toBe("");
+  });
+
+  test("leaves no thread behind, be it opened or not", async () => {
+    const { socket } = await startNbdkit(scratch(`${count++}.sock`), [
+      "--filter=exportname",
+      "pattern",
+      "size=1M",
+      "exportname=a",
+      "exportname-strict=true",
+    ]);
+    let [begun, ended] = [0, 0];
+    const onWorker = (worker: Worker): void => {
+      begun++;
+      worker.once("exit", () => ended++);
+    };
+    process.on("worker", onWorker);
+    RemoteDevice.open(uriOf(socket, { name: "a" })).close();
+    expect((await failureOf(() => RemoteDevice.open(uriOf(socket, { name: "b" })))).code).toBe("not-found");
+    await vi.waitUntil(() => begun > 0 && ended === begun, { timeout: 10_000 });
+    process.off("worker", onWorker);
+    expect(begun).toBe(2);
   });
 
   test("the end of the export is where reading ends", async () => {

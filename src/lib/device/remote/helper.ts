@@ -88,6 +88,7 @@ export class Helper {
 
   async #perform(op: number, offset: number, length: number): Promise<number> {
     if (op === Op.OPEN) return this.#open();
+    if (op === Op.CLOSE) return this.#close();
     const session = this.#session;
     if (!session) throw new Error("assertion failed: the export is not open");
     const data = this.#memory.data.subarray(0, length);
@@ -111,10 +112,19 @@ export class Helper {
       case Op.STATUS:
         return this.#status(session, offset, length);
       default:
-        await session.close();
-        this.#isClosed = true;
-        announce(this.#memory.words, Word.DOORBELL, Atomics.load(this.#memory.words, Word.DOORBELL) + 1);
-        return 0;
+        throw new Error(`assertion failed: there is no call ${op}`);
+    }
+  }
+
+  /** The thread ends with it, be there something to say good-bye to or not. */
+  async #close(): Promise<number> {
+    try {
+      await this.#session?.close();
+      return 0;
+    } finally {
+      const { words } = this.#memory;
+      this.#isClosed = true;
+      announce(words, Word.DOORBELL, (Atomics.load(words, Word.DOORBELL) + 1) | 0);
     }
   }
 
