@@ -19,5 +19,10 @@ export interface BlockDevice extends ByteTarget {
    * will get it sooner. Absent where a device can't tell.
    */
   readNow?(target: Uint8Array, offsetBytes: number): boolean;
+  /**
+   * Where a part of the device lies in this process's memory, for system calls (nothing else) to read it there; 0 if it
+   * doesn't. Absent where nothing does.
+   */
+  addressOf?(offsetBytes: number, lengthBytes: number): number;
   close(): void;
 }

@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { systemError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
+import { FileMapping, type MappingHandover } from "./sys/file-mapping.ts";
 import { readNow, willNeed } from "./sys/nowait.ts";
 
 /** A file that others write, too, as it is at each moment: `device` itself knows only of its own writes. */
@@ -15,16 +16,24 @@ export function asItIs(device: BlockDevice): BlockDevice {
 
 export class BorrowedFile extends FileDevice {
   #isSettled = false;
+  #mapping: FileMapping | undefined;
 
-  static borrow(fd: number, name: string, writable: boolean): BorrowedFile {
-    return new BorrowedFile(fd, name, writable);
+  /** @param mapping of the same file, if there is one; the lender closes it, too */
+  static borrow(fd: number, name: string, writable: boolean, mapping?: MappingHandover): BorrowedFile {
+    const file = new BorrowedFile(fd, name, writable);
+    file.#mapping = mapping && FileMapping.receive(mapping);
+    return file;
   }
 
   /** One that nobody changes while it is borrowed, such as a base: to ask for its size would cost each read a call. */
-  static borrowSettled(fd: number, name: string): BorrowedFile {
-    const file = new BorrowedFile(fd, name, false);
+  static borrowSettled(fd: number, name: string, mapping?: MappingHandover): BorrowedFile {
+    const file = BorrowedFile.borrow(fd, name, false, mapping);
     file.#isSettled = true;
     return file;
+  }
+
+  addressOf(offsetBytes: number, lengthBytes: number): number {
+    return this.#mapping?.locate(offsetBytes, lengthBytes) ?? 0;
   }
 
   override get sizeBytes(): number {

@@ -7,7 +7,8 @@ import { Receiver } from "../device/sys/socket.ts";
 import { errnoName } from "../errors.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import type { Negotiated } from "./export.ts";
-import { Outbox } from "./outbox.ts";
+import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
+import { References } from "./references.ts";
 import { Transmission, WHOLE_PAYLOAD_BYTES } from "./transmission.ts";
 
 /** A whole payload, its request, and what came behind it. */
@@ -26,7 +27,9 @@ export class BlockingSession {
   readonly #inbox = new Uint8Array(INBOX_BYTES);
   readonly #busy: Int32Array;
   #fd = -1;
-  readonly #outbox = new Outbox((bytes) => sendAll(this.#fd, bytes));
+  readonly #replies = new ArrayBuffer(OUTBOX_BYTES);
+  readonly #references = References.of(this.#replies);
+  readonly #outbox = new Outbox((bytes) => sendAll(this.#fd, bytes), this.#replies, this.#references);
 
   constructor(busy: SharedArrayBuffer) {
     this.#busy = new Int32Array(busy);
@@ -40,7 +43,8 @@ export class BlockingSession {
    */
   run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array): void {
     this.#fd = fd;
-    this.#outbox.length = 0;
+    if (this.#references) this.#references.fd = fd;
+    this.#outbox.clear();
     const transmission = new Transmission(image, negotiated, this.#outbox);
     const receiver = new Receiver(fd, this.#inbox);
     this.#inbox.set(rest);

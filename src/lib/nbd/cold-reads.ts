@@ -5,13 +5,16 @@
  */
 import type { LiveImage } from "../overlay/live/image.ts";
 import type { Outbox } from "./outbox.ts";
+import { MajorFaults } from "../device/sys/major-faults.ts";
 import { answerReadNow, SMALL_READ_BYTES } from "./read-reply.ts";
 import { Request } from "./request.ts";
 
-/** A read that takes longer did not come out of memory. */
+/** A read that takes longer did not come out of memory: so long, and the time in which so much is copied at the slowest. */
 const SLOW_MS = 0.05;
+const BYTES_PER_MS = 1e6;
 /** So many reads in a row from memory, and they are no longer tried first. */
 const FAST_IN_A_ROW = 256;
+const TRIES_AT_FIRST = 16;
 const WAITING_AT_MOST = 64;
 
 export class ColdReads {
@@ -20,8 +23,9 @@ export class ColdReads {
   readonly #structured: boolean;
   readonly #waiting: Request[] = [];
   readonly #spare: Request[] = [];
-  /** Reads to be tried first before that stops; 0 while reads are fast. */
-  #tries = 0;
+  readonly #faults = new MajorFaults();
+  /** Reads to be tried first before that stops; 0 while reads are fast. Nobody knows at the start. */
+  #tries = TRIES_AT_FIRST;
 
   constructor(image: LiveImage, outbox: Outbox, structured: boolean) {
     this.#image = image;
@@ -61,7 +65,26 @@ export class ColdReads {
 
   /** And after it. */
   end(start: number, bytes: number): void {
-    if (bytes <= SMALL_READ_BYTES && performance.now() - start > SLOW_MS) this.#tries = FAST_IN_A_ROW;
+    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS) this.noteSlow();
+    else if (this.#tries > 0) this.#tries--;
+  }
+
+  /**
+   * After data was sent from where it lies: a client that takes its time is told from a disk that does by what the kernel
+   * had to wait for.
+   */
+  endOfSend(start: number, bytes: number): void {
+    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS && this.#faults.haveGrown()) this.noteSlow();
+  }
+
+  /** Have reads come out of memory lately? */
+  get areFast(): boolean {
+    return this.#tries === 0;
+  }
+
+  /** Something that was read had to be waited for. */
+  noteSlow(): void {
+    this.#tries = FAST_IN_A_ROW;
   }
 
   /** The reads that have waited longest, to be answered now. */

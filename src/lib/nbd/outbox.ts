@@ -3,6 +3,8 @@
  * Whoever owns the connection empties it; nothing here knows how.
  */
 import { Chunk, ChunkFlag, Magic } from "../protocol/constants.ts";
+import type { References, Unsent } from "./references.ts";
+import type { Request } from "./request.ts";
 
 /** Room for many small replies, or for a good part of a large one. */
 export const OUTBOX_BYTES = 1 << 20;
@@ -11,6 +13,8 @@ const STRUCTURED_BYTES = 20;
 const EXTENDED_BYTES = 32;
 /** The longest head that stands before data: an extended chunk's, and the offset of the data. */
 export const HEAD_BYTES_AT_MOST = EXTENDED_BYTES + 8;
+
+const NOTHING: readonly Unsent[] = [];
 
 /** Whom a reply answers. */
 export interface Asked {
@@ -29,28 +33,66 @@ export class Outbox {
   extended = false;
   /** Is there more than the client takes? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
+  /** May data be sent from where it lies? */
+  mayRefer = false;
+  readonly #references: References | undefined;
   readonly #view: DataView;
   readonly #send: (bytes: Uint8Array) => void;
 
   /**
    * @param send takes what is in the bytes before it returns: the buffer is used again
    * @param buffer OUTBOX_BYTES; connections that take turns on one thread may share it, as it is empty between turns
+   * @param references sends data from where it lies, if that is possible at all; of the same buffer
    */
-  constructor(send: (bytes: Uint8Array) => void, buffer: ArrayBuffer = new ArrayBuffer(OUTBOX_BYTES)) {
+  constructor(
+    send: (bytes: Uint8Array) => void,
+    buffer: ArrayBuffer = new ArrayBuffer(OUTBOX_BYTES),
+    references?: References,
+  ) {
     this.bytes = new Uint8Array(buffer);
     this.#view = new DataView(buffer);
     this.#send = send;
+    this.#references = references;
   }
 
-  flush(): void {
-    if (this.length === 0) return;
+  /** @returns what could not be sent, since data that was referred to could not be read after all; the outbox is empty then */
+  flush(): readonly Unsent[] {
     const { length } = this;
+    const references = this.#references;
+    if (length === 0) return NOTHING;
     this.length = 0;
-    this.#send(this.bytes.subarray(0, length));
+    if (!references || references.count === 0) {
+      this.#send(this.bytes.subarray(0, length));
+      return NOTHING;
+    }
+    const unsent = references.send(length) ? NOTHING : references.unsent(length);
+    references.forget();
+    return unsent;
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.length = 0;
+    this.#references?.forget();
+  }
+
+  /** Bytes that wait to be sent, with the data that was referred to. */
+  get pending(): number {
+    return this.length + (this.#references?.bytes ?? 0);
   }
 
   get room(): number {
-    return OUTBOX_BYTES - this.length;
+    return this.#references?.isFull ? 0 : OUTBOX_BYTES - this.length;
+  }
+
+  /** Data that is not copied here, but sent from where it lies; there must be room. @param offset of it in the image */
+  refer(address: number, length: number, offset: number): void {
+    this.#references?.add(this.length, address, length, offset);
+  }
+
+  /** Notes that the last data that was referred to is all of a reply. @param head where the reply begins */
+  noteWhole(request: Request, head: number): void {
+    this.#references?.noteWhole(request, head);
   }
 
   /** A part of the buffer to be filled by the caller; there must be room. */

@@ -16,8 +16,26 @@ export const SMALL_READ_BYTES = WORTH_ASKING_BYTES - 1;
 /** A shorter hole is sent as data. */
 const HOLE_BYTES = 4096;
 
-/** Reads a piece into the outbox; there is room for it. @throws what reading threw, the outbox being as before */
-function readPiece(image: LiveImage, outbox: Outbox, offset: number, length: number): void {
+/**
+ * Reads a piece into the outbox, or refers to it where it lies; there is room for it.
+ *
+ * @param head where the reply begins, or this part of it
+ * @throws what reading threw, the outbox being as before
+ */
+function readPiece(
+  image: LiveImage,
+  outbox: Outbox,
+  request: Request,
+  head: number,
+  offset: number,
+  length: number,
+): void {
+  const address = outbox.mayRefer ? image.addressOf(offset, length) : 0;
+  if (address > 0) {
+    outbox.refer(address, length, offset);
+    if (length === request.length) outbox.noteWhole(request, head);
+    return;
+  }
   const before = outbox.length;
   try {
     image.read(outbox.take(length), offset);
@@ -71,7 +89,7 @@ function answerSimply(image: LiveImage, outbox: Outbox, request: Request, send: 
     const length = Math.min(PIECE_BYTES, request.length - done);
     if (outbox.room < length) send();
     try {
-      readPiece(image, outbox, request.offset + done, length);
+      readPiece(image, outbox, request, start, request.offset + done, length);
     } catch (error) {
       if (done > 0) return false;
       outbox.length = start;
@@ -94,7 +112,7 @@ function answerInOneChunk(image: LiveImage, outbox: Outbox, request: Request, se
     if (outbox.room < length) send();
     try {
       if (failure) outbox.take(length).fill(0);
-      else readPiece(image, outbox, request.offset + done, length);
+      else readPiece(image, outbox, request, start, request.offset + done, length);
     } catch (error) {
       if (request.length <= PIECE_BYTES) {
         outbox.length = start;
@@ -128,7 +146,7 @@ function answerInChunks(image: LiveImage, outbox: Outbox, request: Request, send
         } else {
           outbox.chunk(request, Chunk.OFFSET_DATA, 8 + piece, at + piece === end);
           outbox.u64(at);
-          readPiece(image, outbox, at, piece);
+          readPiece(image, outbox, request, before, at, piece);
         }
       } catch (error) {
         outbox.length = before;

@@ -91,7 +91,7 @@ export class Transmission {
       at += this.#headBytes;
       this.#hasMore = input.length - at >= this.#headBytes;
       at += this.#begin(this.#request, input, at);
-      if (this.#outbox.length >= SEND_AT_BYTES) this.send();
+      if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
     }
     return at;
   }
@@ -100,7 +100,50 @@ export class Transmission {
   send(): void {
     this.#image.commit();
     if (this.#image.isLost) throw new Error("what was written could not be kept");
+    if (this.#outbox.pending === this.#outbox.length) this.#outbox.flush();
+    else this.#sendReferences();
+  }
+
+  /** Sends data from where it lies, and what could not be read there in the way that waits, or fails, for each by itself. */
+  #sendReferences(): void {
+    const start = this.#cold.start();
+    const bytes = this.#outbox.pending;
+    const unsent = this.#outbox.flush();
+    this.#cold.endOfSend(start, bytes);
+    if (unsent.length === 0) return;
+    this.#cold.noteSlow();
+    for (const part of unsent) {
+      if (part.kind === "reply") this.#answer(part.request, "read");
+      else if (part.kind === "bytes") this.#pass(part.bytes);
+      else if (!this.#readRest(part.offset, part.length)) return;
+    }
     this.#outbox.flush();
+  }
+
+  #pass(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += SEND_AT_BYTES) {
+      const piece = bytes.subarray(at, at + SEND_AT_BYTES);
+      if (this.#outbox.room < piece.length) this.#outbox.flush();
+      this.#outbox.take(piece.length).set(piece);
+    }
+  }
+
+  /** @returns false where the connection must end, in the middle of a reply that said there was data */
+  #readRest(offset: number, length: number): boolean {
+    this.#outbox.mayRefer = false;
+    for (let done = 0; done < length; done += SEND_AT_BYTES) {
+      if (this.#outbox.room < SEND_AT_BYTES) this.#outbox.flush();
+      const before = this.#outbox.length;
+      try {
+        this.#image.read(this.#outbox.take(Math.min(SEND_AT_BYTES, length - done)), offset + done);
+      } catch {
+        this.#outbox.length = before;
+        this.#outbox.flush();
+        this.isOver = true;
+        return false;
+      }
+    }
+    return true;
   }
 
   /** To be called when the connection has ended, however it did. */
@@ -188,7 +231,7 @@ export class Transmission {
     } catch (error) {
       this.#fail(request, error);
     }
-    if (this.#outbox.length >= SEND_AT_BYTES) this.send();
+    if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
   }
 
   /** For any reply without data, or for the head of one with data. */
@@ -268,6 +311,10 @@ export class Transmission {
   #read(request: Request): void {
     requireRead(request, this.#image);
     this.#makeRoomFor(request);
+    if (this.#cold.areFast) {
+      this.#readWaiting(request);
+      return;
+    }
     if (this.#cold.take(request, !this.#hasMore)) return;
     const start = this.#cold.start();
     this.#readWaiting(request);
@@ -280,6 +327,7 @@ export class Transmission {
 
   #readWaiting(request: Request): void {
     this.#makeRoomFor(request);
+    this.#outbox.mayRefer = this.#cold.areFast;
     if (answerRead(this.#image, this.#outbox, request, this.#structured, () => this.send())) return;
     // A simple reply had promised data that can't be had: only the end of the connection tells the client.
     this.isOver = true;

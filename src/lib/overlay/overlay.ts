@@ -48,6 +48,19 @@ export class Overlay implements BlockDevice {
     return length;
   }
 
+  /** Where a part lies in memory that one layer, or the base, holds all of. */
+  addressOf(offsetBytes: number, lengthBytes: number): number {
+    const end = offsetBytes + lengthBytes;
+    for (const layer of this.#layers.toReversed()) {
+      if (end > layer.virtualSizeBytes) return 0;
+      for (const { offset, length, source, at } of layer.places(offsetBytes, end)) {
+        if (offset > offsetBytes || length < lengthBytes) return 0;
+        return (source as Partial<BlockDevice>).addressOf?.(at, lengthBytes) ?? 0;
+      }
+    }
+    return this.#base.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+  }
+
   /** Reads through the lowest `depth` layers. */
   #readBelow(depth: number, target: Uint8Array, offset: number): void {
     const layer = this.#layers[depth - 1];

@@ -14,6 +14,7 @@ export const Errno = {
   ENXIO: 6,
   EAGAIN: 11,
   EACCES: 13,
+  EFAULT: 14,
   EXDEV: 18,
   EINVAL: 22,
   ENOSPC: 28,
@@ -48,6 +49,15 @@ export interface Libc {
   mallocOption(parameter: number, value: number): void;
   /** `address` from addressOf(). */
   recv(fd: number, address: number | bigint, length: number, flags: number): number;
+  /** `iovec` is an address. */
+  writev(fd: number, iovec: number, count: number): number;
+  pread(fd: number, address: number, length: number, offset: number): number;
+  pwrite(fd: number, address: number, length: number, offset: number): number;
+  /** An address, or a number beyond all addresses. `address` 0 lets the kernel choose one. */
+  mmap(address: number, length: number, protection: number, flags: number, fd: number): number;
+  munmap(address: number, length: number): number;
+  /** `usage` is a struct rusage. */
+  getrusage(who: number, usage: Uint8Array): number;
   /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
   addressOf(buffer: ArrayBuffer): number | bigint;
 }
@@ -80,6 +90,14 @@ function bind(): Libc | null {
     const shutdown = lib.func("int shutdown(int fd, int how)");
     const socketpair = lib.func("int socketpair(int domain, int type, int protocol, void *fds)");
     const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
+    const writev = lib.func("int64_t writev(int fd, uintptr_t iovec, int count)");
+    const pread = lib.func("int64_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");
+    const pwrite = lib.func("int64_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)");
+    const mmap = lib.func(
+      "uintptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
+    );
+    const munmap = lib.func("int munmap(uintptr_t address, size_t length)");
+    const getrusage = lib.func("int getrusage(int who, void *usage)");
     // musl has no preadv2: then it reads nothing "now", and everything is read the plain way.
     const preadv2 = optional(() =>
       lib.func("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
@@ -104,6 +122,12 @@ function bind(): Libc | null {
       shutdown: (fd, how) => Number(shutdown(fd, how)),
       socketpair: (domain, type, protocol, fds) => Number(socketpair(domain, type, protocol, fds)),
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
+      writev: (fd, iovec, count) => Number(writev(fd, iovec, count)),
+      pread: (fd, address, length, offset) => Number(pread(fd, address, length, offset)),
+      pwrite: (fd, address, length, offset) => Number(pwrite(fd, address, length, offset)),
+      mmap: (address, length, protection, flags, fd) => Number(mmap(address, length, protection, flags, fd, 0)),
+      munmap: (address, length) => Number(munmap(address, length)),
+      getrusage: (who, usage) => Number(getrusage(who, usage)),
       preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
       posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),
       pollNow: (fds, count) => Number(poll(fds, count, 0)),

@@ -4,6 +4,7 @@
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile } from "../../device/borrowed-file.ts";
+import type { MappingHandover } from "../../device/sys/file-mapping.ts";
 import { assert } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
@@ -16,6 +17,7 @@ import { ResidentLayer } from "./resident-layer.ts";
 export interface FileHandover {
   readonly fd: number;
   readonly name: string;
+  readonly mapping?: MappingHandover | undefined;
 }
 
 /** A layer: with its bitmap in memory, or to be opened again from its file. */
@@ -38,7 +40,7 @@ export type LayerHandover = FileHandover &
 export interface ImageHandover {
   readonly name: string;
   /** A base without a descriptor is opened again by its name: a URI. */
-  readonly base: { readonly fd: number | undefined; readonly name: string };
+  readonly base: Omit<FileHandover, "fd"> & { readonly fd: number | undefined };
   readonly layers: readonly LayerHandover[];
   readonly top:
     | { readonly cow: FileHandover; readonly journal: FileHandover | undefined; readonly terms: CowfileTerms }
@@ -48,7 +50,7 @@ export interface ImageHandover {
 /** The image in this thread. */
 export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
   const baseDevice =
-    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrowSettled(base.fd, base.name);
+    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrowSettled(base.fd, base.name, base.mapping);
   const opened: Layer[] = [];
   for (const layer of layers) {
     const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
@@ -59,7 +61,7 @@ export async function receiveImage({ name, base, layers, top }: ImageHandover): 
     base: baseDevice,
     layers: opened,
     top: top && {
-      cow: BorrowedFile.borrow(top.cow.fd, top.cow.name, true),
+      cow: BorrowedFile.borrow(top.cow.fd, top.cow.name, true, top.cow.mapping),
       journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true),
       terms: top.terms,
     },
@@ -67,7 +69,7 @@ export async function receiveImage({ name, base, layers, top }: ImageHandover): 
 }
 
 async function receiveLayer(layer: LayerHandover, below: BlockDevice): Promise<Layer> {
-  const file = BorrowedFile.borrowSettled(layer.fd, layer.name);
+  const file = BorrowedFile.borrowSettled(layer.fd, layer.name, layer.mapping);
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }

@@ -24,6 +24,11 @@ export interface LiveImage {
   read(target: Uint8Array, offsetBytes: number): void;
   /** As read(), if nothing has to be waited for; false if something has, and is now being fetched. */
   readNow(target: Uint8Array, offsetBytes: number): boolean;
+  /**
+   * Where the range lies in this process's memory, for system calls to read it there; 0 if it doesn't, or not in one place.
+   * It is found there until the next call. System calls must be ready for EFAULT.
+   */
+  addressOf(offsetBytes: number, lengthBytes: number): number;
   /** No reply to a change may go out before commit() has returned. @throws CowError `io`, `no-space` */
   write(source: Uint8Array, offsetBytes: number): void;
   /** Makes the range read as zeros. */

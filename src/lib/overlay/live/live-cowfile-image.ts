@@ -95,6 +95,15 @@ export class LiveCowfileImage implements LiveImage {
     return this.#below.readNow?.(target, offsetBytes) ?? false;
   }
 
+  addressOf(offsetBytes: number, lengthBytes: number): number {
+    const block = Math.floor(offsetBytes / BLOCK_BYTES);
+    const lastBlock = Math.ceil((offsetBytes + lengthBytes) / BLOCK_BYTES);
+    const isHere = this.#map.has(block);
+    if (this.#map.runEnd(block, lastBlock, isHere) < lastBlock) return 0;
+    if (isHere) return this.#cow.addressOf?.(this.#dataOffset + offsetBytes, lengthBytes) ?? 0;
+    return this.#below.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+  }
+
   #readCow(target: Uint8Array, offset: number): void {
     const got = this.#cow.read(target, this.#dataOffset + offset);
     if (got < target.length) target.fill(0, got);

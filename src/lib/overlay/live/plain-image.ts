@@ -60,6 +60,10 @@ export class PlainImage implements LiveImage {
     return this.#device.readNow?.(target, offsetBytes) ?? false;
   }
 
+  addressOf(offsetBytes: number, lengthBytes: number): number {
+    return this.#device.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+  }
+
   write(): never {
     throw new CowError("permission", "is open for reading only", { file: this.name });
   }

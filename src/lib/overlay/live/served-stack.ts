@@ -7,6 +7,7 @@ import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
+import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -73,6 +74,8 @@ export class ServedStack {
   readonly #store: ServedStore | undefined;
   /** Read-only layers, each with its file and the memory that threads share. */
   readonly #layers: readonly KeptLayer[];
+  /** Files that threads read where they lie in memory. */
+  readonly #mappings: FileMapping[] = [];
 
   private constructor(parts: {
     readonly name: string;
@@ -147,7 +150,7 @@ export class ServedStack {
   /** What another thread needs, or undefined where a part of it has no descriptor. */
   handover(): ImageHandover | undefined {
     if (this.#store) return undefined;
-    const layers = this.#layers.map(({ handover }) => handover);
+    const layers = this.#layers.map(({ handover, layer }) => this.#withMapping(handover, layer));
     if (!layers.every((layer) => layer !== undefined)) return undefined;
     const top = this.#top;
     if (top && (top.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
@@ -155,14 +158,34 @@ export class ServedStack {
     if (base instanceof ImageDevice || (base.fd === undefined && !base.name.includes("://"))) return undefined;
     return {
       name: this.name,
-      base: { fd: base.fd, name: base.name },
+      base: { fd: base.fd, name: base.name, mapping: this.#map(base.fd, base.sizeBytes) },
       layers,
       top: top && {
-        cow: { fd: top.cow.fd ?? -1, name: top.cow.name },
+        cow: {
+          fd: top.cow.fd ?? -1,
+          name: top.cow.name,
+          mapping: this.#map(top.cow.fd, top.terms.dataOffsetBytes + top.terms.sizeBytes),
+        },
         journal: top.journal && { fd: top.journal.fd ?? -1, name: top.journal.name },
         terms: top.terms,
       },
     };
+  }
+
+  #withMapping(handover: LayerHandover | undefined, layer: Layer): LayerHandover | undefined {
+    if (handover?.kind !== "resident" || !(layer instanceof ResidentLayer)) return handover;
+    return { ...handover, mapping: this.#map(handover.fd, layer.source.sizeBytes) };
+  }
+
+  #map(fd: number | undefined, lengthBytes: number): MappingHandover | undefined {
+    const mapping = fd === undefined ? undefined : FileMapping.map(fd, lengthBytes);
+    if (mapping) this.#mappings.push(mapping);
+    return mapping?.handover;
+  }
+
+  /** What is mapped keeps its file locked. */
+  #unmap(): void {
+    for (const mapping of this.#mappings.splice(0)) mapping.close();
   }
 
   /**
@@ -171,6 +194,7 @@ export class ServedStack {
    * @throws CowError where something could not be made durable; the cowfile stays dirty then
    */
   close(): void {
+    this.#unmap();
     try {
       this.#top?.close();
       this.#store?.close();
@@ -190,6 +214,7 @@ export class ServedStack {
 
   /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */
   abandon(): void {
+    this.#unmap();
     this.#top?.abandon();
     this.#store?.abandon();
     this.#stack.close();

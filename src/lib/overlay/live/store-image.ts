@@ -82,6 +82,10 @@ export class DmSnapshotLiveImage implements LiveImage {
     if (at < end) readZeroFilled(this.#below, target.subarray(at - offsetBytes), at);
   }
 
+  addressOf(): number {
+    return 0;
+  }
+
   readNow(target: Uint8Array, offsetBytes: number): boolean {
     for (const place of this.#places(offsetBytes, offsetBytes + target.length)) {
       // What lies in two places is rare enough to be waited for.
