@@ -8,6 +8,7 @@ import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { FileMapping, type MappingHandover } from "./sys/file-mapping.ts";
 import { readNow, willNeed } from "./sys/nowait.ts";
+import { readAt, writeAt } from "./sys/positioned.ts";
 
 /** A file that others write, too, as it is at each moment: `device` itself knows only of its own writes. */
 export function asItIs(device: BlockDevice): BlockDevice {
@@ -43,6 +44,20 @@ export class BorrowedFile extends FileDevice {
     } catch (error) {
       throw systemError(error, this.name, "cannot find out its size");
     }
+  }
+
+  override read(target: Uint8Array, offsetBytes: number): number {
+    const got = readAt(this.fd, target, offsetBytes);
+    if (got === target.length || target.length === 0) return target.length;
+    const done = Math.max(0, got);
+    return done + super.read(target.subarray(done), offsetBytes + done);
+  }
+
+  override write(source: Uint8Array, offsetBytes: number): void {
+    const put = writeAt(this.fd, source, offsetBytes);
+    if (put === source.length) return;
+    const done = Math.max(0, put);
+    super.write(source.subarray(done), offsetBytes + done);
   }
 
   /** Reads if nothing has to be waited for, and says whether it did; else the kernel is asked to fetch it. */

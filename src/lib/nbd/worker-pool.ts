@@ -18,6 +18,10 @@ const SHARED_THREADS = 2;
 const END_MS = 3000;
 /** Threads that are kept ready, those with a connection counted: what most clients open at once. */
 const READY_AT_LEAST = 4;
+/** Threads that are started with the server. More would take the processors from its first client. */
+const READY_AT_FIRST = Math.min(READY_AT_LEAST, availableParallelism());
+/** The others are started one by one, in such intervals, while nobody else has need of the processors. */
+const CALM_MS = 1000;
 /** Threads that wait for a connection: more are let go. */
 const IDLE_AT_MOST = 4;
 /** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
@@ -94,6 +98,7 @@ export class WorkerPool {
   #nextId = 0;
   /** Threads that are getting ready. */
   #starting = 0;
+  #timer: NodeJS.Timeout | undefined;
   #practice: BlockDevice | undefined;
   #isClosed = false;
 
@@ -102,7 +107,7 @@ export class WorkerPool {
     this.#onFatal = onFatal;
     preferSmallMemory();
     this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
-    this.#refill();
+    for (let i = 0; i < READY_AT_FIRST; i++) this.#startAhead();
   }
 
   /** Runs a connection to its end. Never rejects: a thread that died is a failure like others. */
@@ -120,7 +125,7 @@ export class WorkerPool {
   async #runAlone(job: NumberedJob): Promise<string | undefined> {
     this.#ownThreads++;
     const thread = this.#idle.shift() ?? this.#start();
-    this.#refill();
+    this.#refillLater();
     const failure = await thread.run(job);
     this.#ownThreads--;
     this.#keepOrEnd(thread);
@@ -137,6 +142,7 @@ export class WorkerPool {
   /** Ends all threads; none of them has a connection any more. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     const threads = [...this.#all];
     this.#all.clear();
     this.#idle.length = 0;
@@ -144,24 +150,32 @@ export class WorkerPool {
     await Promise.all(threads.map((thread) => thread.end()));
   }
 
-  /** Starts threads ahead of need, as many at a time as there are processors: the next client is not to wait for one. */
-  #refill(): void {
-    while (!this.#isClosed && this.#starting < availableParallelism() && this.#wantsMore) {
-      this.#starting++;
-      let isOver = false;
-      const onStarted = (): void => {
-        if (isOver) return;
-        isOver = true;
-        this.#starting--;
-        this.#refill();
-        if (this.#starting === 0) this.#endPractice();
-      };
-      this.#idle.push(this.#start(this.#practiceFd(), onStarted));
-    }
+  /** Starts a thread ahead of need: the next client is not to wait for it. */
+  #startAhead(): void {
+    this.#starting++;
+    let isOver = false;
+    const onStarted = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#starting--;
+      this.#refillLater();
+      if (this.#starting === 0) this.#endPractice();
+    };
+    this.#idle.push(this.#start(this.#practiceFd(), onStarted));
+  }
+
+  #refillLater(): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed || !this.#wantsMore) return;
+    this.#timer = setTimeout(() => {
+      // Nobody waits for it: unless there is none left, it has time until the clients have gone.
+      if (this.#ownThreads === 0 || this.#idle.length === 0) this.#startAhead();
+      else this.#refillLater();
+    }, CALM_MS).unref();
   }
 
   get #wantsMore(): boolean {
-    if (this.#ownThreads + this.#idle.length >= OWN_THREADS_AT_MOST) return false;
+    if (this.#starting > 0 || this.#ownThreads + this.#idle.length >= OWN_THREADS_AT_MOST) return false;
     return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
   }
 

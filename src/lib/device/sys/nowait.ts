@@ -3,6 +3,7 @@
  * There is no portable way: without native calls every read waits.
  */
 import { libc } from "./libc.ts";
+import { addressOf } from "./positioned.ts";
 
 const RWF_NOWAIT = 8;
 const POSIX_FADV_WILLNEED = 3;
@@ -10,9 +11,6 @@ const POSIX_FADV_WILLNEED = 3;
 /** One struct iovec: an address and a length, 64 bits each. Little-endian halves; big-endian machines take the plain way. */
 const iovec = new Uint32Array(4);
 let iovecAddress: number | undefined;
-
-/** The address of each buffer that was read into, as asking costs more than the read. */
-const addresses = new WeakMap<ArrayBufferLike, number>();
 
 const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
@@ -23,14 +21,9 @@ const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
  */
 export function readNow(fd: number, target: Uint8Array, offset: number): number {
   const c = isLittleEndian ? libc() : null;
-  if (!c) return 0;
-  let address = addresses.get(target.buffer);
-  if (address === undefined) {
-    address = Number(c.addressOf(target.buffer as ArrayBuffer));
-    addresses.set(target.buffer, address);
-  }
+  const start = addressOf(target);
+  if (!c || start === undefined) return 0;
   iovecAddress ??= Number(c.addressOf(iovec.buffer));
-  const start = address + target.byteOffset;
   iovec[0] = start % 2 ** 32;
   iovec[1] = Math.floor(start / 2 ** 32);
   iovec[2] = target.length;
