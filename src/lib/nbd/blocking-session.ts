@@ -13,6 +13,8 @@ import { Transmission, WHOLE_PAYLOAD_BYTES } from "./transmission.ts";
 
 /** A whole payload, its request, and what came behind it. */
 const INBOX_BYTES = WHOLE_PAYLOAD_BYTES + 256 * 1024;
+/** What is left over is moved to the front: a buffer that is used from its start stays in the processor's cache. */
+const CHEAP_BYTES = 16 * 1024;
 /** Looks for the next request before the thread goes to sleep: the next one of a busy client comes within microseconds. */
 const SPINS = 100;
 
@@ -56,7 +58,11 @@ export class BlockingSession {
         transmission.send();
         if (transmission.isOver) return;
         if (start === end) start = end = 0;
-        else if (this.#inbox.length - start < transmission.wanted || end === this.#inbox.length) {
+        else if (
+          end - start <= CHEAP_BYTES ||
+          end === this.#inbox.length ||
+          this.#inbox.length - start < transmission.wanted
+        ) {
           this.#inbox.copyWithin(0, start, end);
           end -= start;
           start = 0;
