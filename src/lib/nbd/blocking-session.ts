@@ -13,8 +13,9 @@ import { Transmission, WHOLE_PAYLOAD_BYTES } from "./transmission.ts";
 
 /** A whole payload, its request, and what came behind it. */
 const INBOX_BYTES = WHOLE_PAYLOAD_BYTES + 256 * 1024;
-/** What is left over is moved to the front: a buffer that is used from its start stays in the processor's cache. */
+/** What is left over is moved to the front, if it is little or lies behind this: so the processor's cache holds what is used. */
 const CHEAP_BYTES = 16 * 1024;
+const HOT_BYTES = 384 * 1024;
 /** Looks for the next request before the thread goes to sleep: the next one of a busy client comes within microseconds. */
 const SPINS = 100;
 
@@ -58,11 +59,7 @@ export class BlockingSession {
         transmission.send();
         if (transmission.isOver) return;
         if (start === end) start = end = 0;
-        else if (
-          end - start <= CHEAP_BYTES ||
-          end === this.#inbox.length ||
-          this.#inbox.length - start < transmission.wanted
-        ) {
+        else if (start > 0 && (end - start <= CHEAP_BYTES || end >= HOT_BYTES)) {
           this.#inbox.copyWithin(0, start, end);
           end -= start;
           start = 0;
