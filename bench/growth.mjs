@@ -36,7 +36,7 @@ async function withServer(context, dir, stack, work) {
   }
 }
 
-const memory = ({ rss_kib, peak_kib }) => ({ "memory KiB": rss_kib, "peak KiB": peak_kib });
+const memory = ({ rss_kib }) => ({ "memory KiB": rss_kib });
 
 /** Throughput constant; memory constant and a bit per KiB of the image, as far as its bitmap is touched. */
 async function measureSize(context, dir, size, { seconds, count }) {

@@ -129,7 +129,9 @@ static void add_process(int pid, struct usage *sum) {
   if (!file) return;
   while (fgets(line, sizeof line, file)) {
     if (sscanf(line, "VmHWM: %llu", &value) == 1) sum->peak_kib += value;
-    if (sscanf(line, "VmRSS: %llu", &value) == 1) sum->rss_kib += value;
+    /* Pages of mapped files belong to the page cache. */
+    if (sscanf(line, "RssAnon: %llu", &value) == 1) sum->rss_kib += value;
+    if (sscanf(line, "RssShmem: %llu", &value) == 1) sum->rss_kib += value;
   }
   fclose(file);
 }

@@ -4,13 +4,18 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-/** What a line of /proc/PID/status says in KiB: VmHWM is the peak, VmRSS what is there now. 0 when it has ended. */
+/** What a line of /proc/PID/status says in KiB: VmHWM is the peak. 0 when it has ended. */
 export function memoryKib(pid, key = "VmHWM") {
   try {
     return Number(new RegExp(`${key}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
   } catch {
     return 0;
   }
+}
+
+/** Memory of a process's own; the pages of files that it has mapped belong to the page cache. */
+export function ownMemoryKib(pid) {
+  return memoryKib(pid, "RssAnon") + memoryKib(pid, "RssShmem");
 }
 
 /** Runs a command to its end. @returns milliseconds, peak KiB (sampled), exit status, what it printed (the last of it) */

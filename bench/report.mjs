@@ -240,9 +240,9 @@ ${figureTable(data, "server_cpu_us", (value) => number(value, 1), [CPU_RATIO(dat
 
 ${figureTable(data, "p99_us", (value) => number(value))}
 
-### Peak memory of the server (VmHWM), MiB
+### Memory of the server's own (RssAnon + RssShmem), MiB
 
-${figureTable(data, "peak_kib", mib)}
+${figureTable(data, "rss_kib", mib)}
 `
     : "";
   const parts = [

@@ -4,7 +4,7 @@
  */
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { memoryKib, must, rotated, run } from "./measure.mjs";
+import { memoryKib, must, ownMemoryKib, rotated, run } from "./measure.mjs";
 import { has, skip } from "./programs.mjs";
 import { startBaseServer, startServer } from "./servers.mjs";
 import { rowsOf } from "./workloads.mjs";
@@ -37,7 +37,7 @@ async function copyOut(context, server, args) {
   const uri = `${scheme}://${user}/${server.exportName}?socket=${server.listen.unix}${keys}`;
   const { ms } = await must("nbdcopy", [...args, uri, "null:"], { limitMs: CALL_LIMIT_MS });
   const bytes = statSync(context.base).size;
-  const memory = { rss_kib: memoryKib(server.pid, "VmRSS"), peak_kib: memoryKib(server.pid) };
+  const memory = { rss_kib: ownMemoryKib(server.pid), peak_kib: memoryKib(server.pid) };
   return [{ seconds: ms / 1e3, mbps: bytes / ms / 1e3, ...memory }];
 }
 

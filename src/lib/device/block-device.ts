@@ -21,8 +21,10 @@ export interface BlockDevice extends ByteTarget {
   readNow?(target: Uint8Array, offsetBytes: number): boolean;
   /**
    * Where a part of the device lies in this process's memory, for system calls (nothing else) to read it there; 0 if it
-   * doesn't. Absent where nothing does.
+   * doesn't, or would have to be fetched first. Absent where nothing does.
    */
   addressOf?(offsetBytes: number, lengthBytes: number): number;
+  /** Has addressOf() look again: something had to be fetched, or could not be had. */
+  distrustAddresses?(): void;
   close(): void;
 }

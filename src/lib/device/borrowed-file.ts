@@ -37,6 +37,10 @@ export class BorrowedFile extends FileDevice {
     return this.#mapping?.locate(offsetBytes, lengthBytes) ?? 0;
   }
 
+  distrustAddresses(): void {
+    this.#mapping?.distrust();
+  }
+
   override get sizeBytes(): number {
     if (this.#isSettled || this.isBlockDevice) return super.sizeBytes;
     try {

@@ -74,12 +74,13 @@ export class ColdReads {
    * had to wait for.
    */
   endOfSend(start: number, bytes: number): void {
-    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS && this.#faults.haveGrown()) this.noteSlow();
+    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS && this.#faults.haveGrown()) this.distrust();
   }
 
-  /** Have reads come out of memory lately? */
-  get areFast(): boolean {
-    return this.#tries === 0;
+  /** What was to be sent from where it lies was not there. */
+  distrust(): void {
+    this.noteSlow();
+    this.#image.distrustAddresses();
   }
 
   /** Something that was read had to be waited for. */

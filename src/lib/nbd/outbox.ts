@@ -33,8 +33,7 @@ export class Outbox {
   extended = false;
   /** Is there more than the client takes? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
-  /** May data be sent from where it lies? */
-  mayRefer = false;
+  #mayRefer = false;
   readonly #references: References | undefined;
   readonly #view: DataView;
   readonly #send: (bytes: Uint8Array) => void;
@@ -53,6 +52,15 @@ export class Outbox {
     this.#view = new DataView(buffer);
     this.#send = send;
     this.#references = references;
+  }
+
+  /** May data be sent from where it lies? Never, where there is no way to. */
+  get mayRefer(): boolean {
+    return this.#mayRefer;
+  }
+
+  set mayRefer(may: boolean) {
+    this.#mayRefer = may && this.#references !== undefined;
   }
 
   /** @returns what could not be sent, since data that was referred to could not be read after all; the outbox is empty then */

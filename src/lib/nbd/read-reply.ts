@@ -67,6 +67,29 @@ export function answerRead(
 }
 
 /**
+ * Answers a READ with its data where it lies in memory, if it all lies there in one place; there is room for the head.
+ *
+ * @returns false if not, or if holes in it might be told as such: then nothing was answered
+ */
+export function answerByReference(image: LiveImage, outbox: Outbox, request: Request, structured: boolean): boolean {
+  const { offset, length } = request;
+  if (!outbox.mayRefer || length === 0 || length > PIECE_BYTES) return false;
+  if (structured && length >= WORTH_ASKING_BYTES && (request.flags & CommandFlag.DF) === 0) return false;
+  const address = image.addressOf(offset, length);
+  // It is not asked again when the data is read.
+  outbox.mayRefer = false;
+  if (address === 0) return false;
+  const head = outbox.length;
+  if (structured) {
+    outbox.chunk(request, Chunk.OFFSET_DATA, 8 + length, true);
+    outbox.u64(offset);
+  } else outbox.simple(request, WireError.NONE);
+  outbox.refer(address, length, offset);
+  outbox.noteWhole(request, head);
+  return true;
+}
+
+/**
  * Answers a small READ if its data is there without waiting; there is room for it.
  *
  * @returns false if it would have to wait: then nothing was answered, and the data is on its way

@@ -8,7 +8,7 @@ import { answerBlockStatus } from "./block-status.ts";
 import { ColdReads } from "./cold-reads.ts";
 import type { Negotiated } from "./export.ts";
 import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
-import { answerRead } from "./read-reply.ts";
+import { answerByReference, answerRead } from "./read-reply.ts";
 import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
@@ -111,7 +111,8 @@ export class Transmission {
     const unsent = this.#outbox.flush();
     this.#cold.endOfSend(start, bytes);
     if (unsent.length === 0) return;
-    this.#cold.noteSlow();
+    this.#cold.distrust();
+    this.#outbox.mayRefer = false;
     for (const part of unsent) {
       if (part.kind === "reply") this.#answer(part.request, "read");
       else if (part.kind === "bytes") this.#pass(part.bytes);
@@ -130,7 +131,6 @@ export class Transmission {
 
   /** @returns false where the connection must end, in the middle of a reply that said there was data */
   #readRest(offset: number, length: number): boolean {
-    this.#outbox.mayRefer = false;
     for (let done = 0; done < length; done += SEND_AT_BYTES) {
       if (this.#outbox.room < SEND_AT_BYTES) this.#outbox.flush();
       const before = this.#outbox.length;
@@ -311,10 +311,8 @@ export class Transmission {
   #read(request: Request): void {
     requireRead(request, this.#image);
     this.#makeRoomFor(request);
-    if (this.#cold.areFast) {
-      this.#readWaiting(request);
-      return;
-    }
+    this.#outbox.mayRefer = true;
+    if (answerByReference(this.#image, this.#outbox, request, this.#structured)) return;
     if (this.#cold.take(request, !this.#hasMore)) return;
     const start = this.#cold.start();
     this.#readWaiting(request);
@@ -327,7 +325,6 @@ export class Transmission {
 
   #readWaiting(request: Request): void {
     this.#makeRoomFor(request);
-    this.#outbox.mayRefer = this.#cold.areFast;
     if (answerRead(this.#image, this.#outbox, request, this.#structured, () => this.send())) return;
     // A simple reply had promised data that can't be had: only the end of the connection tells the client.
     this.isOver = true;

@@ -31,6 +31,8 @@ export class Overlay implements BlockDevice {
   readonly allocationUnitBytes: number;
   readonly #base: BlockDevice;
   readonly #layers: readonly Layer[];
+  /** Files of layers of which addressOf() has told. */
+  readonly #addressed = new Set<Partial<BlockDevice>>();
 
   /** @param layers bottom to top; each must fit what lies below it (stack.ts checks that) */
   constructor(name: string, base: BlockDevice, layers: readonly Layer[]) {
@@ -55,10 +57,17 @@ export class Overlay implements BlockDevice {
       if (end > layer.virtualSizeBytes) return 0;
       for (const { offset, length, source, at } of layer.places(offsetBytes, end)) {
         if (offset > offsetBytes || length < lengthBytes) return 0;
-        return (source as Partial<BlockDevice>).addressOf?.(at, lengthBytes) ?? 0;
+        const device = source as Partial<BlockDevice>;
+        this.#addressed.add(device);
+        return device.addressOf?.(at, lengthBytes) ?? 0;
       }
     }
     return this.#base.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+  }
+
+  distrustAddresses(): void {
+    this.#base.distrustAddresses?.();
+    for (const device of this.#addressed) device.distrustAddresses?.();
   }
 
   /** Reads through the lowest `depth` layers. */

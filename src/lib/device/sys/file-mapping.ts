@@ -3,6 +3,9 @@
  * nobody has copied before. JavaScript never looks into a mapping: what can't be had (an error of the disk, a file cut
  * short) would kill the process then, but is an EFAULT to a system call. There is no portable way: without native calls
  * nothing is mapped.
+ *
+ * Only what is in the page cache is to be read so: a page fault fetches worse than read(2) does. The kernel is asked once
+ * for each 64 KiB, and believed until a fault had to wait for a disk.
  */
 import { libc } from "./libc.ts";
 
@@ -11,34 +14,45 @@ const MAP_SHARED = 1;
 const MAP_FIXED = 0x10;
 /** No mapping lies beyond this on any 64-bit machine; what mmap returns when it fails does. */
 const ADDRESSES_END = 2 ** 52;
+const PAGE_BYTES = 4096;
 
-/** What one page of page tables speaks for. */
-const REGION_BYTES = 2 << 20;
+/** What is asked for at a time: as much as a page fault brings in of what is in the page cache. */
+const CHUNK_BYTES = 64 << 10;
+/** What one page of page tables speaks for: as many chunks as a word has bits. */
+const REGION_BYTES = 32 * CHUNK_BYTES;
 /** Regions that are mapped at a time: their page tables take 32 MiB, for a file of 16 GiB or a part of a larger one. */
 const REGIONS_AT_MOST = 8192;
+/** Where the kernel does not tell the truth (of a file that is not ours to write, it doesn't), the mapping is given up. */
+const DISAPPOINTMENTS_AT_MOST = 16;
+
+/** Words before those of the regions. */
+const USED = 0;
+const DISAPPOINTMENTS = 1;
+const HEAD_WORDS = 2;
 
 /** A mapping, for all threads of the process. */
 export interface MappingHandover {
   readonly address: number;
   readonly lengthBytes: number;
   readonly fd: number;
-  /** A counter of regions in use, and then a byte for each region. */
-  readonly regions: SharedArrayBuffer;
+  /** Two counters, then a word for each region with a bit for each chunk that was in the page cache. */
+  readonly words: SharedArrayBuffer;
 }
 
 export class FileMapping {
   readonly handover: MappingHandover;
   readonly #address: number;
   readonly #length: number;
-  readonly #count: Int32Array;
-  readonly #used: Uint8Array;
+  readonly #head: Int32Array;
+  readonly #chunks: Int32Array;
+  readonly #pages = new Uint8Array(CHUNK_BYTES / PAGE_BYTES);
 
   private constructor(handover: MappingHandover) {
     this.handover = handover;
     this.#address = handover.address;
     this.#length = handover.lengthBytes;
-    this.#count = new Int32Array(handover.regions, 0, 1);
-    this.#used = new Uint8Array(handover.regions, 4);
+    this.#head = new Int32Array(handover.words, 0, HEAD_WORDS);
+    this.#chunks = new Int32Array(handover.words, HEAD_WORDS * 4);
   }
 
   /**
@@ -52,8 +66,8 @@ export class FileMapping {
     if (!c || lengthBytes <= 0) return undefined;
     const address = c.mmap(0, lengthBytes, PROT_READ, MAP_SHARED, fd);
     if (address >= ADDRESSES_END) return undefined;
-    const regions = new SharedArrayBuffer(4 + Math.ceil(lengthBytes / REGION_BYTES));
-    return new FileMapping({ address, lengthBytes, fd, regions });
+    const words = new SharedArrayBuffer((HEAD_WORDS + Math.ceil(lengthBytes / REGION_BYTES)) * 4);
+    return new FileMapping({ address, lengthBytes, fd, words });
   }
 
   /** A mapping that another thread made, and closes. */
@@ -61,28 +75,45 @@ export class FileMapping {
     return new FileMapping(handover);
   }
 
-  /** Where `[offset, offset + length)` of the file lies in memory; 0 if it does not lie in the mapping. */
+  /** Where `[offset, offset + length)` of the file lies in memory; 0 if it is not in the mapping, or not in the page cache. */
   locate(offset: number, length: number): number {
     const end = offset + length;
     if (end > this.#length) return 0;
-    const last = Math.floor((end - 1) / REGION_BYTES);
-    for (let region = Math.floor(offset / REGION_BYTES); region <= last; region++) {
-      if (this.#used[region] === 0) this.#use(region);
+    const last = Math.floor((end - 1) / CHUNK_BYTES);
+    for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk <= last; chunk++) {
+      const word = this.#chunks[Math.floor(chunk / 32)] ?? 0;
+      if (((word >>> (chunk & 31)) & 1) === 0 && !this.#isCached(chunk)) return 0;
     }
     return this.#address + offset;
   }
 
-  /** Page tables are memory that the kernel does not take back by itself: when there are too many, all begin anew. */
-  #use(region: number): void {
-    if (Atomics.add(this.#count, 0, 1) >= REGIONS_AT_MOST) {
-      Atomics.store(this.#count, 0, 1);
-      this.#used.fill(0);
-      const { address, lengthBytes, fd } = this.handover;
-      const c = libc();
-      // In one step, so that no other thread finds the place empty or taken by something else.
-      c?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd);
-    }
-    this.#used[region] = 1;
+  /** Asks the kernel. What two threads note at the same time may get lost: then it is asked again. */
+  #isCached(chunk: number): boolean {
+    if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return false;
+    const start = chunk * CHUNK_BYTES;
+    const size = Math.min(CHUNK_BYTES, this.#length - start);
+    if (libc()?.mincore(this.#address + start, size, this.#pages) !== 0) return false;
+    const count = Math.ceil(size / PAGE_BYTES);
+    for (let page = 0; page < count; page++) if (((this.#pages[page] ?? 0) & 1) === 0) return false;
+    const region = Math.floor(chunk / 32);
+    // Page tables are memory that the kernel does not take back by itself: when there are too many, all begin anew.
+    if (this.#chunks[region] === 0 && Atomics.add(this.#head, USED, 1) >= REGIONS_AT_MOST) this.#beginAnew();
+    this.#chunks[region] = (this.#chunks[region] ?? 0) | (1 << (chunk & 31));
+    return true;
+  }
+
+  #beginAnew(): void {
+    const { address, lengthBytes, fd } = this.handover;
+    this.#chunks.fill(0);
+    Atomics.store(this.#head, USED, 1);
+    // In one step, so that no other thread finds the place empty, or taken by something else.
+    libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd);
+  }
+
+  /** Something that locate() had found had to be waited for, or could not be had. */
+  distrust(): void {
+    Atomics.add(this.#head, DISAPPOINTMENTS, 1);
+    this.#beginAnew();
   }
 
   /** No thread uses it any more. */

@@ -56,6 +56,8 @@ export interface Libc {
   /** An address, or a number beyond all addresses. `address` 0 lets the kernel choose one. */
   mmap(address: number, length: number, protection: number, flags: number, fd: number): number;
   munmap(address: number, length: number): number;
+  /** `pages` takes a byte for each page. */
+  mincore(address: number, length: number, pages: Uint8Array): number;
   /** `usage` is a struct rusage. */
   getrusage(who: number, usage: Uint8Array): number;
   /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
@@ -97,6 +99,7 @@ function bind(): Libc | null {
       "uintptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
     );
     const munmap = lib.func("int munmap(uintptr_t address, size_t length)");
+    const mincore = lib.func("int mincore(uintptr_t address, size_t length, void *pages)");
     const getrusage = lib.func("int getrusage(int who, void *usage)");
     // musl has no preadv2: then it reads nothing "now", and everything is read the plain way.
     const preadv2 = optional(() =>
@@ -127,6 +130,7 @@ function bind(): Libc | null {
       pwrite: (fd, address, length, offset) => Number(pwrite(fd, address, length, offset)),
       mmap: (address, length, protection, flags, fd) => Number(mmap(address, length, protection, flags, fd, 0)),
       munmap: (address, length) => Number(munmap(address, length)),
+      mincore: (address, length, pages) => Number(mincore(address, length, pages)),
       getrusage: (who, usage) => Number(getrusage(who, usage)),
       preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
       posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),

@@ -25,10 +25,12 @@ export interface LiveImage {
   /** As read(), if nothing has to be waited for; false if something has, and is now being fetched. */
   readNow(target: Uint8Array, offsetBytes: number): boolean;
   /**
-   * Where the range lies in this process's memory, for system calls to read it there; 0 if it doesn't, or not in one place.
-   * It is found there until the next call. System calls must be ready for EFAULT.
+   * Where the range lies in this process's memory, for system calls to read it there; 0 if it doesn't, not in one place, or
+   * would have to be fetched. System calls must be ready for EFAULT all the same.
    */
   addressOf(offsetBytes: number, lengthBytes: number): number;
+  /** Has addressOf() look again: something had to be fetched, or could not be had. */
+  distrustAddresses(): void;
   /** No reply to a change may go out before commit() has returned. @throws CowError `io`, `no-space` */
   write(source: Uint8Array, offsetBytes: number): void;
   /** Makes the range read as zeros. */

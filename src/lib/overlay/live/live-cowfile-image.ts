@@ -104,6 +104,11 @@ export class LiveCowfileImage implements LiveImage {
     return this.#below.addressOf?.(offsetBytes, lengthBytes) ?? 0;
   }
 
+  distrustAddresses(): void {
+    this.#cow.distrustAddresses?.();
+    this.#below.distrustAddresses?.();
+  }
+
   #readCow(target: Uint8Array, offset: number): void {
     const got = this.#cow.read(target, this.#dataOffset + offset);
     if (got < target.length) target.fill(0, got);

@@ -64,6 +64,10 @@ export class PlainImage implements LiveImage {
     return this.#device.addressOf?.(offsetBytes, lengthBytes) ?? 0;
   }
 
+  distrustAddresses(): void {
+    this.#device.distrustAddresses?.();
+  }
+
   write(): never {
     throw new CowError("permission", "is open for reading only", { file: this.name });
   }

@@ -86,6 +86,10 @@ export class DmSnapshotLiveImage implements LiveImage {
     return 0;
   }
 
+  distrustAddresses(): void {
+    // There are none.
+  }
+
   readNow(target: Uint8Array, offsetBytes: number): boolean {
     for (const place of this.#places(offsetBytes, offsetBytes + target.length)) {
       // What lies in two places is rare enough to be waited for.
