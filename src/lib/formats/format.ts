@@ -59,6 +59,8 @@ export interface Layer extends Remarks {
   readonly virtualSizeBytes: number;
   /** The parts of `[from, to)` that it holds, ascending and joined. */
   extents(from: number, to: number): Iterable<Extent>;
+  /** Is it certain that none of that is held? A quick question, for whoever would ask it at every read. */
+  isClearOf?(from: number, to: number): boolean;
   /** The same parts, each with where its bytes lie; cut to `[from, to)`, split where they don't lie in a row. */
   places(from: number, to: number): Iterable<Place>;
   /** What it says of the base it was made for. */

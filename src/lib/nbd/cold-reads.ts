@@ -3,9 +3,10 @@
  * waiting; those that would wait are fetched by the kernel side by side, and answered later. While reads are fast, this
  * costs nothing but a look at the clock.
  */
+
+import { MajorFaults } from "../device/sys/major-faults.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import type { Outbox } from "./outbox.ts";
-import { MajorFaults } from "../device/sys/major-faults.ts";
 import { answerReadNow, SMALL_READ_BYTES } from "./read-reply.ts";
 import { Request } from "./request.ts";
 

@@ -4,7 +4,7 @@
  */
 import { Chunk, ChunkFlag, Magic } from "../protocol/constants.ts";
 import type { References, Unsent } from "./references.ts";
-import type { Request } from "./request.ts";
+import type { Asked, Request } from "./request.ts";
 
 /** Room for many small replies, or for a good part of a large one. */
 export const OUTBOX_BYTES = 1 << 20;
@@ -15,15 +15,6 @@ const EXTENDED_BYTES = 32;
 export const HEAD_BYTES_AT_MOST = EXTENDED_BYTES + 8;
 
 const NOTHING: readonly Unsent[] = [];
-
-/** Whom a reply answers. */
-export interface Asked {
-  readonly cookieHigh: number;
-  readonly cookieLow: number;
-  /** As in the request, for extended replies. */
-  readonly offsetHigh: number;
-  readonly offsetLow: number;
-}
 
 export class Outbox {
   readonly bytes: Uint8Array;
@@ -67,7 +58,7 @@ export class Outbox {
   flush(): readonly Unsent[] {
     const { length } = this;
     const references = this.#references;
-    if (length === 0) return NOTHING;
+    if (this.pending === 0) return NOTHING;
     this.length = 0;
     if (!references || references.count === 0) {
       this.#send(this.bytes.subarray(0, length));

@@ -2,10 +2,18 @@
  * Owns the decoding of a request's head. Numbers come as they are; transmission.ts judges them.
  */
 import { EXTENDED_REQUEST_BYTES, Magic, REQUEST_BYTES } from "../protocol/constants.ts";
-import type { Asked } from "./outbox.ts";
 
 /** Above this, 64 bits are no exact number any more; no image is that large. */
 const UNSAFE_HIGH = 0x20_0000;
+
+/** Whom a reply answers. */
+export interface Asked {
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+  /** As in the request, for extended replies. */
+  readonly offsetHigh: number;
+  readonly offsetLow: number;
+}
 
 export class Request implements Asked {
   flags = 0;

@@ -11,6 +11,7 @@ import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
 import { answerByReference, answerRead } from "./read-reply.ts";
 import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
+import { sendAgain } from "./unsent.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
 
 /** Replies that are this large together go out, whatever else waits. */
@@ -112,38 +113,8 @@ export class Transmission {
     this.#cold.endOfSend(start, bytes);
     if (unsent.length === 0) return;
     this.#cold.distrust();
-    this.#outbox.mayRefer = false;
-    for (const part of unsent) {
-      if (part.kind === "reply") this.#answer(part.request, "read");
-      else if (part.kind === "bytes") this.#pass(part.bytes);
-      else if (!this.#readRest(part.offset, part.length)) return;
-    }
-    this.#outbox.flush();
-  }
-
-  #pass(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; at += SEND_AT_BYTES) {
-      const piece = bytes.subarray(at, at + SEND_AT_BYTES);
-      if (this.#outbox.room < piece.length) this.#outbox.flush();
-      this.#outbox.take(piece.length).set(piece);
-    }
-  }
-
-  /** @returns false where the connection must end, in the middle of a reply that said there was data */
-  #readRest(offset: number, length: number): boolean {
-    for (let done = 0; done < length; done += SEND_AT_BYTES) {
-      if (this.#outbox.room < SEND_AT_BYTES) this.#outbox.flush();
-      const before = this.#outbox.length;
-      try {
-        this.#image.read(this.#outbox.take(Math.min(SEND_AT_BYTES, length - done)), offset + done);
-      } catch {
-        this.#outbox.length = before;
-        this.#outbox.flush();
-        this.isOver = true;
-        return false;
-      }
-    }
-    return true;
+    const answer = (request: Request): void => this.#answer(request, "read");
+    if (!sendAgain(unsent, this.#image, this.#outbox, answer)) this.isOver = true;
   }
 
   /** To be called when the connection has ended, however it did. */

@@ -53,8 +53,10 @@ export class Overlay implements BlockDevice {
   /** Where a part lies in memory that one layer, or the base, holds all of. */
   addressOf(offsetBytes: number, lengthBytes: number): number {
     const end = offsetBytes + lengthBytes;
-    for (const layer of this.#layers.toReversed()) {
+    for (let depth = this.#layers.length - 1; depth >= 0; depth--) {
+      const layer = this.#layers[depth] as Layer;
       if (end > layer.virtualSizeBytes) return 0;
+      if (layer.isClearOf?.(offsetBytes, end)) continue;
       for (const { offset, length, source, at } of layer.places(offsetBytes, end)) {
         if (offset > offsetBytes || length < lengthBytes) return 0;
         const device = source as Partial<BlockDevice>;
@@ -82,6 +84,10 @@ export class Overlay implements BlockDevice {
     if (inside < target.length) target.fill(0, inside);
     let at = offset;
     const end = offset + inside;
+    if (inside > 0 && layer.isClearOf?.(offset, end)) {
+      this.#readBelow(depth - 1, target.subarray(0, inside), offset);
+      return;
+    }
     for (const place of layer.places(offset, end)) {
       const start = place.offset;
       if (start > at) this.#readBelow(depth - 1, target.subarray(at - offset, start - offset), at);

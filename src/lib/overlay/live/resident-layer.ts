@@ -64,6 +64,12 @@ export class ResidentLayer implements Layer {
     return markedExtents(this.#map, from, to);
   }
 
+  isClearOf(from: number, to: number): boolean {
+    const first = Math.floor(from / BLOCK_BYTES);
+    const last = Math.min(this.#map.blockCount, Math.ceil(to / BLOCK_BYTES));
+    return first >= last || (!this.#map.has(first) && this.#map.runEnd(first, last, false) === last);
+  }
+
   *places(from: number, to: number): Generator<Place> {
     for (const { offset, length } of this.extents(from, to)) {
       const start = Math.max(offset, from);
