@@ -28,6 +28,8 @@ const SEED = 20_261;
 const AREA = 100_003;
 const WORKERS = 64;
 const LIMIT_MS = 120_000;
+/** Longer than the server waits before it starts a thread that nobody needs yet. */
+const CALM_MS = 2500;
 
 const at = scratchDirectory();
 let onSocket: ServeProgram;
@@ -46,8 +48,17 @@ beforeAll(async () => {
   port = portOf(onTcp.said());
   for (let i = 0; i < 10; i++) await expectServed();
   await visit(500);
+  await allThreadsReady();
   before = { rssMib: onSocket.rssMib(), descriptors: onSocket.descriptors() };
 });
+
+/** Threads for further clients are started one by one while it is calm, and have descriptors of their own. */
+async function allThreadsReady(): Promise<void> {
+  for (let last = -1; last !== onSocket.descriptors(); ) {
+    last = onSocket.descriptors();
+    await new Promise((resolve) => setTimeout(resolve, CALM_MS));
+  }
+}
 
 /** Good clients of each style are served, at once, and see what they should. */
 async function expectServed(where: string | number = at("s")): Promise<void> {
