@@ -4,7 +4,6 @@
  * and kept for the next connection for a while.
  */
 import { availableParallelism } from "node:os";
-import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
@@ -27,14 +26,6 @@ const CALM_MS = 1000;
 const IDLE_AT_MOST = 4;
 /** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
 const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
-
-/**
- * Has JavaScript compiled by the quick compiler only. What the thorough one makes is some hundredths faster, but it is at
- * work for a tenth of a second on the processors that a thread's first clients need, and slowed them by a third.
- */
-function preferSoonFast(): void {
-  setFlagsFromString("--no-turbofan");
-}
 
 class Thread {
   readonly worker: Worker;
@@ -115,7 +106,6 @@ export class WorkerPool {
   constructor(onFatal: () => void) {
     this.#onFatal = onFatal;
     preferSmallMemory();
-    preferSoonFast();
     this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
     for (let i = 0; i < READY_AT_FIRST; i++) this.#startAhead();
   }
