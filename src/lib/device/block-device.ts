@@ -5,6 +5,9 @@
  */
 import type { ByteTarget } from "../bytes/byte-source.ts";
 
+/** Told of a part of a file that is not in memory. */
+export type OnMiss = (fd: number, offset: number, lengthBytes: number) => void;
+
 export interface BlockDevice extends ByteTarget {
   readonly writable: boolean;
   /** An open file descriptor behind the device at offset 0, for copies that the kernel makes; undefined if there is none. */
@@ -15,10 +18,11 @@ export interface BlockDevice extends ByteTarget {
    */
   punchHole(offset: number, length: number): boolean;
   /**
-   * Fills `target` if that needs no waiting, and returns whether it did; if not, the data is fetched meanwhile, and read()
-   * will get it sooner. Absent where a device can't tell.
+   * Fills `target` if that needs no waiting, and returns whether it did. Absent where a device can't tell.
+   *
+   * @param onMiss told where the data would have to be read from, if it is all in one place of a file
    */
-  readNow?(target: Uint8Array, offsetBytes: number): boolean;
+  readNow?(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean;
   /**
    * Where a part of the device lies in this process's memory, for system calls (nothing else) to read it there; 0 if it
    * doesn't, or would have to be fetched first. Absent where nothing does.

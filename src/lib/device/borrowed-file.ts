@@ -4,10 +4,10 @@
  */
 import * as fs from "node:fs";
 import { systemError } from "../errors.ts";
-import type { BlockDevice } from "./block-device.ts";
+import type { BlockDevice, OnMiss } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { FileMapping, type MappingHandover } from "./sys/file-mapping.ts";
-import { readNow, willNeed } from "./sys/nowait.ts";
+import { readNow } from "./sys/nowait.ts";
 import { readAt, writeAt } from "./sys/positioned.ts";
 
 /** A file that others write, too, as it is at each moment: `device` itself knows only of its own writes. */
@@ -64,10 +64,9 @@ export class BorrowedFile extends FileDevice {
     super.write(source.subarray(done), offsetBytes + done);
   }
 
-  /** Reads if nothing has to be waited for, and says whether it did; else the kernel is asked to fetch it. */
-  readNow(target: Uint8Array, offsetBytes: number): boolean {
+  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
     if (readNow(this.fd, target, offsetBytes) === target.length) return true;
-    willNeed(this.fd, offsetBytes, target.length);
+    onMiss(this.fd, offsetBytes, target.length);
     return false;
   }
 

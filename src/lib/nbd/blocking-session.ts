@@ -19,9 +19,6 @@ const HOT_BYTES = 384 * 1024;
 /** Looks for the next request before the thread goes to sleep: the next one of a busy client comes within microseconds. */
 const SPINS = 100;
 
-/** Reads from a disk that are answered before the socket is looked at again. */
-const WAITING_AT_A_TIME = 4;
-
 /** Places in the memory that all connections share. */
 export const Busy = { CONNECTIONS: 0, MAY_SPIN_UP_TO: 1, LENGTH: 2 } as const;
 
@@ -55,7 +52,7 @@ export class BlockingSession {
     try {
       for (;;) {
         start += transmission.consume(this.#inbox.subarray(start, end));
-        if (transmission.isOver) transmission.answerWaiting(transmission.waiting);
+        while (transmission.isOver && transmission.waiting > 0) transmission.answerWaiting();
         transmission.send();
         if (transmission.isOver) return;
         if (start === end) start = end = 0;
@@ -66,7 +63,7 @@ export class BlockingSession {
         }
         const got = transmission.waiting > 0 ? receiver.now(end) : this.#receive(receiver, end);
         if (got > 0) end += got;
-        else if (transmission.waiting > 0) transmission.answerWaiting(WAITING_AT_A_TIME);
+        else if (transmission.waiting > 0) transmission.answerWaiting();
         else return;
       }
     } catch (error) {

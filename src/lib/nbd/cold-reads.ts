@@ -4,7 +4,10 @@
  * costs nothing but a look at the clock.
  */
 
+import type { OnMiss } from "../device/block-device.ts";
+import { threadFetcher } from "../device/sys/fetcher.ts";
 import { MajorFaults } from "../device/sys/major-faults.ts";
+import { willNeed } from "../device/sys/nowait.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import type { Outbox } from "./outbox.ts";
 import { answerReadNow, SMALL_READ_BYTES } from "./read-reply.ts";
@@ -17,12 +20,34 @@ const BYTES_PER_MS = 1e6;
 const FAST_IN_A_ROW = 256;
 const TRIES_AT_FIRST = 16;
 const WAITING_AT_MOST = 64;
+/** Without knowing what has come, so many are answered before the socket is looked at again. */
+const AT_A_TIME = 4;
+const BEGUN_TOGETHER = 8;
+
+/** Numbers are a thread's, as is what fetches. */
+let lastNumber = 0;
+
+/** Has a part of a file read into the page cache. @returns whether somebody will tell when it is there */
+function fetch(number: number, ...place: Parameters<OnMiss>): boolean {
+  const fetcher = threadFetcher();
+  if (fetcher && !fetcher.isFull) {
+    fetcher.add(...place, number);
+    // The disk need not wait for the end of a long batch.
+    if (fetcher.queued >= BEGUN_TOGETHER) fetcher.begin();
+    return true;
+  }
+  willNeed(...place);
+  return false;
+}
 
 export class ColdReads {
   readonly #image: LiveImage;
   readonly #outbox: Outbox;
   readonly #structured: boolean;
-  readonly #waiting: Request[] = [];
+  /** Reads that wait, by number, the oldest first. */
+  readonly #waiting = new Map<number, Request>();
+  /** Numbers of those that need wait no longer. */
+  #come: number[] = [];
   readonly #spare: Request[] = [];
   readonly #faults = new MajorFaults();
   /** Reads to be tried first before that stops; 0 while reads are fast. Nobody knows at the start. */
@@ -36,7 +61,12 @@ export class ColdReads {
 
   /** Reads that are being fetched. */
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting.size;
+  }
+
+  /** Are reads slow, and is this one small? */
+  wants({ length }: Request): boolean {
+    return this.#tries > 0 && length <= SMALL_READ_BYTES;
   }
 
   /**
@@ -45,18 +75,29 @@ export class ColdReads {
    * @param isAlone nothing else waits: then there is nothing to be fetched side by side with
    */
   take(request: Request, isAlone: boolean): boolean {
-    if (isAlone && this.#waiting.length === 0) return false;
-    if (this.#tries === 0 || request.length > SMALL_READ_BYTES || request.length === 0) return false;
-    if (this.#waiting.length >= WAITING_AT_MOST) return false;
-    if (answerReadNow(this.#image, this.#outbox, request, this.#structured)) {
+    if (isAlone && this.#waiting.size === 0) return false;
+    if (!this.wants(request) || request.length === 0) return false;
+    if (this.#waiting.size >= WAITING_AT_MOST) return false;
+    const number = ++lastNumber;
+    let isFetched = false;
+    const onMiss: OnMiss = (...place) => {
+      isFetched = fetch(number, ...place);
+    };
+    if (answerReadNow(this.#image, this.#outbox, request, this.#structured, onMiss)) {
       this.#tries--;
       return true;
     }
     this.#tries = FAST_IN_A_ROW;
     const copy = this.#spare.pop() ?? new Request();
     copy.copy(request);
-    this.#waiting.push(copy);
+    this.#waiting.set(number, copy);
+    if (!isFetched) this.#come.push(number);
     return true;
+  }
+
+  /** Begins what take() found to be fetched. */
+  begin(): void {
+    if (this.#waiting.size > 0) threadFetcher()?.begin();
   }
 
   /** The clock before a read that take() did not want. */
@@ -65,7 +106,7 @@ export class ColdReads {
   }
 
   /** And after it. */
-  end(start: number, bytes: number): void {
+  stop(start: number, bytes: number): void {
     if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS) this.noteSlow();
     else if (this.#tries > 0) this.#tries--;
   }
@@ -89,11 +130,25 @@ export class ColdReads {
     this.#tries = FAST_IN_A_ROW;
   }
 
-  /** The reads that have waited longest, to be answered now. */
-  *next(count: number): Generator<Request> {
-    for (const request of this.#waiting.splice(0, count)) {
+  /** Some of the reads that wait, to be answered now: what has come, or where nobody can tell that, the oldest. */
+  *next(): Generator<Request> {
+    const fetcher = threadFetcher();
+    if (fetcher && this.#come.length === 0) fetcher.wait((number) => this.#come.push(number));
+    const come = this.#come;
+    this.#come = [];
+    const numbers = fetcher && come.length > 0 ? come : [...this.#waiting.keys()].slice(0, AT_A_TIME);
+    for (const number of numbers) {
+      const request = this.#waiting.get(number);
+      if (!request) continue;
+      this.#waiting.delete(number);
       yield request;
       this.#spare.push(request);
     }
+  }
+
+  /** Waits for what is under way: it may not come to somebody else's connection. */
+  end(): void {
+    if (this.#waiting.size > 0) threadFetcher()?.drain();
+    this.#waiting.clear();
   }
 }

@@ -3,6 +3,7 @@
  * several.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { closeThreadFetcher } from "../device/sys/fetcher.ts";
 import { takeSocket } from "../device/sys/socket.ts";
 import { assert } from "../errors.ts";
 import { receiveImage } from "../overlay/live/handover.ts";
@@ -47,6 +48,7 @@ async function serve(job: NumberedJob): Promise<void> {
 
 port.on("message", (job: NumberedJob | typeof END) => {
   if (job === END) {
+    closeThreadFetcher();
     port.close();
     return;
   }

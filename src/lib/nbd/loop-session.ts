@@ -84,7 +84,7 @@ export class LoopSession {
         this.#bytes = 0;
         this.#take(input.subarray(used));
       }
-      this.#transmission.answerWaiting(this.#transmission.waiting);
+      while (this.#transmission.waiting > 0) this.#transmission.answerWaiting();
       this.#transmission.send();
     } catch (error) {
       this.#fail(error);

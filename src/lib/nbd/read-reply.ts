@@ -1,6 +1,7 @@
 /**
  * Owns the answer to READ: how data, holes and errors in the middle are put into replies.
  */
+import type { OnMiss } from "../device/block-device.ts";
 import type { LiveImage } from "../overlay/live/image.ts";
 import { Allocation, Chunk, CommandFlag, WireError } from "../protocol/constants.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
@@ -92,15 +93,22 @@ export function answerByReference(image: LiveImage, outbox: Outbox, request: Req
 /**
  * Answers a small READ if its data is there without waiting; there is room for it.
  *
- * @returns false if it would have to wait: then nothing was answered, and the data is on its way
+ * @param onMiss told where its data would have to be read from
+ * @returns false if it would have to wait: then nothing was answered
  */
-export function answerReadNow(image: LiveImage, outbox: Outbox, request: Request, structured: boolean): boolean {
+export function answerReadNow(
+  image: LiveImage,
+  outbox: Outbox,
+  request: Request,
+  structured: boolean,
+  onMiss: OnMiss,
+): boolean {
   const before = outbox.length;
   if (structured) {
     outbox.chunk(request, Chunk.OFFSET_DATA, 8 + request.length, true);
     outbox.u64(request.offset);
   } else outbox.simple(request, WireError.NONE);
-  if (image.readNow(outbox.take(request.length), request.offset)) return true;
+  if (image.readNow(outbox.take(request.length), request.offset, onMiss)) return true;
   outbox.length = before;
   return false;
 }

@@ -58,9 +58,9 @@ export class Transmission {
     return this.#cold.waiting;
   }
 
-  /** Answers some of the reads that wait, the oldest first. */
-  answerWaiting(count: number): void {
-    for (const request of this.#cold.next(count)) this.#answer(request, "read");
+  /** Answers some of the reads that wait. */
+  answerWaiting(): void {
+    for (const request of this.#cold.next()) this.#answer(request, "read");
   }
 
   /** How much must be there before consume() can go on. */
@@ -99,6 +99,7 @@ export class Transmission {
 
   /** Sends the replies, once what they say has been made true. */
   send(): void {
+    this.#cold.begin();
     this.#image.commit();
     if (this.#image.isLost) throw new Error("what was written could not be kept");
     if (this.#outbox.pending === this.#outbox.length) this.#outbox.flush();
@@ -120,6 +121,7 @@ export class Transmission {
   /** To be called when the connection has ended, however it did. */
   end(): void {
     this.isOver = true;
+    this.#cold.end();
     this.#image.commit();
   }
 
@@ -282,12 +284,12 @@ export class Transmission {
   #read(request: Request): void {
     requireRead(request, this.#image);
     this.#makeRoomFor(request);
-    this.#outbox.mayRefer = true;
+    this.#outbox.mayRefer = !this.#cold.wants(request);
     if (answerByReference(this.#image, this.#outbox, request, this.#structured)) return;
     if (this.#cold.take(request, !this.#hasMore)) return;
     const start = this.#cold.start();
     this.#readWaiting(request);
-    this.#cold.end(start, request.length);
+    this.#cold.stop(start, request.length);
   }
 
   #makeRoomFor(request: Request): void {

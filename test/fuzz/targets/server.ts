@@ -94,7 +94,7 @@ export const transmission: Target = {
     let said = input.rest();
     while (!session.isOver) {
       const used = session.consume(said);
-      session.answerWaiting(session.waiting);
+      session.answerWaiting();
       session.send();
       said = said.subarray(used);
       if (used === 0) break;

@@ -64,7 +64,7 @@ export class FileMapping {
   static map(fd: number, lengthBytes: number): FileMapping | undefined {
     const c = libc();
     if (!c || lengthBytes <= 0) return undefined;
-    const address = c.mmap(0, lengthBytes, PROT_READ, MAP_SHARED, fd);
+    const address = c.mmap(0, lengthBytes, PROT_READ, MAP_SHARED, fd, 0);
     if (address >= ADDRESSES_END) return undefined;
     const words = new SharedArrayBuffer((HEAD_WORDS + Math.ceil(lengthBytes / REGION_BYTES)) * 4);
     return new FileMapping({ address, lengthBytes, fd, words });
@@ -107,7 +107,7 @@ export class FileMapping {
     this.#chunks.fill(0);
     Atomics.store(this.#head, USED, 1);
     // In one step, so that no other thread finds the place empty, or taken by something else.
-    libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd);
+    libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
   }
 
   /** Something that locate() had found had to be waited for, or could not be had. */

@@ -54,8 +54,12 @@ export interface Libc {
   pread(fd: number, address: number, length: number, offset: number): number;
   pwrite(fd: number, address: number, length: number, offset: number): number;
   /** An address, or a number beyond all addresses. `address` 0 lets the kernel choose one. */
-  mmap(address: number, length: number, protection: number, flags: number, fd: number): number;
+  mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
   munmap(address: number, length: number): number;
+  /** Memory that stays where it is, as a buffer: for what is shared with the kernel. */
+  viewOf(address: number, length: number): ArrayBuffer;
+  /** A system call that the C library has no function for. */
+  syscall(number: number, a: number, b: number, c: number, d: number, e: number): number;
   /** `pages` takes a byte for each page. */
   mincore(address: number, length: number, pages: Uint8Array): number;
   /** `usage` is a struct rusage. */
@@ -98,6 +102,9 @@ function bind(): Libc | null {
     const mmap = lib.func(
       "uintptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
     );
+    const syscall = lib.func(
+      "int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)",
+    );
     const munmap = lib.func("int munmap(uintptr_t address, size_t length)");
     const mincore = lib.func("int mincore(uintptr_t address, size_t length, void *pages)");
     const getrusage = lib.func("int getrusage(int who, void *usage)");
@@ -128,7 +135,10 @@ function bind(): Libc | null {
       writev: (fd, iovec, count) => Number(writev(fd, iovec, count)),
       pread: (fd, address, length, offset) => Number(pread(fd, address, length, offset)),
       pwrite: (fd, address, length, offset) => Number(pwrite(fd, address, length, offset)),
-      mmap: (address, length, protection, flags, fd) => Number(mmap(address, length, protection, flags, fd, 0)),
+      mmap: (address, length, protection, flags, fd, offset) =>
+        Number(mmap(address, length, protection, flags, fd, offset)),
+      viewOf: (address, length) => koffi.view(BigInt(address), length),
+      syscall: (number, a, b, c, d, e) => Number(syscall(number, a, b, c, d, e)),
       munmap: (address, length) => Number(munmap(address, length)),
       mincore: (address, length, pages) => Number(mincore(address, length, pages)),
       getrusage: (who, usage) => Number(getrusage(who, usage)),

@@ -3,6 +3,8 @@
  * for the same image. Calls block.
  */
 
+import type { OnMiss } from "../../device/block-device.ts";
+
 /** What is known of a part of an image: which question it answers is the caller's choice. */
 export type StatusKind = "allocation" | "depth" | "dirty";
 
@@ -22,8 +24,8 @@ export interface LiveImage {
   readonly zeroesFast: boolean;
   /** Fills `target`; the range lies within the image. @throws CowError `io` */
   read(target: Uint8Array, offsetBytes: number): void;
-  /** As read(), if nothing has to be waited for; false if something has, and is now being fetched. */
-  readNow(target: Uint8Array, offsetBytes: number): boolean;
+  /** As read(), if nothing has to be waited for; false if something has. @param onMiss as BlockDevice.readNow() */
+  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean;
   /**
    * Where the range lies in this process's memory, for system calls to read it there; 0 if it doesn't, not in one place, or
    * would have to be fetched. System calls must be ready for EFAULT all the same.

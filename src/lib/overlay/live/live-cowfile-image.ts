@@ -4,7 +4,7 @@
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { BlockDevice } from "../../device/block-device.ts";
+import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
@@ -85,14 +85,14 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
-  readNow(target: Uint8Array, offsetBytes: number): boolean {
+  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
     const block = Math.floor(offsetBytes / BLOCK_BYTES);
     const lastBlock = Math.ceil((offsetBytes + target.length) / BLOCK_BYTES);
     // What lies in two places is rare enough to be waited for.
     const isHere = this.#map.has(block);
     if (this.#map.runEnd(block, lastBlock, isHere) < lastBlock) return false;
-    if (isHere) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes) ?? false;
-    return this.#below.readNow?.(target, offsetBytes) ?? false;
+    if (isHere) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes, onMiss) ?? false;
+    return this.#below.readNow?.(target, offsetBytes, onMiss) ?? false;
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {

@@ -2,7 +2,7 @@
  * Owns an image that is served for reading only: a base, or a stack of layers.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import type { BlockDevice } from "../../device/block-device.ts";
+import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
 import { heldData } from "../../formats/layer-content.ts";
@@ -56,8 +56,8 @@ export class PlainImage implements LiveImage {
     readZeroFilled(this.#device, target, offsetBytes);
   }
 
-  readNow(target: Uint8Array, offsetBytes: number): boolean {
-    return this.#device.readNow?.(target, offsetBytes) ?? false;
+  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
+    return this.#device.readNow?.(target, offsetBytes, onMiss) ?? false;
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {

@@ -5,7 +5,7 @@
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { BlockDevice } from "../../device/block-device.ts";
+import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { placesOf } from "../../formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../formats/dm-snapshot/writable-store.ts";
@@ -90,12 +90,12 @@ export class DmSnapshotLiveImage implements LiveImage {
     // There are none.
   }
 
-  readNow(target: Uint8Array, offsetBytes: number): boolean {
+  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
     for (const place of this.#places(offsetBytes, offsetBytes + target.length)) {
       // What lies in two places is rare enough to be waited for.
-      return place.length === target.length && (this.#cow.readNow?.(target, place.at) ?? false);
+      return place.length === target.length && (this.#cow.readNow?.(target, place.at, onMiss) ?? false);
     }
-    return this.#below.readNow?.(target, offsetBytes) ?? false;
+    return this.#below.readNow?.(target, offsetBytes, onMiss) ?? false;
   }
 
   write(source: Uint8Array, offsetBytes: number): void {
