@@ -24,6 +24,11 @@ const REGION_BYTES = 32 * CHUNK_BYTES;
 const REGIONS_AT_MOST = 8192;
 /** Where the kernel does not tell the truth (of a file that is not ours to write, it doesn't), the mapping is given up. */
 const DISAPPOINTMENTS_AT_MOST = 16;
+/** So many chunks that were there make up for one: the kernel drops pages now and then, and is honest about it. */
+const CHUNKS_PER_PARDON = 1024;
+
+/** More than any number of disappointments: the mapping is not ours any more. */
+const GIVEN_UP = 1 << 30;
 
 /** Words before those of the regions. */
 const USED = 0;
@@ -46,6 +51,7 @@ export class FileMapping {
   readonly #head: Int32Array;
   readonly #chunks: Int32Array;
   readonly #pages = new Uint8Array(CHUNK_BYTES / PAGE_BYTES);
+  #found = 0;
 
   private constructor(handover: MappingHandover) {
     this.handover = handover;
@@ -99,6 +105,9 @@ export class FileMapping {
     // Page tables are memory that the kernel does not take back by itself: when there are too many, all begin anew.
     if (this.#chunks[region] === 0 && Atomics.add(this.#head, USED, 1) >= REGIONS_AT_MOST) this.#beginAnew();
     this.#chunks[region] = (this.#chunks[region] ?? 0) | (1 << (chunk & 31));
+    this.#found++;
+    if (this.#found % CHUNKS_PER_PARDON === 0 && (this.#head[DISAPPOINTMENTS] ?? 0) > 0)
+      Atomics.sub(this.#head, DISAPPOINTMENTS, 1);
     return true;
   }
 
@@ -107,17 +116,20 @@ export class FileMapping {
     this.#chunks.fill(0);
     Atomics.store(this.#head, USED, 1);
     // In one step, so that no other thread finds the place empty, or taken by something else.
-    libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    const got = libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+    // Nobody knows what lies there now, if anything.
+    if (got !== address) Atomics.store(this.#head, DISAPPOINTMENTS, GIVEN_UP);
   }
 
   /** Something that locate() had found had to be waited for, or could not be had. */
   distrust(): void {
+    if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return;
     Atomics.add(this.#head, DISAPPOINTMENTS, 1);
     this.#beginAnew();
   }
 
   /** No thread uses it any more. */
   close(): void {
-    libc()?.munmap(this.#address, this.#length);
+    if ((this.#head[DISAPPOINTMENTS] ?? 0) < GIVEN_UP) libc()?.munmap(this.#address, this.#length);
   }
 }
