@@ -3,7 +3,6 @@
  * waiting; those that would wait are fetched by the kernel side by side, and answered later. While reads are fast, this
  * costs nothing but a look at the clock.
  */
-
 import type { OnMiss } from "../device/block-device.ts";
 import { threadFetcher } from "../device/sys/fetcher.ts";
 import { MajorFaults } from "../device/sys/major-faults.ts";
@@ -38,6 +37,10 @@ function fetch(number: number, ...place: Parameters<OnMiss>): boolean {
   }
   willNeed(...place);
   return false;
+}
+
+function isSlow(start: number, bytes: number): boolean {
+  return performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS;
 }
 
 export class ColdReads {
@@ -107,7 +110,7 @@ export class ColdReads {
 
   /** And after it. */
   stop(start: number, bytes: number): void {
-    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS) this.noteSlow();
+    if (isSlow(start, bytes)) this.noteSlow();
     else if (this.#tries > 0) this.#tries--;
   }
 
@@ -116,7 +119,7 @@ export class ColdReads {
    * had to wait for.
    */
   endOfSend(start: number, bytes: number): void {
-    if (performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS && this.#faults.haveGrown()) this.distrust();
+    if (isSlow(start, bytes) && this.#faults.haveGrown()) this.distrust();
   }
 
   /** What was to be sent from where it lies was not there. */

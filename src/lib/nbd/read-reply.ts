@@ -67,6 +67,16 @@ export function answerRead(
   return true;
 }
 
+/** The head of a reply behind which all of its data stands. */
+function putHead(outbox: Outbox, request: Request, structured: boolean): void {
+  if (!structured) {
+    outbox.simple(request, WireError.NONE);
+    return;
+  }
+  outbox.chunk(request, Chunk.OFFSET_DATA, 8 + request.length, true);
+  outbox.u64(request.offset);
+}
+
 /**
  * Answers a READ with its data where it lies in memory, if it all lies there in one place; there is room for the head.
  *
@@ -81,10 +91,7 @@ export function answerByReference(image: LiveImage, outbox: Outbox, request: Req
   outbox.mayRefer = false;
   if (address === 0) return false;
   const head = outbox.length;
-  if (structured) {
-    outbox.chunk(request, Chunk.OFFSET_DATA, 8 + length, true);
-    outbox.u64(offset);
-  } else outbox.simple(request, WireError.NONE);
+  putHead(outbox, request, structured);
   outbox.refer(address, length, offset);
   outbox.noteWhole(request, head);
   return true;
@@ -104,10 +111,7 @@ export function answerReadNow(
   onMiss: OnMiss,
 ): boolean {
   const before = outbox.length;
-  if (structured) {
-    outbox.chunk(request, Chunk.OFFSET_DATA, 8 + request.length, true);
-    outbox.u64(request.offset);
-  } else outbox.simple(request, WireError.NONE);
+  putHead(outbox, request, structured);
   if (image.readNow(outbox.take(request.length), request.offset, onMiss)) return true;
   outbox.length = before;
   return false;

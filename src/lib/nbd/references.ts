@@ -4,12 +4,12 @@
  */
 import { getSystemErrorName } from "node:util";
 import { Errno, type Libc, libc } from "../device/sys/libc.ts";
+import { isLittleEndian, put64 } from "../device/sys/words.ts";
 import { Request } from "./request.ts";
 
 /** The kernel takes 1024 parts at a time: a head and data for each, and what comes last. */
 const AT_MOST = 500;
 const WORDS_PER_PART = 4;
-const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /** What had not been sent when data could not be read where it lay. */
 export type Unsent =
@@ -155,10 +155,8 @@ export class References {
 
   #setPart(part: number, address: number, length: number): void {
     const at = part * WORDS_PER_PART;
-    this.#parts[at] = address % 2 ** 32;
-    this.#parts[at + 1] = Math.floor(address / 2 ** 32);
-    this.#parts[at + 2] = length;
-    this.#parts[at + 3] = 0;
+    put64(this.#parts, at, address);
+    put64(this.#parts, at + 2, length);
   }
 
   /** What send() did not get done, in order. The outbox may be used again. */

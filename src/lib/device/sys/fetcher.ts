@@ -5,6 +5,7 @@
  */
 import * as fs from "node:fs";
 import { Errno, type Libc, libc } from "./libc.ts";
+import { isLittleEndian, put64 } from "./words.ts";
 
 const ENTRIES = 64;
 const SYS_IO_URING_SETUP = 425;
@@ -17,7 +18,6 @@ const OP_READ = 22;
 const OFF_SQES = 0x1000_0000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED_POPULATE = 0x8001;
-const ADDRESSES_END = 2 ** 52;
 
 /** struct io_uring_params, in words: what is asked for, then where the parts of the rings lie. */
 const PARAMS_WORDS = 30;
@@ -29,8 +29,6 @@ const CQE_WORDS = 4;
 
 /** What is fetched is only to be in the page cache; here it goes, one over the other. */
 const SINK_BYTES = 16 * 1024;
-
-const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 export class Fetcher {
   /** What was begun and has not come. */
@@ -93,7 +91,7 @@ export class Fetcher {
     const mappings: [number, number][] = [];
     const map = (length: number, offset: number): [number, number] | undefined => {
       const address = c.mmap(0, length, PROT_READ_WRITE, MAP_SHARED_POPULATE, fd, offset);
-      if (address >= ADDRESSES_END) return undefined;
+      if (address === undefined) return undefined;
       mappings.push([address, length]);
       return [address, length];
     };
@@ -121,10 +119,8 @@ export class Fetcher {
     this.#sqes.fill(0, sqe, sqe + SQE_WORDS);
     this.#sqes[sqe] = OP_READ;
     this.#sqes[sqe + 1] = fd;
-    this.#sqes[sqe + 2] = (offset % 2 ** 32) | 0;
-    this.#sqes[sqe + 3] = Math.floor(offset / 2 ** 32);
-    this.#sqes[sqe + 4] = (this.#sinkAddress % 2 ** 32) | 0;
-    this.#sqes[sqe + 5] = Math.floor(this.#sinkAddress / 2 ** 32);
+    put64(this.#sqes, sqe + 2, offset);
+    put64(this.#sqes, sqe + 4, this.#sinkAddress);
     this.#sqes[sqe + 6] = Math.min(lengthBytes, SINK_BYTES);
     this.#sqes[sqe + 8] = tag;
     this.#ring[this.#at.sqArray + index] = index;

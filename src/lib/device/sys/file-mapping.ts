@@ -12,8 +12,6 @@ import { libc } from "./libc.ts";
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 const MAP_FIXED = 0x10;
-/** No mapping lies beyond this on any 64-bit machine; what mmap returns when it fails does. */
-const ADDRESSES_END = 2 ** 52;
 const PAGE_BYTES = 4096;
 
 /** What is asked for at a time: as much as a page fault brings in of what is in the page cache. */
@@ -71,7 +69,7 @@ export class FileMapping {
     const c = libc();
     if (!c || lengthBytes <= 0) return undefined;
     const address = c.mmap(0, lengthBytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (address >= ADDRESSES_END) return undefined;
+    if (address === undefined) return undefined;
     const words = new SharedArrayBuffer((HEAD_WORDS + Math.ceil(lengthBytes / REGION_BYTES)) * 4);
     return new FileMapping({ address, lengthBytes, fd, words });
   }

@@ -53,8 +53,15 @@ export interface Libc {
   writev(fd: number, iovec: number, count: number): number;
   pread(fd: number, address: number, length: number, offset: number): number;
   pwrite(fd: number, address: number, length: number, offset: number): number;
-  /** An address, or a number beyond all addresses. `address` 0 lets the kernel choose one. */
-  mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
+  /** An address, or undefined where it failed. `address` 0 lets the kernel choose one. */
+  mmap(
+    address: number,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ): number | undefined;
   munmap(address: number, length: number): number;
   /** Memory that stays where it is, as a buffer: for what is shared with the kernel. */
   viewOf(address: number, length: number): ArrayBuffer;
@@ -71,6 +78,9 @@ export interface Libc {
 /** 64-bit Linux only: there `off_t` and `struct flock` have one layout whatever the C library. */
 const SUPPORTED =
   process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
+
+/** No mapping lies beyond this on any 64-bit machine; what mmap returns when it fails does. */
+const ADDRESSES_END = 2 ** 52;
 
 let loaded: Libc | null | undefined;
 
@@ -135,8 +145,10 @@ function bind(): Libc | null {
       writev: (fd, iovec, count) => Number(writev(fd, iovec, count)),
       pread: (fd, address, length, offset) => Number(pread(fd, address, length, offset)),
       pwrite: (fd, address, length, offset) => Number(pwrite(fd, address, length, offset)),
-      mmap: (address, length, protection, flags, fd, offset) =>
-        Number(mmap(address, length, protection, flags, fd, offset)),
+      mmap: (address, length, protection, flags, fd, offset) => {
+        const got = Number(mmap(address, length, protection, flags, fd, offset));
+        return got < ADDRESSES_END ? got : undefined;
+      },
       viewOf: (address, length) => koffi.view(BigInt(address), length),
       syscall: (number, a, b, c, d, e) => Number(syscall(number, a, b, c, d, e)),
       munmap: (address, length) => Number(munmap(address, length)),

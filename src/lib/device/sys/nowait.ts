@@ -4,6 +4,7 @@
  */
 import { libc } from "./libc.ts";
 import { addressOf } from "./positioned.ts";
+import { isLittleEndian, put64 } from "./words.ts";
 
 const RWF_NOWAIT = 8;
 const POSIX_FADV_WILLNEED = 3;
@@ -11,8 +12,6 @@ const POSIX_FADV_WILLNEED = 3;
 /** One struct iovec: an address and a length, 64 bits each. Little-endian halves; big-endian machines take the plain way. */
 const iovec = new Uint32Array(4);
 let iovecAddress: number | undefined;
-
-const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /**
  * Reads as much as is there at once.
@@ -24,10 +23,8 @@ export function readNow(fd: number, target: Uint8Array, offset: number): number 
   const start = addressOf(target);
   if (!c || start === undefined) return 0;
   iovecAddress ??= Number(c.addressOf(iovec.buffer));
-  iovec[0] = start % 2 ** 32;
-  iovec[1] = Math.floor(start / 2 ** 32);
-  iovec[2] = target.length;
-  iovec[3] = 0;
+  put64(iovec, 0, start);
+  put64(iovec, 2, target.length);
   return Math.max(0, c.preadv2(fd, iovecAddress, 1, offset, RWF_NOWAIT));
 }
 

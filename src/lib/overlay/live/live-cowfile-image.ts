@@ -86,22 +86,26 @@ export class LiveCowfileImage implements LiveImage {
   }
 
   readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
-    const block = Math.floor(offsetBytes / BLOCK_BYTES);
-    const lastBlock = Math.ceil((offsetBytes + target.length) / BLOCK_BYTES);
+    const isHere = this.#isAllHere(offsetBytes, target.length);
     // What lies in two places is rare enough to be waited for.
-    const isHere = this.#map.has(block);
-    if (this.#map.runEnd(block, lastBlock, isHere) < lastBlock) return false;
+    if (isHere === undefined) return false;
     if (isHere) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes, onMiss) ?? false;
     return this.#below.readNow?.(target, offsetBytes, onMiss) ?? false;
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
-    const block = Math.floor(offsetBytes / BLOCK_BYTES);
-    const lastBlock = Math.ceil((offsetBytes + lengthBytes) / BLOCK_BYTES);
-    const isHere = this.#map.has(block);
-    if (this.#map.runEnd(block, lastBlock, isHere) < lastBlock) return 0;
+    const isHere = this.#isAllHere(offsetBytes, lengthBytes);
+    if (isHere === undefined) return 0;
     if (isHere) return this.#cow.addressOf?.(this.#dataOffset + offsetBytes, lengthBytes) ?? 0;
     return this.#below.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+  }
+
+  /** Does all of a range lie in the cowfile, or all of it below? Undefined if it lies in both. */
+  #isAllHere(offset: number, length: number): boolean | undefined {
+    const block = Math.floor(offset / BLOCK_BYTES);
+    const lastBlock = Math.ceil((offset + length) / BLOCK_BYTES);
+    const isHere = this.#map.has(block);
+    return this.#map.runEnd(block, lastBlock, isHere) < lastBlock ? undefined : isHere;
   }
 
   distrustAddresses(): void {
