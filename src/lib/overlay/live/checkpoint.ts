@@ -11,7 +11,7 @@ import type { BlockMap } from "./block-map.ts";
 import { type FlushLogWriter, LogState } from "./flush-log-writer.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { withLock } from "./mutex.ts";
-import { Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState } from "./shared-state.ts";
+import { announce, Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState, Unflushed } from "./shared-state.ts";
 
 export interface OrderParts {
   readonly cow: BlockDevice;
@@ -46,17 +46,19 @@ export class Checkpoint {
 
   /** Makes all durable, in its place. @throws CowError `io`, `no-space` */
   make(): void {
-    this.flush(Number.POSITIVE_INFINITY, false);
+    this.flush(undefined);
   }
 
   /**
-   * @param wanted spares the work if a flush with this number has been done meanwhile
-   * @param mayLog is a record in the flush log enough?
+   * @param wanted spares the work if a flush with this number or a later one has been done meanwhile; undefined: it takes
+   *   a checkpoint, and a record in the flush log is not enough
    */
-  flush(wanted: number, mayLog: boolean): void {
+  flush(wanted: number | undefined): void {
+    const mayLog = wanted !== undefined;
     withLock(this.#control, Control.ORDER, () => {
       this.requireSound();
-      if (Atomics.load(this.#control, Control.FLUSHES_DONE) >= wanted) return;
+      // A difference, as the numbers wrap.
+      if (mayLog && ((Atomics.load(this.#control, Control.FLUSHES_DONE) - wanted) | 0) >= 0) return;
       const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
       if (!mayLog || !this.#flushToLog()) this.#flushInPlace(mayLog);
       Atomics.store(this.#control, Control.FLUSHES_DONE, number);
@@ -76,11 +78,11 @@ export class Checkpoint {
     const { log } = this.#parts;
     const announces = mayAnnounce && log?.isComplete === true && log.state === LogState.UNANNOUNCED;
     const logCounts = announces || (log?.isInUse ?? false);
-    const isUnflushed = Atomics.exchange(this.#control, Control.UNFLUSHED, 0) === 1 || logCounts;
-    // What is written from here on is for the next flush, what was before is covered by this one.
-    log?.begin();
-    const copies = this.#takePages();
+    const copies: PageCopy[] = [];
     try {
+      // What is announced from here on is for the next flush, what was before is covered by this one.
+      const isUnflushed = this.#begin() || logCounts;
+      this.#takePages(copies);
       if (isUnflushed || copies.length > 0) this.sync();
       if (copies.length > 0 || logCounts) {
         this.#writePages(copies);
@@ -89,8 +91,7 @@ export class Checkpoint {
       }
     } catch (error) {
       for (const { page } of copies) Atomics.store(this.#pages, page, PageState.CHANGED);
-      log?.switchOff();
-      Atomics.store(this.#control, Control.UNFLUSHED, 1);
+      announce(this.#control);
       Atomics.store(this.#control, Control.UNFINISHED, 1);
       throw error;
     }
@@ -113,20 +114,28 @@ export class Checkpoint {
     cow.write(head, 0);
   }
 
+  /** Has anything changed since the last checkpoint began? Takes that back, as this one covers it. */
+  #begin(): boolean {
+    const { log } = this.#parts;
+    const take = (): boolean =>
+      Atomics.exchange(this.#control, Control.UNFLUSHED, Unflushed.NOTHING) !== Unflushed.NOTHING;
+    return log ? log.forget(take) : take();
+  }
+
   /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
-  #takePages(): PageCopy[] {
-    const copies: PageCopy[] = [];
+  #takePages(copies: PageCopy[]): void {
     let page = this.#pages.indexOf(PageState.CHANGED);
-    if (page < 0) return copies;
+    if (page < 0) return;
     // After a checkpoint that failed, the half not in use has entries that are nowhere else: both are kept till one succeeds.
     if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
     for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
-      Atomics.exchange(this.#pages, page, PageState.STORED);
       const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
       const to = Math.min(this.#parts.mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
-      copies.push({ page, bytes: this.#parts.map.bytes.slice(from, to) });
+      const bytes = new Uint8Array(to - from);
+      copies.push({ page, bytes });
+      Atomics.exchange(this.#pages, page, PageState.STORED);
+      bytes.set(this.#parts.map.bytes.subarray(from, to));
     }
-    return copies;
   }
 
   #writePages(copies: readonly PageCopy[]): void {

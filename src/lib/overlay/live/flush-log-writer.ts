@@ -1,9 +1,9 @@
 /**
  * Owns one thread's way into the flush log: small writes are remembered, data and all, until the next flush takes them down
- * in one record. What is too large, or no plain write, switches that off until the next checkpoint, which needs no log.
+ * in one record. What is too large, or no plain write, ends that until the next checkpoint, which needs no log.
  *
  * What is remembered is what all threads have written since the last flush, in the order in which it reached the file:
- * writing and remembering are one under a lock. While it is switched off, nobody takes that lock.
+ * changing and remembering are one under a lock. While there is something that is not remembered, no change takes that lock.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import {
@@ -14,7 +14,7 @@ import {
   recordBytes,
 } from "../../formats/cowfile/live/flush-log.ts";
 import { lock, unlock, withLock } from "./mutex.ts";
-import { Control, Failure, type SharedState } from "./shared-state.ts";
+import { announce, Control, Failure, type SharedState, Unflushed } from "./shared-state.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -26,6 +26,13 @@ export const LogState = {
   /** There was no room for it, or it could not be written. */
   UNUSABLE: 2,
 } as const;
+
+/** Data that is written to one place. */
+export interface RememberedData {
+  readonly source: Uint8Array;
+  /** Of it in the image. */
+  readonly offset: number;
+}
 
 export class FlushLogWriter {
   readonly #journal: BlockDevice;
@@ -52,54 +59,38 @@ export class FlushLogWriter {
   }
 
   /**
-   * Writes `source` to its place in `cow`, and remembers it if it can.
+   * Makes a change and remembers it, as one.
    *
-   * @param offset in the image
-   * @throws what writing threw; part of it may be in its place then
+   * @param change writes the data to its place, and marks what it has to
+   * @returns false where it can't be remembered: nothing was done then
+   * @throws what the change threw; part of it may be done then
    */
-  write(cow: BlockDevice, source: Uint8Array, fileOffset: number, offset: number): void {
-    if (!this.#writeLogged(cow, source, fileOffset, offset)) {
-      try {
-        cow.write(source, fileOffset);
-      } finally {
-        this.switchOff();
-      }
-    }
-  }
-
-  #writeLogged(cow: BlockDevice, source: Uint8Array, fileOffset: number, offset: number): boolean {
-    if (Atomics.load(this.#control, Control.LOG_OFF) !== 0) return false;
+  remember({ source, offset }: RememberedData, change: () => void): boolean {
+    if (!this.isComplete) return false;
     // Whole sectors only: parts of one would be put back beside parts of another time.
     if ((offset | source.length) % SECTOR_BYTES !== 0 || source.length > MAX_RECORD_DATA_BYTES) return false;
     lock(this.#control, Control.LOG);
     try {
-      if (Atomics.load(this.#control, Control.LOG_OFF) !== 0) return false;
+      if (!this.isComplete) return false;
       const count = this.#control[Control.LOG_COUNT] ?? 0;
       const fill = this.#control[Control.LOG_FILL] ?? 0;
       if (count === MAX_RECORD_EXTENTS || fill + source.length > MAX_RECORD_DATA_BYTES) return false;
-      cow.write(source, fileOffset);
+      change();
       this.#data.set(source, fill);
       this.#extents[2 * count] = offset;
       this.#extents[2 * count + 1] = source.length;
-      this.#control[Control.LOG_COUNT] = count + 1;
       this.#control[Control.LOG_FILL] = fill + source.length;
+      Atomics.store(this.#control, Control.LOG_COUNT, count + 1);
+      Atomics.compareExchange(this.#control, Control.UNFLUSHED, Unflushed.NOTHING, Unflushed.REMEMBERED);
       return true;
-    } catch (error) {
-      this.switchOff();
-      throw error;
     } finally {
       unlock(this.#control, Control.LOG);
     }
   }
 
-  /** To be called after any change that was not remembered, before it is replied to: the next flush is a checkpoint. */
-  switchOff(): void {
-    if (Atomics.load(this.#control, Control.LOG_OFF) === 0) Atomics.store(this.#control, Control.LOG_OFF, 1);
-  }
-
   /** Can a flush be done by a record now? Nothing that was changed since the last flush is missing in what is remembered. */
   get isComplete(): boolean {
-    return Atomics.load(this.#control, Control.LOG_OFF) === 0;
+    return Atomics.load(this.#control, Control.UNFLUSHED) !== Unflushed.OTHER;
   }
 
   get state(): number {
@@ -107,7 +98,7 @@ export class FlushLogWriter {
   }
 
   get hasPending(): boolean {
-    return (this.#control[Control.LOG_COUNT] ?? 0) > 0;
+    return Atomics.load(this.#control, Control.LOG_COUNT) > 0;
   }
 
   /** Are there records whose data is durable here alone? */
@@ -120,12 +111,12 @@ export class FlushLogWriter {
     return (this.#control[Control.LOG_NUMBER] ?? 0) >>> 0;
   }
 
-  /** Forgets what is remembered, and begins to remember; called when a checkpoint begins, which covers all before it. */
-  begin(): void {
-    withLock(this.#control, Control.LOG, () => {
-      this.#control[Control.LOG_COUNT] = 0;
+  /** Forgets what is remembered, which a checkpoint covers, together with `work`: no change is half before them. */
+  forget<Result>(work: () => Result): Result {
+    return withLock(this.#control, Control.LOG, () => {
       this.#control[Control.LOG_FILL] = 0;
-      Atomics.store(this.#control, Control.LOG_OFF, 0);
+      Atomics.store(this.#control, Control.LOG_COUNT, 0);
+      return work();
     });
   }
 
@@ -157,7 +148,7 @@ export class FlushLogWriter {
       this.#journal.write(bytes, this.#place.offset + end);
     } catch {
       Atomics.store(this.#control, Control.LOG_STATE, LogState.UNUSABLE);
-      this.switchOff();
+      announce(this.#control);
       return false;
     }
     this.#sync();
@@ -170,7 +161,7 @@ export class FlushLogWriter {
       this.#journal.flush();
     } catch (error) {
       Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
-      this.switchOff();
+      announce(this.#control);
       throw error;
     }
   }
@@ -186,8 +177,8 @@ export class FlushLogWriter {
         length: this.#extents[2 * i + 1] ?? 0,
       }));
       const data = new Uint8Array(this.#data.subarray(0, fill));
-      this.#control[Control.LOG_COUNT] = 0;
       this.#control[Control.LOG_FILL] = 0;
+      Atomics.store(this.#control, Control.LOG_COUNT, 0);
       return { number: this.lastNumber + 1, extents, data };
     });
   }

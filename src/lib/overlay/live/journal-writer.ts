@@ -23,7 +23,8 @@ import { Control } from "./shared-state.ts";
 
 /** A half grows by so many entries at a time: 64 KiB. */
 const GROWTH_SLOTS = 4096;
-const MAX_BATCH = 4096;
+/** Entries that one thread gathers, and one change needs, at most. */
+export const MAX_BATCH = 4096;
 const WORDS = ENTRY_BYTES / 4;
 
 /** Entries that the journal's halves hold unless there is more to begin with: 16 MiB each. */
@@ -99,9 +100,9 @@ export class JournalWriter {
     this.#control = control;
   }
 
-  /** Is there no room in memory for more before the next write()? */
-  get isFull(): boolean {
-    return this.#count === MAX_BATCH;
+  /** Is there room in memory for so many more before the next write()? */
+  canAdd(count: number): boolean {
+    return this.#count + count <= MAX_BATCH;
   }
 
   /**

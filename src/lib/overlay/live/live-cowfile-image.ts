@@ -8,6 +8,7 @@ import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
+import { MAX_BATCH } from "./journal-writer.ts";
 import { markedExtents } from "./resident-layer.ts";
 import type { Room } from "./room.ts";
 import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
@@ -15,13 +16,16 @@ import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 import { WriteOrder } from "./write-order.ts";
 
 const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
-/** Zeros are made in pieces of so many regions, so that no other writer waits long. */
-const ZERO_REGIONS = 64;
+/** Zeros are made in pieces of so many regions, so that no other writer waits long, and their marks fit into one batch. */
+const ZERO_REGIONS = (2 * MAX_BATCH) / REGION_BLOCKS;
 const ZEROS = new Uint8Array(1 << 20);
 const MIB = 1 << 20;
 
+/** Only the write order gives a way to change the file. */
+type ReadableCow = Omit<BlockDevice, "write" | "punchHole" | "resize" | "flush" | "close">;
+
 export interface CowfileParts {
-  readonly cow: BlockDevice;
+  readonly cow: ReadableCow;
   readonly dataOffsetBytes: number;
   readonly below: BlockDevice;
   /** Of what lies below the cowfile, top to bottom. */
@@ -36,7 +40,7 @@ export interface CowfileParts {
 export class LiveCowfileImage implements LiveImage {
   readonly writable = true;
   readonly sizeBytes: number;
-  readonly #cow: BlockDevice;
+  readonly #cow: ReadableCow;
   readonly #below: BlockDevice;
   readonly #map: BlockMap;
   readonly #order: WriteOrder;
@@ -120,17 +124,16 @@ export class LiveCowfileImage implements LiveImage {
 
   write(source: Uint8Array, offsetBytes: number): void {
     if (source.length === 0) return;
-    this.#order.beforeChange();
     const end = offsetBytes + source.length;
-    if (this.#isAllSettled(offsetBytes, end)) this.#order.put(source, this.#dataOffset + offsetBytes, offsetBytes);
-    else {
-      for (let at = offsetBytes; at < end; ) {
-        const stop = Math.min(end, (Math.floor(at / REGION_BYTES) + 1) * REGION_BYTES);
-        this.#writeInRegion(source.subarray(at - offsetBytes, stop - offsetBytes), at);
-        at = stop;
-      }
+    if (this.#isAllSettled(offsetBytes, end)) {
+      this.#order.rewrite({ source, offset: offsetBytes }, this.#dataOffset + offsetBytes);
+      return;
     }
-    this.#order.afterChange();
+    for (let at = offsetBytes; at < end; ) {
+      const stop = Math.min(end, (Math.floor(at / REGION_BYTES) + 1) * REGION_BYTES);
+      this.#writeInRegion(source.subarray(at - offsetBytes, stop - offsetBytes), at);
+      at = stop;
+    }
   }
 
   /** Are all blocks of `[from, end)` marked, and is no mark of them on its way? Then the data has its place already. */
@@ -150,32 +153,22 @@ export class LiveCowfileImage implements LiveImage {
     const last = Math.floor((end - 1) / BLOCK_BYTES);
     if (!this.#map.hasAll(first, last + 1)) this.#room.take(source.length);
     this.#order.hold(WriteOrder.regionOf(first));
-    this.#order.prepare(first, last + 1);
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
     const copiesStart = offset % BLOCK_BYTES !== 0 && !this.#map.has(first);
     const copiesEnd = end % BLOCK_BYTES !== 0 && !this.#map.has(last);
-    if (copiesStart) this.#copyUp(first * BLOCK_BYTES, offset);
-    if (copiesEnd) this.#copyUp(end, (last + 1) * BLOCK_BYTES);
-    try {
-      if (copiesStart || copiesEnd) this.#putInPieces(source, offset);
-      else this.#order.put(source, this.#dataOffset + offset, offset);
-    } catch (error) {
-      Atomics.store(this.#control, Control.RESIDUE, 1);
-      throw error;
-    }
-    this.#order.mark(first, last + 1);
+    const write = (cow: BlockDevice): void => {
+      if (copiesStart) this.#copyUp(cow, first * BLOCK_BYTES, offset);
+      if (copiesEnd) this.#copyUp(cow, end, (last + 1) * BLOCK_BYTES);
+      cow.write(source, this.#dataOffset + offset);
+    };
+    // Of several pieces no flush may take down one without the others.
+    this.#order.change(first, last + 1, write, copiesStart || copiesEnd ? undefined : { source, offset });
   }
 
-  /** The last piece of blocks that are put together of several: no flush may take down one without the others. */
-  #putInPieces(source: Uint8Array, offset: number): void {
-    this.#cow.write(source, this.#dataOffset + offset);
-    this.#order.afterOtherChange();
-  }
-
-  #copyUp(from: number, to: number): void {
+  #copyUp(cow: BlockDevice, from: number, to: number): void {
     const part = this.#scratch.subarray(0, to - from);
     readZeroFilled(this.#below, part, from);
-    this.#cow.write(part, this.#dataOffset + from);
+    cow.write(part, this.#dataOffset + from);
   }
 
   zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): void {
@@ -219,15 +212,13 @@ export class LiveCowfileImage implements LiveImage {
     for (const { offset, length } of extents) {
       const start = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
       const end = Math.min(to, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES);
-      this.#order.beforeChange();
-      this.#order.prepare(start / BLOCK_BYTES, end / BLOCK_BYTES);
-      if (way === "punch" && this.#cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(end);
-      else {
-        this.#room.take(end - start);
-        this.#writeZeros(start, end);
-      }
-      this.#order.afterOtherChange();
-      this.#order.mark(start / BLOCK_BYTES, end / BLOCK_BYTES);
+      this.#order.change(start / BLOCK_BYTES, end / BLOCK_BYTES, (cow) => {
+        if (way === "punch" && cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(cow, end);
+        else {
+          this.#room.take(end - start);
+          this.#writeZeros(cow, start, end);
+        }
+      });
     }
   }
 
@@ -244,19 +235,19 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
-  #writeZeros(from: number, to: number): void {
+  #writeZeros(cow: BlockDevice, from: number, to: number): void {
     for (let at = from; at < to; at += ZEROS.length) {
-      this.#cow.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), this.#dataOffset + at);
+      cow.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), this.#dataOffset + at);
     }
   }
 
   /** A marked block must lie in the file, be it as a hole: beyond the end of the file it would count as lost. */
-  #reach(imageEnd: number): void {
+  #reach(cow: BlockDevice, imageEnd: number): void {
     const fileEnd = this.#dataOffset + imageEnd;
     const known = (this.#control[Control.SIZE_MIB] ?? 0) * MIB;
-    if (fileEnd <= known || fileEnd <= this.#cow.sizeBytes) return;
+    if (fileEnd <= known || fileEnd <= cow.sizeBytes) return;
     // The block is ours and zero: writing it cannot shorten the file, as setting its size from two threads might.
-    this.#cow.write(ZEROS.subarray(0, BLOCK_BYTES), fileEnd - BLOCK_BYTES);
+    cow.write(ZEROS.subarray(0, BLOCK_BYTES), fileEnd - BLOCK_BYTES);
     const reached = Math.floor(fileEnd / MIB);
     for (let seen = Atomics.load(this.#control, Control.SIZE_MIB); seen < reached; ) {
       const before = Atomics.compareExchange(this.#control, Control.SIZE_MIB, seen, reached);

@@ -30,7 +30,7 @@ import { LogState } from "./flush-log-writer.ts";
 import { countMarks, type FoundMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
 import { writeNewJournal } from "./journal-writer.ts";
 import { loadBitmap } from "./resident-layer.ts";
-import { Control, MAP_PAGE_BYTES, newSharedState, PageState } from "./shared-state.ts";
+import { Control, MAP_PAGE_BYTES, newSharedState, PageState, Unflushed } from "./shared-state.ts";
 
 const SECTOR_BYTES = 512;
 const BITMAP_OFFSET_BYTES = 1024;
@@ -114,9 +114,8 @@ export class WritableCowfile {
     // Whatever was written before, by whomever, may still be in the page cache only, the dirty head of a killed session
     // included: the first change makes it durable, and so does the first flush.
     control[Control.HEAD_DIRTY] = 0;
-    control[Control.UNFLUSHED] = 1;
+    control[Control.UNFLUSHED] = Unflushed.OTHER;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
-    control[Control.LOG_OFF] = 1;
     if (log) {
       control[Control.LOG_STATE] = LogState.READY;
       control[Control.LOG_NUMBER] = (log.records.at(-1)?.number ?? logged.logDone) | 0;

@@ -26,7 +26,7 @@ export const Control = {
   GROW: 2,
   /** See Failure. */
   FAILED: 3,
-  /** 1 if something was written that no flush has covered. */
+  /** See Unflushed. */
   UNFLUSHED: 4,
   FLUSHES_STARTED: 5,
   FLUSHES_DONE: 6,
@@ -48,19 +48,32 @@ export const Control = {
   PROMISED: 18,
   /** Mutex: writing what the flush log remembers. */
   LOG: 19,
-  /** 1 while something was changed that the flush log does not remember. */
-  LOG_OFF: 20,
   /** What it remembers: extents, and bytes of data. */
-  LOG_COUNT: 21,
-  LOG_FILL: 22,
+  LOG_COUNT: 20,
+  LOG_FILL: 21,
   /** See LogState in flush-log-writer.ts. */
-  LOG_STATE: 23,
+  LOG_STATE: 22,
   /** The number of the last record, and how far the log reaches. */
-  LOG_NUMBER: 24,
-  LOG_END: 25,
+  LOG_NUMBER: 23,
+  LOG_END: 24,
   /** Words in all. */
   LENGTH: 32,
 } as const;
+
+/** What is in `UNFLUSHED`: what has changed since the last checkpoint began. */
+export const Unflushed = {
+  NOTHING: 0,
+  /** Nothing but what the flush log remembers, or has in its records. */
+  REMEMBERED: 1,
+  /** Something that only a checkpoint makes durable. */
+  OTHER: 2,
+} as const;
+
+/** Says that something has changed which only a checkpoint makes durable: once all of it is done, marks included. */
+export function announce(control: Int32Array): void {
+  if (Atomics.load(control, Control.UNFLUSHED) !== Unflushed.OTHER)
+    Atomics.store(control, Control.UNFLUSHED, Unflushed.OTHER);
+}
 
 /** What is in `FAILED`. */
 export const Failure = {

@@ -13,15 +13,27 @@
  * So a mark is on disk only when its data is (a power cut leaves old or new, nothing else), and a mark that was replied
  * to is at least in the journal (a killed process loses nothing). An fsync that failed is never forgotten.
  *
+ * What a flush may overlook: nothing that was replied to before it. Two rules hold it, whatever the threads do in between:
+ *
+ *   a change      the data, then the marks, and only then the word that there is something to flush (UNFLUSHED);
+ *                 what the flush log remembers: all three and the memory of it as one, under the LOG lock
+ *   a checkpoint  takes that word back, and forgets what the log remembered, as one under the LOG lock and before all
+ *                 else; only then it looks at pages and calls fdatasync
+ *
+ * So a checkpoint that takes the word of a change back covers all of it, and a change that a checkpoint has missed, or
+ * seen in part, says so after it. change() is the only way to the file's data and to marks.
+ *
  * Threads: a region's lock is held from the first look at its marks until their entries are written, so that nobody
  * rewrites a block, and is answered, on the strength of a mark that a crash would take away. Whoever finds a lock taken
  * commits what it holds before it waits: nobody waits while holding one.
  */
+import type { BlockDevice } from "../../device/block-device.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
 import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
 import { Checkpoint, type OrderParts } from "./checkpoint.ts";
+import type { RememberedData } from "./flush-log-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
-import { Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
+import { announce, Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
 
 /** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
 function pageOf(block: number): number {
@@ -52,8 +64,8 @@ export class WriteOrder {
     return Math.floor(block / REGION_BLOCKS);
   }
 
-  /** To be called before anything in the file is changed. @throws CowError `io`, `no-space` */
-  beforeChange(): void {
+  /** Before anything in the file is changed. @throws CowError `io`, `no-space` */
+  #requireDirty(): void {
     if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
     const { dirtyHead, cow } = this.#parts;
     withLock(this.#control, Control.ORDER, () => {
@@ -67,23 +79,37 @@ export class WriteOrder {
     });
   }
 
-  /** Writes data to its place in the file. @param offset of it in the image @throws CowError `io`, `no-space` */
-  put(source: Uint8Array, fileOffset: number, offset: number): void {
-    const { cow, log } = this.#parts;
-    if (log) log.write(cow, source, fileOffset, offset);
-    else cow.write(source, fileOffset);
-  }
-
-  /** To be called after every change of data, before it is replied to. @throws CowError `io` after a commit or an fsync that failed */
-  afterChange(): void {
-    Atomics.store(this.#control, Control.UNFLUSHED, 1);
+  /**
+   * Changes the data of blocks `[first, end)`, and marks those that are not marked yet; for these the regions are held.
+   *
+   * @param work changes the data, through the device it is given
+   * @param whole what `work` writes, if it is one piece: the flush log can remember it then
+   * @throws CowError `io` (also after a commit or an fsync that failed), `no-space`; part of it may be done then
+   */
+  change(first: number, end: number, work: (cow: BlockDevice) => void, whole?: RememberedData): void {
+    const { cow, log, map } = this.#parts;
+    this.#requireDirty();
+    this.#prepare(first, end);
+    let isRemembered = false;
+    const workAndMark = (): void => {
+      work(cow);
+      this.#mark(first, end);
+    };
+    try {
+      if (whole && log) isRemembered = log.remember(whole, workAndMark);
+      if (!isRemembered) workAndMark();
+    } catch (error) {
+      if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);
+      throw error;
+    } finally {
+      if (!isRemembered) announce(this.#control);
+    }
     this.#checkpoint.requireSound();
   }
 
-  /** As afterChange(), for what was not done by put(). */
-  afterOtherChange(): void {
-    this.#parts.log?.switchOff();
-    this.afterChange();
+  /** Writes data to blocks that are all marked. @param fileOffset of its place @throws CowError as change() */
+  rewrite(whole: RememberedData, fileOffset: number): void {
+    this.change(0, 0, (cow) => cow.write(whole.source, fileOffset), whole);
   }
 
   /** May this thread trust the marks it sees in a region without holding its lock? */
@@ -120,11 +146,11 @@ export class WriteOrder {
   }
 
   /**
-   * Makes sure that the blocks of `[first, end)` can be marked, before anything is done about them; their regions are held.
+   * Makes sure that the blocks of `[first, end)` can be marked, before anything is done about them.
    *
    * @throws CowError `no-space`, `io`
    */
-  prepare(first: number, end: number): void {
+  #prepare(first: number, end: number): void {
     const { map, journal } = this.#parts;
     if (!journal) return;
     let runs = 0;
@@ -133,18 +159,19 @@ export class WriteOrder {
       at = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), isMarked);
       if (!isMarked) runs++;
     }
-    if (runs > 0 && !journal.promise(runs)) this.#checkpoint.make();
+    if (runs === 0) return;
+    if (!journal.canAdd(runs)) this.#writeJournal();
+    if (!journal.promise(runs)) this.#checkpoint.make();
   }
 
   /** Marks `[first, end)`, which was prepared and whose data is in the file. Blocks marked before are passed over. */
-  mark(first: number, end: number): void {
+  #mark(first: number, end: number): void {
     const { map, journal } = this.#parts;
     let at = first;
     while (at < end) {
       const wasMarked = map.has(at);
       const stop = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), wasMarked);
       if (!wasMarked) {
-        if (journal?.isFull) this.#writeJournal();
         map.assign(at, stop, true);
         for (let page = pageOf(at); page <= pageOf(stop - 1); page++)
           Atomics.store(this.#pages, page, PageState.CHANGED);
@@ -203,7 +230,7 @@ export class WriteOrder {
   flush(): void {
     const wanted = Atomics.load(this.#control, Control.FLUSHES_STARTED) + 1;
     this.commit();
-    if (this.#parts.dirtyHead) this.#checkpoint.flush(wanted, true);
+    if (this.#parts.dirtyHead) this.#checkpoint.flush(wanted);
   }
 
   /** As flush(), with everything in its place in the cowfile itself. */
