@@ -100,15 +100,22 @@ export class RawCowfile {
     return !this.isDirty && (this.flags & PACKED) === 0 && this.used === this.count();
   }
 
-  /** `cowrepair -f`: marks what is not zero, counts, and clears all flags but PACKED. */
-  cowrepair(): void {
+  /** Blocks that have data, but no mark. */
+  unmarked(): Set<number> {
+    const found = new Set<number>();
     for (const page of [...this.content.pages.keys()].sort((a, b) => a - b)) {
       const from = Math.max(0, Math.floor((page * 4096 - this.dataAt) / BLOCK_BYTES));
       const to = Math.min(this.blockCount, Math.ceil(((page + 1) * 4096 - this.dataAt) / BLOCK_BYTES));
       for (let block = from; block < to; block++) {
-        if (!this.has(block) && this.block(block).some((byte) => byte !== 0)) this.#mark(block);
+        if (!this.has(block) && this.block(block).some((byte) => byte !== 0)) found.add(block);
       }
     }
+    return found;
+  }
+
+  /** `cowrepair -f`: marks what is not zero, counts, and clears all flags but PACKED. */
+  cowrepair(): void {
+    for (const block of this.unmarked()) this.#mark(block);
     this.sync(this.flags & PACKED);
   }
 

@@ -16,8 +16,9 @@ import { Faults } from "./faults.ts";
 import { RawCowfile } from "./foreign.ts";
 import { Oracle } from "./oracle.ts";
 import { Requests } from "./requests.ts";
+import { watchMemory } from "./shared-memory.ts";
 import { type Step, SteppedStorage, type Stepper } from "./stepped-storage.ts";
-import { insteadOfSleeping, Locks } from "./threads.ts";
+import { Locks } from "./threads.ts";
 import { Lost, Violation } from "./violation.ts";
 import { Witness } from "./witness.ts";
 import { COW, JOURNAL, makeWorld, pick, readWindows, type World, whole } from "./world.ts";
@@ -52,6 +53,9 @@ export class Life {
   #isOver = false;
   /** While clients are being served. */
   #requests: Requests | undefined;
+  /** What their threads share. */
+  #shared: ReadonlySet<ArrayBufferLike> = new Set();
+  #control: Int32Array = new Int32Array(Control.LENGTH);
 
   private constructor(options: LifeOptions, world: World, next: Random) {
     this.#options = options;
@@ -75,9 +79,15 @@ export class Life {
   async run(): Promise<void> {
     const { parts, blockCount } = this.#world;
     this.#trace(`${parts.join(",")}, ${blockCount} blocks`);
-    const wake = insteadOfSleeping(() => {
-      if (!this.#requests) throw new Violation("waits for a lock while it opens or closes");
-      this.#requests.makeWay();
+    const release = watchMemory({
+      isShared: (memory) => this.#shared.has(memory) && this.#requests !== undefined,
+      step: () => this.#letOthersIn(this.#control[Control.ORDER] === 0 ? 0.04 : 0.1),
+      sleep: () => {
+        if (!this.#requests) throw new Violation("waits for a lock while it opens or closes");
+        if (this.witness.isDead) this.witness.die();
+        this.#requests.makeWay();
+      },
+      spin: () => this.witness.die(),
     });
     try {
       await this.#run();
@@ -88,7 +98,7 @@ export class Life {
         cause: violation,
       });
     } finally {
-      wake();
+      release();
     }
   }
 
@@ -202,8 +212,12 @@ export class Life {
       takeNumber: () => ++this.#requestCount,
       trace: (line) => this.#trace(line),
       faults,
+      stuck: () => this.witness.die(),
     });
     this.#requests = requests;
+    this.#shared = new Set([terms.state.control, terms.state.locks, terms.state.pages]);
+    this.#control = new Int32Array(terms.state.control);
+    this.witness.journalEnd = terms.logOffsetBytes + terms.logBytes;
     for (let i = 0; i < steps; i++) {
       requests.step();
       if (this.witness.violation) throw this.witness.violation;
@@ -234,21 +248,26 @@ export class Life {
     const { bytes, needsSearch, story } = byOriginals(content, this.#world, this.#next, () => ++this.#requestCount);
     this.#trace(`-- the originals: ${story}`);
     witness.disk = Disk.of(files);
+    witness.strays = new RawCowfile(content).unmarked();
     witness.needsSearch = needsSearch;
     this.#oracle.reset(bytes);
     witness.settle("kill");
   }
 
+  #letOthersIn(chance: number): void {
+    if (!this.witness.isDead && this.#requests && this.#next() < chance) this.#requests.interrupt();
+  }
+
   #stepper(faults: Faults): Stepper {
     const interrupt = ({ kind }: Step): void => {
       // What others do while a flush is under way is where the order of things shows.
-      const chance = kind === "flush" ? 0.5 : 0.15;
-      if (!this.witness.isDead && this.#requests && this.#next() < chance) this.#requests.interrupt();
+      this.#letOthersIn(kind === "flush" ? 0.5 : 0.15);
     };
     return {
       before: (step) => {
         interrupt(step);
         this.witness.requireDirty(step);
+        if (this.#requests) this.witness.requireInJournal(step);
         return this.witness.isDead ? undefined : faults.before(step);
       },
       after: interrupt,

@@ -22,10 +22,80 @@ const SWEEP = "formats/cowfile/live/sweep.ts";
 const LOG = "overlay/live/flush-log-writer.ts";
 const REPLAY = "formats/cowfile/live/replay.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
+const STATE = "overlay/live/shared-state.ts";
 
 function change(name: string, file: string, from: string, to: string): Mutation {
   return { name, changes: [{ file, from, to }] };
 }
+
+const SAYS_SO = "    } finally {\n      if (!isRemembered) announce(this.#control);\n";
+
+/** What only shows where another thread runs between two steps of one. */
+const RACES: readonly Mutation[] = [
+  {
+    name: "a change is announced before its marks",
+    changes: [
+      { file: ORDER, from: SAYS_SO, to: "    } finally {\n" },
+      { file: ORDER, from: "      work(cow);\n", to: "      work(cow);\n      announce(this.#control);\n" },
+    ],
+  },
+  {
+    name: "a change is announced before its data",
+    changes: [
+      { file: ORDER, from: SAYS_SO, to: "    } finally {\n" },
+      { file: ORDER, from: "      work(cow);\n", to: "      announce(this.#control);\n      work(cow);\n" },
+    ],
+  },
+  {
+    name: "what the flush log remembers is marked afterwards",
+    changes: [
+      {
+        file: ORDER,
+        from: "log.remember(whole, workAndMark);\n",
+        to: "log.remember(whole, () => work(cow));\n      if (isRemembered) this.#mark(first, end);\n",
+      },
+    ],
+  },
+  {
+    name: "what the flush log remembers is announced afterwards",
+    changes: [
+      {
+        file: LOG,
+        from: "      Atomics.compareExchange(this.#control, Control.UNFLUSHED, Unflushed.NOTHING, Unflushed.REMEMBERED);\n",
+        to: "",
+      },
+      {
+        file: ORDER,
+        from: "if (!isRemembered) announce(this.#control);\n",
+        to: "if (!isRemembered) announce(this.#control);\n      else Atomics.compareExchange(this.#control, Control.UNFLUSHED, 0, 1);\n",
+      },
+    ],
+  },
+  change(
+    "a checkpoint takes the word back first and forgets later",
+    CHECKPOINT,
+    "return log ? log.forget(take) : take();",
+    "const had = take();\n    log?.forget(() => undefined);\n    return had;",
+  ),
+  change(
+    "a checkpoint forgets first and takes the word back later",
+    CHECKPOINT,
+    "return log ? log.forget(take) : take();",
+    "log?.forget(() => undefined);\n    return take();",
+  ),
+  change(
+    "pages are taken before a checkpoint begins",
+    CHECKPOINT,
+    "      const isUnflushed = this.#begin() || logCounts;\n      this.#takePages(copies);\n",
+    "      this.#takePages(copies);\n      const isUnflushed = this.#begin() || logCounts;\n",
+  ),
+  change(
+    "a half of the journal is used again while others write into it",
+    JOURNAL,
+    "while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {",
+    "while (next < 0) {",
+  ),
+];
 
 export const MUTATIONS: readonly Mutation[] = [
   change("nothing is journalled", ORDER, "if (!this.#hasFresh) return;", "if (this.#hasFresh || true) return;"),
@@ -37,9 +107,9 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "blocks are marked before their data is there",
-    IMAGE,
-    "    try {\n      if (copiesStart",
-    "    this.#order.mark(first, last + 1);\n    try {\n      if (copiesStart",
+    ORDER,
+    "      work(cow);\n      this.#mark(first, end);\n",
+    "      this.#mark(first, end);\n      work(cow);\n",
   ),
   change(
     "the checkpoint's first fdatasync is left out",
@@ -68,14 +138,14 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "marks are taken after the fdatasync",
     CHECKPOINT,
-    "    const copies = this.#takePages();\n    try {\n      if (isUnflushed || copies.length > 0) this.sync();\n",
-    "    let copies: PageCopy[] = [];\n    try {\n      this.sync();\n      copies = this.#takePages();\n",
+    "      this.#takePages(copies);\n      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      this.sync();\n      this.#takePages(copies);\n",
   ),
   change(
     "zeros over a block without a mark leave what lay there",
     IMAGE,
-    'if (way === "punch" && this.#cow.punchHole(',
-    'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(end);\n      else if (way === "punch" && this.#cow.punchHole(',
+    'if (way === "punch" && cow.punchHole(',
+    'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
   ),
   change(
     "a block written in part is not copied up",
@@ -87,16 +157,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the head is made dirty after the first change",
     changes: [
-      {
-        file: IMAGE,
-        from: "    if (source.length === 0) return;\n    this.#order.beforeChange();\n",
-        to: "    if (source.length === 0) return;\n",
-      },
-      {
-        file: IMAGE,
-        from: "        at = stop;\n      }\n    }\n    this.#order.afterChange();\n",
-        to: "        at = stop;\n      }\n    }\n    this.#order.beforeChange();\n    this.#order.afterChange();\n",
-      },
+      { file: ORDER, from: "    this.#requireDirty();\n", to: "" },
+      { file: ORDER, from: "      work(cow);\n", to: "      work(cow);\n      this.#requireDirty();\n" },
     ],
   },
   change(
@@ -160,8 +222,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "what a dead process wrote is taken for durable",
     OPEN,
-    "control[Control.UNFLUSHED] = 1;",
-    "control[Control.UNFLUSHED] = 0;",
+    "control[Control.UNFLUSHED] = Unflushed.OTHER;",
+    "control[Control.UNFLUSHED] = Unflushed.NOTHING;",
   ),
   change(
     "an fsync that failed is forgotten",
@@ -178,8 +240,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "a hole at the end of the file does not make it longer",
     IMAGE,
-    "#reach(imageEnd: number): void {\n",
-    "#reach(imageEnd: number): void {\n    if (imageEnd > 0) return;\n",
+    "#reach(cow: BlockDevice, imageEnd: number): void {\n",
+    "#reach(cow: BlockDevice, imageEnd: number): void {\n    if (imageEnd > 0) return;\n",
   ),
   change("repair marks what is not durable", CHECK, "  target.flush();\n  let marked", "  let marked"),
   change(
@@ -196,9 +258,9 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "what the flush log does not remember is forgotten",
-    LOG,
-    "    if (Atomics.load(this.#control, Control.LOG_OFF) === 0) Atomics.store(this.#control, Control.LOG_OFF, 1);\n",
-    "",
+    STATE,
+    "    Atomics.store(control, Control.UNFLUSHED, Unflushed.OTHER);\n",
+    "    Atomics.store(control, Control.UNFLUSHED, Unflushed.REMEMBERED);\n",
   ),
   change(
     "a checkpoint forgets that there were records",
@@ -228,8 +290,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "parts of a block go down without the rest of it",
     IMAGE,
-    "if (copiesStart || copiesEnd) this.#putInPieces(source, offset);\n      else this",
-    "if (copiesStart && copiesEnd && first > last) this.#putInPieces(source, offset);\n      else this",
+    "copiesStart || copiesEnd ? undefined : { source, offset }",
+    "{ source, offset }",
   ),
   change(
     "a new journal has not the records of the old one",
@@ -261,7 +323,21 @@ export const MUTATIONS: readonly Mutation[] = [
     "if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();",
     "",
   ),
+  ...RACES,
   change("what is swept out has a mark", SWEEP, "complement(marked, from", "complement([], from"),
+  change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
+  change(
+    "what a failed write left is not swept out",
+    ORDER,
+    "if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);\n",
+    "",
+  ),
+  change(
+    "what a write in pieces left that failed is not swept out",
+    ORDER,
+    "if (!map.hasAll(first, end)) Atomics",
+    "if (whole && !map.hasAll(first, end)) Atomics",
+  ),
 ];
 
 /** Plants a bug into what is imported from now on. */

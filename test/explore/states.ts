@@ -20,6 +20,8 @@ export interface Case {
   readonly oracle: Oracle;
   /** The original driver left it dirty: only its content tells what is in it. */
   readonly needsSearch: boolean;
+  /** Blocks that others have left with data, but without a mark. */
+  readonly strays: ReadonlySet<number>;
 }
 
 /** States are read into the same memory, one after the other. */
@@ -92,12 +94,15 @@ function sourceOver(content: SparseBytes): MemoryDevice {
  *
  * @throws Violation
  */
-export function judgeForOriginals(files: Files, { fate, boot, world, oracle, needsSearch }: Case): void {
+export function judgeForOriginals(files: Files, { fate, boot, world, oracle, needsSearch, strays }: Case): void {
   const before = cowfileOf(files);
   if (!before.isDirty && !before.opensInDriver)
     throw new Violation(
       `${fate}: the head is clean and counts ${before.used}, but ${before.count()} blocks are marked`,
     );
+  for (const block of before.isDirty ? [] : before.unmarked()) {
+    if (!strays.has(block)) throw new Violation(`${fate}: the head is clean, but block ${block} has data and no mark`);
+  }
   if (needsSearch) return;
   const repaired = cowfileOf(files);
   repaired.cowrepair();

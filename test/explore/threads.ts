@@ -1,7 +1,7 @@
 /**
  * Owns the threads of a served image in an exploration: each has its own LiveImage on the shared state, and the requests
- * that it has worked on and not replied to. While one of them stops at a change of a file, another may run, but only what
- * would not have to wait for a lock that the first one holds.
+ * that it has worked on and not replied to. While one of them stops at a change of a file or at an operation on shared
+ * memory, another may run, mostly what would not have to wait for a lock that the first one holds.
  */
 import { BLOCK_BYTES } from "../../src/lib/formats/cowfile/layout.ts";
 import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
@@ -70,24 +70,4 @@ export class Locks {
 /** At most so many blocks may wait to be committed. */
 export function pendingBlocks({ batch }: Thread): number {
   return batch.reduce((sum, { bytes }) => sum + Math.ceil(bytes.length / BLOCK_BYTES) + 1, 0);
-}
-
-/**
- * Lets somebody else run where a thread would sleep: `work` is called instead, and must let go of a lock.
- *
- * @returns puts things back
- */
-export function insteadOfSleeping(work: () => void): () => void {
-  const original = Atomics.wait;
-  Object.defineProperty(Atomics, "wait", {
-    configurable: true,
-    writable: true,
-    value: () => {
-      work();
-      return "not-equal";
-    },
-  });
-  return () => {
-    Object.defineProperty(Atomics, "wait", { configurable: true, writable: true, value: original });
-  };
 }

@@ -11,7 +11,7 @@ import type { Fate, Oracle } from "./oracle.ts";
 import { type Case, judgeForOriginals, judgeState } from "./states.ts";
 import type { Step } from "./stepped-storage.ts";
 import { Died, Violation } from "./violation.ts";
-import { COW, type World } from "./world.ts";
+import { COW, JOURNAL, type World } from "./world.ts";
 
 /** Power cuts tried at each change. */
 const CUTS = 2;
@@ -33,6 +33,10 @@ export class Witness {
   isDead = false;
   /** The driver left the cowfile dirty, and on disk it still is. */
   needsSearch = false;
+  /** Blocks that others have left with data, but without a mark. */
+  strays: ReadonlySet<number> = new Set();
+  /** Behind that byte nothing is to be written into the journal. */
+  journalEnd = Number.POSITIVE_INFINITY;
   boot: Uint8Array;
   #bootCount = 0;
   /** The first of all: what comes after it may be its consequence, and whoever it was thrown at may have caught it. */
@@ -74,12 +78,15 @@ export class Witness {
   #onChange(change: StorageChange): void {
     if (this.isDead) throw new Died("dead already");
     this.look(change);
-    if (this.changes >= this.diesAt || this.violation) {
-      this.isDead = true;
-      throw new Died("dies now");
-    }
+    if (this.changes >= this.diesAt || this.violation) this.die();
     this.changes++;
     this.#trace(`    ${describe(change)}`);
+  }
+
+  /** The process dies here. A thread that would have to wait for one that is stopped can't go on, but it can die. */
+  die(): never {
+    this.isDead = true;
+    throw new Died("dies now");
   }
 
   /** Judges what a crash at this very moment might leave. @param coming what is just about to be done */
@@ -114,7 +121,7 @@ export class Witness {
   }
 
   #case(fate: Fate, boot = this.boot): Case {
-    return { fate, boot, world: this.world, oracle: this.oracle, needsSearch: this.needsSearch };
+    return { fate, boot, world: this.world, oracle: this.oracle, needsSearch: this.needsSearch, strays: this.strays };
   }
 
   /** While a file is clean, here or on disk, nothing of it may change but its head. */
@@ -125,6 +132,11 @@ export class Witness {
     if (!new RawCowfile(content).isDirty) throw this.violate("the file is changed while its head is clean");
     if (!new RawCowfile(this.disk.durable(COW) ?? content).isDirty)
       throw this.violate("the file is changed while its head on disk is clean");
+  }
+
+  requireInJournal({ path, kind, offset, length }: Step): void {
+    if (path === JOURNAL && kind === "write" && offset + length > this.journalEnd)
+      throw this.violate(`the journal is written up to byte ${offset + length}, but ends at ${this.journalEnd}`);
   }
 
   violate(message: string): Violation {
