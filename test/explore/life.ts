@@ -34,8 +34,8 @@ type Ending = "close" | "kill" | "power-cut";
 /** Entries that a half of the journal takes: many, or so few that halves are used again all the time. */
 const SLOTS = [1 << 20, 40, 12, 5] as const;
 
-/** Bytes of the flush log: many records, or so few that checkpoints come all the time. */
-const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10] as const;
+/** Bytes of the flush log: many records, or so few that checkpoints come all the time; none, as on a full disk. */
+const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10, 0] as const;
 
 /** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
 const STEPS_AT_MOST = 400;
@@ -81,7 +81,7 @@ export class Life {
     this.#trace(`${parts.join(",")}, ${blockCount} blocks`);
     const release = watchMemory({
       isShared: (memory) => this.#shared.has(memory) && this.#requests !== undefined,
-      step: () => this.#letOthersIn(this.#control[Control.ORDER] === 0 ? 0.04 : 0.1),
+      step: () => this.#letOthersIn(this.#control[Control.ORDER] === 0 ? 0.08 : 0.12),
       sleep: () => {
         if (!this.#requests) throw new Violation("waits for a lock while it opens or closes");
         if (this.witness.isDead) this.witness.die();
@@ -198,7 +198,7 @@ export class Life {
 
   #work(stack: ServedStack, terms: CowfileTerms, steps: number, faults: Faults): void {
     const next = this.#next;
-    const images = Array.from({ length: pick(next, [1, 2, 2, 3]) }, () => stack.image());
+    const images = Array.from({ length: pick(next, [1, 2, 2, 2, 3]) }, () => stack.image());
     const [first] = images;
     if (!first) throw new Error("no thread");
     const bytes = readWindows(first, this.#world.windows);
@@ -213,6 +213,7 @@ export class Life {
       trace: (line) => this.#trace(line),
       faults,
       stuck: () => this.witness.die(),
+      isDatabase: next() < 0.4,
     });
     this.#requests = requests;
     this.#shared = new Set([terms.state.control, terms.state.locks, terms.state.pages]);

@@ -71,18 +71,26 @@ const RACES: readonly Mutation[] = [
       },
     ],
   },
-  change(
-    "a checkpoint takes the word back first and forgets later",
-    CHECKPOINT,
-    "return log ? log.forget(take) : take();",
-    "const had = take();\n    log?.forget(() => undefined);\n    return had;",
-  ),
-  change(
-    "a checkpoint forgets first and takes the word back later",
-    CHECKPOINT,
-    "return log ? log.forget(take) : take();",
-    "log?.forget(() => undefined);\n    return take();",
-  ),
+  {
+    name: "the flush log is switched off, and on again, by a word of its own",
+    changes: [
+      {
+        file: STATE,
+        from: "  if (Atomics.load(control, Control.UNFLUSHED) !== Unflushed.OTHER)\n",
+        to: "  Atomics.store(control, 31, 1);\n  if (Atomics.load(control, Control.UNFLUSHED) !== Unflushed.OTHER)\n",
+      },
+      {
+        file: LOG,
+        from: "return Atomics.load(this.#control, Control.UNFLUSHED) !== Unflushed.OTHER;",
+        to: "return Atomics.load(this.#control, 31) === 0;",
+      },
+      {
+        file: CHECKPOINT,
+        from: "return log ? log.forget(take) : take();",
+        to: "const had = take();\n    log?.forget(() => Atomics.store(this.#control, 31, 0));\n    return had;",
+      },
+    ],
+  },
   change(
     "pages are taken before a checkpoint begins",
     CHECKPOINT,

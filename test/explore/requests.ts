@@ -25,12 +25,15 @@ export interface RequestsOptions {
   readonly faults: Faults;
   /** A thread would have to wait for one that is stopped: throws. */
   readonly stuck: () => never;
+  /** Like a database: small writes of whole blocks, each soon flushed, so that the flush log is what matters. */
+  readonly isDatabase: boolean;
 }
 
 /** How often others run without being asked whether they would have to wait. */
 const BOLD = 0.02;
 
-type Kind = "write" | "zeros" | "zero" | "punch" | "trim";
+const KINDS = ["write", "write", "write", "write", "zeros", "zero", "punch", "trim"] as const;
+type Kind = (typeof KINDS)[number];
 
 interface Range {
   readonly from: number;
@@ -43,6 +46,8 @@ export class Requests {
   /** Threads that are in the middle of something. */
   readonly #running = new Set<Thread>();
 
+  /** How often others ran while a thread was stopped. */
+  #othersCame = 0;
   #last: Range = { from: -1, length: 0 };
 
   constructor(options: RequestsOptions) {
@@ -55,7 +60,9 @@ export class Requests {
     const { next } = this.#options;
     const thread = pick(next, this.threads);
     const chance = next();
-    if (chance < 0.62) this.#change(thread, this.#chooseRange(false), false);
+    const { isDatabase } = this.#options;
+    if (isDatabase && chance < 0.2) this.flush(thread);
+    else if (chance < 0.62) this.#change(thread, this.#chooseRange(false), false);
     else if (chance < 0.66) this.#change(thread, this.#chooseRange(false), true);
     else if (chance < 0.88) this.reply(thread);
     else if (chance < 0.97) this.flush(thread);
@@ -69,6 +76,7 @@ export class Requests {
     if (this.#running.size === 0 || (this.#running.size > 1 && next() < 0.7)) return;
     const isBold = next() < BOLD;
     const again = next() < 0.1 ? 0.85 : 0.2;
+    this.#othersCame++;
     do this.#runAnother(isBold);
     while (next() < again);
   }
@@ -76,11 +84,12 @@ export class Requests {
   /** @param isBold tries what may have to wait for a thread that is stopped: the process dies of it, see `stuck` */
   #runAnother(isBold: boolean): void {
     const { next, locks } = this.#options;
-    const thread = pick(next, this.threads);
-    if (this.#running.has(thread)) return;
+    const idle = this.threads.filter((thread) => !this.#running.has(thread));
+    if (idle.length === 0) return;
+    const thread = pick(next, idle);
     const pending = pendingBlocks(thread);
     const chance = next();
-    if (chance < 0.2) {
+    if (chance < 0.15) {
       if (isBold || locks.canCommit(pending)) this.reply(thread);
     } else if (chance < 0.5) {
       if (isBold || locks.canFlush(pending)) this.flush(thread);
@@ -135,8 +144,9 @@ export class Requests {
     const window = pick(next, oracle.windows);
     const start = window.fromSector * SECTOR_BYTES;
     const size = window.count * SECTOR_BYTES;
-    const unit = pick(next, [1, SECTOR_BYTES, BLOCK_BYTES, BLOCK_BYTES, 4096]);
-    const most = isSmall ? 8 * BLOCK_BYTES : next() < 0.1 ? size : 48 * BLOCK_BYTES;
+    const { isDatabase } = this.#options;
+    const unit = isDatabase ? BLOCK_BYTES : pick(next, [1, SECTOR_BYTES, BLOCK_BYTES, BLOCK_BYTES, 4096]);
+    const most = isSmall || isDatabase ? 8 * BLOCK_BYTES : next() < 0.1 ? size : 48 * BLOCK_BYTES;
     const length = Math.min(
       size,
       Math.ceil(whole(next, 1, Math.min(size, next() < 0.5 ? 2048 : most) + 1) / unit) * unit,
@@ -161,9 +171,10 @@ export class Requests {
   }
 
   #change(thread: Thread, wanted: Range, isFua: boolean): void {
-    const { next, oracle, takeNumber } = this.#options;
+    const { next, oracle, takeNumber, isDatabase } = this.#options;
     const number = takeNumber();
-    const kind = pick(next, ["write", "write", "write", "write", "zeros", "zero", "punch", "trim"] as const);
+    const kinds = isDatabase ? (["write"] as const) : KINDS;
+    const kind = pick(next, kinds);
     let range = wanted;
     if (kind === "trim") {
       const from = Math.ceil(wanted.from / BLOCK_BYTES) * BLOCK_BYTES;
@@ -175,6 +186,7 @@ export class Requests {
     const bytes = this.#content(kind, range, number);
     const what = `#${number} ${kind}${isFua ? " FUA" : ""} ${from}+${length}`;
     const change = oracle.begin(what, from, bytes);
+    const othersBefore = this.#othersCame;
     const isDone = this.#run(thread, what, () => {
       if (kind === "write" || kind === "zeros") thread.image.write(bytes, from);
       else if (kind === "trim") thread.image.trim(wanted.from, wanted.length);
@@ -189,7 +201,12 @@ export class Requests {
     const read = Buffer.alloc(length);
     thread.image.read(read, from);
     if (!read.equals(bytes)) throw new Violation(`${what} is not read back by its own thread`);
-    if (isFua) this.flush(thread);
+    // Whether it is covered after others came in between shows after a flush at once.
+    if (isFua || (this.#othersCame > othersBefore && next() < 0.6)) this.#flushIfFree(thread);
+  }
+
+  #flushIfFree(thread: Thread): void {
+    if (this.#running.size === 0 || this.#options.locks.canFlush(pendingBlocks(thread))) this.flush(thread);
   }
 
   #hasFailed(thread: Thread, change: Change): void {

@@ -16,8 +16,8 @@ const PIECE_BYTES = 1 << 20;
 export const seesHoles = process.env["COWTOOL_NO_FFI"] === undefined;
 
 /** A directory for this test file, removed after its last test. Returns a function from names to paths in it. */
-export function scratchDirectory(): (name: string) => string {
-  const directory = mkdtempSync(join(tmpdir(), "cowtool-test-"));
+export function scratchDirectory(parent = tmpdir()): (name: string) => string {
+  const directory = mkdtempSync(join(parent, "cowtool-test-"));
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
   return (name) => join(directory, name);
 }
