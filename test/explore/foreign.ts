@@ -5,6 +5,7 @@
 import type { SparseBytes } from "../../src/lib/index.ts";
 
 const BLOCK_BYTES = 1024;
+const ZEROS = new Uint8Array(BLOCK_BYTES);
 const BITMAP_AT = 1024;
 const DIRTY = 1;
 const PACKED = 2;
@@ -107,7 +108,7 @@ export class RawCowfile {
       const from = Math.max(0, Math.floor((page * 4096 - this.dataAt) / BLOCK_BYTES));
       const to = Math.min(this.blockCount, Math.ceil(((page + 1) * 4096 - this.dataAt) / BLOCK_BYTES));
       for (let block = from; block < to; block++) {
-        if (!this.has(block) && this.block(block).some((byte) => byte !== 0)) found.add(block);
+        if (!this.has(block) && Buffer.compare(this.block(block), ZEROS) !== 0) found.add(block);
       }
     }
     return found;

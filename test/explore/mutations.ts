@@ -48,6 +48,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "what the flush log remembers is marked afterwards",
+    seed: 69,
     changes: [
       {
         file: ORDER,
@@ -58,6 +59,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "what the flush log remembers is announced afterwards",
+    seed: 118,
     changes: [
       {
         file: LOG,
@@ -91,12 +93,17 @@ const RACES: readonly Mutation[] = [
       },
     ],
   },
-  change(
-    "pages are taken before a checkpoint begins",
-    CHECKPOINT,
-    "      const isUnflushed = this.#begin() || logCounts;\n      this.#takePages(copies);\n",
-    "      this.#takePages(copies);\n      const isUnflushed = this.#begin() || logCounts;\n",
-  ),
+  {
+    name: "pages are taken before a checkpoint begins",
+    seed: 20,
+    changes: [
+      {
+        file: CHECKPOINT,
+        from: "      const isUnflushed = this.#begin() || logCounts;\n      this.#takePages(copies);\n",
+        to: "      this.#takePages(copies);\n      const isUnflushed = this.#begin() || logCounts;\n",
+      },
+    ],
+  },
   change(
     "a half of the journal is used again while others write into it",
     JOURNAL,
@@ -334,12 +341,17 @@ export const MUTATIONS: readonly Mutation[] = [
   ...RACES,
   change("what is swept out has a mark", SWEEP, "complement(marked, from", "complement([], from"),
   change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
-  change(
-    "what a failed write left is not swept out",
-    ORDER,
-    "if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);\n",
-    "",
-  ),
+  {
+    name: "what a failed write left is not swept out",
+    seed: 30,
+    changes: [
+      {
+        file: ORDER,
+        from: "if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);\n",
+        to: "",
+      },
+    ],
+  },
   change(
     "what a write in pieces left that failed is not swept out",
     ORDER,

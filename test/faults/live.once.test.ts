@@ -2,12 +2,14 @@
  * Proves what a disk that fails can do to a cowfile that is being served, whichever of its operations fails, and however
  * the server then ends: nothing that was replied to is damaged, an fsync that failed is told to every later flush until the
  * file is opened anew, everything stays readable, a disk that has room again is written again, and after the next start
- * everything is there that was replied to (after the death of the process) or flushed (after a power cut).
+ * everything is there that was replied to (after the death of the process) or flushed (after a power cut). A file that is
+ * marked clean has no data in blocks without a mark.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CowError, create, MemoryStorage } from "../../src/lib/index.ts";
+import { CowError, create, MemoryStorage, SparseBytes } from "../../src/lib/index.ts";
 import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import { RawCowfile } from "../explore/foreign.ts";
 import { type Fault, FaultyStorage, type Judge, type Operation, TAKES_SPACE } from "../support/faulty-storage.ts";
 import { noise, random } from "../support/random.ts";
 
@@ -289,6 +291,7 @@ async function expectAfterwards(
   ending: (typeof ENDINGS)[number],
 ): Promise<void> {
   const told = `${where}, ${ending}`;
+  if (ending === "closed") expectNothingUnmarked(storage, told);
   if (ending === "killed" || ending === "killed at once" || ending === "closed") {
     ledger.judge(await readAgain(storage.clone(), BOOT), told);
     return;
@@ -297,6 +300,12 @@ async function expectAfterwards(
   const keep = ending.endsWith("everything kept") ? 1 : ending.endsWith("nothing kept") ? 0 : 0.5;
   const after = storage.powerCut(before, () => next() < keep);
   ledger.judgeFlushed(await readAgain(after, NEXT_BOOT), told);
+}
+
+/** What a write that failed has left is not to be found in a file that is marked clean. */
+function expectNothingUnmarked(storage: MemoryStorage, told: string): void {
+  const cowfile = new RawCowfile(storage.content("cow") ?? new SparseBytes());
+  if (!cowfile.isDirty) expect([...cowfile.unmarked()], `${told}: blocks with data and without a mark`).toEqual([]);
 }
 
 interface Kind {
