@@ -47,6 +47,8 @@ export default class Repair extends BaseCommand<typeof Repair> {
         marked: report.marked,
         cleared: report.cleared,
         lost: report.lost,
+        unflushed: report.setAside,
+        unflushed_file: report.setAsideFile ?? null,
         examined: report.examined,
         changed: report.changed,
         dry_run: dryRun,

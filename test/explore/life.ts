@@ -5,6 +5,7 @@
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
+import { asideFile } from "../../src/lib/overlay/live/aside-file.ts";
 import type { CowfileTerms } from "../../src/lib/overlay/live/cowfile-terms.ts";
 import { WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
@@ -89,6 +90,14 @@ export class Life {
       },
       spin: () => this.witness.die(),
     });
+    const now = Date.now;
+    const time = random(this.#options.seed ^ 0x2545_f491);
+    let milliseconds = 0;
+    // Generations come by the clock: here as the seed has it.
+    Date.now = () => {
+      if (time() < 0.5) milliseconds++;
+      return milliseconds;
+    };
     try {
       await this.#run();
     } catch (error) {
@@ -98,6 +107,7 @@ export class Life {
         cause: violation,
       });
     } finally {
+      Date.now = now;
       release();
     }
   }
@@ -235,7 +245,8 @@ export class Life {
     // With force it would bring back into a clean file what was never replied to, as it should.
     const force =
       this.#next() < 0.5 && new RawCowfile(this.witness.disk.killed().get(COW) ?? new SparseBytes()).isDirty;
-    await repairCowfile(device, { dryRun: false, force, dropLost: false, boot, companion });
+    const aside = () => asideFile(storage, COW);
+    await repairCowfile(device, { dryRun: false, force, dropLost: false, boot, companion, aside });
     storage.remove(JOURNAL);
     this.#oracle.flushed(this.#oracle.flushBegins(), []);
   }

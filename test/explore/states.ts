@@ -3,7 +3,7 @@
  * and the original tools must see a well-formed file in it, of which their repair makes a usable one.
  */
 import { openCowfile } from "../../src/lib/formats/cowfile/layer.ts";
-import { journalLog } from "../../src/lib/formats/cowfile/live/journal.ts";
+import { readJournal } from "../../src/lib/formats/cowfile/live/journal.ts";
 import { logRuns } from "../../src/lib/formats/cowfile/live/replay.ts";
 import { readStamp } from "../../src/lib/formats/cowfile/live/stamp.ts";
 import { CowError, MemoryDevice, type SparseBytes } from "../../src/lib/index.ts";
@@ -75,7 +75,7 @@ function loggedBlocks(files: Files): Set<number> {
   if (!cow || !journal) return logged;
   const { head, headBlock, geometry } = openCowfile(sourceOver(cow));
   const stamp = readStamp(head, headBlock);
-  const log = stamp && journalLog(sourceOver(journal), stamp.nonce);
+  const log = stamp && readJournal(sourceOver(journal), stamp.nonce)?.log;
   if (!log) return logged;
   const records = log.records.filter(({ number }) => number > stamp.logDone);
   for (const { first, count } of logRuns({ ...log, records }, geometry)) {

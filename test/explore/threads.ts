@@ -41,7 +41,7 @@ export class Locks {
   /** Could a thread commit so many blocks without waiting for whoever is stopped? */
   canCommit(blocks: number): boolean {
     if (blocks === 0) return true;
-    if (this.#get(Control.GROW) !== 0) return false;
+    if (this.#get(Control.GROW) !== 0 || this.#get(Control.STAMP) !== 0) return false;
     const half = this.#get(Control.EPOCH) & 1;
     const promised = this.#get(Control.PROMISED);
     if (this.#get(Control.NEXT_SLOT + half) + promised + blocks <= this.#get(Control.SLOTS + half)) return true;
@@ -55,12 +55,12 @@ export class Locks {
   }
 
   canChange(): boolean {
-    if (this.#get(Control.LOG) !== 0) return false;
+    if (this.#get(Control.LOG) !== 0 || this.#get(Control.STAMP) !== 0) return false;
     return this.#get(Control.ORDER) === 0 || this.#get(Control.HEAD_DIRTY) === 1;
   }
 
   canFlush(pendingBlocks: number): boolean {
-    if (this.#get(Control.ORDER) !== 0 || this.#get(Control.LOG) !== 0) return false;
+    if (this.#get(Control.ORDER) !== 0 || this.#get(Control.LOG) !== 0 || this.#get(Control.STAMP) !== 0) return false;
     const half = this.#get(Control.EPOCH) & 1;
     if (pendingBlocks > 0 && (this.#get(Control.WRITERS + half) !== 0 || !this.canCommit(pendingBlocks))) return false;
     return this.#get(Control.WRITERS + 1 - half) === 0;

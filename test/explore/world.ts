@@ -2,10 +2,20 @@
  * Owns the files that an exploration begins with (a base with data, zeros and holes; perhaps a layer; a cowfile) and the
  * content of requests: every sector says who wrote it, so that nothing can be taken for something else.
  */
-import { CowfileLayer } from "../../src/lib/formats/cowfile/layer.ts";
+import { isDirty } from "../../src/lib/formats/cowfile/head.ts";
+import { CowfileLayer, openCowfile } from "../../src/lib/formats/cowfile/layer.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../src/lib/formats/cowfile/layout.ts";
 import { journalPath } from "../../src/lib/formats/cowfile/live/journal.ts";
-import { ABI_NAMES, create, dataOffsetFor, MemoryStorage, mapSizeFor, SparseBytes } from "../../src/lib/index.ts";
+import { isOfThisBoot, readStamp } from "../../src/lib/formats/cowfile/live/stamp.ts";
+import {
+  ABI_NAMES,
+  create,
+  dataOffsetFor,
+  MemoryDevice,
+  MemoryStorage,
+  mapSizeFor,
+  SparseBytes,
+} from "../../src/lib/index.ts";
 import { assembleImage } from "../../src/lib/overlay/live/assemble.ts";
 import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
 import { type FoundState, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
@@ -143,9 +153,18 @@ export interface Reopened {
 /** As WritableCowfile.open was before a life began to watch it. */
 const openWritable = WritableCowfile.open.bind(WritableCowfile);
 
+function wasKilled(content: SparseBytes, boot: Uint8Array): boolean {
+  const { head, headBlock } = openCowfile(new MemoryDevice(COW, content));
+  const stamp = isDirty(head) ? readStamp(head, headBlock) : undefined;
+  return stamp !== undefined && isOfThisBoot(stamp, boot);
+}
+
 /** Opens what a crash left, as a new process would. */
 export function reopen(files: Files, { parts, dataOffsetBytes }: World, boot: Uint8Array): Reopened {
-  const guard = { path: COW, from: dataOffsetBytes, isOn: true };
+  const content = files.get(COW) ?? new SparseBytes();
+  // After a kill everything is known without a search. A clean file, and one after a restart, are looked through for data
+  // without a mark, which is not to be lost.
+  const guard = { path: COW, from: dataOffsetBytes, isOn: wasKilled(content, boot) };
   const storage = new LookStorage(files, guard);
   const cowfile = openWritable(storage, COW, storage.open(COW), { boot });
   guard.isOn = false;

@@ -5,7 +5,7 @@
  * everything is there that was replied to (after the death of the process) or flushed (after a power cut). A file that is
  * marked clean has no data in blocks without a mark.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { CowError, create, MemoryStorage, SparseBytes } from "../../src/lib/index.ts";
 import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
@@ -180,6 +180,9 @@ class Session {
   readonly #where: string;
 
   constructor(start: MemoryStorage, judge: Judge, where: string, isOfSpace = false) {
+    // Generations come by the clock: here one with every batch, so that a session is the same each time.
+    let milliseconds = 0;
+    vi.spyOn(Date, "now").mockImplementation(() => ++milliseconds);
     this.memory = start.clone();
     this.faulty = new FaultyStorage(this.memory, isOfSpace ? roomFor(this, judge) : judge);
     this.#where = where;

@@ -2,6 +2,7 @@
  * Owns what a person is told after a repair: what was done, what is left, what to do next.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
+import { unflushedWords } from "../../lib/formats/cowfile/live/set-aside.ts";
 import type { RepairReport } from "../../lib/formats/format.ts";
 import { escapeControls } from "./escape.ts";
 
@@ -47,6 +48,10 @@ export function* repairSummary(path: string, report: RepairReport, view: RepairV
   }
   if (lost.totalBytes > 0) {
     yield `${file}: ${blocks(lost.totalBytes)} lost: marked, but beyond the end of the file; they read as the base's (--drop-lost clears the marks)\n`;
+  }
+  if (report.setAside.totalBytes > 0) {
+    const name = report.setAsideFile;
+    yield `${file}: ${unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, name && escapeControls(name))}\n`;
   }
   if (view.dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
   else {

@@ -118,15 +118,15 @@ export interface SurveyHooks extends PartOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Space the file really takes, for the progress total; 0 if unknown. */
   readonly allocatedBytes?: number;
+  /** Opens the file beside this one, under its name with that suffix; undefined if there is none. */
+  readonly companion?: (suffix: string) => ByteSource | undefined;
+  /** What tells one start of the machine from another (16 bytes); without it, notes of an earlier process count for nothing. */
+  readonly boot?: Uint8Array;
 }
 
 export interface CheckOptions extends SurveyHooks {
   /** Makes an empty file for what has to be unpacked to be checked; its owner closes it. Required for packed files. */
   readonly scratch?: () => ByteTarget;
-  /** Opens the file that lies beside this one, under its name with that suffix; undefined if there is none. */
-  readonly companion?: (suffix: string) => ByteSource | undefined;
-  /** What tells one start of the machine from another (16 bytes); without it, notes of an earlier process count for nothing. */
-  readonly boot?: Uint8Array;
   /** The base the layer is said to belong to, if one was given. */
   readonly base?: ByteSource | undefined;
 }
@@ -163,6 +163,15 @@ export interface RepairOptions extends CheckOptions {
   readonly force: boolean;
   /** Clear the marks of blocks whose data is beyond the end of the file. */
   readonly dropLost: boolean;
+  /** Begins the file that blocks go to which cannot be trusted, and must not be lost; not needed for a dry run. */
+  readonly aside?: () => AsideFile;
+}
+
+/** A new file beside the one that is repaired: it appears whole, under a name that was free. */
+export interface AsideFile {
+  readonly target: ByteTarget;
+  /** Makes it durable. @returns its name */
+  commit(): string;
 }
 
 export interface RepairReport {
@@ -176,6 +185,15 @@ export interface RepairReport {
   readonly cleared: ExtentList;
   /** Marks left whose data is gone. */
   readonly lost: ExtentList;
+  /**
+   * Blocks written by a server that was killed, which no flush covered before the machine was started anew. They are not
+   * shown; a repair copies them to a file of their own. In bytes of the image.
+   */
+  readonly setAside: ExtentList;
+  /** That file; undefined in a dry run, and where there are no such blocks. */
+  readonly setAsideFile: string | undefined;
+  /** The journal of a killed server was used, and is not needed once the file is clean. */
+  readonly isJournalSpent: boolean;
   readonly suspects: Iterable<Suspect>;
   readonly suspectBlocks: number;
   readonly blocksUsed: number;

@@ -69,7 +69,7 @@ function partsOver(file: BorrowedFile): Parameters<typeof assembleImage>[0] {
     stamp: undefined,
     logOffsetBytes: 0,
     logBytes: 0,
-    slotsPerHalf: writeNewJournal(file, nonce, [], new Int32Array(state.control)),
+    slotsPerHalf: writeNewJournal(file, { nonce, generation: 0, kept: [] }, [], new Int32Array(state.control)),
   };
   return { name: "warm-up", base: file, layers: [], top: { cow: file, journal: file, terms } };
 }

@@ -9,13 +9,13 @@ import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
+import { NewCowfile } from "../formats/cowfile/new-cowfile.ts";
 import { filesOfStack } from "../overlay/stack.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
-import { NewCowfile } from "./new-cowfile.ts";
 
 const COMPARE_BYTES = 1 << 20;
 

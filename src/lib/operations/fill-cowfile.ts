@@ -8,7 +8,7 @@ import { interrupted, makeBreath, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
-import { NewCowfile } from "./new-cowfile.ts";
+import { NewCowfile } from "../formats/cowfile/new-cowfile.ts";
 
 const PIECE_BYTES = 1 << 20;
 

@@ -6,7 +6,7 @@ import type { Extent } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../overlay/open-part.ts";
-import { OpenFiles } from "./files.ts";
+import { notesOfServer, OpenFiles } from "./files.ts";
 
 export interface InfoOptions {
   /** A stack to compare the file's idea of its base with. */
@@ -68,7 +68,8 @@ async function describe(
   const { file: device } = opened;
   const format = formatOfPart(opened);
   const below = options.rdofile === undefined ? undefined : (await files.openStack(options.rdofile)).device;
-  const hooks = { ...opened.options, below, signal: context.signal };
+  const notes = notesOfServer(files, opened.part.path);
+  const hooks = { ...opened.options, ...notes, below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);
   const judged = below ? await format.judgeBase(device, below, hooks) : [];
   const how = { allowDirty: true, below };

@@ -3,8 +3,10 @@
  * the format.
  */
 import type { OperationContext } from "../context.ts";
-import { journalPath } from "../formats/cowfile/live/journal.ts";
+import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
+import { asideFile } from "../overlay/live/aside-file.ts";
+import { JournalFile } from "../overlay/live/journal-file.ts";
 import { formatOfPart } from "../overlay/open-part.ts";
 import { filesOfStack, requireBelongs } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
@@ -39,10 +41,17 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       const layer = format.openLayer(device, { ...opened.options, allowDirty: true, below: base });
       await requireBelongs(layer, base, context.signal);
     }
+    const journal = files.keep(new JournalFile(files.storage, part.path));
     const report = await format.repair(device, {
       ...opened.options,
       below: base,
       ...notesOfServer(files, part.path),
+      ...(!dryRun && { companion: (suffix) => (suffix === JOURNAL_SUFFIX ? journal.find() : undefined) }),
+      aside: () => {
+        const file = asideFile(files.storage, part.path);
+        files.keep({ close: () => file.abandon() });
+        return file;
+      },
       dryRun,
       force: request.force ?? false,
       dropLost: request.dropLost ?? false,
@@ -52,8 +61,7 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
     });
     // What it said is in the bitmap now.
-    if (!dryRun && format.id === "cowfile" && report.state === "clean")
-      files.storage.remove(journalPath(files.storage.realPath(part.path)));
+    if (!dryRun && report.isJournalSpent) journal.remove();
     return report;
   });
 }

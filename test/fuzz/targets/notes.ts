@@ -4,10 +4,10 @@ import { encodeRecord } from "../../../src/lib/formats/cowfile/live/flush-log.ts
 import {
   ENTRY_BYTES,
   EntryCodec,
-  encodeJournalHeader,
   JOURNAL_HEADER_BYTES,
   journalPath,
   logOffset,
+  writeJournalHeader,
 } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { FLAG_LIVE, writeStamp } from "../../../src/lib/formats/cowfile/live/stamp.ts";
 import {
@@ -15,9 +15,11 @@ import {
   create,
   decodeHead,
   info,
+  MemoryDevice,
   MemoryStorage,
   merge,
   repair,
+  SparseBytes,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { ServedStack } from "../../../src/lib/overlay/live/served-stack.ts";
@@ -37,7 +39,7 @@ function crashed(entries: readonly (readonly [first: number, count: number, slot
   const cow = sample("le64");
   const sector = Uint8Array.from(cow.subarray(0, SECTOR_BYTES));
   encodeHead({ ...decodeHead(cow, "cow"), flags: 1 | FLAG_LIVE }, sector);
-  writeStamp({ nonce: NONCE, boot: BOOT, offset: 448, usesLog: true, logDone: 1 }, sector);
+  writeStamp({ nonce: NONCE, boot: BOOT, offset: 448, usesLog: true, logDone: 1, generation: 5 }, sector);
   cow.set(sector);
   // Every run is in the flush log, too, with data for its first half block.
   const records = entries.map(([first], i) =>
@@ -47,13 +49,20 @@ function crashed(entries: readonly (readonly [first: number, count: number, slot
     ),
   );
   const recordsAt = logOffset(SLOTS);
-  const log = Buffer.alloc(recordsAt + records.reduce((sum, { length }) => sum + length, 0));
+  let log = Buffer.alloc(recordsAt + records.reduce((sum, { length }) => sum + length, 0));
   let at = recordsAt;
   for (const record of records) {
     log.set(record, at);
     at += record.length;
   }
-  log.set(encodeJournalHeader({ nonce: NONCE, slotsPerHalf: SLOTS }));
+  const content = SparseBytes.from(log);
+  writeJournalHeader(new MemoryDevice("journal", content), {
+    nonce: NONCE,
+    slotsPerHalf: SLOTS,
+    generation: 5,
+    kept: [{ first: 3, count: 2 }],
+  });
+  log = Buffer.from(content.toBytes());
   const codec = new EntryCodec(NONCE);
   for (const [first, count, slot] of entries) {
     const words = new Uint32Array(4);

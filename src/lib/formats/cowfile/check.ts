@@ -2,24 +2,28 @@
  * Owns check and repair of a cowfile, and above all the order in which repair writes:
  * (1) the dirty mark, if the head says clean and the bitmap is about to change; flush
  * (2) bitmap parts, ascending; the file's new length, if the last block was cut short; flush
- * (3) the head, clean and recounted; flush
+ * (3) of a server's file after a restart: what no flush covered copied to a file of its own, durably; then it is swept; flush
+ * (4) the head, clean and recounted; flush
  * Killed between any two writes the file is dirty, or as before, and the same command completes the work.
  */
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
-import { ExtentList } from "../../bytes/extent.ts";
-import { interrupted } from "../../context.ts";
+import { type Extent, ExtentList } from "../../bytes/extent.ts";
+import { interrupted, makeBreath } from "../../context.ts";
 import { assert, atByte } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
 import { tally } from "../tally.ts";
 import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
-import { judgeHead } from "./geometry.ts";
+import { type CowGeometry, judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
 import { type CowfileHead, type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
 import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
-import { ownMarks, replayOwn } from "./live/own-marks.ts";
+import { type BlockRun, JOURNAL_SUFFIX } from "./live/journal.ts";
+import { type LastSession, lastSession } from "./live/last-session.ts";
+import { replayLog } from "./live/replay.ts";
+import { AsideCopy, blocksInDoubt } from "./live/set-aside.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
-import { sweepUnmarked } from "./live/sweep.ts";
+import { extentsOfRuns, sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
 
@@ -87,13 +91,48 @@ async function find(
   const { head, headBlock, geometry } = opened;
   const { problems } = judgeHead(head, source.sizeBytes, source.name);
   const base = options.base ? await judgeBase(head, options.base, options) : [];
-  const known = ownMarks(opened, options);
-  const how = known ? { ...survey, content: false, known } : survey;
+  const session = sessionOf(opened, options);
+  const isKnown = session.kind === "killed" || session.kind === "restarted";
+  const how = isKnown ? { ...survey, content: false, known: placesOfRuns(session.runs, geometry) } : survey;
   const surveyed = await surveyCowfile(source, geometry, { ...how, ...surveyOptions(source.name, options, state) });
   // The total was the space that the file takes, head and bitmap and all: the end of it is known only here.
   const total = options.allocatedBytes ?? 0;
   options.onProgress?.({ phase: "scanning", done: total, total, unit: "bytes" });
-  return { head, headBlock, geometry, source, other: [...problems, ...base], survey: surveyed };
+  const inDoubt = new ExtentList();
+  await eachInDoubt(source, opened, options, state, (extents) => {
+    for (const { offset, length } of extents) inDoubt.append(offset, length);
+  });
+  return { head, headBlock, geometry, source, other: [...problems, ...base], survey: surveyed, session, inDoubt };
+}
+
+/** Hands out the blocks of a session that may have lost some, ascending; none of any other session. */
+async function eachInDoubt(
+  source: ByteSource,
+  opened: OpenedCowfile,
+  options: CheckOptions,
+  state: string,
+  take: (extents: readonly Extent[]) => void,
+): Promise<void> {
+  const session = sessionOf(opened, options);
+  if (session.kind !== "restarted") return;
+  const breath = makeBreath();
+  for (const extents of blocksInDoubt(source, opened.geometry, session)) {
+    take(extents);
+    if (options.signal?.aborted) throw interrupted(source.name, state);
+    await breath();
+  }
+}
+
+function sessionOf(opened: OpenedCowfile, options: Pick<CheckOptions, "companion" | "boot">): LastSession {
+  return lastSession(opened, () => options.companion?.(JOURNAL_SUFFIX), options.boot);
+}
+
+/** Where runs of blocks are in the file, ascending. */
+function placesOfRuns(runs: readonly BlockRun[], geometry: CowGeometry): Extent[] {
+  return extentsOfRuns(runs, geometry).map(({ offset, length }) => ({
+    offset: geometry.dataOffsetBytes + offset,
+    length,
+  }));
 }
 
 /** Every inconsistency of a cowfile, data area included. A head beyond use is a finding, too; only what is no cowfile at all is an error. */
@@ -157,7 +196,10 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     return report(findings, options, { examined: true, changed: needsWriting(findings, before, options) });
   }
   assert(isTarget(target), "repair needs something it can write to");
-  replayOwn(target, before, options);
+  const session = sessionOf(before, options);
+  // After a power cut, what small flushes covered goes to its place. Otherwise all of it is there, and newer things, too.
+  if (session.kind === "restarted" && session.log)
+    replayLog(target, session.log, session.stamp.logDone, before.geometry);
   // Whoever died may have left data that is not on disk yet: no mark may get there before it.
   target.flush();
   let marked = stateBefore === "dirty";
@@ -175,16 +217,35 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     options,
     { examined: true, changed },
   );
+  let file: string | undefined;
   if (changed) {
     if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
     target.flush();
-    if (ownMarks(before, options)) {
-      sweepUnmarked(target, findings.geometry);
+    if (session.kind === "killed" || session.kind === "restarted") {
+      file = await setAside(target, before, findings.inDoubt ?? new ExtentList(), options, state);
+      sweepUnmarked(target, findings.geometry, session.kept);
       target.flush();
     }
     writeHead(target, before, repairedHead(before, findings.geometry.mapSizeBytes, findings.survey));
   }
-  return done;
+  return { ...done, setAsideFile: file };
+}
+
+/** Copies the blocks in doubt to a file of their own, durably. @returns its name; undefined where there are none */
+async function setAside(
+  target: ByteTarget,
+  opened: OpenedCowfile,
+  inDoubt: ExtentList,
+  options: RepairOptions,
+  state: string,
+): Promise<string | undefined> {
+  if (inDoubt.totalBytes === 0) return undefined;
+  assert(options.aside, "what is in doubt needs a place to go to");
+  const file = options.aside();
+  const copy = new AsideCopy(target, opened, file.target);
+  await eachInDoubt(target, opened, options, state, (extents) => copy.add(extents));
+  copy.finish();
+  return file.commit();
 }
 
 /** The file as it was when it was examined: reports are made lazily, and must not see it lengthened. */
@@ -233,6 +294,9 @@ function report(
     cleared: facts.examined ? cleared : new ExtentList(),
     lost,
     suspects: { [Symbol.iterator]: () => gradeSuspects(survey.suspects, source, geometry) },
+    setAside: findings.inDoubt ?? new ExtentList(),
+    setAsideFile: undefined,
+    isJournalSpent: findings.session !== undefined && "usesJournal" in findings.session && findings.session.usesJournal,
     suspectBlocks: survey.suspects.totalBytes / BLOCK_BYTES,
     blocksUsed: facts.examined ? survey.usedAfter : survey.usedBefore,
     problems: { [Symbol.iterator]: () => findingsOf(findings) },

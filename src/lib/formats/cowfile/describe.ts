@@ -10,6 +10,8 @@ import { findingsOf } from "./findings.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
 import { type CowHead, decodeHead, fingerprint32, formatFingerprint, isDirty } from "./head.ts";
 import { HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
+import { JOURNAL_SUFFIX } from "./live/journal.ts";
+import { lastSession } from "./live/last-session.ts";
 import { gunzipStream } from "./pack/gzip-stream.ts";
 import { type PackKind, packKind } from "./pack/kind.ts";
 import { PackedView } from "./pack/packed-view.ts";
@@ -69,7 +71,9 @@ async function describeUnpacked(source: ByteSource, hooks: SurveyHooks, packed: 
     if (hooks.signal?.aborted) throw interrupted(source.name, "nothing was changed");
   };
   const survey = await surveyCowfile(source, geometry, { content: false, checkpoint });
-  const findings = { head, headBlock, geometry, survey, source, other: problems };
+  const journal = () => hooks.companion?.(JOURNAL_SUFFIX);
+  const session = lastSession({ head, headBlock, geometry }, journal, hooks.boot);
+  const findings = { head, headBlock, geometry, survey, source, other: problems, session };
   return {
     facts: factsOf(head, geometry, packed, survey.usedBefore),
     problems: { [Symbol.iterator]: () => findingsOf(findings) },

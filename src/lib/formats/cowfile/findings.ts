@@ -2,12 +2,13 @@
  * Owns the way from a survey to problems of the table: one list that `check`, `repair` and `repair -n` all report.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import type { Extent, ExtentList } from "../../bytes/extent.ts";
+import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { atByte } from "../../errors.ts";
 import type { Problem, Suspect } from "../format.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { type CowHead, isDirty } from "./head.ts";
 import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
+import { FAULT_WORDS, type LastSession } from "./live/last-session.ts";
 import { clearStamp, readStamp, STAMP_BYTES } from "./live/stamp.ts";
 import { type CowProblemId, cowProblem } from "./problems.ts";
 import type { Survey } from "./survey.ts";
@@ -20,6 +21,25 @@ export interface Findings {
   readonly source: ByteSource;
   /** Of the head, and of the base if one was given. */
   readonly other: readonly Problem[];
+  /** Of an unpacked file. */
+  readonly session?: LastSession;
+  /** What no flush covered of a session before the last restart of the machine, if it was looked for. */
+  readonly inDoubt?: ExtentList;
+}
+
+function* problemsOfSession(session: LastSession | undefined): Generator<Problem> {
+  if (!session || !("stamp" in session)) return;
+  const place = { offset: session.stamp.offset, length: STAMP_BYTES };
+  const served = `cowtool was serving it, as it says at ${atByte(place.offset)}`;
+  if (session.kind === "killed") yield cowProblem("live", place, `${served}: its marks are known without a search`);
+  else if (session.kind === "restarted")
+    yield cowProblem("live", place, `${served}, and the machine was restarted since: what flushes covered is there`);
+  else
+    yield cowProblem(
+      "journal-unusable",
+      place,
+      `${served}, but its journal ${FAULT_WORDS[session.fault]}: a search finds blocks that hold data, but no zeros written since the last flush`,
+    );
 }
 
 function fieldPlace(head: CowHead, name: CowField): { offset: number; length: number } {
@@ -50,13 +70,7 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     );
   }
   const structBytes = headLayout(head.abi).sizeBytes;
-  if (stamp) {
-    yield cowProblem(
-      "live",
-      { offset: stamp.offset, length: STAMP_BYTES },
-      `cowtool was serving it, as it says at ${atByte(stamp.offset)}: its marks are known without a search`,
-    );
-  }
+  yield* problemsOfSession(findings.session);
   const tail = Uint8Array.from(headBlock);
   if (stamp) clearStamp(stamp, tail);
   if (tail.subarray(structBytes).some((byte) => byte !== 0)) {
@@ -83,8 +97,15 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
       `block ${block} is cut short by the end of the file at ${atByte(source.sizeBytes)}: ${missing} bytes are missing`,
     );
   }
-  const where = stamp ? "written since the last flush, marked only in the journal" : "holding data, but not marked";
+  const kind = findings.session?.kind;
+  const isKnown = kind === "killed" || kind === "restarted";
+  const where = isKnown ? "written since the last flush, marked only in the journal" : "holding data, but not marked";
   yield* inFile("unmarked-data", survey.unmarked, where);
+  yield* inFile(
+    "unflushed-data",
+    findings.inDoubt ?? new ExtentList(),
+    "written before the restart, and not covered by a flush",
+  );
   for (const suspect of gradeSuspects(survey.suspects, source, geometry)) {
     const offset = geometry.dataOffsetBytes + suspect.offset;
     const why =

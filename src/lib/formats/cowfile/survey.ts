@@ -6,6 +6,7 @@
 import { clearRange, clearRuns, countBits, setRange, setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
+import { ExtentCursor } from "../../bytes/extent-cursor.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { makeBreath } from "../../context.ts";
 import { BitmapReader, type BitmapWindow, WINDOW_BLOCKS } from "./bitmap-windows.ts";
@@ -47,37 +48,6 @@ export interface SurveyOptions {
   readonly onScanned?: ((bytes: number) => void) | undefined;
   /** Throws when the caller wants to stop. */
   readonly checkpoint?: (() => void) | undefined;
-}
-
-/** Hands out extents clipped to ascending ranges. */
-class ExtentCursor {
-  readonly #extents: Iterator<Extent>;
-  #current: Extent | undefined;
-
-  constructor(extents: Iterable<Extent>) {
-    this.#extents = extents[Symbol.iterator]();
-    this.#advance();
-  }
-
-  #advance(): void {
-    const next = this.#extents.next();
-    this.#current = next.done ? undefined : next.value;
-  }
-
-  /** The start of what comes next, or undefined. */
-  get position(): number | undefined {
-    return this.#current?.offset;
-  }
-
-  /** The next piece that begins below `limit`, cut there. */
-  takeBelow(limit: number): Extent | undefined {
-    const current = this.#current;
-    if (!current || current.offset >= limit) return undefined;
-    const end = current.offset + current.length;
-    if (end <= limit) this.#advance();
-    else this.#current = { offset: limit, length: end - limit };
-    return { offset: current.offset, length: Math.min(end, limit) - current.offset };
-  }
 }
 
 /** Remembers which parts of a window were changed, so that only these are written. */

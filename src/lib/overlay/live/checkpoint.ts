@@ -6,9 +6,9 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
-import { type LiveStamp, writeStamp } from "../../formats/cowfile/live/stamp.ts";
 import type { BlockMap } from "./block-map.ts";
 import { type FlushLogWriter, LogState } from "./flush-log-writer.ts";
+import type { HeadWriter } from "./head-writer.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { withLock } from "./mutex.ts";
 import { announce, Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState, Unflushed } from "./shared-state.ts";
@@ -17,10 +17,8 @@ export interface OrderParts {
   readonly cow: BlockDevice;
   readonly map: BlockMap;
   readonly state: SharedState;
-  /** The first sector of the head as it is to be while the file is dirty; undefined for a throw-away layer. */
-  readonly dirtyHead: Uint8Array | undefined;
-  /** Where in that the stamp lies, which says how far the flush log counts; undefined where there is none. */
-  readonly stamp: LiveStamp | undefined;
+  /** Undefined for a throw-away layer. */
+  readonly head: HeadWriter | undefined;
   /** Undefined for a throw-away layer. */
   readonly journal: JournalWriter | undefined;
   /** Undefined without a stamp. */
@@ -86,7 +84,8 @@ export class Checkpoint {
       if (isUnflushed || copies.length > 0) this.sync();
       if (copies.length > 0 || logCounts) {
         this.#writePages(copies);
-        if (logCounts) this.#writeStampedHead();
+        // Marks may not be on disk yet, if this gets there before the pages: so marks of records count whatever it says.
+        if (logCounts && log) this.#parts.head?.announceLog(log.lastNumber);
         this.sync();
       }
     } catch (error) {
@@ -100,18 +99,6 @@ export class Checkpoint {
     log?.done();
     if (announces) log?.announced();
     Atomics.store(this.#control, Control.UNFINISHED, 0);
-  }
-
-  /**
-   * The data of all records so far is in its place. Their marks may not be yet, if this reaches the disk before the pages:
-   * so marks of records count whatever the stamp says of them.
-   */
-  #writeStampedHead(): void {
-    const { dirtyHead, stamp, log, cow } = this.#parts;
-    if (!dirtyHead || !stamp || !log) return;
-    const head = Uint8Array.from(dirtyHead);
-    writeStamp({ ...stamp, usesLog: true, logDone: log.lastNumber }, head);
-    cow.write(head, 0);
   }
 
   /** Has anything changed since the last checkpoint began? Takes that back, as this one covers it. */

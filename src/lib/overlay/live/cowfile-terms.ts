@@ -6,6 +6,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { LiveStamp } from "../../formats/cowfile/live/stamp.ts";
 import { BlockMap } from "./block-map.ts";
 import { FlushLogWriter } from "./flush-log-writer.ts";
+import { HeadWriter } from "./head-writer.ts";
 import { JournalWriter } from "./journal-writer.ts";
 import type { SharedState } from "./shared-state.ts";
 import { WriteOrder } from "./write-order.ts";
@@ -36,14 +37,15 @@ export interface CowfileTerms {
 
 /** One thread's ordering of writes to an open cowfile. */
 export function makeOrder(terms: CowfileTerms, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
-  const { state, nonce, stamp } = terms;
+  const { state, nonce, stamp, dirtyHead } = terms;
+  const control = new Int32Array(state.control);
+  const head = dirtyHead && new HeadWriter(cow, dirtyHead, stamp, control);
   return new WriteOrder({
     cow,
     map: new BlockMap(state.bitmap, terms.blockCount),
     state,
-    dirtyHead: terms.dirtyHead,
-    stamp,
-    journal: journal && new JournalWriter(journal, nonce, terms.slotsPerHalf, new Int32Array(state.control)),
+    head,
+    journal: journal && new JournalWriter({ journal, nonce, slotsPerHalf: terms.slotsPerHalf, control, head }),
     log:
       journal &&
       stamp &&

@@ -13,6 +13,7 @@ import {
   MAX_RECORD_EXTENTS,
   recordBytes,
 } from "../../formats/cowfile/live/flush-log.ts";
+import { readLong, writeLong } from "./head-writer.ts";
 import { lock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, type SharedState, Unflushed } from "./shared-state.ts";
 
@@ -108,7 +109,7 @@ export class FlushLogWriter {
 
   /** The number of the last record. */
   get lastNumber(): number {
-    return (this.#control[Control.LOG_NUMBER] ?? 0) >>> 0;
+    return readLong(this.#control, Control.LOG_NUMBER);
   }
 
   /** Forgets what is remembered, which a checkpoint covers, together with `work`: no change is half before them. */
@@ -142,7 +143,7 @@ export class FlushLogWriter {
     if (record === undefined) return false;
     const bytes = encodeRecord(record, this.#nonce);
     // Spent, whatever becomes of it: a record that failed may be on the disk all the same.
-    this.#control[Control.LOG_NUMBER] = record.number | 0;
+    writeLong(this.#control, Control.LOG_NUMBER, record.number);
     this.#control[Control.LOG_END] = end + bytes.length;
     try {
       this.#journal.write(bytes, this.#place.offset + end);

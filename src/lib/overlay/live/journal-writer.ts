@@ -12,12 +12,14 @@ import {
   type BlockRun,
   ENTRY_BYTES,
   EntryCodec,
-  encodeJournalHeader,
   JOURNAL_HEADER_BYTES,
+  type JournalHeader,
   logOffset,
   MAX_ENTRY_BLOCKS,
+  writeJournalHeader,
 } from "../../formats/cowfile/live/journal.ts";
 import { LogState } from "./flush-log-writer.ts";
+import type { HeadWriter } from "./head-writer.ts";
 import { withLock } from "./mutex.ts";
 import { Control } from "./shared-state.ts";
 
@@ -38,7 +40,7 @@ const DEFAULT_SLOTS = 1 << 20;
  */
 export function writeNewJournal(
   journal: BlockDevice,
-  nonce: Uint8Array,
+  { nonce, generation, kept }: Omit<JournalHeader, "slotsPerHalf">,
   runs: readonly BlockRun[],
   control: Int32Array,
   log: readonly LogRecord[] = [],
@@ -51,7 +53,7 @@ export function writeNewJournal(
     for (const [i, run] of part.entries()) codec.encode(run.first, run.count, words, i * WORDS);
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
-  journal.write(encodeJournalHeader({ nonce, slotsPerHalf }), 0);
+  writeJournalHeader(journal, { nonce, slotsPerHalf, generation, kept });
   // Some room in both halves from the start: whoever checkpoints a full disk switches to one that has it.
   const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
@@ -87,17 +89,26 @@ export class JournalWriter {
   readonly #journal: BlockDevice;
   readonly #control: Int32Array;
   readonly #codec: EntryCodec;
-  readonly #words = new Uint32Array(MAX_BATCH * WORDS);
+  readonly #head: HeadWriter | undefined;
+  /** One more than a batch, for its generation. */
+  readonly #words = new Uint32Array((MAX_BATCH + 1) * WORDS);
   readonly #bytes = new Uint8Array(this.#words.buffer);
   #count = 0;
   /** Slots of ours that are spoken for in PROMISED. */
   #promised = 0;
 
-  constructor(journal: BlockDevice, nonce: Uint8Array, slotsPerHalf: number, control: Int32Array) {
-    this.#journal = journal;
-    this.#codec = new EntryCodec(nonce);
-    this.slotsPerHalf = slotsPerHalf;
-    this.#control = control;
+  constructor(parts: {
+    readonly journal: BlockDevice;
+    readonly nonce: Uint8Array;
+    readonly slotsPerHalf: number;
+    readonly control: Int32Array;
+    readonly head: HeadWriter | undefined;
+  }) {
+    this.#journal = parts.journal;
+    this.#codec = new EntryCodec(parts.nonce);
+    this.slotsPerHalf = parts.slotsPerHalf;
+    this.#control = parts.control;
+    this.#head = parts.head;
   }
 
   /** Is there room in memory for so many more before the next write()? */
@@ -106,13 +117,15 @@ export class JournalWriter {
   }
 
   /**
-   * Makes sure of room on disk for so many entries, before that is done which they will speak of.
+   * Makes sure of room on disk for entries of that many runs, before anything is done to these.
    *
    * @returns false where the half in use is full: a checkpoint makes room
    * @throws CowError `no-space`, `io`
    */
-  promise(count: number): boolean {
+  promise(runs: number): boolean {
     const half = Atomics.load(this.#control, Control.EPOCH) & 1;
+    // One more, as a generation may go with them.
+    const count = runs + 1;
     const all = Atomics.add(this.#control, Control.PROMISED, count) + count;
     this.#promised += count;
     const slots = Atomics.load(this.#control, Control.NEXT_SLOT + half) + all;
@@ -143,6 +156,8 @@ export class JournalWriter {
    */
   write(): boolean {
     if (this.#count === 0) return true;
+    const generation = this.#head?.tick();
+    if (generation !== undefined) this.#codec.encodeGeneration(generation, this.#words, this.#count++ * WORDS);
     const half = this.#enter();
     try {
       const first = Atomics.add(this.#control, Control.NEXT_SLOT + half, this.#count);

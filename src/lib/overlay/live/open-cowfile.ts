@@ -3,46 +3,47 @@
  * of its journal, building what the threads share, and at the end marking it clean. The order in between is
  * write-order.ts' business.
  */
-import { randomBytes } from "node:crypto";
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
-import { CowError } from "../../errors.ts";
 import { encodeHead } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import { LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
-import { journalPath, logOffset } from "../../formats/cowfile/live/journal.ts";
+import { type FoundLog, LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
+import { type BlockRun, logOffset, writeSettled } from "../../formats/cowfile/live/journal.ts";
 import { replayLog } from "../../formats/cowfile/live/replay.ts";
-import {
-  clearStamps,
-  FLAG_LIVE,
-  freeStampOffset,
-  NONCE_BYTES,
-  readStamp,
-  writeStamp,
-} from "../../formats/cowfile/live/stamp.ts";
-import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
+import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/stamp.ts";
+import { sweepUnmarked, unmarkedRuns } from "../../formats/cowfile/live/sweep.ts";
+import type { MarksAt } from "../../formats/cowfile/unmarked-data.ts";
 import { BlockMap } from "./block-map.ts";
 import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
 import { LogState } from "./flush-log-writer.ts";
-import { countMarks, type FoundMarks, type FoundState, findMarks, refuseLost, refuseMiscount } from "./found-marks.ts";
+import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown } from "./found-state.ts";
+import { writeLong } from "./head-writer.ts";
+import { JournalFile, withJournalHint } from "./journal-file.ts";
 import { writeNewJournal } from "./journal-writer.ts";
-import { loadBitmap } from "./resident-layer.ts";
-import { Control, MAP_PAGE_BYTES, newSharedState, PageState, Unflushed } from "./shared-state.ts";
+import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
+import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
 
 const SECTOR_BYTES = 512;
-const BITMAP_OFFSET_BYTES = 1024;
 
-export type { FoundState } from "./found-marks.ts";
+export type { FoundState } from "./found-state.ts";
 
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
   readonly boot?: Uint8Array;
   /** Bytes to be left free on the cowfile's file system. */
   readonly reserveBytes?: number;
+  readonly onNotice?: OperationContext["onNotice"];
 }
+
+const FOUND: Record<"ended" | "killed" | "restarted", FoundState> = {
+  ended: "clean",
+  killed: "recovered",
+  restarted: "power-cut",
+};
 
 /** A cowfile that is open for writing, exclusively locked. */
 export class WritableCowfile {
@@ -51,20 +52,21 @@ export class WritableCowfile {
   readonly terms: CowfileTerms;
   readonly found: FoundState;
   readonly opened: OpenedCowfile;
-  readonly #storage: Storage;
-  readonly #path: string;
+  readonly #journalFile: JournalFile;
+  /** Blocks that held data without a mark before this session. */
+  readonly #kept: readonly BlockRun[];
 
   private constructor(parts: {
-    storage: Storage;
-    path: string;
+    journalFile: JournalFile;
+    kept: readonly BlockRun[];
     device: BlockDevice;
     journal: BlockDevice;
     terms: CowfileTerms;
     found: FoundState;
     opened: OpenedCowfile;
   }) {
-    this.#storage = parts.storage;
-    this.#path = parts.path;
+    this.#journalFile = parts.journalFile;
+    this.#kept = parts.kept;
     this.device = parts.device;
     this.journal = parts.journal;
     this.terms = parts.terms;
@@ -78,52 +80,62 @@ export class WritableCowfile {
    * @throws CowError `dirty` (neither clean nor left by a session of ours), `damaged`, `truncated`, `packed`, `bad-head`
    */
   static open(storage: Storage, path: string, device: BlockDevice, options: OpenCowfileOptions = {}): WritableCowfile {
+    const journalFile = new JournalFile(storage, path);
+    try {
+      return WritableCowfile.#open(storage, path, device, journalFile, options);
+    } finally {
+      journalFile.close();
+    }
+  }
+
+  static #open(
+    storage: Storage,
+    path: string,
+    device: BlockDevice,
+    journalFile: JournalFile,
+    options: OpenCowfileOptions,
+  ): WritableCowfile {
     const opened = openCowfile(device);
     const boot = options.boot ?? bootId();
-    const { found, stamp: oldStamp, runs, log } = findMarks(storage, path, opened, boot);
-    const { head, headBlock, geometry } = opened;
+    // Asked for in any case: whoever still writes a journal of that name must not find it gone.
+    const session = foundSession(opened, journalFile, boot);
+    refuseUnknown(session, path, journalFile.path);
+    if (session.kind === "other-program" || session.kind === "unknown") throw new Error("was to be refused");
+    const found = FOUND[session.kind];
+    const old = session.kind === "ended" ? undefined : session;
+    const { head, geometry } = opened;
+    const log = old?.log;
     // After a kill all of it is in the page cache, and newer things, too.
-    if (log && oldStamp && found === "power-cut") replayLog(device, log, oldStamp.logDone, geometry);
-    const state = newSharedState(geometry.mapSizeBytes);
-    const map = new BlockMap(state.bitmap, geometry.rdoBlocks);
-    const pages = new Uint8Array(state.pages);
-    loadBitmap(device, geometry.rdoBlocks, map.bytes, (from, to) => setPages(pages, from, to, PageState.STORED));
-    for (const { first, count } of runs) {
-      const end = Math.min(first + count, geometry.rdoBlocks);
-      if (first >= end) continue;
-      map.assign(first, end, true);
-      setPages(pages, Math.floor(first / 8), Math.floor((end - 1) / 8) + 1, PageState.CHANGED);
-    }
+    if (log && old.kind === "restarted") replayLog(device, log, old.stamp.logDone, geometry);
+    const runs = old?.runs ?? [];
+    const { state, map, pages } = loadMarks(device, opened, runs);
     refuseLost(device, opened, map);
+    const marksAt: MarksAt = () => ({ bytes: map.bytes, firstBlock: 0 });
     if (found === "clean") refuseMiscount(head, map, pages, geometry.mapSizeBytes, device.name);
+    if (session.kind === "restarted") setAside(storage, path, device, opened, session, marksAt, options.onNotice);
+    const kept = old ? old.kept : unmarkedRuns(device, geometry, marksAt);
+    if (!old) tellOfUnmarked(kept, path, options.onNotice);
 
-    // What is in the flush log counts until a checkpoint: it goes on under the same name.
-    const isSameSession = found === "recovered" || log !== undefined;
-    const nonce = isSameSession && oldStamp ? oldStamp.nonce : new Uint8Array(randomBytes(NONCE_BYTES));
-    const bare = Uint8Array.from(headBlock);
-    clearStamps(bare);
-    const stampOffset = freeStampOffset(head, bare);
-    const logged = { usesLog: log !== undefined, logDone: log ? (oldStamp?.logDone ?? 0) : 0 };
-    const stamp = stampOffset === undefined ? undefined : { nonce, boot, offset: stampOffset, ...logged };
-    const dirty = bare.slice(0, SECTOR_BYTES);
-    const flags = head.flags | FLAG_DIRTY;
-    encodeHead({ ...head, flags: stamp ? flags | FLAG_LIVE : flags }, dirty);
-    if (stamp) writeStamp(stamp, dirty);
-
+    const isSameSession = old !== undefined && (found === "recovered" || log !== undefined);
+    const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? old : undefined, boot);
     const control = new Int32Array(state.control);
     // Whatever was written before, by whomever, may still be in the page cache only, the dirty head of a killed session
     // included: the first change makes it durable, and so does the first flush.
     control[Control.HEAD_DIRTY] = 0;
     control[Control.UNFLUSHED] = Unflushed.OTHER;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
-    if (log) {
+    writeLong(control, Control.GENERATION, generation);
+    if (log && old) {
+      control[Control.USES_LOG] = 1;
+      writeLong(control, Control.LOG_DONE, old.stamp.logDone);
       control[Control.LOG_STATE] = LogState.READY;
-      control[Control.LOG_NUMBER] = (log.records.at(-1)?.number ?? logged.logDone) | 0;
+      writeLong(control, Control.LOG_NUMBER, log.records.at(-1)?.number ?? old.stamp.logDone);
       control[Control.LOG_END] = log.endBytes;
     }
     // A head that nobody made durable may be all that makes an old journal needless.
-    if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();
-    const { journal, slotsPerHalf } = makeJournal(storage, path, nonce, { runs, log }, control);
+    if (!isSameSession && journalFile.find()) device.flush();
+    journalFile.setAsideForeign(old !== undefined, options.onNotice);
+    const { journal, slotsPerHalf } = makeJournal(journalFile, { nonce, generation, kept }, { runs, log }, control);
     // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
     try {
       control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
@@ -147,7 +159,7 @@ export class WritableCowfile {
       logOffsetBytes: logOffset(slotsPerHalf),
       logBytes: LOG_BYTES,
     };
-    return new WritableCowfile({ storage, path, device, journal, terms, found, opened });
+    return new WritableCowfile({ journalFile, kept, device, journal, terms, found, opened });
   }
 
   /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
@@ -165,6 +177,8 @@ export class WritableCowfile {
     try {
       const order = makeOrder(this.terms, this.device, this.journal);
       order.settle();
+      // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
+      writeSettled(this.journal, this.terms.nonce);
       const control = new Int32Array(this.terms.state.control);
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
     } catch (error) {
@@ -173,7 +187,7 @@ export class WritableCowfile {
     }
     this.journal.close();
     try {
-      this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
+      this.#journalFile.remove();
     } finally {
       this.device.close();
     }
@@ -190,7 +204,7 @@ export class WritableCowfile {
     const hasResidue = new Int32Array(this.terms.state.control)[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
       // Other threads have made the file longer.
-      sweepUnmarked(asItIs(this.device), geometry);
+      sweepUnmarked(asItIs(this.device), geometry, this.#kept);
       this.device.flush();
     }
     const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);
@@ -207,40 +221,25 @@ export class WritableCowfile {
 }
 
 function makeJournal(
-  storage: Storage,
-  path: string,
-  nonce: Uint8Array,
-  { runs, log }: Pick<FoundMarks, "runs" | "log">,
+  file: JournalFile,
+  begin: Parameters<typeof writeNewJournal>[1],
+  { runs, log }: { readonly runs: readonly BlockRun[]; readonly log: FoundLog | undefined },
   control: Int32Array,
 ): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
-  const file = journalPath(storage.realPath(path));
   try {
-    const pending = storage.create(file);
+    const pending = file.create();
     try {
-      const slotsPerHalf = writeNewJournal(pending.device, nonce, runs, control, log?.records);
+      const slotsPerHalf = writeNewJournal(pending.device, begin, runs, control, log?.records);
       // The old one, if any, says nothing that the new one doesn't.
-      pending.commit({ replace: true });
-      return { journal: storage.open(file, { writable: true, lock: "none" }), slotsPerHalf };
+      return { journal: file.replace(pending), slotsPerHalf };
     } finally {
       pending.abandon();
     }
   } catch (error) {
-    if (!(error instanceof CowError)) throw error;
-    throw new CowError(error.code, error.message, {
-      file,
-      details: error.details,
-      hints: ["the live journal lies beside the cowfile while it is being written", ...error.hints],
-      cause: error,
-    });
+    throw withJournalHint(error, file.path);
   }
 }
 
 function roundUp(bytes: number): number {
   return Math.ceil(bytes / MAP_PAGE_BYTES) * MAP_PAGE_BYTES;
-}
-
-function setPages(pages: Uint8Array, fromByte: number, toByte: number, state: number): void {
-  const first = Math.floor((BITMAP_OFFSET_BYTES + fromByte) / MAP_PAGE_BYTES);
-  const last = Math.floor((BITMAP_OFFSET_BYTES + toByte - 1) / MAP_PAGE_BYTES);
-  pages.fill(state, first, last + 1);
 }

@@ -20,7 +20,7 @@ import { parsePart } from "../stack-part.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
 import type { CowfileTerms } from "./cowfile-terms.ts";
-import type { FoundState } from "./found-marks.ts";
+import type { FoundState } from "./found-state.ts";
 import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";

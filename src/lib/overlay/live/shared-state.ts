@@ -53,11 +53,20 @@ export const Control = {
   LOG_FILL: 21,
   /** See LogState in flush-log-writer.ts. */
   LOG_STATE: 22,
-  /** The number of the last record, and how far the log reaches. */
+  /** The number of the last record in two words, lower part first. */
   LOG_NUMBER: 23,
-  LOG_END: 24,
+  /** How far the log reaches. */
+  LOG_END: 25,
+  /** Mutex: writing head and stamp. */
+  STAMP: 32,
+  /** What the stamp says, guarded by STAMP: a generation and a record number in two words each, lower part first. */
+  GENERATION: 33,
+  LOG_DONE: 35,
+  USES_LOG: 37,
+  /** The millisecond of the last generation, of which only the lowest 32 bits count. */
+  TICKED_AT: 38,
   /** Words in all. */
-  LENGTH: 32,
+  LENGTH: 40,
 } as const;
 
 /** What is in `UNFLUSHED`: what has changed since the last checkpoint began. */

@@ -67,12 +67,12 @@ export class WriteOrder {
   /** Before anything in the file is changed. @throws CowError `io`, `no-space` */
   #requireDirty(): void {
     if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
-    const { dirtyHead, cow } = this.#parts;
+    const { head } = this.#parts;
     withLock(this.#control, Control.ORDER, () => {
       if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
-      if (dirtyHead) {
+      if (head) {
         this.#checkpoint.requireSound();
-        cow.write(dirtyHead, 0);
+        head.markDirty();
         this.#checkpoint.sync();
       }
       Atomics.store(this.#control, Control.HEAD_DIRTY, 1);
@@ -230,13 +230,13 @@ export class WriteOrder {
   flush(): void {
     const wanted = Atomics.load(this.#control, Control.FLUSHES_STARTED) + 1;
     this.commit();
-    if (this.#parts.dirtyHead) this.#checkpoint.flush(wanted);
+    if (this.#parts.head) this.#checkpoint.flush(wanted);
   }
 
   /** As flush(), with everything in its place in the cowfile itself. */
   settle(): void {
     this.commit();
-    if (this.#parts.dirtyHead) this.#checkpoint.make();
+    if (this.#parts.head) this.#checkpoint.make();
   }
 
   /** Is there anything that is durable in the flush log only? */

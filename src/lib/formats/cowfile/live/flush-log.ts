@@ -7,7 +7,8 @@
  * one; a checkpoint begins again at the log's beginning, with the next number. So the log is what follows on from its
  * first record without a gap; what lies behind was left by an earlier turn.
  *
- *     0   magic u32, number u32, extents u32, bytes of data u32, nonce 16 bytes, crc32 of the rest of the record u32
+ *     0   magic u32, number u32 (lower part), number u16 (upper part), extents u16, bytes of data u32, nonce 16 bytes,
+ *         crc32 of the rest of the record u32
  *     36  per extent: offset in the image u64, length u32
  *     …   from the next multiple of 512 on: the data, one extent after the other; zeros up to the next multiple
  *
@@ -31,6 +32,7 @@ const EXTENTS_AT = CRC_AT + 4;
 const EXTENT_BYTES = 12;
 
 export interface LogRecord {
+  /** Below 2^48: it never begins anew. */
   readonly number: number;
   /** Parts of the image, in the order in which they were written. */
   readonly extents: readonly Extent[];
@@ -61,8 +63,9 @@ export function encodeRecord({ number, extents, data }: LogRecord, nonce: Uint8A
   const bytes = new Uint8Array(recordBytes(extents.length, data.length));
   const view = new DataView(bytes.buffer);
   view.setUint32(0, MAGIC);
-  view.setUint32(4, number);
-  view.setUint32(8, extents.length);
+  view.setUint32(4, number % 2 ** 32);
+  view.setUint16(8, Math.floor(number / 2 ** 32));
+  view.setUint16(10, extents.length);
   view.setUint32(12, data.length);
   bytes.set(nonce, NONCE_AT);
   for (const [i, { offset, length }] of extents.entries()) {
@@ -78,7 +81,7 @@ export function encodeRecord({ number, extents, data }: LogRecord, nonce: Uint8A
 /** What the head of a record says of its size; undefined for what is none. */
 function sizeOf(head: Uint8Array): { readonly extentCount: number; readonly dataBytes: number } | undefined {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  const extentCount = view.getUint32(8);
+  const extentCount = view.getUint16(10);
   const dataBytes = view.getUint32(12);
   if (view.getUint32(0) !== MAGIC || extentCount > MAX_RECORD_EXTENTS || dataBytes > MAX_RECORD_DATA_BYTES) {
     return undefined;
@@ -102,7 +105,11 @@ function decodeRecord(bytes: Uint8Array, extentCount: number, nonce: Uint8Array)
   }
   if (left !== 0) return undefined;
   const from = dataOffset(extentCount);
-  return { number: view.getUint32(4), extents, data: bytes.slice(from, from + dataBytes) };
+  return {
+    number: view.getUint16(8) * 2 ** 32 + view.getUint32(4),
+    extents,
+    data: bytes.slice(from, from + dataBytes),
+  };
 }
 
 /** What a log holds. */

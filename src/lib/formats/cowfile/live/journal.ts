@@ -6,25 +6,42 @@
  *
  * Layout: a header block of 4096 bytes, then two halves of equal size, each a row of entries of 16 bytes in any order.
  * An entry says "these blocks are in the data area", which stays true: none is ever taken back, and old ones do no harm.
+ * An entry with the largest count is the generation that the session had reached (stamp.ts), in place of a block.
  *
- * Behind the halves lies the flush log (flush-log.ts), which is another matter: it is fsynced, and counts after a power cut.
+ * After the halves comes the flush log (flush-log.ts), which is another matter: it is fsynced, and counts after a power cut.
+ * After that the blocks that held data without a mark before the session began: they are not the session's to erase.
  *
- *     header:  magic u32, version u32, nonce 16 bytes, slots of a half u32, crc32 of that
+ *     header:  magic u32, version u32, nonce 16 bytes, slots of a half u32; generation at the start u48 (bytes 28 to 33);
+ *              bytes 36 and 40: count and crc32 of the kept runs, u32; byte 60: crc32 of the 60 bytes before.
+ *              Version 2 has neither generation nor kept runs, and its crc32 at byte 28
+ *     byte 512 "CWLS" and the nonce once the bitmap on disk has all that the journal says: then it is worth nothing any more
  *     entry:   first block (low 32 bits), first block (high 8 bits) | count << 8, two words of checksum with the nonce
+ *     kept run: first block u64, count u64
  */
 import { crc32 } from "node:zlib";
-import type { ByteSource } from "../../../bytes/byte-source.ts";
-import { type FoundLog, readLog } from "./flush-log.ts";
+import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
+import { type FoundLog, LOG_BYTES, readLog } from "./flush-log.ts";
 import { NONCE_BYTES } from "./stamp.ts";
 
 export const JOURNAL_SUFFIX = ".cowtool-live";
 export const JOURNAL_HEADER_BYTES = 4096;
 export const ENTRY_BYTES = 16;
 /** The most blocks that one entry names. */
-export const MAX_ENTRY_BLOCKS = 0xff_ffff;
+export const MAX_ENTRY_BLOCKS = 0xff_fffe;
+/** In place of a count: the entry is a generation. */
+const IS_GENERATION = 0xff_ffff;
+/** The most runs that are kept apart; more are joined, so that a few blocks between them are kept, too. */
+export const MAX_KEPT_RUNS = 1 << 18;
 const MAGIC = 0x43574c4a; // "CWLJ"
-const VERSION = 2;
-const HEADER_FIELDS_BYTES = 28;
+const VERSION = 3;
+/** Without generations and kept runs. */
+const OLD_VERSION = 2;
+const CRC_AT = { 2: 28, 3: 60 } as const;
+const GENERATION_AT = 28;
+const KEPT_AT = 36;
+const KEPT_BYTES = 16;
+const SETTLED_AT = 512;
+const SETTLED_MAGIC = 0x43574c53; // "CWLS"
 const MAX_SLOTS = 1 << 26;
 const PIECE_BYTES = 256 * 1024;
 
@@ -37,28 +54,76 @@ export interface JournalHeader {
   readonly nonce: Uint8Array;
   /** Entries that fit into each half. */
   readonly slotsPerHalf: number;
+  /** Of the stamp when the journal was made. */
+  readonly generation: number;
+  /** Blocks that held data without a mark before the session, ascending, at most MAX_KEPT_RUNS. */
+  readonly kept: readonly BlockRun[];
 }
 
-export function encodeJournalHeader(header: JournalHeader): Uint8Array {
+function encodeKept(kept: readonly BlockRun[]): Uint8Array {
+  const words = new DataView(new ArrayBuffer(kept.length * KEPT_BYTES));
+  for (const [i, { first, count }] of kept.entries()) {
+    words.setBigUint64(i * KEPT_BYTES, BigInt(first));
+    words.setBigUint64(i * KEPT_BYTES + 8, BigInt(count));
+  }
+  return new Uint8Array(words.buffer);
+}
+
+/** Writes what a journal begins with, and the kept runs after its log. @throws CowError `io`, `no-space` */
+export function writeJournalHeader(
+  journal: ByteTarget,
+  { nonce, slotsPerHalf, generation, kept }: JournalHeader,
+): void {
+  const runs = encodeKept(kept);
+  if (runs.length > 0) journal.write(runs, logOffset(slotsPerHalf) + LOG_BYTES);
   const bytes = new Uint8Array(JOURNAL_HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, MAGIC);
   view.setUint32(4, VERSION);
-  bytes.set(header.nonce, 8);
-  view.setUint32(24, header.slotsPerHalf);
-  view.setUint32(28, crc32(bytes.subarray(0, HEADER_FIELDS_BYTES)));
-  return bytes;
+  bytes.set(nonce, 8);
+  view.setUint32(24, slotsPerHalf);
+  view.setUint16(GENERATION_AT, Math.floor(generation / 2 ** 32));
+  view.setUint32(GENERATION_AT + 2, generation % 2 ** 32);
+  view.setUint32(KEPT_AT, kept.length);
+  view.setUint32(KEPT_AT + 4, crc32(runs));
+  view.setUint32(CRC_AT[VERSION], crc32(bytes.subarray(0, CRC_AT[VERSION])));
+  journal.write(bytes, 0);
+}
+
+/** Says in a journal that the cowfile's bitmap has everything that it says. */
+export function writeSettled(journal: ByteTarget, nonce: Uint8Array): void {
+  const bytes = new Uint8Array(4 + NONCE_BYTES);
+  new DataView(bytes.buffer).setUint32(0, SETTLED_MAGIC);
+  bytes.set(nonce, 4);
+  journal.write(bytes, SETTLED_AT);
+}
+
+interface DecodedHeader extends Omit<JournalHeader, "kept"> {
+  readonly version: keyof typeof CRC_AT;
+  readonly keptCount: number;
+  readonly keptCrc: number;
+  readonly isSettled: boolean;
 }
 
 /** The header, or undefined for what is no journal. */
-function decodeJournalHeader(bytes: Uint8Array): JournalHeader | undefined {
+function decodeJournalHeader(bytes: Uint8Array): DecodedHeader | undefined {
   if (bytes.length < JOURNAL_HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) return undefined;
-  if (view.getUint32(28) !== crc32(bytes.subarray(0, HEADER_FIELDS_BYTES))) return undefined;
+  const version = view.getUint32(4);
+  if (view.getUint32(0) !== MAGIC || (version !== VERSION && version !== OLD_VERSION)) return undefined;
+  const crcAt = CRC_AT[version];
+  if (view.getUint32(crcAt) !== crc32(bytes.subarray(0, crcAt))) return undefined;
   const slotsPerHalf = view.getUint32(24);
   if (slotsPerHalf === 0 || slotsPerHalf > MAX_SLOTS) return undefined;
-  return { nonce: new Uint8Array(bytes.subarray(8, 8 + NONCE_BYTES)), slotsPerHalf };
+  const nonce = new Uint8Array(bytes.subarray(8, 8 + NONCE_BYTES));
+  const isSettled =
+    view.getUint32(SETTLED_AT) === SETTLED_MAGIC && nonce.every((byte, i) => bytes[SETTLED_AT + 4 + i] === byte);
+  if (version === OLD_VERSION) {
+    return { version, nonce, slotsPerHalf, generation: 0, keptCount: 0, keptCrc: crc32(""), isSettled };
+  }
+  const generation = view.getUint16(GENERATION_AT) * 2 ** 32 + view.getUint32(GENERATION_AT + 2);
+  const [keptCount, keptCrc] = [view.getUint32(KEPT_AT), view.getUint32(KEPT_AT + 4)];
+  return { version, nonce, slotsPerHalf, generation, keptCount, keptCrc, isSettled };
 }
 
 /** Encodes and recognises the entries of one journal. */
@@ -80,6 +145,11 @@ export class EntryCodec {
     words[at + 1] = high;
     words[at + 2] = mix(low, high, this.#seedA);
     words[at + 3] = mix(high, low, this.#seedB);
+  }
+
+  /** Writes an entry that is a generation, below 2^40. */
+  encodeGeneration(generation: number, words: Uint32Array, at: number): void {
+    this.encode(generation, IS_GENERATION, words, at);
   }
 
   /** The entry at word `at`, or undefined for an unused, torn or foreign slot. */
@@ -114,25 +184,58 @@ export function logOffset(slotsPerHalf: number): number {
   return JOURNAL_HEADER_BYTES + 2 * slotsPerHalf * ENTRY_BYTES;
 }
 
-function ownHeader(journal: ByteSource, nonce: Uint8Array): JournalHeader | undefined {
+/** What a journal says. */
+export interface FoundJournal {
+  readonly nonce: Uint8Array;
+  /** Every run that it names, in any order, some more than once. */
+  readonly runs: readonly BlockRun[];
+  /** The generation that its session had reached at least; undefined for a journal without generations. */
+  readonly generation: number | undefined;
+  readonly log: FoundLog;
+  /** See JournalHeader; undefined where that part is damaged. */
+  readonly kept: readonly BlockRun[] | undefined;
+  /** It says nothing that the bitmap does not say. */
+  readonly isSettled: boolean;
+}
+
+/** Reads a journal; undefined for what is none, or with `nonce` for another session's. @throws CowError `io` */
+export function readJournal(journal: ByteSource, nonce?: Uint8Array): FoundJournal | undefined {
   const headBytes = new Uint8Array(JOURNAL_HEADER_BYTES);
   const header = decodeJournalHeader(headBytes.subarray(0, journal.read(headBytes, 0)));
-  return header?.nonce.every((byte, i) => byte === nonce[i]) ? header : undefined;
+  if (!header || (nonce && !header.nonce.every((byte, i) => byte === nonce[i]))) return undefined;
+  const runs: BlockRun[] = [];
+  let { generation } = header;
+  for (const entry of entriesOf(journal, header)) {
+    if (header.version === VERSION && entry.count === IS_GENERATION) generation = Math.max(generation, entry.first);
+    else runs.push(entry);
+  }
+  const logAt = logOffset(header.slotsPerHalf);
+  return {
+    nonce: header.nonce,
+    runs,
+    generation: header.version === OLD_VERSION ? undefined : generation,
+    log: readLog(journal, logAt, header.nonce),
+    kept: readKept(journal, logAt + LOG_BYTES, header),
+    isSettled: header.isSettled,
+  };
 }
 
-/** Every run that a journal names, in any order, some more than once; undefined if it is no journal of that session. */
-export function journalRuns(journal: ByteSource, nonce: Uint8Array): readonly BlockRun[] | undefined {
-  const header = ownHeader(journal, nonce);
-  return header && [...entriesOf(journal, header)];
+function readKept(
+  journal: ByteSource,
+  offset: number,
+  { keptCount, keptCrc }: DecodedHeader,
+): readonly BlockRun[] | undefined {
+  if (keptCount > MAX_KEPT_RUNS) return undefined;
+  const bytes = new Uint8Array(keptCount * KEPT_BYTES);
+  if (journal.read(bytes, offset) !== bytes.length || crc32(bytes) !== keptCrc) return undefined;
+  const view = new DataView(bytes.buffer);
+  return Array.from({ length: keptCount }, (_, i) => ({
+    first: Number(view.getBigUint64(i * KEPT_BYTES)),
+    count: Number(view.getBigUint64(i * KEPT_BYTES + 8)),
+  }));
 }
 
-/** The flush log in a journal; undefined if it is no journal of that session. */
-export function journalLog(journal: ByteSource, nonce: Uint8Array): FoundLog | undefined {
-  const header = ownHeader(journal, nonce);
-  return header && readLog(journal, logOffset(header.slotsPerHalf), nonce);
-}
-
-function* entriesOf(journal: ByteSource, header: JournalHeader): Generator<BlockRun> {
+function* entriesOf(journal: ByteSource, header: DecodedHeader): Generator<BlockRun> {
   const { nonce } = header;
   const codec = new EntryCodec(nonce);
   const words = new Uint32Array(PIECE_BYTES / 4);

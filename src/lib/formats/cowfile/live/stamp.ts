@@ -5,7 +5,7 @@
  *
  * What it says: every mark that a flush covered is in the bitmap, or where it says so, with its data in the log of the
  * journal with the same nonce (live/flush-log.ts); and the marks since then are in that journal, provided that the machine
- * has not been started anew since (live/journal.ts). No content scan is needed.
+ * has not been started anew since, and that neither file is an older copy (live/journal.ts). No content scan is needed.
  */
 import { crc32 } from "node:zlib";
 import type { CowHead } from "../head.ts";
@@ -22,6 +22,9 @@ const VERSION = 1;
 export const NONCE_BYTES = 16;
 const FLAGS_AT = 40;
 const LOG_DONE_AT = 44;
+const GENERATION_AT = 48;
+/** The upper 16 bits of the record number at LOG_DONE_AT. */
+const LOG_DONE_HIGH_AT = 54;
 /** A flag of the stamp. */
 const USES_LOG = 1;
 
@@ -34,8 +37,13 @@ export interface LiveStamp {
   readonly offset: number;
   /** Has a flush gone to the journal's log? Then the journal is needed after a power cut, too. */
   readonly usesLog: boolean;
-  /** Records of the log up to this number have their data durable in its place. */
+  /** Records of the log up to this number have their data durable in its place; below 2^48. */
   readonly logDone: number;
+  /**
+   * Grows while the session writes, always here before it grows in the journal: a cowfile whose generation is lower than
+   * its journal's is an older copy. 0 where it was never written; below 2^40.
+   */
+  readonly generation: number;
 }
 
 function checksum(bytes: Uint8Array): number {
@@ -51,8 +59,9 @@ export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | und
     if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) continue;
     if (view.getUint32(STAMP_BYTES - 4) !== checksum(bytes)) continue;
     const usesLog = (view.getUint32(FLAGS_AT) & USES_LOG) !== 0;
-    const logDone = view.getUint32(LOG_DONE_AT);
-    return { nonce: bytes.slice(8, 24), boot: bytes.slice(24, 40), offset, usesLog, logDone };
+    const logDone = view.getUint16(LOG_DONE_HIGH_AT) * 2 ** 32 + view.getUint32(LOG_DONE_AT);
+    const generation = view.getUint16(GENERATION_AT) * 2 ** 32 + view.getUint32(GENERATION_AT + 2);
+    return { nonce: bytes.slice(8, 24), boot: bytes.slice(24, 40), offset, usesLog, logDone, generation };
   }
   return undefined;
 }
@@ -86,7 +95,10 @@ export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   bytes.set(stamp.nonce, 8);
   bytes.set(stamp.boot, 24);
   view.setUint32(FLAGS_AT, stamp.usesLog ? USES_LOG : 0);
-  view.setUint32(LOG_DONE_AT, stamp.logDone);
+  view.setUint32(LOG_DONE_AT, stamp.logDone % 2 ** 32);
+  view.setUint16(GENERATION_AT, Math.floor(stamp.generation / 2 ** 32));
+  view.setUint32(GENERATION_AT + 2, stamp.generation % 2 ** 32);
+  view.setUint16(LOG_DONE_HIGH_AT, Math.floor(stamp.logDone / 2 ** 32));
   view.setUint32(STAMP_BYTES - 4, checksum(bytes));
 }
 

@@ -1,45 +1,67 @@
 /**
- * Owns taking out of the data area what no mark speaks of: what a server of ours had written when it died, and had not
- * told anybody to be done. Left there, a later content scan would bring it back, torn as it may be.
+ * Owns taking out of the data area what a server of ours had written when it died, and had not replied to: data without a
+ * mark. Left there, a later content scan would bring it back, torn as it may be. Data without a mark that was there before
+ * the server is not touched, and after a restart of the machine nothing is that was not set aside (set-aside.ts).
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
-import { complement, type Extent } from "../../../bytes/extent.ts";
-import { isZero } from "../../../bytes/zero.ts";
-import { BitmapReader } from "../bitmap-windows.ts";
+import { coalesce, type Extent, subtract } from "../../../bytes/extent.ts";
 import type { CowGeometry } from "../geometry.ts";
 import { BLOCK_BYTES } from "../layout.ts";
+import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
+import { type BlockRun, MAX_KEPT_RUNS } from "./journal.ts";
 
-const PIECE_BYTES = 1 << 20;
+/** Where holes can't be told from data, more than this is not read to learn what has no mark: all of it is kept. */
+const MAX_BLIND_BYTES = 256 << 20;
 
 /** A target that can perhaps give space back. */
 export type SweepTarget = ByteTarget & { readonly punchHole?: (offset: number, length: number) => boolean };
 
-/** The parts of the file that are allocated to blocks without a mark, ascending. The bitmap on disk is complete. */
-function* unmarkedParts(target: SweepTarget, geometry: CowGeometry): Generator<Extent> {
-  const { dataOffsetBytes, virtualSizeBytes, rdoBlocks } = geometry;
-  const end = Math.min(target.sizeBytes, dataOffsetBytes + virtualSizeBytes);
-  const bitmap = new BitmapReader(target, geometry);
-  for (const { offset, length } of target.dataExtents(dataOffsetBytes, end)) {
-    const from = Math.floor((offset - dataOffsetBytes) / BLOCK_BYTES);
-    const to = Math.min(rdoBlocks, Math.ceil((offset + length - dataOffsetBytes) / BLOCK_BYTES));
-    const marked = bitmap.markedExtents(from, to);
-    for (const part of complement(marked, from * BLOCK_BYTES, to * BLOCK_BYTES)) {
-      const start = dataOffsetBytes + part.offset;
-      yield { offset: start, length: Math.min(part.length, end - start) };
-    }
-  }
+/** Runs of blocks as ascending extents of the image. */
+export function extentsOfRuns(runs: readonly BlockRun[], { rdoBlocks }: CowGeometry): readonly Extent[] {
+  const extents = runs
+    .filter(({ first }) => first < rdoBlocks)
+    .map(({ first, count }) => ({
+      offset: first * BLOCK_BYTES,
+      length: Math.min(count, rdoBlocks - first) * BLOCK_BYTES,
+    }));
+  return [...coalesce(extents.sort((a, b) => a.offset - b.offset))];
 }
 
-/** Makes holes of them, or zeros. Where holes can't be told from data, everything that has no mark has to be read. */
-export function sweepUnmarked(target: SweepTarget, geometry: CowGeometry): void {
-  const buffer = new Uint8Array(PIECE_BYTES);
-  for (const { offset, length } of unmarkedParts(target, geometry)) {
-    for (let at = offset; at < offset + length; at += PIECE_BYTES) {
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, offset + length - at));
-      piece.fill(0, target.read(piece, at));
-      // Most parts are the rest of a page that a block was written into.
-      if (isZero(piece) || target.punchHole?.(at, piece.length)) continue;
-      target.write(piece.fill(0), at);
+/**
+ * The blocks of a clean cowfile that hold data without a mark, for its journal to keep (at most MAX_KEPT_RUNS runs).
+ *
+ * @throws CowError `io`
+ */
+export function unmarkedRuns(target: SweepTarget, geometry: CowGeometry, marksAt: MarksAt): readonly BlockRun[] {
+  if (!target.seesHoles && target.sizeBytes - geometry.dataOffsetBytes > MAX_BLIND_BYTES)
+    return [{ first: 0, count: geometry.rdoBlocks }];
+  const runs: { first: number; count: number }[] = [];
+  for (const piece of unmarkedPieces(target, geometry, marksAt)) {
+    for (const { offset, length } of piece) {
+      const [first, count] = [offset / BLOCK_BYTES, length / BLOCK_BYTES];
+      const last = runs.at(-1);
+      if (last && (last.first + last.count === first || runs.length === MAX_KEPT_RUNS))
+        last.count = first + count - last.first;
+      else runs.push({ first, count });
+    }
+  }
+  return runs;
+}
+
+/** Makes holes of what has no mark, or zeros, but for the blocks that are kept. @throws CowError `io` */
+export function sweepUnmarked(
+  target: SweepTarget,
+  geometry: CowGeometry,
+  kept: readonly BlockRun[],
+  marksAt: MarksAt = marksOnDisk(target, geometry),
+): void {
+  const keep = extentsOfRuns(kept, geometry);
+  for (const piece of unmarkedPieces(target, geometry, marksAt)) {
+    // Most pieces hold nothing; only these are worth the walk along the list.
+    for (const { offset, length } of piece.length === 0 ? [] : subtract(piece, keep)) {
+      const start = geometry.dataOffsetBytes + offset;
+      const size = Math.min(length, target.sizeBytes - start);
+      if (size > 0 && !target.punchHole?.(start, size)) target.write(new Uint8Array(size), start);
     }
   }
 }

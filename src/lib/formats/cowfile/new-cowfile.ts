@@ -2,29 +2,22 @@
  * Owns the making of a cowfile's content in one pass: blocks in ascending order, then the head. Where it appears, and
  * whether, is the caller's business.
  */
-import type { BlockDevice } from "../device/block-device.ts";
-import { WindowedBitmapWriter } from "../formats/cowfile/bitmap-writer.ts";
-import { newHeadBlock, storedFingerprint } from "../formats/cowfile/head.ts";
-import {
-  BLOCK_BYTES,
-  COW_VERSION,
-  type CowAbi,
-  dataOffsetFor,
-  freshFileSize,
-  mapSizeFor,
-} from "../formats/cowfile/layout.ts";
+import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { WindowedBitmapWriter } from "./bitmap-writer.ts";
+import { newHeadBlock, storedFingerprint } from "./head.ts";
+import { BLOCK_BYTES, COW_VERSION, type CowAbi, dataOffsetFor, freshFileSize, mapSizeFor } from "./layout.ts";
 
 export class NewCowfile {
   readonly mapSizeBytes: number;
   readonly dataOffsetBytes: number;
-  readonly #target: BlockDevice;
+  readonly #target: ByteTarget;
   readonly #abi: CowAbi;
   readonly #rdoBlocks: number;
   readonly #bitmap: WindowedBitmapWriter;
   #endBlock = 0;
 
   /** @param target an empty file */
-  constructor(target: BlockDevice, { abi, rdoBlocks }: { readonly abi: CowAbi; readonly rdoBlocks: number }) {
+  constructor(target: ByteTarget, { abi, rdoBlocks }: { readonly abi: CowAbi; readonly rdoBlocks: number }) {
     this.#target = target;
     this.#abi = abi;
     this.#rdoBlocks = rdoBlocks;

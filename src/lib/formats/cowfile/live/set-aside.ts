@@ -1,0 +1,108 @@
+/**
+ * Owns the blocks of a cowfile that were written by a session of ours, but that no flush covered, once the machine has been
+ * started anew: whether they are whole is not known, so they are not shown; and since they may be all that is left of what
+ * was replied to, they are copied to a cowfile of their own before they are swept.
+ */
+
+import { clearRuns } from "../../../bytes/bitmap.ts";
+import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
+import { readZeroFilled } from "../../../bytes/byte-source.ts";
+import { type Extent, subtract, union } from "../../../bytes/extent.ts";
+import { ExtentCursor } from "../../../bytes/extent-cursor.ts";
+import { isZero } from "../../../bytes/zero.ts";
+import type { CowGeometry } from "../geometry.ts";
+import { fingerprint32 } from "../head.ts";
+import type { OpenedCowfile } from "../layer.ts";
+import { BLOCK_BYTES } from "../layout.ts";
+import { NewCowfile } from "../new-cowfile.ts";
+import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
+import type { LastSession } from "./last-session.ts";
+import { extentsOfRuns } from "./sweep.ts";
+
+/** What a cowfile's name is followed by in the name of the file that such blocks go to. */
+export const SET_ASIDE_SUFFIX = ".cowtool-unflushed";
+const PIECE_BYTES = 1 << 20;
+/** 64 MiB. */
+const STEP_BLOCKS = 1 << 16;
+/** What marksAt promises at least. */
+const MARKS_BLOCKS = 1024;
+
+/**
+ * The blocks in doubt: data without a mark, and what the journal names where it can be told that it is of the same moment
+ * (zeros, which no search finds). As extents of the image, ascending, an array for every 64 MiB, so that callers can pause.
+ *
+ * @throws CowError `io`
+ */
+export function* blocksInDoubt(
+  source: ByteSource,
+  geometry: CowGeometry,
+  session: Extract<LastSession, { kind: "restarted" }>,
+  marksAt: MarksAt = marksOnDisk(source, geometry),
+): Generator<readonly Extent[]> {
+  const named = new ExtentCursor(extentsOfRuns(session.named, geometry));
+  const known = new ExtentCursor(union(extentsOfRuns(session.kept, geometry), extentsOfRuns(session.runs, geometry)));
+  for (let from = 0; from < geometry.rdoBlocks; from += STEP_BLOCKS) {
+    const to = Math.min(geometry.rdoBlocks, from + STEP_BLOCKS);
+    const end = to * BLOCK_BYTES;
+    const found = inOneRow(unmarkedPieces(source, geometry, marksAt, { from, to }));
+    const here = union(found, unmarkedParts(named.allBelow(end), marksAt));
+    yield [...subtract(here, [...known.allBelow(end)])];
+  }
+}
+
+function* inOneRow(pieces: Iterable<readonly Extent[]>): Generator<Extent> {
+  for (const piece of pieces) yield* piece;
+}
+
+/** The blocks of these extents that are not marked. */
+function* unmarkedParts(extents: Iterable<Extent>, marksAt: MarksAt): Generator<Extent> {
+  for (const { offset, length } of extents) {
+    const end = (offset + length) / BLOCK_BYTES;
+    for (let block = offset / BLOCK_BYTES; block < end; ) {
+      const stop = Math.min(end, (Math.floor(block / MARKS_BLOCKS) + 1) * MARKS_BLOCKS);
+      const { bytes, firstBlock } = marksAt(block);
+      for (const [from, to] of clearRuns(bytes, block - firstBlock, stop - firstBlock))
+        yield { offset: (firstBlock + from) * BLOCK_BYTES, length: (to - from) * BLOCK_BYTES };
+      block = stop;
+    }
+  }
+}
+
+/** What becomes of such blocks, for people. @param file undefined where it is yet to be made */
+export function unflushedWords(blocks: number, file: string | undefined): string {
+  const many = `${blocks} ${blocks === 1 ? "block was" : "blocks were"} written before the machine was restarted and not flushed`;
+  return `${many}: whether they are whole is not known; ${file === undefined ? "to be moved" : "moved"} to ${file ?? "a cowfile of their own"}`;
+}
+
+/** A new cowfile of the same ABI over the same base, which takes copies of blocks. */
+export class AsideCopy {
+  readonly #source: ByteSource;
+  readonly #opened: OpenedCowfile;
+  readonly #output: NewCowfile;
+  readonly #buffer = new Uint8Array(PIECE_BYTES);
+
+  /** @param target an empty file */
+  constructor(source: ByteSource, opened: OpenedCowfile, target: ByteTarget) {
+    const { head, geometry } = opened;
+    this.#source = source;
+    this.#opened = opened;
+    this.#output = new NewCowfile(target, { abi: head.abi, rdoBlocks: geometry.rdoBlocks });
+  }
+
+  /** Copies blocks after those copied before. @param extents of the image, ascending @throws CowError `io`, `no-space` */
+  add(extents: Iterable<Extent>): void {
+    for (const { offset, length } of extents) {
+      for (let at = offset; at < offset + length; at += PIECE_BYTES) {
+        const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, offset + length - at));
+        readZeroFilled(this.#source, piece, this.#opened.geometry.dataOffsetBytes + at);
+        if (isZero(piece)) this.#output.putZeros(at, piece.length);
+        else this.#output.put(piece, at);
+      }
+    }
+  }
+
+  /** Completes the file; flushing is the caller's business. @throws CowError `io`, `no-space` */
+  finish(): void {
+    this.#output.finish(fingerprint32(this.#opened.head));
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Owns the file beside a cowfile that is its live journal: opening what is there, putting a new one in its place, removing
+ * it. A journal that may still be worth something to another cowfile is never overwritten or removed: it gets another name.
+ */
+import type { Notice } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { PendingFile, Storage } from "../../device/storage.ts";
+import { CowError } from "../../errors.ts";
+import { journalPath, readJournal } from "../../formats/cowfile/live/journal.ts";
+import { freeName } from "./aside-file.ts";
+
+const OLD_SUFFIX = ".old";
+
+export class JournalFile {
+  readonly path: string;
+  readonly #storage: Storage;
+  #found: BlockDevice | undefined;
+  /** Which file the journal is, whatever else has its name by then. */
+  #identity: string | undefined;
+
+  /** @param cowfile its path */
+  constructor(storage: Storage, cowfile: string) {
+    this.#storage = storage;
+    this.path = journalPath(storage.realPath(cowfile));
+  }
+
+  /**
+   * What is there, locked: a server that still writes it serves the cowfile under another name.
+   *
+   * @returns undefined if there is none
+   * @throws CowError `locked`, `usage` (no regular file), `permission`, `io`
+   */
+  find(): BlockDevice | undefined {
+    const facts = this.#found ? undefined : this.#storage.facts(this.path);
+    if (facts) {
+      this.#found = this.#storage.open(this.path, { writable: true, lock: "exclusive" });
+      this.#identity = facts.identity;
+    }
+    return this.#found;
+  }
+
+  /**
+   * Gives what is there another name if it may be of use to somebody: it says something, and not about this cowfile.
+   *
+   * @param isTakenOver what it says is taken over by a new journal or by the cowfile
+   */
+  setAsideForeign(isTakenOver: boolean, onNotice: ((notice: Notice) => void) | undefined): void {
+    const found = this.find();
+    if (!found || isTakenOver || isWorthless(found)) return;
+    const name = freeName(this.#storage, this.path + OLD_SUFFIX);
+    this.#storage.rename(this.path, name, { replace: false });
+    const message = `does not belong to the cowfile as it is now: kept as ${name}`;
+    onNotice?.({ severity: "warning", file: this.path, message });
+  }
+
+  /** Starts a new journal. @throws CowError `permission`, `no-space`, `io` */
+  create(): PendingFile {
+    return this.#storage.create(this.path);
+  }
+
+  /** Puts a new journal in the place of what is there, and opens it. */
+  replace(pending: PendingFile): BlockDevice {
+    pending.commit({ replace: true });
+    this.close();
+    this.#identity = this.#storage.facts(this.path)?.identity;
+    return this.#storage.open(this.path, { writable: true, lock: "exclusive" });
+  }
+
+  /** Closes what was found. */
+  close(): void {
+    this.#found?.close();
+    this.#found = undefined;
+  }
+
+  /** Removes the journal that was found or put there, unless its name belongs to another file by now. */
+  remove(): void {
+    if (this.#identity !== undefined && this.#storage.facts(this.path)?.identity === this.#identity)
+      this.#storage.remove(this.path);
+  }
+}
+
+/** Does a journal say nothing that is not in the cowfile it belongs to, whichever that is? */
+function isWorthless(journal: BlockDevice): boolean {
+  const found = readJournal(journal);
+  return found !== undefined && (found.isSettled || (found.runs.length === 0 && found.log.records.length === 0));
+}
+
+/** An error of the journal, for whoever serves the cowfile. */
+export function withJournalHint(error: unknown, file: string): unknown {
+  if (!(error instanceof CowError)) return error;
+  return new CowError(error.code, error.message, {
+    file,
+    details: error.details,
+    hints: ["the live journal lies beside the cowfile while it is being written", ...error.hints],
+    cause: error,
+  });
+}
