@@ -69,7 +69,8 @@ export function removeLeftOvers(finalPath: string): void {
     if (!name.startsWith(prefix) || !isLeftOver(name.slice(prefix.length))) continue;
     const file = path.join(directory, name);
     try {
-      if (fs.lstatSync(file).isFile()) fs.unlinkSync(file);
+      const stat = fs.lstatSync(file);
+      if (stat.isFile() && stat.uid === process.geteuid?.()) fs.unlinkSync(file);
     } catch {
       // Gone already, or another user's.
     }

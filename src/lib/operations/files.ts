@@ -123,7 +123,7 @@ export function notesOfServer(files: OpenFiles, file: string): Pick<CheckOptions
     boot: bootId(),
     companion: (suffix) => {
       const path = files.storage.realPath(file) + suffix;
-      return files.storage.facts(path)?.kind === "file" ? files.open(path, { lock: "none" }) : undefined;
+      return files.storage.facts(path, { own: true }) ? files.open(path, { lock: "none", own: true }) : undefined;
     },
   };
 }

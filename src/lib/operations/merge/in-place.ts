@@ -139,6 +139,6 @@ async function carryOut(
     await saveUndo(files.storage, job, context);
   } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   const { path } = journal ?? places.written(note);
-  await writeBlocks(base, layer, context, makeSignOfLife(files.open(path, { writable: true })));
+  await writeBlocks(base, layer, context, makeSignOfLife(files.open(path, { writable: true, own: true })));
   places.remove(places.written(note));
 }
