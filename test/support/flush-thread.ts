@@ -6,7 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { BlockDevice } from "../../src/lib/device/block-device.ts";
 import { BorrowedFile } from "../../src/lib/device/borrowed-file.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../src/lib/formats/cowfile/layout.ts";
-import { journalLog } from "../../src/lib/formats/cowfile/live/journal.ts";
+import { readJournal } from "../../src/lib/formats/cowfile/live/journal.ts";
 import { assembleImage } from "../../src/lib/overlay/live/assemble.ts";
 import type { ImageHandover } from "../../src/lib/overlay/live/handover.ts";
 import { REGION_BLOCKS } from "../../src/lib/overlay/live/shared-state.ts";
@@ -87,7 +87,7 @@ function isMarked(offset: number, length: number): boolean {
 /** Would the records of the flush log bring all of it back? */
 function isInLog(offset: number, data: Uint8Array): boolean {
   const found = data.map((byte) => byte ^ 0xff);
-  for (const record of journalLog(journal, terms.nonce)?.records ?? []) {
+  for (const record of readJournal(journal, terms.nonce)?.log.records ?? []) {
     let at = 0;
     for (const { offset: start, length } of record.extents) {
       const begin = Math.max(start, offset);

@@ -4,6 +4,8 @@
  */
 import type { OperationContext } from "../context.ts";
 import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { asideFile } from "../overlay/live/aside-file.ts";
 import { JournalFile } from "../overlay/live/journal-file.ts";
@@ -46,7 +48,7 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       ...opened.options,
       below: base,
       ...notesOfServer(files, part.path),
-      ...(!dryRun && { companion: (suffix) => (suffix === JOURNAL_SUFFIX ? journal.find() : undefined) }),
+      ...(!dryRun && { companion: (suffix) => (suffix === JOURNAL_SUFFIX ? findJournal(journal, context) : undefined) }),
       aside: () => {
         const file = asideFile(files.storage, part.path);
         files.keep({ close: () => file.abandon() });
@@ -64,4 +66,15 @@ export async function repair(file: string, request: RepairRequest, context: Oper
     if (!dryRun && report.isJournalSpent) journal.remove();
     return report;
   });
+}
+
+/** What has the journal's name and is none stays: the repair is done without it. */
+function findJournal(journal: JournalFile, { onNotice }: OperationContext): BlockDevice | undefined {
+  try {
+    return journal.find();
+  } catch (error) {
+    if (!(error instanceof CowError) || error.code !== "exists") throw error;
+    onNotice?.({ severity: "warning", file: error.file, message: error.message });
+    return undefined;
+  }
 }

@@ -9,6 +9,7 @@
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
+import type { OpenOptions } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
@@ -17,7 +18,8 @@ import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
 import { heldBy, Overlay } from "../../overlay/overlay.ts";
 import { requireBelongs, stackOf } from "../../overlay/stack.ts";
 import { parsePart, type StackPart } from "../../overlay/stack-part.ts";
-import { claimOutput, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { fillCowfile } from "../fill-cowfile.ts";
 import { forgetOld } from "../identity/take.ts";
 import { belowLayer } from "../squash.ts";
@@ -86,20 +88,20 @@ async function intoNewImage(
   context: OperationContext,
 ): Promise<Merged> {
   const { output, force = false } = request;
-  const replace = request.replaceOutput ?? force;
+  const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   const stack = await files.openStack(stackOf([...parts, cowfile]));
   const layer = stack.layers.at(-1);
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
-  claimOutput(files, output, replace);
+  claimOutput(files, output, allowed, "raw");
   const size = sizeOf(layer);
   const merged: Merged = { mode: "new-file", output, ...size };
   if (request.dryRun) return merged;
-  const pending = files.storage.create(output);
+  const pending = files.create(output, stack.paths);
   try {
     const base = belowLayer(stack, stack.layers.length);
     await fillImage({ base, layer, target: pending.device, output, total: size.bytes }, context);
-    pending.commit({ replace });
+    pending.commit({ replace: mayReplace(allowed, output) });
   } finally {
     pending.abandon();
   }
@@ -123,6 +125,12 @@ function requireUndoubted(layer: Layer, request: MergeRequest): void {
   });
 }
 
+/** A dry run refuses what the merge would refuse. */
+function howToWrite({ dryRun = false, force = false }: MergeRequest): OpenOptions {
+  const mounted = force ? "allow" : "refuse";
+  return dryRun ? { mounted, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
+}
+
 async function intoBase(
   files: OpenFiles,
   { parts, cowfile, rdofile }: AnyMerge,
@@ -138,7 +146,7 @@ async function intoBase(
     });
   const layerPart = parsePart(cowfile);
   refuseSameFile(files.storage, basePart.path, [layerPart.path, ...layerPart.more]);
-  const how = dryRun ? ({ lock: "shared" } as const) : ({ writable: true, lock: "exclusive" } as const);
+  const how = howToWrite(request);
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
   const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });
@@ -205,7 +213,7 @@ async function intoCowfile(
   const { dryRun = false } = request;
   const under = await files.openStack(stackOf(parts.slice(0, -1)));
   const lowerText = parts.at(-1) ?? "";
-  const how = dryRun ? ({ lock: "shared" } as const) : ({ writable: true, lock: "exclusive" } as const);
+  const how = howToWrite(request);
   const lowerPart = files.openPart(lowerText, how);
   const { path } = lowerPart.part;
   const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>
@@ -235,7 +243,7 @@ async function intoCowfile(
   const merged: Merged = { mode: "in-place", output: path, ...size, fingerprintChanged: size.bytes > 0 };
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
-  const pending = files.storage.create(path);
+  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
   try {
     const { abi } = lower.opened.head;
     const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;

@@ -40,7 +40,11 @@ export async function mergeInPlace(
   const dryRun = request.dryRun ?? false;
   refuseSameFile(storage, rdofile, [cowfile]);
   const cow = files.open(cowfile, { lock: "shared" });
-  const base = files.open(rdofile, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
+  const mounted = force ? "allow" : "refuse";
+  const base = files.open(rdofile, {
+    mounted,
+    ...(dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" }),
+  });
   refuseCowfileAsBase(base, force);
   const layer = new CowfileLayer(cow, { allowDirty: force });
   requireSize(layer, base, force);
@@ -139,6 +143,6 @@ async function carryOut(
     await saveUndo(files.storage, job, context);
   } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   const { path } = journal ?? places.written(note);
-  await writeBlocks(base, layer, context, makeSignOfLife(files.open(path, { writable: true })));
+  await writeBlocks(base, layer, context, makeSignOfLife(files.open(path, { writable: true, own: true })));
   places.remove(places.written(note));
 }

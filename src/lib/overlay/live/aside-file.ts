@@ -10,14 +10,14 @@ import type { AsideFile } from "../../formats/format.ts";
 export function freeName(storage: Storage, path: string): string {
   for (let number = 1; ; number++) {
     const name = number === 1 ? path : `${path}.${number}`;
-    if (!storage.facts(name)) return name;
+    if (!storage.facts(name, { own: true })) return name;
   }
 }
 
 /** Begins the file for blocks of `cowfile` that no flush covered. @throws CowError `permission`, `no-space`, `io` */
 export function asideFile(storage: Storage, cowfile: string): AsideFile & Pick<PendingFile, "abandon"> {
   const name = freeName(storage, storage.realPath(cowfile) + SET_ASIDE_SUFFIX);
-  const pending = storage.create(name);
+  const pending = storage.create(name, { inputs: [cowfile] });
   return {
     target: pending.device,
     commit: () => {

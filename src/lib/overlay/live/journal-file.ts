@@ -6,7 +6,7 @@ import type { Notice } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { PendingFile, Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
-import { journalPath, readJournal } from "../../formats/cowfile/live/journal.ts";
+import { JOURNAL_BEGINNING, journalPath, readJournal } from "../../formats/cowfile/live/journal.ts";
 import { freeName } from "./aside-file.ts";
 
 const OLD_SUFFIX = ".old";
@@ -28,12 +28,12 @@ export class JournalFile {
    * What is there, locked: a server that still writes it serves the cowfile under another name.
    *
    * @returns undefined if there is none
-   * @throws CowError `locked`, `usage` (no regular file), `permission`, `io`
+   * @throws CowError `locked`, `exists` (no file of ours), `permission`, `io`
    */
   find(): BlockDevice | undefined {
-    const facts = this.#found ? undefined : this.#storage.facts(this.path);
+    const facts = this.#found ? undefined : this.#storage.facts(this.path, { own: true });
     if (facts) {
-      this.#found = this.#storage.open(this.path, { writable: true, lock: "exclusive" });
+      this.#found = this.#storage.open(this.path, { writable: true, lock: "exclusive", own: true });
       this.#identity = facts.identity;
     }
     return this.#found;
@@ -46,7 +46,7 @@ export class JournalFile {
    */
   setAsideForeign(isTakenOver: boolean, onNotice: ((notice: Notice) => void) | undefined): void {
     const found = this.find();
-    if (!found || isTakenOver || isWorthless(found)) return;
+    if (!found || isTakenOver || !isOfUse(found)) return;
     const name = freeName(this.#storage, this.path + OLD_SUFFIX);
     this.#storage.rename(this.path, name, { replace: false });
     const message = `does not belong to the cowfile as it is now: kept as ${name}`;
@@ -55,15 +55,15 @@ export class JournalFile {
 
   /** Starts a new journal. @throws CowError `permission`, `no-space`, `io` */
   create(): PendingFile {
-    return this.#storage.create(this.path);
+    return this.#storage.create(this.path, { own: JOURNAL_BEGINNING });
   }
 
   /** Puts a new journal in the place of what is there, and opens it. */
   replace(pending: PendingFile): BlockDevice {
     pending.commit({ replace: true });
     this.close();
-    this.#identity = this.#storage.facts(this.path)?.identity;
-    return this.#storage.open(this.path, { writable: true, lock: "exclusive" });
+    this.#identity = this.#storage.facts(this.path, { own: true })?.identity;
+    return this.#storage.open(this.path, { writable: true, lock: "exclusive", own: true });
   }
 
   /** Closes what was found. */
@@ -74,15 +74,15 @@ export class JournalFile {
 
   /** Removes the journal that was found or put there, unless its name belongs to another file by now. */
   remove(): void {
-    if (this.#identity !== undefined && this.#storage.facts(this.path)?.identity === this.#identity)
-      this.#storage.remove(this.path);
+    if (this.#identity !== undefined && this.#storage.facts(this.path, { own: true })?.identity === this.#identity)
+      this.#storage.remove(this.path, { own: JOURNAL_BEGINNING });
   }
 }
 
-/** Does a journal say nothing that is not in the cowfile it belongs to, whichever that is? */
-function isWorthless(journal: BlockDevice): boolean {
+/** Does a journal say something that may not be in the cowfile it belongs to, whichever that is? */
+function isOfUse(journal: BlockDevice): boolean {
   const found = readJournal(journal);
-  return found !== undefined && (found.isSettled || (found.runs.length === 0 && found.log.records.length === 0));
+  return found !== undefined && !found.isSettled && (found.runs.length > 0 || found.log.records.length > 0);
 }
 
 /** An error of the journal, for whoever serves the cowfile. */

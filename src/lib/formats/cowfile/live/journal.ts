@@ -32,7 +32,9 @@ export const MAX_ENTRY_BLOCKS = 0xff_fffe;
 const IS_GENERATION = 0xff_ffff;
 /** The most runs that are kept apart; more are joined, so that a few blocks between them are kept, too. */
 export const MAX_KEPT_RUNS = 1 << 18;
-const MAGIC = 0x43574c4a; // "CWLJ"
+const MAGIC = 0x43574c4a;
+/** How a journal begins: its magic, a byte a character. */
+export const JOURNAL_BEGINNING = "CWLJ";
 const VERSION = 3;
 /** Without generations and kept runs. */
 const OLD_VERSION = 2;
