@@ -1,7 +1,6 @@
 /**
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
-import type { Duplex } from "node:stream";
 import type { OperationContext } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
@@ -16,66 +15,15 @@ import { formatNbdUri } from "../protocol/uri.ts";
 import type { TlsMode } from "./handshake.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
 import { PidFile } from "./pid-file.ts";
+import type { Ready, ServeRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
 import { NbdServer } from "./server.ts";
-import { type TlsRequest, TlsTerms } from "./tls-terms.ts";
+import { TlsTerms } from "./tls-terms.ts";
+import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
-export interface ExportRequest {
-  /** "" is the default export. */
-  readonly name: string;
-  /** Base and layers, bottom to top. */
-  readonly parts: readonly string[];
-}
-
-export interface ServeRequest {
-  readonly exports: readonly ExportRequest[];
-  /** A unix socket's path. */
-  readonly socket?: string | undefined;
-  /** TCP; the default if nothing else is said is 127.0.0.1:10809. */
-  readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Serve the one client at the other end of this stream, and listen on nothing. */
-  readonly stdio?: Duplex | undefined;
-  readonly readOnly?: boolean;
-  readonly ephemeral?: boolean;
-  readonly repair?: boolean;
-  /** Bytes to be left free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
-  readonly reserveBytes?: number;
-  /** Below so many free bytes there, a warning is given. */
-  readonly warnBelowBytes?: number;
-  readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
-  readonly maxConnections?: number;
-  /** End when the last client has left. */
-  readonly exitLast?: boolean;
-  readonly pidFile?: string | undefined;
-  /** Allow addresses that others can reach without TLS. */
-  readonly insecure?: boolean;
-  /** For LISTEN_FDS. */
-  readonly env?: NodeJS.ProcessEnv;
-}
-
-export interface ReadyExport {
-  readonly name: string;
-  readonly uri: string;
-  /** Where else it is served, if it is. */
-  readonly more_uris: readonly string[];
-  readonly stack: string;
-  readonly virtual_size: number;
-  readonly access: Access;
-  /** How a writable cowfile was found: "clean", "recovered" or "power-cut" (left by a session of ours that didn't end in order). */
-  readonly found: string | null;
-}
-
-/** What a server says when it is ready. */
-export interface Ready {
-  /** Of the first export. */
-  readonly uri: string;
-  readonly exports: readonly ReadyExport[];
-  readonly pid: number;
-}
+export type { ExportRequest, Ready, ReadyExport, ServeRequest } from "./serve-request.ts";
 
 const DEFAULT_MAX_CONNECTIONS = 256;
-const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
-const WATCH_MS = 2000;
 /** So long at most is anything that a flush covered in the journal's log alone. */
 const SETTLE_MS = 5000;
 
@@ -107,6 +55,7 @@ export async function serve(
   }
   if (!isSound)
     failure = new CowError("io", "a thread of the server died: it ends as after a crash, and nothing answered is lost");
+  lookAtFiles(exports, context);
   for (const { stack } of exports) {
     try {
       if (isSound) stack.close();
@@ -114,6 +63,7 @@ export async function serve(
     } catch (error) {
       failure ??= error;
     }
+    failure ??= stack.guard.loss;
   }
   // Last of all: whoever waits for it to vanish finds everything in order.
   pidFile?.remove();
@@ -161,7 +111,7 @@ async function openExports(
       });
       opened.push(new ServedExport(name, stack));
       settleBase?.();
-      const cowfile = writtenFile(parts);
+      const cowfile = parsePart(parts.at(-1) ?? "").path;
       if (stack.found === "recovered")
         context.onNotice?.({
           severity: "note",
@@ -180,11 +130,6 @@ async function openExports(
     for (const { stack } of opened) stack.close();
     throw error;
   }
-}
-
-/** The file of the top layer. */
-function writtenFile(parts: readonly string[]): string {
-  return parsePart(parts.at(-1) ?? "").path;
 }
 
 function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[]): Access {
@@ -221,16 +166,15 @@ async function run(
   });
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep a process from ending that is told to end at once.
-  let watch: NodeJS.Timeout | undefined;
-  let settling: NodeJS.Timeout | undefined;
+  const watches: NodeJS.Timeout[] = [];
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
     if (!request.stdio) listeners.push(...(await startListening(request, server)));
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
-    watch = watchSpace(request, context);
-    settling = setInterval(() => settleAll(exports), SETTLE_MS).unref();
+    watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
+    watches.push(setInterval(() => settleAll(exports), SETTLE_MS).unref());
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -241,8 +185,7 @@ async function run(
     return isSound;
   } finally {
     context.signal?.removeEventListener("abort", end);
-    clearInterval(watch);
-    clearInterval(settling);
+    for (const watch of watches) clearInterval(watch);
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
@@ -257,27 +200,6 @@ function settleAll(exports: readonly ServedExport[]): void {
       // The next flush meets the same, and tells its client.
     }
   }
-}
-
-/** Warns when space runs low, once each time; what the original's cowwatch did. */
-function watchSpace(request: ServeRequest, context: OperationContext): NodeJS.Timeout {
-  const storage = storageOf(context);
-  const limit = Math.max(request.warnBelowBytes ?? DEFAULT_WARN_BELOW_BYTES, (request.reserveBytes ?? 0) * 1.25);
-  const warned = new Set<string>();
-  const look = (): void => {
-    for (const { parts } of request.exports) {
-      const file = writtenFile(parts);
-      if (accessOf(request, parts) !== "writable") continue;
-      const free = storage.freeBytes(file);
-      if (free === undefined || free >= limit) warned.delete(file);
-      else if (!warned.has(file)) {
-        warned.add(file);
-        context.onNotice?.({ severity: "warning", file, message: `${free} bytes are left on its file system` });
-      }
-    }
-  };
-  look();
-  return setInterval(look, WATCH_MS).unref();
 }
 
 async function startListening(request: ServeRequest, server: NbdServer): Promise<readonly Listener[]> {

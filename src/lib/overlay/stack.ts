@@ -19,6 +19,8 @@ const MAX_LAYERS = 64;
 /** An open stack; close() closes every file of it. */
 export interface Stack {
   readonly device: BlockDevice;
+  /** Every open file of it. */
+  readonly files: readonly BlockDevice[];
   /** Every file, bottom to top, those that a part names itself included. */
   readonly paths: readonly string[];
   /** What tells each part from others, base first: equal for two that show the same bytes of the same files. */
@@ -110,7 +112,7 @@ export async function openStack(
     const all = [bottomPart, ...parts];
     const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
     const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
-    return { device, paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
+    return { device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
   } catch (error) {
     close();
     throw error;

@@ -7,6 +7,7 @@ import type { Extent } from "../../bytes/extent.ts";
 import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
+import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { markedExtents } from "./resident-layer.ts";
 import type { Room } from "./room.ts";
@@ -31,6 +32,7 @@ export interface CowfileParts {
   readonly order: WriteOrder;
   readonly room: Room;
   readonly sizeBytes: number;
+  readonly watch: FileWatch;
 }
 
 export class LiveCowfileImage implements LiveImage {
@@ -44,6 +46,7 @@ export class LiveCowfileImage implements LiveImage {
   readonly #control: Int32Array;
   readonly #dataOffset: number;
   readonly #levels: readonly Level[];
+  readonly #watch: FileWatch;
   readonly #scratch = new Uint8Array(BLOCK_BYTES);
 
   constructor(parts: CowfileParts) {
@@ -52,6 +55,7 @@ export class LiveCowfileImage implements LiveImage {
     this.#map = parts.map;
     this.#order = parts.order;
     this.#room = parts.room;
+    this.#watch = parts.watch;
     this.#control = new Int32Array(parts.state.control);
     this.#dataOffset = parts.dataOffsetBytes;
     this.sizeBytes = parts.sizeBytes;
@@ -68,6 +72,10 @@ export class LiveCowfileImage implements LiveImage {
 
   get zeroesFast(): boolean {
     return this.#control[Control.CAN_PUNCH] === 1;
+  }
+
+  lookAtFiles(): void {
+    this.#watch.look();
   }
 
   read(target: Uint8Array, offsetBytes: number): void {

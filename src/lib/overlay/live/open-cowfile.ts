@@ -5,7 +5,6 @@
  */
 import { randomBytes } from "node:crypto";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
 import { CowError } from "../../errors.ts";
@@ -190,8 +189,7 @@ export class WritableCowfile {
     const { head, headBlock, geometry } = this.opened;
     const hasResidue = new Int32Array(this.terms.state.control)[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
-      // Other threads have made the file longer.
-      sweepUnmarked(asItIs(this.device), geometry);
+      sweepUnmarked(this.device, geometry);
       this.device.flush();
     }
     const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);
