@@ -34,6 +34,8 @@ export interface ServeRequest {
   readonly pidFile?: string | undefined;
   /** Allow addresses that others can reach without TLS. */
   readonly insecure?: boolean;
+  /** Write over a base although it is known to have changed where the cowfile does not hide it. */
+  readonly force?: boolean;
   /** For LISTEN_FDS. */
   readonly env?: NodeJS.ProcessEnv;
 }

@@ -2,11 +2,12 @@
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
 import type { OperationContext } from "../context.ts";
-import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
+import { tellingParts } from "../operations/identity/sampling.ts";
 import { lookAtBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
+import type { FoundState } from "../overlay/live/found-marks.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
 import { filesOfStack, stackOf } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
@@ -23,6 +24,12 @@ import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
 export type { ExportRequest, Ready, ReadyExport, ServeRequest } from "./serve-request.ts";
 
+const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
+  clean: undefined,
+  recovered: "was left by a server that was killed: nothing of it is lost",
+  "power-cut": "was being served when the machine went down: it is as of the last flush",
+};
+
 const DEFAULT_MAX_CONNECTIONS = 256;
 /** So long at most is anything that a flush covered in the journal's log alone. */
 const SETTLE_MS = 5000;
@@ -38,16 +45,31 @@ export async function serve(
   context: OperationContext,
   onReady: (ready: Ready) => void | Promise<void>,
 ): Promise<void> {
+  try {
+    await openAndRun(request, context, onReady);
+  } finally {
+    // Whatever happened: as long as it is open, the process does not end.
+    request.stdio?.destroy();
+  }
+}
+
+async function openAndRun(
+  request: ServeRequest,
+  context: OperationContext,
+  onReady: (ready: Ready) => void | Promise<void>,
+): Promise<void> {
   checkRequest(request);
-  const storage = storageOf(context);
   const tlsTerms = request.tls && new TlsTerms(request.tls);
-  const exports = await openExports(storage, request, context);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
+  const opened: OpenExport[] = [];
   let failure: unknown;
   let isSound = true;
   try {
+    await openExports(request, context, opened);
+    const exports = opened.map(({ served }) => served);
     isSound = await run(request, context, exports, tlsTerms, async (ready) => {
       pidFile?.write();
+      for (const { settleBase } of opened) settleBase();
       await onReady(ready);
     });
   } catch (error) {
@@ -55,8 +77,11 @@ export async function serve(
   }
   if (!isSound)
     failure = new CowError("io", "a thread of the server died: it ends as after a crash, and nothing answered is lost");
-  lookAtFiles(exports, context);
-  for (const { stack } of exports) {
+  lookAtFiles(
+    opened.map(({ served }) => served),
+    context,
+  );
+  for (const { stack } of opened.map(({ served }) => served)) {
     try {
       if (isSound) stack.close();
       else stack.abandon();
@@ -90,45 +115,33 @@ function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRe
     );
 }
 
-async function openExports(
-  storage: Storage,
-  request: ServeRequest,
-  context: OperationContext,
-): Promise<readonly ServedExport[]> {
-  const opened: ServedExport[] = [];
-  try {
-    for (const { name, parts } of request.exports) {
-      const [base, ...layers] = filesOfStack(stackOf(parts));
-      if (base !== undefined) refusePendingMerge(storage, base, layers);
-      const access = accessOf(request, parts);
-      const settleBase = access === "writable" ? await lookAtBase(parts, context) : undefined;
-      const stack = await ServedStack.open(storage, parts, {
-        access,
-        repair: request.repair ?? false,
-        reserveBytes: request.reserveBytes ?? 0,
-        signal: context.signal,
-        onNotice: context.onNotice,
-      });
-      opened.push(new ServedExport(name, stack));
-      settleBase?.();
-      const cowfile = parsePart(parts.at(-1) ?? "").path;
-      if (stack.found === "recovered")
-        context.onNotice?.({
-          severity: "note",
-          file: cowfile,
-          message: "was left by a server that was killed: nothing of it is lost",
-        });
-      if (stack.found === "power-cut")
-        context.onNotice?.({
-          severity: "note",
-          file: cowfile,
-          message: "was being served when the machine went down: it is as of the last flush",
-        });
-    }
-    return opened;
-  } catch (error) {
-    for (const { stack } of opened) stack.close();
-    throw error;
+interface OpenExport {
+  readonly served: ServedExport;
+  /** To be called once it is served: what is noted of the base is written. */
+  readonly settleBase: () => void;
+}
+
+/** @param opened gets them one by one, so that the caller closes what was opened before one fails */
+async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
+  const storage = storageOf(context);
+  for (const { name, parts } of request.exports) {
+    const [base, ...layers] = filesOfStack(stackOf(parts));
+    if (base !== undefined) refusePendingMerge(storage, base, layers);
+    const access = accessOf(request, parts);
+    const looking = { isWritten: access === "writable", force: request.force ?? false };
+    const settleBase = parts.length > 1 ? await lookAtBase(parts, looking, context) : () => undefined;
+    const stack = await ServedStack.open(storage, parts, {
+      access,
+      repair: request.repair ?? false,
+      reserveBytes: request.reserveBytes ?? 0,
+      signal: context.signal,
+      onNotice: context.onNotice,
+    });
+    opened.push({ served: new ServedExport(name, stack), settleBase });
+    for (const file of stack.files) file.remember?.(tellingParts(file));
+    const message = stack.found && FOUND_TEXTS[stack.found];
+    const file = parsePart(parts.at(-1) ?? "").path;
+    if (message) context.onNotice?.({ severity: "note", file, message });
   }
 }
 
@@ -170,7 +183,7 @@ async function run(
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
-    if (!request.stdio) listeners.push(...(await startListening(request, server)));
+    if (!request.stdio) await startListening(request, server, listeners);
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
     watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
@@ -202,23 +215,18 @@ function settleAll(exports: readonly ServedExport[]): void {
   }
 }
 
-async function startListening(request: ServeRequest, server: NbdServer): Promise<readonly Listener[]> {
+/** @param listeners gets them one by one, so that the caller closes what listens before one fails */
+async function startListening(request: ServeRequest, server: NbdServer, listeners: Listener[]): Promise<void> {
   const onSocket = server.accept.bind(server);
   const count = handedDown(request.env ?? process.env);
   if (count > 0 && request.socket === undefined && !request.listen)
-    return Promise.all(Array.from({ length: count }, (_, i) => listenHandedDown(i, onSocket)));
-  const listeners: Listener[] = [];
-  if (request.socket !== undefined) listeners.push(await listenUnix(request.socket, onSocket));
-  const tcp = request.listen ?? (request.socket === undefined ? { host: "127.0.0.1", port: DEFAULT_PORT } : undefined);
-  if (tcp) {
-    try {
-      listeners.push(await listenTcp(tcp.host, tcp.port, onSocket));
-    } catch (error) {
-      for (const listener of listeners) listener.close();
-      throw error;
-    }
+    for (let i = 0; i < count; i++) listeners.push(await listenHandedDown(i, onSocket));
+  else {
+    if (request.socket !== undefined) listeners.push(await listenUnix(request.socket, onSocket));
+    const isDefault = request.socket === undefined && !request.listen;
+    const tcp = isDefault ? { host: "127.0.0.1", port: DEFAULT_PORT } : request.listen;
+    if (tcp) listeners.push(await listenTcp(tcp.host, tcp.port, onSocket));
   }
-  return listeners;
 }
 
 function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[], tls: boolean): Ready {

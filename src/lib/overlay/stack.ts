@@ -8,6 +8,7 @@ import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 import type { Layer, Remarks } from "../formats/format.ts";
 import { ImageDevice } from "./image-device.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
@@ -149,7 +150,8 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
     });
   }
   if (fingerprint === undefined) return;
-  const actual = (await takeFingerprint(below, blocks, { signal })).value;
+  const { value: actual, contributions } = await takeFingerprint(below, blocks, { signal });
+  below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
   if (actual !== fingerprint) {
     throw new CowError(
       "wrong-base",

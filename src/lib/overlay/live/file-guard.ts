@@ -4,6 +4,7 @@
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { FileDevice } from "../../device/file-device.ts";
+import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { isWhole } from "./file-watch.ts";
@@ -37,7 +38,7 @@ export class FileGuard {
   /** What has happened since the last look; never throws. */
   *look(): Generator<FileTrouble> {
     for (const file of this.#files) {
-      const message = this.#told.has(file) ? undefined : cutText(file);
+      const message = this.#told.has(file) ? undefined : lostText(file);
       if (message === undefined) continue;
       this.#told.add(file);
       yield { file: file.name, message };
@@ -93,7 +94,9 @@ function nameOf({ device, path, role }: WrittenFile): string {
 }
 
 /** What is said of a file that can't be read any more, once that is known. */
-function cutText(file: BlockDevice): string | undefined {
+function lostText(file: BlockDevice): string | undefined {
+  if (file instanceof RemoteDevice && file.isReplaced)
+    return "another image is there since the connection was lost: clients get an I/O error where they need it, until it is served anew";
   if (!(file instanceof FileDevice) || isWhole(file)) return undefined;
   return `was cut short by another program and ends at ${atByte(file.length.foundBytes)}: clients get an I/O error where they need it, until it is served anew`;
 }

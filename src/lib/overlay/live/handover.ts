@@ -4,6 +4,7 @@
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile, type Lent } from "../../device/borrowed-file.ts";
+import type { Remembered } from "../../device/remote/sameness.ts";
 import { assert } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
@@ -38,7 +39,10 @@ export type LayerHandover = FileHandover &
 export interface ImageHandover {
   readonly name: string;
   /** A base without a descriptor is opened again by its name: a URI. */
-  readonly base: Omit<FileHandover, "fd"> & { readonly fd: number | undefined };
+  readonly base: Omit<FileHandover, "fd"> & {
+    readonly fd: number | undefined;
+    readonly remembered?: Remembered | undefined;
+  };
   readonly layers: readonly LayerHandover[];
   readonly top:
     | { readonly cow: FileHandover; readonly journal: FileHandover | undefined; readonly terms: CowfileTerms }
@@ -54,7 +58,8 @@ export async function receiveImage({ name, base, layers, top }: ImageHandover): 
     return device;
   };
   const { fd: baseFd } = base;
-  const baseDevice = baseFd === undefined ? await openAgain(base.name) : receive({ ...base, fd: baseFd }, false);
+  const baseDevice =
+    baseFd === undefined ? await openAgain(base.name, base.remembered) : receive({ ...base, fd: baseFd }, false);
   const opened: Layer[] = [];
   for (const layer of layers) {
     const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
@@ -86,7 +91,7 @@ async function receiveLayer(layer: LayerHandover, file: BlockDevice, below: Bloc
 }
 
 /** What is rarely needed is loaded when it is: most threads start without it, and sooner. */
-async function openAgain(uri: string): Promise<BlockDevice> {
-  const { nodeStorage } = await import("../../device/node-storage.ts");
-  return nodeStorage.open(uri);
+async function openAgain(uri: string, remembered: Remembered | undefined): Promise<BlockDevice> {
+  const { RemoteDevice } = await import("../../device/remote/remote-device.ts");
+  return RemoteDevice.open(uri, { remembered });
 }

@@ -5,6 +5,7 @@
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
+import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
@@ -143,6 +144,11 @@ export class ServedStack {
     }
   }
 
+  /** All that is only read. */
+  get files(): readonly BlockDevice[] {
+    return this.#stack.files;
+  }
+
   /** This thread's own image. */
   image(): LiveImage {
     if (this.#store) return this.#store.image;
@@ -166,7 +172,12 @@ export class ServedStack {
     if (base instanceof ImageDevice || (base.fd === undefined && !base.name.includes("://"))) return undefined;
     return {
       name: this.name,
-      base: { fd: base.fd, ...lend(base), mapping: this.#map(base.fd, base.sizeBytes) },
+      base: {
+        fd: base.fd,
+        ...lend(base),
+        remembered: base instanceof RemoteDevice ? base.remembered : undefined,
+        mapping: this.#map(base.fd, base.sizeBytes),
+      },
       layers,
       top: top && {
         cow: {
