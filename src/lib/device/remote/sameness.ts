@@ -61,14 +61,15 @@ export class Sameness {
       const then = this.#parts.slice(at, at + AT_A_TIME);
       const now = await Promise.all(then.map(digestWith(client)));
       const other = then.find(({ digest }, i) => digest !== now[i]?.digest);
-      if (other) this.replaced(`it differs in the ${other.length} bytes at ${atByte(other.offset)}`);
+      if (other)
+        this.replaced(`holds another image, which differs in the ${other.length} bytes at ${atByte(other.offset)}`);
     }
   }
 
-  /** @throws CowError `io`: another image is there, and that is final */
-  replaced(why: string): never {
+  /** Another image is there, and that is final. @param how what the export does or is now @throws CowError `io` */
+  replaced(how: string): never {
     Atomics.store(new Int32Array(this.#remembered.state), 0, 1);
-    throw this.#error(`the connection was lost, and behind the next one is another image: ${why}`);
+    throw this.#error(`the connection was lost, and behind the next one the export ${how}`);
   }
 
   /** @throws CowError `io` once another image was found, over whichever connection */

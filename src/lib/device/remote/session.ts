@@ -61,6 +61,7 @@ export class Session {
   static async open(name: string, limits: RemoteLimits, remembered: Remembered): Promise<Session> {
     const uri = parseNbdUri(name);
     const sameness = new Sameness(name, remembered);
+    sameness.requireTrust();
     try {
       const client = await NbdClient.connect(uri, { name, ...limits });
       const session = new Session(name, uri, limits, client, sameness);
@@ -202,7 +203,7 @@ export class Session {
     const { sizeBytes, flags } = this.export;
     try {
       if (client.export.sizeBytes !== sizeBytes)
-        this.#sameness.replaced(`it is ${client.export.sizeBytes} bytes long, and was ${sizeBytes}`);
+        this.#sameness.replaced(`is ${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`);
       if ((client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0)
         throw new CowError("io", "the connection was lost, and behind the next one the export is read-only now", {
           file: this.name,
