@@ -2,7 +2,7 @@
  * Proves what a server does when other programs cut short, remove or replace the files that it serves: errors instead of
  * zeros, a word on each, and an end that says so.
  */
-import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { check, convert } from "../../src/lib/index.ts";
 import { CMD, ERR, RawSession } from "../support/nbd-raw-session.ts";
@@ -159,4 +159,27 @@ describe("a cowfile that is being written and", () => {
     expect(await endOf()).toContain("the cowfile itself is complete");
     expect(await isSound(cow)).toBe(true);
   });
+});
+
+test("a cowfile that a killed server left is served with all that was answered, and nothing is written", async () => {
+  const { base, cow, session } = await serveNoise();
+  const left = at("left.cow");
+  await session.write(KIB + 100, noise(5000, 9));
+  // As kill -9 would leave them.
+  copyFileSync(cow, left);
+  copyFileSync(`${cow}.cowtool-live`, `${left}.cowtool-live`);
+  await session.goodbye();
+  await server?.stop();
+  const [files, bytes] = [readdirSync(at(".")), readFileSync(left)];
+  const expected = Buffer.from(noise(SIZE, 7));
+  expected.set(noise(5000, 9), KIB + 100);
+  for (const how of [{ readOnly: true }, { ephemeral: true }]) {
+    server = await startServing(at, [base, left], { ...how, socket: at("left.s") });
+    expect(server.ready.exports[0]?.found).toBe("recovered");
+    const reader = await RawSession.open(server.socket, "structured");
+    expect((await reader.read(0, SIZE)).equals(expected)).toBe(true);
+    await reader.goodbye();
+    await server.stop();
+  }
+  expect([readdirSync(at(".")), readFileSync(left).equals(bytes)]).toEqual([files, true]);
 });

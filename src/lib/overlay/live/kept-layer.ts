@@ -32,18 +32,30 @@ export function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLaye
   // Marks whose data lies beyond the end of the file count as not held.
   const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
   if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
-  const resident = new ResidentLayer(source, map, layer.locate(0), layer.base);
-  if (source.fd === undefined) return { layer: resident, handover: undefined };
+  return keepMapped(source, map, bitmap, layer);
+}
+
+/** A cowfile's layer with a bitmap in memory. */
+export function keepMapped(
+  source: Partial<BlockDevice> & ByteSource,
+  map: BlockMap,
+  bitmap: SharedArrayBuffer,
+  cowfile: CowfileLayer,
+): KeptLayer {
+  const { base } = cowfile;
+  const dataOffsetBytes = cowfile.locate(0);
+  const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
+  if (source.fd === undefined) return { layer, handover: undefined };
   const handover: LayerHandover = {
     kind: "resident",
     fd: source.fd,
     ...lend(source),
-    dataOffsetBytes: layer.locate(0),
-    blockCount,
+    dataOffsetBytes,
+    blockCount: map.blockCount,
     bitmap,
-    base: layer.base,
+    base,
   };
-  return { layer: resident, handover };
+  return { layer, handover };
 }
 
 /** How another thread opens a layer again: only if it is all in one file. */

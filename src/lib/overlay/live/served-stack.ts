@@ -11,7 +11,6 @@ import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping
 import { CowError } from "../../errors.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import type { Layer } from "../../formats/format.ts";
 import { ImageDevice } from "../image-device.ts";
@@ -19,16 +18,16 @@ import { formatOfPart } from "../open-part.ts";
 import { openStack, requireBelongs, type Stack, stackOf } from "../stack.ts";
 import { parsePart } from "../stack-part.ts";
 import { assembleImage } from "./assemble.ts";
-import type { CowfileTerms } from "./cowfile-terms.ts";
 import { FileGuard, type WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-marks.ts";
 import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
 import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
+import { openLeft } from "./left-layer.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 import { ServedStore } from "./served-store.ts";
-import { Control, newSharedState } from "./shared-state.ts";
+import { type Top, throwAway } from "./top.ts";
 
 /** How the top of a stack is served. */
 export type Access =
@@ -45,18 +44,6 @@ export interface ServeStackOptions extends OpenCowfileOptions {
   readonly repair?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onNotice?: OperationContext["onNotice"];
-}
-
-interface Top {
-  /** Where it lies; undefined for what has no name. */
-  readonly path: string | undefined;
-  readonly cow: BlockDevice;
-  readonly journal: BlockDevice | undefined;
-  readonly terms: CowfileTerms;
-  settle?(): void;
-  close(): void;
-  /** Closes as a crash would leave it. */
-  abandon(): void;
 }
 
 export class ServedStack {
@@ -118,12 +105,14 @@ export class ServedStack {
     const isWritable = access === "writable";
     const written = isWritable ? parts.at(-1) : undefined;
     if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
-    const stack = await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options);
+    const found = isWritable ? undefined : await openLeft(storage, parts, options);
+    const stack = found?.stack ?? (await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options));
     try {
       const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i]));
+      if (found) layers.push(found.left);
       if (written === undefined) {
         const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
-        return new ServedStack({ storage, name, access, stack, layers, top });
+        return new ServedStack({ storage, name, access, stack, layers, top, found: found && "recovered" });
       }
       const opened = await openTop(storage, written, stack, options);
       if (opened instanceof ServedStore)
@@ -267,6 +256,7 @@ async function openTop(
     try {
       return WritableCowfile.open(storage, path, device, options);
     } catch (error) {
+      if (error instanceof CowError && error.code === "no-space") throw withWayOut(error);
       const mendable = error instanceof CowError && ["dirty", "damaged"].includes(error.code);
       if (!mendable || !options.repair) throw error;
     }
@@ -284,29 +274,8 @@ async function openTop(
   }
 }
 
-/** A layer without head and journal in a file without a name. */
-function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
-  const cow = storage.scratch(`${name} (throw-away layer)`);
-  const blockCount = Math.ceil(sizeBytes / BLOCK_BYTES);
-  const mapSizeBytes = mapSizeFor(blockCount);
-  const state = newSharedState(mapSizeBytes);
-  new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
-  const terms: CowfileTerms = {
-    name: cow.name,
-    path: cow.name,
-    reserveBytes: 0,
-    sizeBytes,
-    dataOffsetBytes: 0,
-    blockCount,
-    mapSizeBytes,
-    state,
-    dirtyHead: undefined,
-    nonce: new Uint8Array(0),
-    stamp: undefined,
-    logOffsetBytes: 0,
-    logBytes: 0,
-    slotsPerHalf: 0,
-  };
-  const close = (): void => cow.close();
-  return { path: undefined, cow: asLent(cow), journal: undefined, terms, close, abandon: close };
+/** What could not be written, its journal for instance, is not needed for reading. */
+function withWayOut({ code, message, file, details, hints, cause }: CowError): CowError {
+  const more = "--read-only serves it without writing anything, also as a killed server left it";
+  return new CowError(code, message, { file, details, hints: [...hints, more], cause });
 }
