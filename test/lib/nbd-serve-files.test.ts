@@ -2,7 +2,16 @@
  * Proves what a server does when other programs cut short, remove or replace the files that it serves: errors instead of
  * zeros, a word on each, and an end that says so.
  */
-import { copyFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { check, convert } from "../../src/lib/index.ts";
 import { CMD, ERR, RawSession } from "../support/nbd-raw-session.ts";

@@ -33,7 +33,14 @@ export class BorrowedFile extends FileDevice {
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
-    return this.length.isCut ? 0 : (this.#mapping?.locate(offsetBytes, lengthBytes) ?? 0);
+    return this.#mapping?.locate(offsetBytes, lengthBytes) ?? 0;
+  }
+
+  /** What was cut is not sent from memory any more. Each thread looks for itself: asking on each read would cost more. */
+  override isWhole(): boolean {
+    const isWhole = super.isWhole();
+    if (!isWhole) this.#mapping = undefined;
+    return isWhole;
   }
 
   distrustAddresses(): void {
