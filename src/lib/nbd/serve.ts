@@ -22,7 +22,7 @@ import { NbdServer } from "./server.ts";
 import { TlsTerms } from "./tls-terms.ts";
 import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
-export type { ExportRequest, Ready, ReadyExport, ServeRequest } from "./serve-request.ts";
+export type { ExportRequest, Ready, ServeRequest } from "./serve-request.ts";
 
 const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
   clean: undefined,

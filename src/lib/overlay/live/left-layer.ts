@@ -2,6 +2,7 @@
  * Owns reading a cowfile as a server of ours left it that was killed, with the marks that its journal has: so that it can be
  * served where nothing can be written, a full disk for instance.
  */
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
@@ -16,8 +17,8 @@ import { parsePart } from "../stack-part.ts";
 import { BlockMap } from "./block-map.ts";
 import { findMarks } from "./found-marks.ts";
 import { type KeptLayer, keepMapped } from "./kept-layer.ts";
+import type { OpenCowfileOptions } from "./open-cowfile.ts";
 import { loadBitmap } from "./resident-layer.ts";
-import type { ServeStackOptions } from "./served-stack.ts";
 import { newSharedState } from "./shared-state.ts";
 
 export interface LeftStack {
@@ -35,7 +36,7 @@ export interface LeftStack {
 export async function openLeft(
   storage: Storage,
   parts: readonly string[],
-  options: Pick<ServeStackOptions, "boot" | "signal" | "onNotice">,
+  options: Pick<OpenCowfileOptions, "boot"> & Pick<OperationContext, "signal" | "onNotice">,
 ): Promise<LeftStack | undefined> {
   const { path, format } = parsePart(parts.at(-1) ?? "");
   if (parts.length < 2 || format === "raw" || !storage.facts(path)) return undefined;
