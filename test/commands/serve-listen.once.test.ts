@@ -129,11 +129,11 @@ describe("a unix socket", () => {
 describe("a start that fails", () => {
   /** Listens, and is too busy to accept anybody: the sockets that wait fill its backlog. */
   async function busySocket(path: string): Promise<() => void> {
-    const program = `require("net").createServer().listen({ path: process.argv[1], backlog: 0 }, () => {
+    const program = `require("net").createServer().listen({ path: process.argv[1], backlog: 1 }, () => {
       console.log("up"); setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20000)); })`;
     const child = spawn(process.execPath, ["-e", program, path], { stdio: ["ignore", "pipe", "ignore"] });
     await new Promise((resolve) => child.stdout?.once("data", resolve));
-    const waiting = [1, 2, 3].map(() => connect(path).on("error", () => undefined));
+    const waiting = [1, 2, 3, 4].map(() => connect(path).on("error", () => undefined));
     return () => {
       for (const socket of waiting) socket.destroy();
       child.kill("SIGKILL");

@@ -51,8 +51,8 @@ test("the end of a file that was cut is no hole, and no copy has zeros for it", 
   truncateSync(path, 3000);
   const copy = (): void =>
     new Copier().copy({ source, sourceOffset: 0, target, targetOffset: 0, length: source.sizeBytes });
+  if (source.seesHoles) expect(() => [...source.dataExtents(4096, 10_000)]).toThrow(CUT);
   expect(copy).toThrow(CUT);
-  expect(() => [...source.dataExtents(4096, 10_000)]).toThrow(CUT);
   for (const device of [source, target]) device.close();
 });
 
