@@ -41,6 +41,8 @@ export class FileGuard {
       const message = this.#told.has(file) ? undefined : lostText(file);
       if (message === undefined) continue;
       this.#told.add(file);
+      const written = this.#written.find(({ device }) => device === file);
+      if (written) this.#lose(written, "was cut short while it was served: what was behind its end is lost");
       yield { file: file.name, message };
     }
     for (const written of this.#written) {
