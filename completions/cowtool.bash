@@ -108,7 +108,7 @@ _cowtool() {
     merge) _cowtool_words '--dry-run --force --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    serve) _cowtool_words '--ephemeral --exit-last --export --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --help --json --no-color --progress --quiet --verbose' ;;

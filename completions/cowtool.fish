@@ -132,6 +132,7 @@ complete --command cowtool --condition '__cowtool_runs repair' --arguments '(__c
 complete --command cowtool --condition '__cowtool_runs serve' --long-option ephemeral --description 'keep what is written only as long as the server runs'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option exit-last --description 'end when the last client has left'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option export --require-parameter --arguments '(__cowtool_layers)' --description 'serve a stack under a name'
+complete --command cowtool --condition '__cowtool_runs serve' --short-option f --long-option force --description 'write although the base is known to have changed where the cowfile does not hide it'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option insecure --description 'allow an address that others can reach without TLS'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option listen --exclusive --description 'listen on TCP [default: 127.0.0.1:10809]'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option max-connections --exclusive --description 'connections at a time [default: 256]'

@@ -95,7 +95,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     await reportError(error, {
       terminal: this.terminal,
       json: wantsJson(this.argv),
-      toStderr: this.#stdoutIsData,
+      toStderr: this.stdoutIsData,
       noColour: wantsNoColour(this.argv),
       help: `${this.config.bin} ${this.id} --help`,
       signal: this.#stops?.received(),
@@ -150,7 +150,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   }
 
   /** Is stdout where the command's data goes? Of a command line that could not be parsed, the likelier answer. */
-  get #stdoutIsData(): boolean {
+  protected get stdoutIsData(): boolean {
     const name = (this.ctor as typeof BaseCommand).outputArg;
     const args: Readonly<Record<string, unknown>> | undefined = this.args;
     return name !== undefined && (args ? args[name] === "-" : this.argv.lastIndexOf("-") > 0);
@@ -165,7 +165,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   async #write({ result, render, toStderr }: Omit<Outcome, "exitCode">): Promise<void> {
     if (result === undefined) return;
     const sink = (text: string): boolean | Promise<boolean> => {
-      if (!toStderr && !this.#stdoutIsData) return this.terminal.writeOut(text);
+      if (!toStderr && !this.stdoutIsData) return this.terminal.writeOut(text);
       this.terminal.writeErr(text);
       return true;
     };

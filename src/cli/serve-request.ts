@@ -25,6 +25,7 @@ export interface ServeFlags {
   readonly "exit-last": boolean;
   readonly "pid-file": string | undefined;
   readonly insecure: boolean;
+  readonly force: boolean;
 }
 
 const MAX_CONNECTIONS = 65_536;
@@ -50,7 +51,6 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     exports,
     socket: flags.socket,
     listen: flags.listen === undefined ? undefined : parseAddress(flags.listen),
-    stdio: flags.stdio ? standardStream() : undefined,
     readOnly: flags["read-only"],
     ephemeral: flags.ephemeral,
     repair: flags.repair,
@@ -61,6 +61,9 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     exitLast: flags["exit-last"],
     pidFile: flags["pid-file"],
     insecure: flags.insecure,
+    force: flags.force,
+    // Last of all: as long as it is open, the process does not end.
+    stdio: flags.stdio ? standardStream() : undefined,
   };
 }
 
@@ -92,5 +95,13 @@ function tlsOf(flags: ServeFlags): ServeRequest["tls"] {
     if (tls !== undefined) throw new CowError("usage", "--tls needs --tls-certificates or --tls-psk");
     return undefined;
   }
+  if (certificates !== undefined && psk !== undefined)
+    throw new CowError(
+      "usage",
+      "--tls-psk and --tls-certificates are two ways to know who a client is: give one of them",
+      {
+        hints: ["with ca-cert.pem in its directory, --tls-certificates asks clients for certificates"],
+      },
+    );
   return { certificates, psk, mode: tls === "allow" ? "allow" : "require" };
 }

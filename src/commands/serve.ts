@@ -4,6 +4,7 @@ import { Args, Flags } from "@oclif/core";
 import { isActivated, keepBlocking } from "../cli/activated.ts";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
+import { forceFlag } from "../cli/flags.ts";
 import { serveRequest } from "../cli/serve-request.ts";
 import type { Ready } from "../lib/nbd/serve.ts";
 
@@ -49,8 +50,14 @@ export default class Serve extends BaseCommand<typeof Serve> {
     "max-connections": Flags.string({ description: "connections at a time [default: 256]", helpValue: "N" }),
     "exit-last": Flags.boolean({ default: false, description: "end when the last client has left" }),
     "pid-file": Flags.string({ description: "write the process id here once it is ready", helpValue: "FILE" }),
+    force: forceFlag("write although the base is known to have changed where the cowfile does not hide it"),
     insecure: Flags.boolean({ default: false, description: "allow an address that others can reach without TLS" }),
   };
+
+  /** With --stdio it is the client's. */
+  protected override get stdoutIsData(): boolean {
+    return this.argv.includes("--stdio");
+  }
 
   protected async execute(): Promise<Outcome> {
     const request = serveRequest(this.positionals, this.flags);

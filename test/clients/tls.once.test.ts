@@ -102,11 +102,6 @@ describe.skipIf(noTools)("libnbd", () => {
   test.each([
     ["pre-shared keys", () => ["--tls-psk", keys], () => `tls-psk-file=${keys}`],
     ["certificates", () => ["--tls-certificates", pki.server], () => `tls-certificates=${pki.trusting}`],
-    [
-      "certificates, where keys would do",
-      () => ["--tls-psk", keys, "--tls-certificates", pki.server],
-      () => `tls-certificates=${pki.trusting}`,
-    ],
   ] as const)("copies an image in and out over four connections with %s", async (_name, flags, query) => {
     const { authority, cowfile } = await serve(...flags());
     const uri = `nbds://alice@${authority}/?${query()}`;

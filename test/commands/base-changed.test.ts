@@ -83,16 +83,18 @@ describe("a base that was changed", () => {
     expect((await run("verify-fingerprint", [...images, "-v"])).stdout.split("\n")).toHaveLength(15);
   });
 
-  test("is warned of by serve, which serves it all the same", async () => {
+  test("is refused by serve; with --force, or where nobody writes, it is warned of", async () => {
     const images = await makeCowfile();
     poke(images[0], 150);
-    const server = await startServing(at, images);
-    expect(server.notices).toEqual([expect.stringMatching(/^was changed since .*: blocks 148 to 151 at byte 151552/)]);
-    await server.stop();
-    const [base, cow] = images;
-    const readOnly = await startServing(at, [base, cow], { readOnly: true });
-    expect(readOnly.notices).toEqual([]);
-    await readOnly.stop();
+    const changed = expect.stringMatching(/^was changed since .*: blocks 148 to 151 at byte 151552/) as unknown;
+    const before = readFileSync(images[1]);
+    await expect(startServing(at, images)).rejects.toMatchObject({ code: "wrong-base", message: changed });
+    expect(readFileSync(images[1]).equals(before)).toBe(true);
+    for (const how of [{ force: true }, { readOnly: true }, { ephemeral: true }]) {
+      const server = await startServing(at, images, how);
+      expect(server.notices).toEqual([changed]);
+      await server.stop();
+    }
   });
 });
 

@@ -7,6 +7,7 @@ import { closeSync, constants, existsSync, linkSync, openSync, renameSync } from
 import { createServer, type Server, Socket } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
 import { check } from "../../src/lib/index.ts";
+import { handedDown } from "../../src/lib/nbd/listeners.ts";
 import { expectErrorLine, expectJson } from "../support/command-harness.ts";
 import { launch, portOf, serveProgram, until } from "../support/nbd-program.ts";
 import { handshakeOf, RawClient } from "../support/nbd-raw-client.ts";
@@ -111,6 +112,16 @@ describe("--stdio", () => {
     expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
   });
 
+  test("that can't start ends although its streams stay open, and says so on stderr only", async () => {
+    for (const argv of [[at("nosuch.img")], [at("base.img"), "--reserve", "much"], [at("nosuch.img"), "--json"]]) {
+      const server = launch([...argv, "--stdio"], { stdio: ["pipe", "pipe", "pipe"] });
+      const { status, stdout, stderr } = await server.ended;
+      expect([[8, 16], stdout], stderr).toEqual([expect.arrayContaining([status]), ""]);
+      expect(stderr).not.toBe("");
+      server.child.stdin?.destroy();
+    }
+  });
+
   test("listens on nothing besides", async () => {
     expectErrorLine(await launch([at("base.img"), "--stdio", "--socket", at("s")]).ended, 16);
     expectErrorLine(await launch([at("base.img"), "--stdio", "--listen", "127.0.0.1:0"]).ended, 16);
@@ -165,6 +176,15 @@ describe("sockets that are handed down", () => {
     await expectServed(at("two"));
     await expectServed(portOf(first ?? ""));
     expect(await server.stop()).toMatchObject({ status: 0, stdout: "" });
+  });
+
+  test("must be true: as many, all of them sockets that listen", () => {
+    const env = (count: string): NodeJS.ProcessEnv => ({ LISTEN_PID: `${process.pid}`, LISTEN_FDS: count });
+    for (const count of ["1", "5", "1000000000"])
+      expect(() => handedDown(env(count))).toThrow(`LISTEN_FDS says ${count}, but descriptor`);
+    for (const count of ["", "-1", "1.5", "many"])
+      expect(() => handedDown(env(count))).toThrow("LISTEN_FDS is not a number of sockets");
+    expect([handedDown(env("0")), handedDown({ ...env("5"), LISTEN_PID: "1" })]).toEqual([0, 0]);
   });
 
   test("meant for another process are not touched", async () => {

@@ -149,6 +149,25 @@ describe.skipIf(isWithoutPrlimit)("a limit of the size of files", () => {
   });
 });
 
+test.skipIf(isWithoutPrlimit)("a limit of open files is the end of no client that has come in before", async () => {
+  const through = ["prlimit", "--nofile=110"];
+  const server = await serveProgram([at("base.img"), "--socket", at("s")], { through });
+  const kept: RawSession[] = [];
+  let refused = 0;
+  for (let i = 0; i < 60; i++) {
+    const session = await RawSession.open(at("s"), "simple").catch(() => undefined);
+    if (!session) refused++;
+    else kept.push(session);
+  }
+  expect([kept.length > 0, refused > 0]).toEqual([true, true]);
+  for (const session of kept) expect((await session.read(1000, 100)).equals(data.subarray(1000, 1100))).toBe(true);
+  for (const session of kept) await session.goodbye();
+  const next = await RawSession.open(at("s"), "simple");
+  expect(await next.goodbye()).toHaveLength(0);
+  const { status, stderr } = await server.stop();
+  expect([status, stderr.match(/too many open files/g)], stderr).toEqual([0, ["too many open files"]]);
+});
+
 describe.skipIf(isWithoutNbdkit)("a base on another server", () => {
   const FILTERS = ["--filter=delay", "--filter=error", "file", at("base.img")];
 

@@ -3,10 +3,14 @@
  * and foreign things in a socket's place; addresses that are not this machine's alone; pid files. Streams and sockets
  * that it is handed are in serve-handed.once.test.ts.
  */
-import { existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { beforeAll, describe, expect, test } from "vitest";
-import { check } from "../../src/lib/index.ts";
+import { check, create } from "../../src/lib/index.ts";
+import { listenUnix } from "../../src/lib/nbd/listeners.ts";
+import { serve } from "../../src/lib/nbd/serve.ts";
 import { expectErrorJson, expectErrorLine, expectJson } from "../support/command-harness.ts";
 import { launch, portOf, serveProgram } from "../support/nbd-program.ts";
 import { RawSession } from "../support/nbd-raw-session.ts";
@@ -121,6 +125,60 @@ describe("a unix socket", () => {
     await expectRefused([at("base.img"), "--socket", at("x".repeat(120))], 16);
   });
 });
+
+describe("a start that fails", () => {
+  /** Listens, and is too busy to accept anybody: the sockets that wait fill its backlog. */
+  async function busySocket(path: string): Promise<() => void> {
+    const program = `require("net").createServer().listen({ path: process.argv[1], backlog: 1 }, () => {
+      console.log("up"); setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20000)); })`;
+    const child = spawn(process.execPath, ["-e", program, path], { stdio: ["ignore", "pipe", "ignore"] });
+    await new Promise((resolve) => child.stdout?.once("data", resolve));
+    const waiting = [1, 2, 3, 4].map(() => connect(path).on("error", () => undefined));
+    return () => {
+      for (const socket of waiting) socket.destroy();
+      child.kill("SIGKILL");
+    };
+  }
+
+  test("as a busy server has the socket leaves that alone", async () => {
+    const end = await busySocket(at("busy"));
+    const { ino } = lstatSync(at("busy"));
+    try {
+      await expect(listenUnix(at("busy"), () => undefined)).rejects.toMatchObject({ code: "io", file: at("busy") });
+      expect(lstatSync(at("busy")).ino).toBe(ino);
+    } finally {
+      end();
+    }
+  });
+
+  test.each([
+    ["a pid file that is none", { pidFile: at("base.img") }],
+    ["a pid file in no folder", { pidFile: at("none/pid") }],
+    ["a socket in no folder", { socket: at("none/s") }],
+    ["an address in use", { listen: { host: "127.0.0.1", port: 1 } }],
+    ["keys beside certificates", { tls: { certificates: at("."), psk: at("."), mode: "require" } }],
+  ] as const)("for %s leaves nothing behind", async (_, request) => {
+    await create(at("base.img"), at("fresh.cow"), { force: true, identity: "none" }, {});
+    const [files, bytes] = [readdirSync(at(".")).sort(), readFileSync(at("fresh.cow"))];
+    const hosts = "listen" in request ? await occupied() : undefined;
+    const listen = hosts && { listen: { host: "127.0.0.1", port: hosts.port } };
+    const exports = [{ name: "", parts: [at("base.img"), at("fresh.cow")] }];
+    const never = { ...request, ...listen, exports, env: {} };
+    await expect(serve("socket" in request ? never : { socket: at("n"), ...never }, {}, fail)).rejects.toThrow();
+    hosts?.close();
+    expect([readdirSync(at(".")).sort(), readFileSync(at("fresh.cow")).equals(bytes)]).toEqual([files, true]);
+  });
+});
+
+function fail(): never {
+  throw new Error("it is ready");
+}
+
+async function occupied(): Promise<{ readonly port: number; close(): void }> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { port: (server.address() as AddressInfo).port, close: () => void server.close() };
+}
 
 describe("--pid-file", () => {
   test("has the process id while the server runs", async () => {

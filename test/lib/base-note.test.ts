@@ -239,10 +239,12 @@ describe("a merge", () => {
   });
 });
 
+const WRITTEN = { isWritten: true, force: false };
+
 describe("a server", () => {
-  const serve = async (storage: MemoryStorage): Promise<Notice[]> => {
+  const serve = async (storage: MemoryStorage, looking = WRITTEN): Promise<Notice[]> => {
     const context = listening(storage);
-    (await lookAtBase(["base", "cow"], context))();
+    (await lookAtBase(["base", "cow"], looking, context))();
     return context.notices;
   };
 
@@ -260,19 +262,25 @@ describe("a server", () => {
     expect(storage.content(NOTE)?.toBytes()).toEqual(before);
   });
 
-  test("warns of a base that has changed, and keeps the note", async () => {
+  test("refuses to have a base written over that has changed, as merge does, and keeps the note", async () => {
     const storage = await start(new MemoryStorage());
+    const before = storage.content(NOTE)?.toBytes();
     poke(storage, 10);
-    for (let i = 0; i < 2; i++)
-      expect(await serve(storage)).toEqual([
-        {
-          severity: "warning",
-          file: "base",
-          message: expect.stringMatching(
-            /^was changed since .*Z, and cow does not hide that: blocks 8 to 11 at byte 8192/,
-          ) as unknown,
-        },
-      ]);
+    const text = /^was changed since .*Z, and cow does not hide that: blocks 8 to 11 at byte 8192/;
+    const error = await serve(storage).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "wrong-base", file: "base", message: expect.stringMatching(text) as unknown });
+    expect((error as CowError).hints[0]).toContain("--force serves it all the same, --read-only");
+    const warning = { severity: "warning", file: "base", message: expect.stringMatching(text) as unknown };
+    for (let i = 0; i < 2; i++) expect(await serve(storage, { isWritten: true, force: true })).toEqual([warning]);
+    expect(await serve(storage, { isWritten: false, force: false })).toEqual([warning]);
+    expect(storage.content(NOTE)?.toBytes()).toEqual(before);
+  });
+
+  test("that nobody writes to notes nothing", async () => {
+    const storage = await start(new MemoryStorage());
+    storage.remove(NOTE);
+    expect(await serve(storage, { isWritten: false, force: false })).toEqual([]);
+    expect(storage.paths()).not.toContain(NOTE);
   });
 
   test("says nothing of what is hidden", async () => {
@@ -318,7 +326,7 @@ describe("a server", () => {
     const storage = await start(new Counting());
     storage.remove(NOTE);
     const context = listening(storage);
-    const settle = await lookAtBase(["base", "cow"], context);
+    const settle = await lookAtBase(["base", "cow"], WRITTEN, context);
     expect([open, storage.paths(), context.notices]).toEqual([0, ["base", "changed", "cow"], []]);
     settle();
     expect(storage.paths()).toContain(NOTE);
@@ -327,7 +335,7 @@ describe("a server", () => {
   test("goes on where the base cannot be looked at", async () => {
     const storage = await start(new MemoryStorage());
     const context = listening(storage);
-    (await lookAtBase(["missing", "cow"], context))();
+    (await lookAtBase(["missing", "cow"], WRITTEN, context))();
     expect(context.notices).toMatchObject([{ severity: "note", file: "missing" }]);
   });
 });

@@ -150,6 +150,21 @@ describe.skipIf(noNbdkit)("a server that", () => {
     expect(failure.message).toMatch(/behind the next one the export is 4194304 bytes long now, and was 8388608/);
   });
 
+  test("comes back with another image, where parts of it are remembered: an error, also once the first one is back", async () => {
+    const served = await serve({ reconnectMs: 10_000 });
+    served.device.remember([{ offset: 5 << 20, length: 1024 }]);
+    await served.kill();
+    writeFileSync(served.path, Buffer.from(noise(8 << 20, 4)).fill(1, (5 << 20) + 700, (5 << 20) + 701));
+    served.startLater(0);
+    const failure = failureOf(() => served.device.read(Buffer.alloc(10), 0));
+    expect(failure.message).toMatch(/the export holds another image, which differs in the 1024 bytes at byte 5242880/);
+    writeFileSync(served.path, noise(8 << 20, 4));
+    expect(failureOf(() => served.device.read(Buffer.alloc(10), 0)).message).toMatch(/has to be opened anew/);
+    expect(() => RemoteDevice.open(served.device.name, { remembered: served.device.remembered })).toThrow(
+      /opened anew/,
+    );
+  });
+
   test("takes writes, dies, and comes back: flush says that they may be lost", async () => {
     const served = await serve({ reconnectMs: 10_000, writable: true });
     served.device.write(noise(1000, 1), 0);

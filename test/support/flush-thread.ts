@@ -37,8 +37,8 @@ const next = random(seed);
 const { top, base } = handover;
 if (!top?.journal || base.fd === undefined) throw new Error("a cowfile with a journal, over a file");
 const { terms } = top;
-const file = BorrowedFile.borrow(top.cow.fd, top.cow.name, true);
-const journal = BorrowedFile.borrow(top.journal.fd, top.journal.name, true);
+const file = BorrowedFile.borrow(top.cow.fd, top.cow.name, true, top.cow);
+const journal = BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal);
 
 /** The number of this thread's last change. */
 let lastChange = 0;
@@ -66,7 +66,7 @@ const counted = new Proxy<BlockDevice>(file, {
 
 const image = assembleImage({
   name: handover.name,
-  base: BorrowedFile.borrowSettled(base.fd, base.name),
+  base: BorrowedFile.borrow(base.fd, base.name, false, base),
   layers: [],
   top: { cow: counted, journal, terms },
 });

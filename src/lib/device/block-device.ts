@@ -4,6 +4,7 @@
  * long loops yield between calls (see makeBreath in context.ts).
  */
 import type { ByteTarget } from "../bytes/byte-source.ts";
+import type { Extent } from "../bytes/extent.ts";
 
 /** Told of a part of a file that is not in memory. */
 export type OnMiss = (fd: number, offset: number, lengthBytes: number) => void;
@@ -30,5 +31,10 @@ export interface BlockDevice extends ByteTarget {
   addressOf?(offsetBytes: number, lengthBytes: number): number;
   /** Has addressOf() look again: something had to be fetched, or could not be had. */
   distrustAddresses?(): void;
+  /**
+   * Has parts of it compared from here on whenever it is found again after it was lost, so that it is not taken for another
+   * one. Absent where nothing can be lost.
+   */
+  remember?(extents: readonly Extent[]): void;
   close(): void;
 }

@@ -1,10 +1,12 @@
 /**
  * Owns one open regular file or block device as a BlockDevice. Turns every system error into one that names file and offset.
+ * A file that another program cuts short while it is open is an error, and does not read as zeros: see known-length.ts.
  */
 import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
+import { KnownLength } from "./known-length.ts";
 import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
 import { blockDeviceSize } from "./sys/block-device.ts";
@@ -42,14 +44,17 @@ export class FileDevice implements BlockDevice {
   readonly allocationUnitBytes: number;
   readonly isBlockDevice: boolean;
   readonly seesHoles: boolean;
+  /** Device and inode (of a block device, which it is), as Storage.facts() tells it. */
+  readonly identity: string;
+  readonly length: KnownLength;
   #fd: number | undefined;
-  #sizeBytes: number;
   #unlock: Unlock | undefined;
   #pendingFrom = Number.POSITIVE_INFINITY;
   #pendingTo = 0;
   #pendingBytes = 0;
 
-  protected constructor(fd: number, name: string, writable: boolean) {
+  /** @param length what is known already of the same file */
+  protected constructor(fd: number, name: string, writable: boolean, length?: KnownLength) {
     const stat = fs.fstatSync(fd);
     this.#fd = fd;
     this.name = name;
@@ -57,7 +62,8 @@ export class FileDevice implements BlockDevice {
     this.isBlockDevice = stat.isBlockDevice();
     this.seesHoles = !this.isBlockDevice && knowsHoles();
     this.allocationUnitBytes = this.isBlockDevice ? 512 : stat.blksize || 4096;
-    this.#sizeBytes = this.isBlockDevice ? blockDeviceSize(fd, name) : stat.size;
+    this.identity = this.isBlockDevice ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
+    this.length = length ?? KnownLength.of(this.isBlockDevice ? blockDeviceSize(fd, name) : stat.size);
   }
 
   /** Takes an open descriptor over; it is closed with the device. */
@@ -93,11 +99,50 @@ export class FileDevice implements BlockDevice {
   }
 
   get sizeBytes(): number {
-    return this.#sizeBytes;
+    return this.length.bytes;
+  }
+
+  /** How long it really is at this moment. */
+  measure(): number {
+    try {
+      return this.isBlockDevice ? blockDeviceSize(this.fd, this.name) : fs.fstatSync(this.fd).size;
+    } catch (error) {
+      throw systemError(error, this.name, "cannot find out its size");
+    }
+  }
+
+  /**
+   * Is it as long as it is known to be? If it was cut, nothing of it can be read or written any more.
+   * @throws CowError `io` where that can't be told
+   */
+  isWhole(): boolean {
+    // In this order: another thread may be making it longer.
+    const known = this.length.bytes;
+    const size = this.measure();
+    if (size < known) this.length.cutTo(size);
+    return !this.length.isCut;
+  }
+
+  /** Has it no name any more, so that it is gone once it is closed? */
+  isUnlinked(): boolean {
+    return fs.fstatSync(this.fd).nlink === 0;
+  }
+
+  /** @throws CowError `io` if it was found to be cut */
+  #requireUncut(): void {
+    if (!this.length.isCut) return;
+    const { foundBytes, bytes } = this.length;
+    throw new CowError(
+      "io",
+      `was cut short by another program while it was open: it ended at ${atByte(foundBytes)}, and has to be ${bytes} bytes long`,
+      { file: this.name, details: { offset: foundBytes, size_expected: bytes } },
+    );
   }
 
   read(target: Uint8Array, offsetBytes: number): number {
+    this.#requireUncut();
     let done = 0;
+    let endedAt = -1;
     while (done < target.length) {
       let got: number;
       try {
@@ -107,13 +152,31 @@ export class FileDevice implements BlockDevice {
           offset: offsetBytes + done,
         });
       }
-      if (got === 0) break;
+      if (got === 0) {
+        const at = offsetBytes + done;
+        if (this.#endsAt(at, endedAt === at)) break;
+        endedAt = at;
+      }
       done += got;
     }
     return done;
   }
 
+  /**
+   * Is this where it ends?
+   *
+   * @param again it has been read once more, as another thread might have made it longer just then
+   * @throws CowError `io` if it should not end here
+   */
+  #endsAt(offset: number, again: boolean): boolean {
+    if (offset >= this.length.bytes) return true;
+    if (this.isWhole() && again) this.length.cutTo(offset);
+    this.#requireUncut();
+    return false;
+  }
+
   write(source: Uint8Array, offsetBytes: number): void {
+    this.#requireUncut();
     let done = 0;
     while (done < source.length) {
       try {
@@ -141,7 +204,7 @@ export class FileDevice implements BlockDevice {
 
   /** To be called for what was written past the device (copy_file_range), too: its size and the writeback depend on it. */
   noteWritten(offset: number, length: number): void {
-    if (!this.isBlockDevice) this.#sizeBytes = Math.max(this.#sizeBytes, offset + length);
+    if (!this.isBlockDevice) this.length.reach(offset + length);
     this.#noteForWriteback(offset, length);
   }
 
@@ -151,7 +214,7 @@ export class FileDevice implements BlockDevice {
     } catch (error) {
       throw systemError(error, this.name, `cannot set the size to ${sizeBytes} bytes`);
     }
-    this.#sizeBytes = sizeBytes;
+    this.length.set(sizeBytes);
   }
 
   flush(): void {
@@ -164,13 +227,19 @@ export class FileDevice implements BlockDevice {
   }
 
   *dataExtents(from: number, to: number): Generator<Extent> {
+    this.#requireUncut();
     const end = Math.min(to, this.sizeBytes);
     if (this.isBlockDevice) {
       if (from < end) yield { offset: from, length: end - from };
-    } else yield* seekDataExtents(this.fd, this.name, from, end);
+      return;
+    }
+    // What comes behind the end of a file that was cut would look like a hole.
+    const hasEnded = yield* seekDataExtents(this.fd, this.name, from, end);
+    if (hasEnded && !this.isWhole()) this.#requireUncut();
   }
 
   punchHole(offset: number, length: number): boolean {
+    this.#requireUncut();
     return punchHole(this.fd, this.name, offset, length);
   }
 

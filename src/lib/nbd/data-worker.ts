@@ -25,6 +25,8 @@ function imageOf({ exportNumber, image }: NumberedJob): Promise<LiveImage> {
   if (!known) {
     known = receiveImage(image);
     images.set(exportNumber, known);
+    // What is in the way now, a base whose server is down for instance, may not be when the next client comes.
+    known.catch(() => images.delete(exportNumber));
   }
   return known;
 }

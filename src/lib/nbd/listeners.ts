@@ -18,6 +18,9 @@ export interface Listener {
 /** Only the owner may connect. */
 const OWNER_ONLY = 0o177;
 const FIRST_HANDED_DOWN = 3;
+/** What the kernel's tables say of sockets that listen: a flag of unix sockets, a state of TCP. */
+const UNIX_LISTENS = 0x10000;
+const TCP_LISTENS = "0A";
 /** Clients that may wait to be accepted; beyond it a unix socket refuses them. The system may allow less. */
 const BACKLOG = 4096;
 /** What the system's address of a unix socket has room for. */
@@ -46,7 +49,10 @@ function listenError(error: Error, what: string): CowError {
   return systemError(error, what, "cannot listen");
 }
 
-/** Is somebody listening on a unix socket? */
+/** What connecting to a unix socket says when there is no server behind it; a busy one, for instance, says EAGAIN. */
+const NO_SERVER = new Set(["ECONNREFUSED", "ENOENT"]);
+
+/** Is there a server behind a unix socket, as far as can be told? */
 function isAlive(path: string): Promise<boolean> {
   return new Promise((tell) => {
     const probe = net.connect({ path });
@@ -54,7 +60,7 @@ function isAlive(path: string): Promise<boolean> {
       probe.destroy();
       tell(true);
     });
-    probe.once("error", () => tell(false));
+    probe.once("error", (error) => tell(!NO_SERVER.has(errnoName(error) ?? "")));
   });
 }
 
@@ -73,7 +79,9 @@ export async function listenUnix(name: string, onSocket: (socket: net.Socket) =>
   const there = fs.lstatSync(path, { throwIfNoEntry: false });
   if (there) {
     if (!there.isSocket()) throw new CowError("exists", "already exists, and is no socket", { file: path });
-    if (await isAlive(path)) throw new CowError("io", "cannot listen: somebody else does", { file: path });
+    const isOther = async (): Promise<boolean> =>
+      (await isAlive(path)) || fs.lstatSync(path, { throwIfNoEntry: false })?.ino !== there.ino;
+    if (await isOther()) throw new CowError("io", "cannot listen: the address is in use", { file: path });
     fs.unlinkSync(path);
   }
   const server = makeServer(onSocket);
@@ -97,11 +105,63 @@ export async function listenTcp(host: string, port: number, onSocket: (socket: n
   return { at: { kind: "tcp", host, port: address.port }, close: () => void server.close() };
 }
 
-/** How many sockets the service manager handed down to this process; they begin at descriptor 3. */
+/**
+ * How many sockets the service manager handed down to this process; they begin at descriptor 3.
+ *
+ * @throws CowError `usage` if that is not true: other descriptors would be taken for sockets
+ */
 export function handedDown(env: NodeJS.ProcessEnv): number {
   if (Number(env["LISTEN_PID"]) !== process.pid) return 0;
-  const count = Number(env["LISTEN_FDS"]);
-  return Number.isInteger(count) && count > 0 ? count : 0;
+  const text = env["LISTEN_FDS"] ?? "";
+  if (!/^\d+$/.test(text)) throw new CowError("usage", `LISTEN_FDS is not a number of sockets: "${text}"`);
+  const count = Number(text);
+  for (let fd = FIRST_HANDED_DOWN; fd < FIRST_HANDED_DOWN + count; fd++) {
+    if (isListening(fd)) continue;
+    throw new CowError("usage", `LISTEN_FDS says ${text}, but descriptor ${fd} is not a socket that listens`, {
+      hints: ["systemd sets LISTEN_FDS and LISTEN_PID; --socket or --listen say where to listen without it"],
+    });
+  }
+  return count;
+}
+
+/** Where the kernel doesn't tell which sockets listen, any is believed to. */
+function isListening(fd: number): boolean {
+  try {
+    if (!fs.fstatSync(fd).isSocket()) return false;
+  } catch {
+    return false;
+  }
+  const inode = inodeOf(fd);
+  if (inode === undefined) return true;
+  const tables = [
+    ["/proc/net/unix", 6, (words: readonly string[]) => (Number.parseInt(words[3] ?? "", 16) & UNIX_LISTENS) !== 0],
+    ["/proc/net/tcp", 9, (words: readonly string[]) => words[3] === TCP_LISTENS],
+    ["/proc/net/tcp6", 9, (words: readonly string[]) => words[3] === TCP_LISTENS],
+  ] as const;
+  for (const [table, column, listens] of tables) {
+    const words = lineOf(table, column, inode);
+    if (words) return listens(words);
+  }
+  return false;
+}
+
+/** As the kernel's tables name a socket; undefined where it doesn't say. */
+function inodeOf(fd: number): string | undefined {
+  try {
+    return /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/** The words of a socket's line in one of the kernel's tables. */
+function lineOf(table: string, column: number, inode: string): readonly string[] | undefined {
+  try {
+    const lines = fs.readFileSync(table, "utf8").split("\n");
+    return lines.map((text) => text.trim().split(/\s+/)).find((words) => words[column] === inode);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Listens on a socket that was handed down. */
@@ -117,19 +177,11 @@ export async function listenHandedDown(index: number, onSocket: (socket: net.Soc
   return { at, close: () => void server.close() };
 }
 
-/** The path of a unix socket that somebody else bound, or "" where the system doesn't tell. */
+/** The path of a unix socket that another process bound, or "" where the system doesn't tell. */
 function pathOfSocket(fd: number): string {
-  try {
-    const inode = /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/self/fd/${fd}`))?.[1];
-    const line = fs
-      .readFileSync("/proc/net/unix", "utf8")
-      .split("\n")
-      .map((text) => text.trim().split(/\s+/))
-      .find((words) => words[6] === inode);
-    return line?.slice(7).join(" ") ?? "";
-  } catch {
-    return "";
-  }
+  const inode = inodeOf(fd);
+  const words = inode === undefined ? undefined : lineOf("/proc/net/unix", 6, inode);
+  return words?.slice(7).join(" ") ?? "";
 }
 
 /** Does this address stay on the machine? */

@@ -1,13 +1,13 @@
 /**
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
-import type { Duplex } from "node:stream";
 import type { OperationContext } from "../context.ts";
-import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
+import { tellingParts } from "../operations/identity/sampling.ts";
 import { lookAtBase } from "../operations/identity/serve-base.ts";
 import { refusePendingMerge } from "../operations/merge/journal-places.ts";
+import type { FoundState } from "../overlay/live/found-state.ts";
 import { type Access, ServedStack } from "../overlay/live/served-stack.ts";
 import { filesOfStack, stackOf } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
@@ -16,66 +16,21 @@ import { formatNbdUri } from "../protocol/uri.ts";
 import type { TlsMode } from "./handshake.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
 import { PidFile } from "./pid-file.ts";
+import type { Ready, ServeRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
 import { NbdServer } from "./server.ts";
-import { type TlsRequest, TlsTerms } from "./tls-terms.ts";
+import { TlsTerms } from "./tls-terms.ts";
+import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
-export interface ExportRequest {
-  /** "" is the default export. */
-  readonly name: string;
-  /** Base and layers, bottom to top. */
-  readonly parts: readonly string[];
-}
+export type { ExportRequest, Ready, ServeRequest } from "./serve-request.ts";
 
-export interface ServeRequest {
-  readonly exports: readonly ExportRequest[];
-  /** A unix socket's path. */
-  readonly socket?: string | undefined;
-  /** TCP; the default if nothing else is said is 127.0.0.1:10809. */
-  readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Serve the one client at the other end of this stream, and listen on nothing. */
-  readonly stdio?: Duplex | undefined;
-  readonly readOnly?: boolean;
-  readonly ephemeral?: boolean;
-  readonly repair?: boolean;
-  /** Bytes to be left free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
-  readonly reserveBytes?: number;
-  /** Below so many free bytes there, a warning is given. */
-  readonly warnBelowBytes?: number;
-  readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
-  readonly maxConnections?: number;
-  /** End when the last client has left. */
-  readonly exitLast?: boolean;
-  readonly pidFile?: string | undefined;
-  /** Allow addresses that others can reach without TLS. */
-  readonly insecure?: boolean;
-  /** For LISTEN_FDS. */
-  readonly env?: NodeJS.ProcessEnv;
-}
-
-export interface ReadyExport {
-  readonly name: string;
-  readonly uri: string;
-  /** Where else it is served, if it is. */
-  readonly more_uris: readonly string[];
-  readonly stack: string;
-  readonly virtual_size: number;
-  readonly access: Access;
-  /** How a writable cowfile was found: "clean", "recovered" or "power-cut" (left by a session of ours that didn't end in order). */
-  readonly found: string | null;
-}
-
-/** What a server says when it is ready. */
-export interface Ready {
-  /** Of the first export. */
-  readonly uri: string;
-  readonly exports: readonly ReadyExport[];
-  readonly pid: number;
-}
+const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
+  clean: undefined,
+  recovered: "was left by a server that was killed: nothing of it is lost",
+  "power-cut": "was being served when the machine went down: it is as of the last flush",
+};
 
 const DEFAULT_MAX_CONNECTIONS = 256;
-const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
-const WATCH_MS = 2000;
 /** So long at most is anything that a flush covered in the journal's log alone. */
 const SETTLE_MS = 5000;
 
@@ -90,16 +45,31 @@ export async function serve(
   context: OperationContext,
   onReady: (ready: Ready) => void | Promise<void>,
 ): Promise<void> {
+  try {
+    await openAndRun(request, context, onReady);
+  } finally {
+    // Whatever happened: as long as it is open, the process does not end.
+    request.stdio?.destroy();
+  }
+}
+
+async function openAndRun(
+  request: ServeRequest,
+  context: OperationContext,
+  onReady: (ready: Ready) => void | Promise<void>,
+): Promise<void> {
   checkRequest(request);
-  const storage = storageOf(context);
   const tlsTerms = request.tls && new TlsTerms(request.tls, context.onNotice);
-  const exports = await openExports(storage, request, context);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
+  const opened: OpenExport[] = [];
   let failure: unknown;
   let isSound = true;
   try {
+    await openExports(request, context, opened);
+    const exports = opened.map(({ served }) => served);
     isSound = await run(request, context, exports, tlsTerms, async (ready) => {
       pidFile?.write();
+      for (const { settleBase } of opened) settleBase();
       await onReady(ready);
     });
   } catch (error) {
@@ -107,13 +77,18 @@ export async function serve(
   }
   if (!isSound)
     failure = new CowError("io", "a thread of the server died: it ends as after a crash, and nothing answered is lost");
-  for (const { stack } of exports) {
+  lookAtFiles(
+    opened.map(({ served }) => served),
+    context,
+  );
+  for (const { stack } of opened.map(({ served }) => served)) {
     try {
       if (isSound) stack.close();
       else stack.abandon();
     } catch (error) {
       failure ??= error;
     }
+    failure ??= stack.guard.loss;
   }
   // Last of all: whoever waits for it to vanish finds everything in order.
   pidFile?.remove();
@@ -140,51 +115,34 @@ function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRe
     );
 }
 
-async function openExports(
-  storage: Storage,
-  request: ServeRequest,
-  context: OperationContext,
-): Promise<readonly ServedExport[]> {
-  const opened: ServedExport[] = [];
-  try {
-    for (const { name, parts } of request.exports) {
-      const [base, ...layers] = filesOfStack(stackOf(parts));
-      if (base !== undefined) refusePendingMerge(storage, base, layers);
-      const access = accessOf(request, parts);
-      const settleBase = access === "writable" ? await lookAtBase(parts, context) : undefined;
-      const stack = await ServedStack.open(storage, parts, {
-        access,
-        repair: request.repair ?? false,
-        reserveBytes: request.reserveBytes ?? 0,
-        signal: context.signal,
-        onNotice: context.onNotice,
-      });
-      opened.push(new ServedExport(name, stack));
-      settleBase?.();
-      const cowfile = writtenFile(parts);
-      if (stack.found === "recovered")
-        context.onNotice?.({
-          severity: "note",
-          file: cowfile,
-          message: "was left by a server that was killed: nothing of it is lost",
-        });
-      if (stack.found === "power-cut")
-        context.onNotice?.({
-          severity: "note",
-          file: cowfile,
-          message: "was being served when the machine went down: it is as of the last flush",
-        });
-    }
-    return opened;
-  } catch (error) {
-    for (const { stack } of opened) stack.close();
-    throw error;
-  }
+interface OpenExport {
+  readonly served: ServedExport;
+  /** To be called once it is served: what is noted of the base is written. */
+  readonly settleBase: () => void;
 }
 
-/** The file of the top layer. */
-function writtenFile(parts: readonly string[]): string {
-  return parsePart(parts.at(-1) ?? "").path;
+/** @param opened gets them one by one, so that the caller closes what was opened before one fails */
+async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
+  const storage = storageOf(context);
+  for (const { name, parts } of request.exports) {
+    const [base, ...layers] = filesOfStack(stackOf(parts));
+    if (base !== undefined) refusePendingMerge(storage, base, layers);
+    const access = accessOf(request, parts);
+    const looking = { isWritten: access === "writable", force: request.force ?? false };
+    const settleBase = parts.length > 1 ? await lookAtBase(parts, looking, context) : () => undefined;
+    const stack = await ServedStack.open(storage, parts, {
+      access,
+      repair: request.repair ?? false,
+      reserveBytes: request.reserveBytes ?? 0,
+      signal: context.signal,
+      onNotice: context.onNotice,
+    });
+    opened.push({ served: new ServedExport(name, stack), settleBase });
+    for (const file of stack.files) file.remember?.(tellingParts(file));
+    const message = stack.found && FOUND_TEXTS[stack.found];
+    const file = parsePart(parts.at(-1) ?? "").path;
+    if (message) context.onNotice?.({ severity: "note", file, message });
+  }
 }
 
 function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[]): Access {
@@ -221,16 +179,15 @@ async function run(
   });
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep a process from ending that is told to end at once.
-  let watch: NodeJS.Timeout | undefined;
-  let settling: NodeJS.Timeout | undefined;
+  const watches: NodeJS.Timeout[] = [];
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
   try {
-    if (!request.stdio) listeners.push(...(await startListening(request, server)));
+    if (!request.stdio) await startListening(request, server, listeners);
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
-    watch = watchSpace(request, context);
-    settling = setInterval(() => settleAll(exports), SETTLE_MS).unref();
+    watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
+    watches.push(setInterval(() => settleAll(exports), SETTLE_MS).unref());
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -241,8 +198,7 @@ async function run(
     return isSound;
   } finally {
     context.signal?.removeEventListener("abort", end);
-    clearInterval(watch);
-    clearInterval(settling);
+    for (const watch of watches) clearInterval(watch);
     for (const listener of listeners) listener.close();
     await server.stop();
     process.off("exit", wakeAll);
@@ -259,44 +215,18 @@ function settleAll(exports: readonly ServedExport[]): void {
   }
 }
 
-/** Warns when space runs low, once each time; what the original's cowwatch did. */
-function watchSpace(request: ServeRequest, context: OperationContext): NodeJS.Timeout {
-  const storage = storageOf(context);
-  const limit = Math.max(request.warnBelowBytes ?? DEFAULT_WARN_BELOW_BYTES, (request.reserveBytes ?? 0) * 1.25);
-  const warned = new Set<string>();
-  const look = (): void => {
-    for (const { parts } of request.exports) {
-      const file = writtenFile(parts);
-      if (accessOf(request, parts) !== "writable") continue;
-      const free = storage.freeBytes(file);
-      if (free === undefined || free >= limit) warned.delete(file);
-      else if (!warned.has(file)) {
-        warned.add(file);
-        context.onNotice?.({ severity: "warning", file, message: `${free} bytes are left on its file system` });
-      }
-    }
-  };
-  look();
-  return setInterval(look, WATCH_MS).unref();
-}
-
-async function startListening(request: ServeRequest, server: NbdServer): Promise<readonly Listener[]> {
+/** @param listeners gets them one by one, so that the caller closes what listens before one fails */
+async function startListening(request: ServeRequest, server: NbdServer, listeners: Listener[]): Promise<void> {
   const onSocket = server.accept.bind(server);
   const count = handedDown(request.env ?? process.env);
   if (count > 0 && request.socket === undefined && !request.listen)
-    return Promise.all(Array.from({ length: count }, (_, i) => listenHandedDown(i, onSocket)));
-  const listeners: Listener[] = [];
-  if (request.socket !== undefined) listeners.push(await listenUnix(request.socket, onSocket));
-  const tcp = request.listen ?? (request.socket === undefined ? { host: "127.0.0.1", port: DEFAULT_PORT } : undefined);
-  if (tcp) {
-    try {
-      listeners.push(await listenTcp(tcp.host, tcp.port, onSocket));
-    } catch (error) {
-      for (const listener of listeners) listener.close();
-      throw error;
-    }
+    for (let i = 0; i < count; i++) listeners.push(await listenHandedDown(i, onSocket));
+  else {
+    if (request.socket !== undefined) listeners.push(await listenUnix(request.socket, onSocket));
+    const isDefault = request.socket === undefined && !request.listen;
+    const tcp = isDefault ? { host: "127.0.0.1", port: DEFAULT_PORT } : request.listen;
+    if (tcp) listeners.push(await listenTcp(tcp.host, tcp.port, onSocket));
   }
-  return listeners;
 }
 
 function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[], tls: boolean): Ready {

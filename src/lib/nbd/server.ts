@@ -4,17 +4,21 @@
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { canOpen } from "../device/sys/descriptors.ts";
 import { canTakeSockets } from "../device/sys/socket.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
 import type { TlsMode } from "./handshake.ts";
 import type { ServedExport } from "./served-export.ts";
 import type { TlsTerms } from "./tls-terms.ts";
-import { WorkerPool } from "./worker-pool.ts";
+import { THREAD_DESCRIPTORS, WorkerPool } from "./worker-pool.ts";
 
 /** How long clients may take to read the last replies once the server is to end. */
 const PATIENCE_MS = 5000;
 /** How long a dead peer goes unnoticed, about: first probe after this, then the system's own schedule. */
 const KEEP_ALIVE_MS = 60_000;
+
+/** What a client may take: its sockets and a thread, which needs a dozen, with what is being started besides. */
+const CLIENT_DESCRIPTORS = 2 * THREAD_DESCRIPTORS;
 
 export interface ServerOptions {
   readonly exports: readonly ServedExport[];
@@ -39,6 +43,8 @@ export class NbdServer implements ConnectionHost {
   readonly #facts: readonly ServedExport["facts"][];
   #isStopping = false;
   #wasUsed = false;
+  /** Has it been said that there are too few descriptors? */
+  #wasShort = false;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -77,7 +83,7 @@ export class NbdServer implements ConnectionHost {
 
   /** Serves whoever is at the other end of a stream, until it leaves. */
   async serve(stream: Duplex): Promise<void> {
-    if (this.#isStopping || this.#connections.size >= this.#options.maxConnections) {
+    if (this.#isStopping || this.#connections.size >= this.#options.maxConnections || !this.#hasDescriptors()) {
       stream.on("error", () => undefined);
       stream.destroy();
       return;
@@ -88,6 +94,18 @@ export class NbdServer implements ConnectionHost {
     this.#connections.delete(connection);
     this.#wasUsed ||= connection.hasBegun;
     if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
+  }
+
+  /** Of the last of them the server would die, and the clients that it has with it. */
+  #hasDescriptors(): boolean {
+    if (canOpen(CLIENT_DESCRIPTORS)) {
+      this.#wasShort = false;
+      return true;
+    }
+    if (!this.#wasShort)
+      this.onFailure("too many open files: clients are refused until others leave; `ulimit -n` allows more");
+    this.#wasShort = true;
+    return false;
   }
 
   /** Ends all connections at once. */

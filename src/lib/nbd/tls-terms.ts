@@ -32,8 +32,13 @@ export class TlsTerms {
   readonly #options: tls.TlsOptions;
   readonly #context: tls.SecureContext;
 
-  /** @throws CowError naming the file that is missing or malformed */
+  /** @throws CowError naming the file that is missing or malformed; `usage` for both: certificates would do without a key */
   constructor({ certificates, psk }: TlsRequest, onNotice?: OperationContext["onNotice"]) {
+    if (certificates !== undefined && psk !== undefined)
+      throw new CowError(
+        "usage",
+        "certificates and pre-shared keys are two ways to know who a client is: give one of them",
+      );
     for (const secret of [psk, certificates && path.join(certificates, "server-key.pem")]) warnIfOpen(secret, onNotice);
     const keys = psk === undefined ? undefined : readKeys(psk);
     const withCertificates = certificates === undefined ? {} : readCertificates(certificates);
@@ -41,10 +46,10 @@ export class TlsTerms {
       minVersion: "TLSv1.2",
       ...withCertificates,
       ...(keys && {
-        ciphers: [...(certificates === undefined ? [] : [tls.DEFAULT_CIPHERS]), ...PSK_CIPHERS].join(":"),
+        ciphers: PSK_CIPHERS.join(":"),
         pskCallback: (_socket: unknown, user: string) => keys.get(user) ?? null,
         // A key that is shared is known to work with the older protocol's suites in every client.
-        ...(certificates === undefined && { maxVersion: "TLSv1.2" as const }),
+        maxVersion: "TLSv1.2" as const,
       }),
     };
     try {

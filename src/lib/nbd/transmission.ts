@@ -76,6 +76,7 @@ export class Transmission {
    */
   consume(input: Uint8Array): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
+    this.#image.lookAtFiles();
     let at = 0;
     while (!this.isOver && !this.#outbox.isBlocked()) {
       if (this.#payload) {

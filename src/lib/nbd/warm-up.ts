@@ -71,7 +71,7 @@ function partsOver(file: BorrowedFile): Parameters<typeof assembleImage>[0] {
     logBytes: 0,
     slotsPerHalf: writeNewJournal(file, { nonce, generation: 0, kept: [] }, [], new Int32Array(state.control)),
   };
-  return { name: "warm-up", base: file, layers: [], top: { cow: file, journal: file, terms } };
+  return { name: "warm-up", base: file, layers: [], top: { cow: file, journal: file, terms }, files: [file] };
 }
 
 function agreed(structuredReplies: boolean): Parameters<BlockingSession["run"]>[2] {

@@ -7,8 +7,10 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
+import { canOpen } from "../device/sys/descriptors.ts";
 import { preferSmallMemory, trimMemory } from "../device/sys/memory.ts";
 import { Busy } from "./blocking-session.ts";
+import { wordsOf } from "./wire-errors.ts";
 import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
 
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
@@ -27,11 +29,16 @@ const IDLE_AT_MOST = 4;
 /** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
 const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
 
+/** What a thread opens at most: its event loop, its program, a ring for cold reads, sockets. */
+export const THREAD_DESCRIPTORS = 24;
+
 class Thread {
   readonly worker: Worker;
+  /** Before that it has not seen an image. */
+  #isReady = false;
   readonly #waiting = new Map<number, (failure: string | undefined) => void>();
 
-  /** @param onDeath told whether it had connections */
+  /** @param onDeath told whether it was at work */
   constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
     // Run from source (tests) or compiled.
     const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
@@ -43,11 +50,13 @@ class Thread {
     });
     this.worker.unref();
     this.worker.on("message", ({ id, failure }: WorkerDone) => {
-      if (id === READY) onReady();
-      else this.#settle(id, failure);
+      if (id === READY) {
+        this.#isReady = true;
+        onReady();
+      } else this.#settle(id, failure);
     });
     const die = (why: string): void => {
-      onDeath(this.#waiting.size > 0);
+      onDeath(this.#isReady && this.#waiting.size > 0);
       for (const id of [...this.#waiting.keys()]) this.#settle(id, `a thread of the server died: ${why}`);
     };
     this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
@@ -117,6 +126,9 @@ export class WorkerPool {
     try {
       if (this.#ownThreads >= OWN_THREADS_AT_MOST) return await this.#runShared({ ...job, id, shared: true });
       return await this.#runAlone({ ...job, id, shared: false });
+    } catch (error) {
+      // No thread could be started.
+      return wordsOf(error);
     } finally {
       Atomics.sub(this.#words, Busy.CONNECTIONS, 1);
     }
@@ -124,12 +136,15 @@ export class WorkerPool {
 
   async #runAlone(job: NumberedJob): Promise<string | undefined> {
     this.#ownThreads++;
-    const thread = this.#idle.shift() ?? this.#start();
-    this.#refillLater();
-    const failure = await thread.run(job);
-    this.#ownThreads--;
-    this.#keepOrEnd(thread);
-    return failure;
+    try {
+      const thread = this.#idle.shift() ?? this.#start();
+      this.#refillLater();
+      const failure = await thread.run(job);
+      this.#keepOrEnd(thread);
+      return failure;
+    } finally {
+      this.#ownThreads--;
+    }
   }
 
   async #runShared(job: NumberedJob): Promise<string | undefined> {
@@ -152,6 +167,11 @@ export class WorkerPool {
 
   /** Starts a thread ahead of need: the next client is not to wait for it. */
   #startAhead(): void {
+    // What is left is for clients.
+    if (!canOpen(2 * THREAD_DESCRIPTORS)) {
+      this.#refillLater();
+      return;
+    }
     this.#starting++;
     let isOver = false;
     const onStarted = (): void => {

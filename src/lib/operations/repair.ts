@@ -3,9 +3,9 @@
  * the format.
  */
 import type { OperationContext } from "../context.ts";
-import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
+import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { asideFile } from "../overlay/live/aside-file.ts";
 import { JournalFile } from "../overlay/live/journal-file.ts";
@@ -48,7 +48,9 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       ...opened.options,
       below: base,
       ...notesOfServer(files, part.path),
-      ...(!dryRun && { companion: (suffix) => (suffix === JOURNAL_SUFFIX ? findJournal(journal, context) : undefined) }),
+      ...(!dryRun && {
+        companion: (suffix) => (suffix === JOURNAL_SUFFIX ? findJournal(journal, context) : undefined),
+      }),
       aside: () => {
         const file = asideFile(files.storage, part.path);
         files.keep({ close: () => file.abandon() });

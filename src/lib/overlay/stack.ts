@@ -8,6 +8,7 @@ import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 import type { Layer, Remarks } from "../formats/format.ts";
 import { ImageDevice } from "./image-device.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
@@ -19,6 +20,8 @@ const MAX_LAYERS = 64;
 /** An open stack; close() closes every file of it. */
 export interface Stack {
   readonly device: BlockDevice;
+  /** Every open file of it. */
+  readonly files: readonly BlockDevice[];
   /** Every file, bottom to top, those that a part names itself included. */
   readonly paths: readonly string[];
   /** What tells each part from others, base first: equal for two that show the same bytes of the same files. */
@@ -110,7 +113,7 @@ export async function openStack(
     const all = [bottomPart, ...parts];
     const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
     const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
-    return { device, paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
+    return { device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
   } catch (error) {
     close();
     throw error;
@@ -147,7 +150,8 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
     });
   }
   if (fingerprint === undefined) return;
-  const actual = (await takeFingerprint(below, blocks, { signal })).value;
+  const { value: actual, contributions } = await takeFingerprint(below, blocks, { signal });
+  below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
   if (actual !== fingerprint) {
     throw new CowError(
       "wrong-base",

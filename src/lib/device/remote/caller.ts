@@ -5,6 +5,7 @@
 import { Worker } from "node:worker_threads";
 import { CowError } from "../../errors.ts";
 import type { Failure, HelperData } from "./helper.ts";
+import type { Remembered } from "./sameness.ts";
 import type { RemoteLimits } from "./session.ts";
 import {
   announce,
@@ -41,9 +42,9 @@ export class Caller {
   readonly #worker: Worker;
   #isEnded = false;
 
-  constructor(name: string, limits: RemoteLimits) {
+  constructor(name: string, limits: RemoteLimits, remembered: Remembered) {
     this.#name = name;
-    const workerData: HelperData = { buffer: this.memory.buffer, name, limits };
+    const workerData: HelperData = { buffer: this.memory.buffer, name, limits, remembered };
     // Not with the flags of this process: some, as that of a program on the command line, no thread starts with.
     this.#worker = new Worker(helperProgram(), { workerData, name: "nbd", execArgv: [] });
     // A program that is done need not wait for a connection.

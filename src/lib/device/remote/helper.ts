@@ -2,9 +2,11 @@
  * Owns the helper's side of the shared memory: it hears the doorbell, runs calls and fills pieces, and announces what
  * came of them.
  */
+import type { Extent } from "../../bytes/extent.ts";
 import { CowError, systemError } from "../../errors.ts";
 import { Allocation, Context } from "../../protocol/constants.ts";
 import type { ReadSink } from "./receiver.ts";
+import type { Remembered } from "./sameness.ts";
 import { type RemoteLimits, Session } from "./session.ts";
 import {
   announce,
@@ -24,6 +26,7 @@ export interface HelperData {
   readonly buffer: SharedArrayBuffer;
   readonly name: string;
   readonly limits: RemoteLimits;
+  readonly remembered: Remembered;
 }
 
 /** What an open export is, in the text of the answer to OPEN. */
@@ -42,14 +45,19 @@ const PIECES_PER_READ = 8;
 /** Numbers of one extent in the answer to STATUS: its length, and whether it may hold data. */
 const NUMBERS_PER_EXTENT = 2;
 
+/** Reading what is to be remembered takes no longer: then the rest is not. */
+const REMEMBER_MS = 500;
+
 export class Helper {
   readonly #memory: SharedMemory;
   readonly #name: string;
   readonly #limits: RemoteLimits;
+  readonly #remembered: Remembered;
   #session: Session | undefined;
   #isClosed = false;
 
-  constructor(memory: SharedMemory, name: string, limits: RemoteLimits) {
+  constructor(memory: SharedMemory, { name, limits, remembered }: Omit<HelperData, "buffer">) {
+    this.#remembered = remembered;
     this.#memory = memory;
     this.#name = name;
     this.#limits = limits;
@@ -109,6 +117,8 @@ export class Helper {
       case Op.FLUSH:
         await session.flush();
         return 0;
+      case Op.REMEMBER:
+        return this.#remember(session, data);
       case Op.STATUS:
         return this.#status(session, offset, length);
       default:
@@ -129,11 +139,20 @@ export class Helper {
   }
 
   async #open(): Promise<number> {
-    this.#session = await Session.open(this.#name, this.#limits);
+    this.#session = await Session.open(this.#name, this.#limits, this.#remembered);
     const { sizeBytes, flags, blockSizes, contexts } = this.#session.export;
     const seesHoles = [...contexts.values()].includes(Context.ALLOCATION);
     putText(this.#memory, { sizeBytes, flags, preferredBytes: blockSizes.preferred, seesHoles } satisfies Opened);
     return sizeBytes;
+  }
+
+  /** Takes extents as JSON out of the data, and lays out what is remembered in the same way. @returns its length */
+  async #remember(session: Session, data: Uint8Array): Promise<number> {
+    const extents = JSON.parse(Buffer.from(data).toString("utf8")) as readonly Extent[];
+    const bytes = Buffer.from(JSON.stringify(await session.remember(extents, REMEMBER_MS)));
+    if (bytes.length > this.#memory.data.length) throw new Error("assertion failed: so much is never remembered");
+    this.#memory.data.set(bytes);
+    return bytes.length;
   }
 
   /** Lays out pairs (length, may hold data) from `offset` on. @returns how many pairs; 0: nothing is known */

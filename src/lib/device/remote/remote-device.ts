@@ -12,16 +12,30 @@ import { type Alternating, ExtentCache } from "./extent-cache.ts";
 import type { Opened } from "./helper.ts";
 import { PieceCache } from "./piece-cache.ts";
 import { ReadAhead } from "./read-ahead.ts";
+import { isReplaced, newRemembered, type Remembered, type RememberedPart } from "./sameness.ts";
 import type { RemoteLimits } from "./session.ts";
 import { CALL_BYTES, Op, PIECE_BYTES, takeText } from "./shared-memory.ts";
 
 /** What is read ahead at most: enough to have a fast network filled while the last of it is being used. */
 const WINDOW_BYTES = 4 << 20;
+/** Parts that are remembered: as many as their digests fit into one answer. */
+const REMEMBERED_AT_MOST = 4096;
+const REMEMBERED_PART_BYTES = 64 << 10;
+
+function* inParts(extents: readonly Extent[]): Generator<Extent> {
+  for (const { offset, length } of extents) {
+    for (let done = 0; done < length; done += REMEMBERED_PART_BYTES)
+      yield { offset: offset + done, length: Math.min(REMEMBERED_PART_BYTES, length - done) };
+  }
+}
+
 /** Numbers of an extent in the answer to STATUS. */
 const NUMBERS_PER_EXTENT = 2;
 
 export interface RemoteOptions extends RemoteLimits {
   readonly writable?: boolean;
+  /** By a device of the same export, in this thread or another: it has to be the same image. */
+  readonly remembered?: Remembered | undefined;
 }
 
 export class RemoteDevice implements BlockDevice {
@@ -36,7 +50,10 @@ export class RemoteDevice implements BlockDevice {
   readonly #readAhead = new ReadAhead(WINDOW_BYTES, PIECE_BYTES);
   readonly #extents: ExtentCache;
 
-  private constructor(name: string, caller: Caller, opened: Opened, writable: boolean) {
+  #remembered: Remembered;
+
+  private constructor(name: string, caller: Caller, opened: Opened, writable: boolean, remembered: Remembered) {
+    this.#remembered = remembered;
     this.name = name;
     this.#caller = caller;
     this.#cache = new PieceCache(caller.memory);
@@ -53,19 +70,42 @@ export class RemoteDevice implements BlockDevice {
    * @param uri nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, or with TLS nbds://…, nbds+unix://…
    * @throws CowError `usage` (no such URI), `not-found` (no such export), `permission` (TLS wanted, read-only), `io`
    */
-  static open(uri: string, { writable = false, ...limits }: RemoteOptions = {}): RemoteDevice {
+  static open(uri: string, { writable = false, remembered, ...limits }: RemoteOptions = {}): RemoteDevice {
     parseNbdUri(uri);
-    const caller = new Caller(uri, limits);
+    const known = remembered ?? newRemembered();
+    const caller = new Caller(uri, limits, known);
     try {
       caller.call(Op.OPEN);
       const opened = takeText(caller.memory) as Opened;
       if (writable && (opened.flags & ExportFlag.READ_ONLY) !== 0)
         throw new CowError("permission", "the server gives it out for reading only", { file: uri });
-      return new RemoteDevice(uri, caller, opened, writable);
+      return new RemoteDevice(uri, caller, opened, writable, known);
     } catch (error) {
       caller.end();
       throw error;
     }
+  }
+
+  /** What is remembered of it, for other devices of the same export. */
+  get remembered(): Remembered {
+    return this.#remembered;
+  }
+
+  /** Is it known that another image is there by now? */
+  get isReplaced(): boolean {
+    return isReplaced(this.#remembered);
+  }
+
+  /** What we write ourselves can't be told from another image. */
+  remember(extents: readonly Extent[]): void {
+    const parts = [...inParts(extents)].slice(0, REMEMBERED_AT_MOST);
+    if (this.writable || parts.length === 0) return;
+    const { data } = this.#caller.memory;
+    const bytes = Buffer.from(JSON.stringify(parts));
+    data.set(bytes);
+    const length = this.#caller.call(Op.REMEMBER, 0, bytes.length);
+    const remembered = JSON.parse(Buffer.from(data.slice(0, length)).toString("utf8")) as readonly RememberedPart[];
+    this.#remembered = { ...this.#remembered, parts: remembered };
   }
 
   read(target: Uint8Array, offsetBytes: number): number {

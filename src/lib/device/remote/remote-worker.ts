@@ -9,9 +9,9 @@ import { announce, mapSharedMemory, Word } from "./shared-memory.ts";
 const PULSE_MS = 1000;
 
 /** Begins to serve; the thread lives until it has said good-bye, or the caller ends it. */
-function serve({ buffer, name, limits }: HelperData): void {
+function serve({ buffer, ...about }: HelperData): void {
   const memory = mapSharedMemory(buffer);
-  const helper = new Helper(memory, name, limits);
+  const helper = new Helper(memory, about);
   const end = (error: unknown): void => {
     helper.fail(error);
     announce(memory.words, Word.ENDED, 1);

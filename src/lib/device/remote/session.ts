@@ -3,12 +3,14 @@
  * refuses is final at once; what it breaks of the protocol, too. Must not know threads.
  */
 import { setTimeout as pause } from "node:timers/promises";
+import type { Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
 import { ExportFlag } from "../../protocol/constants.ts";
 import { type NbdUri, parseNbdUri } from "../../protocol/uri.ts";
 import { NbdClient } from "./client.ts";
 import { type Attempted, ConnectionLost, cannot } from "./failures.ts";
 import type { RemoteExport } from "./negotiate.ts";
+import { type Remembered, type RememberedPart, Sameness } from "./sameness.ts";
 
 /** How long is waited for what; every one has a default. */
 export interface RemoteLimits {
@@ -41,7 +43,10 @@ export class Session {
   /** The last attempts to connect went on to their limit in vain. */
   #givenUp = false;
 
-  private constructor(name: string, uri: NbdUri, limits: RemoteLimits, client: NbdClient) {
+  readonly #sameness: Sameness;
+
+  private constructor(name: string, uri: NbdUri, limits: RemoteLimits, client: NbdClient, sameness: Sameness) {
+    this.#sameness = sameness;
     this.name = name;
     this.#uri = uri;
     this.#limits = limits;
@@ -49,11 +54,19 @@ export class Session {
     this.export = client.export;
   }
 
-  /** @throws CowError `usage`, `io`, `not-found`, `permission`, `unsuitable` */
-  static async open(name: string, limits: RemoteLimits): Promise<Session> {
+  /**
+   * @param remembered by a connection before this one: it has to be the same image
+   * @throws CowError `usage`, `io`, `not-found`, `permission`, `unsuitable`
+   */
+  static async open(name: string, limits: RemoteLimits, remembered: Remembered): Promise<Session> {
     const uri = parseNbdUri(name);
+    const sameness = new Sameness(name, remembered);
+    sameness.requireTrust();
     try {
-      return new Session(name, uri, limits, await NbdClient.connect(uri, { name, ...limits }));
+      const client = await NbdClient.connect(uri, { name, ...limits });
+      const session = new Session(name, uri, limits, client, sameness);
+      await session.#requireSame(client);
+      return session;
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
       throw new CowError("io", `cannot connect: ${error.message}`, { file: name, cause: error });
@@ -90,6 +103,7 @@ export class Session {
 
   /** The connection that there is now, for what is not worth making another one. @throws ConnectionLost */
   current(): NbdClient {
+    this.#sameness.requireTrust();
     if (this.#client.lost) throw new ConnectionLost(this.#client.lost.message);
     return this.#client;
   }
@@ -129,7 +143,18 @@ export class Session {
     this.#mayHaveLost ||= this.#unflushed;
   }
 
+  /**
+   * Has parts compared whenever the connection is made again.
+   *
+   * @returns all that is remembered
+   */
+  async remember(extents: readonly Extent[], ms: number): Promise<readonly RememberedPart[]> {
+    const attempted = { verb: "read", offset: extents[0]?.offset, length: 0 };
+    return this.run(attempted, (client) => this.#sameness.remember(client, extents, ms));
+  }
+
   async #connected(attempt: Attempted): Promise<NbdClient> {
+    this.#sameness.requireTrust();
     if (!this.#client.lost) return this.#client;
     this.#noteLoss();
     this.#reconnecting ??= this.#reconnect(attempt).finally(() => {
@@ -147,7 +172,7 @@ export class Session {
       try {
         const handshakeMs = Math.max(1, Math.min(this.#limits.handshakeMs ?? limitMs, Math.max(leftMs, 1000)));
         const client = await NbdClient.connect(this.#uri, { name: this.name, ...this.#limits, handshakeMs });
-        this.#requireSame(client);
+        await this.#requireSame(client);
         this.#client = client;
         this.#givenUp = false;
         return client;
@@ -173,15 +198,20 @@ export class Session {
     });
   }
 
-  /** @throws CowError `io` if behind the same name there is something else now */
-  #requireSame(client: NbdClient): void {
+  /** @throws CowError `io` if behind the same name there is something else now; ConnectionLost */
+  async #requireSame(client: NbdClient): Promise<void> {
     const { sizeBytes, flags } = this.export;
-    const isLocked = (client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0;
-    if (client.export.sizeBytes === sizeBytes && !isLocked) return;
-    void client.disconnect();
-    const now = isLocked ? "read-only now" : `${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`;
-    throw new CowError("io", `the connection was lost, and behind the next one the export is ${now}`, {
-      file: this.name,
-    });
+    try {
+      if (client.export.sizeBytes !== sizeBytes)
+        this.#sameness.replaced(`is ${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`);
+      if ((client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0)
+        throw new CowError("io", "the connection was lost, and behind the next one the export is read-only now", {
+          file: this.name,
+        });
+      await this.#sameness.requireSame(client);
+    } catch (error) {
+      void client.disconnect();
+      throw error;
+    }
   }
 }

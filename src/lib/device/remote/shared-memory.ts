@@ -24,7 +24,7 @@ const WORD_COUNT = 16;
 export const Call = { IDLE: 0, POSTED: 1, RUNNING: 2, DONE: 3, FAILED: 4 } as const;
 
 /** What is called for, in `numbers[OP]`. */
-export const Op = { OPEN: 1, READ: 2, WRITE: 3, ZERO: 4, FLUSH: 5, STATUS: 6, CLOSE: 7 } as const;
+export const Op = { OPEN: 1, READ: 2, WRITE: 3, ZERO: 4, FLUSH: 5, STATUS: 6, CLOSE: 7, REMEMBER: 8 } as const;
 
 /** Indexes into `numbers`. RESULT is what a call answers with, if it is a number. */
 export const Numbers = { OP: 0, OFFSET: 1, LENGTH: 2, RESULT: 3 } as const;

@@ -15,33 +15,38 @@ export function knowsHoles(): boolean {
   return libc() !== null;
 }
 
-/** The data extents of an open file within `[from, to)`; `to` must not exceed its size. Uses the file's own position. */
-export function* seekDataExtents(fd: number, file: string, from: number, to: number): Generator<Extent> {
+/**
+ * The data extents of an open file within `[from, to)`; `to` must not exceed its size. Uses the file's own position.
+ *
+ * @returns true where there is no data up to the end of the file, wherever that is
+ */
+export function* seekDataExtents(fd: number, file: string, from: number, to: number): Generator<Extent, boolean> {
   const c = libc();
   let at = from;
   while (at < to) {
     if (!c) {
       yield { offset: at, length: to - at };
-      return;
+      return false;
     }
     const data = c.lseek(fd, at, SEEK_DATA);
     if (data < 0) {
       const errno = c.errno();
-      if (errno === Errno.ENXIO) return;
+      if (errno === Errno.ENXIO) return true;
       // A file system or device that does not know holes: all of it is data.
       if (errno === Errno.EINVAL || errno === Errno.EOPNOTSUPP) {
         yield { offset: at, length: to - at };
-        return;
+        return false;
       }
       throw libcError(c, file, "cannot look for data");
     }
-    if (data >= to) return;
+    if (data >= to) return false;
     const hole = c.lseek(fd, data, SEEK_HOLE);
     const end = hole < 0 ? to : Math.min(hole, to);
-    if (end <= data) return; // the file shrank under us
+    if (end <= data) return true; // the file shrank under us
     yield { offset: data, length: end - data };
     at = end;
   }
+  return false;
 }
 
 /** Punches a hole. Returns false where that cannot be done: the caller then writes zeros. */

@@ -1,13 +1,13 @@
 /**
- * Owns what a merge does about a base that has changed under the cowfile since it was recorded, and what it leaves said of
- * a base that it changes itself.
+ * Owns what a merge, or a server, does about a base that has changed under the cowfile since it was recorded, and what a
+ * merge leaves said of a base that it changes itself.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { changedText, judgeRecorded, showsThrough } from "./judge.ts";
+import { type BaseJudgement, changedText, judgeRecorded, showsThrough } from "./judge.ts";
 import { QUICK } from "./sampling.ts";
 import { readSidecar, writeSidecar } from "./sidecar.ts";
 import { noteOrWarn } from "./take.ts";
@@ -20,8 +20,7 @@ export interface Merging {
 }
 
 /**
- * Looks whether the base is what was recorded. What the cowfile holds a part of may be another program's merge of it, and
- * is warned of; what it doesn't hold at all was changed by somebody else.
+ * Looks whether the base is what was recorded, and warns or refuses if it is not.
  *
  * @param options.refuse the base is about to be written
  * @throws CowError `wrong-base`, if asked to refuse
@@ -42,16 +41,31 @@ export async function requireSameContent(
     const message = `what it says of the base is ignored: ${ignored.why}`;
     context.onNotice?.({ severity: "note", file: ignored.path, message });
   }
+  const way = "--force merges all the same, --output FILE leaves the base alone";
+  sayChanged(judgement, { rdofile, cowfile }, refuse ? way : undefined, context);
+}
+
+/**
+ * Warns of a base that has changed where it shows, or refuses it: what the cowfile holds a part of may be another program's
+ * merge of it, and is warned of; what it doesn't hold at all was changed by somebody else.
+ *
+ * @param way what to do instead; without it, nothing is refused
+ * @throws CowError `wrong-base`
+ */
+export function sayChanged(
+  judgement: BaseJudgement,
+  { rdofile, cowfile }: Pick<Merging, "rdofile" | "cowfile">,
+  way: string | undefined,
+  context: OperationContext,
+): void {
   if (!showsThrough(judgement)) return;
   const message = changedText(judgement, cowfile);
   const first = judgement.changed.find(({ hidden }) => hidden === "no");
-  if (refuse && first)
+  if (way !== undefined && first)
     throw new CowError("wrong-base", message, {
       file: rdofile,
       details: { offset: first.offset, length: first.length },
-      hints: [
-        `\`cowtool verify-fingerprint ${shellWord(rdofile)} ${shellWord(cowfile)}\` lists all of it; --force merges all the same, --output FILE leaves the base alone`,
-      ],
+      hints: [`\`cowtool verify-fingerprint ${shellWord(rdofile)} ${shellWord(cowfile)}\` lists all of it; ${way}`],
     });
   context.onNotice?.({ severity: "warning", file: rdofile, message });
 }

@@ -98,3 +98,19 @@ function evenFromTheStart<Item>(items: readonly Item[]): Item[] {
   }
   return ordered;
 }
+
+/** What of a remote file is compared whenever its server was away: all of its data, if that is little. */
+const REMEMBERED_BYTES = 16 << 20;
+/** Of what may be holes, too, as data may be there the next time. */
+const REMEMBERED_ANYWHERE_BYTES = 256 << 10;
+
+/** Parts of a file that tell it from another one, spread over it and its data. */
+export function tellingParts(file: ByteSource): readonly Extent[] {
+  const end = file.sizeBytes;
+  const data = [...widen(dataOf(file, end), MIN_CHUNK_BYTES, end)];
+  const all = [{ offset: 0, length: end }];
+  return [
+    ...spread(all, MIN_CHUNK_BYTES, REMEMBERED_ANYWHERE_BYTES),
+    ...spread(data, MIN_CHUNK_BYTES, REMEMBERED_BYTES),
+  ];
+}

@@ -1,15 +1,16 @@
 /**
- * Owns what a server does about the base of a cowfile that it opens for writing: records it where nothing is recorded yet,
- * and else says what has changed. Never keeps a cowfile from being served.
+ * Owns what a server does about the base of the cowfile on top: records it where nothing is recorded yet, and else says what
+ * has changed, and refuses to have clients write over it. What can't be found out never keeps a cowfile from being served.
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { detectFormat, requireFormat } from "../../formats/registry.ts";
-import { stackOf } from "../../overlay/stack.ts";
+import { requireBelongs, stackOf } from "../../overlay/stack.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
 import { OpenFiles } from "../files.ts";
 import { askAboutBase, type BaseAnswer } from "./ask.ts";
-import { changedText, showsThrough } from "./judge.ts";
+import { sayChanged } from "./merge-guard.ts";
 import { type Budget, QUICK } from "./sampling.ts";
 import { settledTimes, writeSidecar } from "./sidecar.ts";
 import { noteOrWarn, takeRecord } from "./take.ts";
@@ -17,8 +18,23 @@ import { noteOrWarn, takeRecord } from "./take.ts";
 /** Whoever starts a server waits for it. */
 const SERVE: Budget = { bytes: QUICK.bytes, ms: 500 };
 
-/** What is to be said and written once the cowfile is being served. */
+/** What is to be written once the cowfile is being served. */
 type Settle = () => void;
+
+export interface Looking {
+  /** Clients will write: what is not recorded is recorded, and what has changed is refused. */
+  readonly isWritten: boolean;
+  /** Nothing is refused. */
+  readonly force: boolean;
+}
+
+/** `say` tells the user, or refuses; `settle` as above. */
+interface Look {
+  readonly say: () => void;
+  readonly settle: Settle;
+}
+
+const NOTHING: Look = { say: () => undefined, settle: () => undefined };
 
 /**
  * Looks at a base. Opens the files for itself, for reading, and closes them again: to be called before they are opened to
@@ -26,51 +42,63 @@ type Settle = () => void;
  * cowfile was opened, as only then it is known to belong to what is below it.
  *
  * @param parts base and layers, bottom to top; the last one is the cowfile
+ * @throws CowError `wrong-base` for a base that is known to have changed where it shows
  */
-export async function lookAtBase(parts: readonly string[], context: OperationContext): Promise<Settle> {
+export async function lookAtBase(
+  parts: readonly string[],
+  looking: Looking,
+  context: OperationContext,
+): Promise<Settle> {
   const cowfile = parsePart(parts.at(-1) ?? "").path;
-  try {
-    return await OpenFiles.during(context, (files) => recordOrCompare(files, parts.slice(0, -1), cowfile, context));
-  } catch (error) {
+  const look = await OpenFiles.during(context, (files) =>
+    recordOrCompare(files, parts.slice(0, -1), cowfile, looking, context),
+  ).catch((error: unknown): Look => {
     if (!(error instanceof CowError)) throw error;
     const message = `${error.message}: whether its base has changed is not known`;
-    return () => context.onNotice?.({ severity: "note", file: error.file ?? cowfile, message });
-  }
+    const settle = (): void => context.onNotice?.({ severity: "note", file: error.file ?? cowfile, message });
+    return { ...NOTHING, settle };
+  });
+  look.say();
+  return look.settle;
 }
 
 async function recordOrCompare(
   files: OpenFiles,
   below: readonly string[],
   cowfile: string,
+  { isWritten, force }: Looking,
   context: OperationContext,
-): Promise<Settle> {
+): Promise<Look> {
   const { storage } = files;
   const quiet: OperationContext = { ...context, onProgress: undefined, onNotice: undefined };
   const cow = files.open(cowfile, { lock: "none" });
   // Nothing else says what its base was.
-  if (detectFormat(cow)?.id !== "cowfile") return () => undefined;
+  if (detectFormat(cow)?.id !== "cowfile") return NOTHING;
   const identity = await requireFormat(cow).identify(cow, {});
   const stack = await files.openStack(stackOf(below));
   const times = settledTimes(storage, stack.paths);
   const answer = await askAboutBase(files, { cow, cowfile, stack }, { budget: SERVE }, quiet);
   const { record, ignored } = answer;
   if (record) {
-    return () => {
-      if (showsThrough(answer))
-        context.onNotice?.({ severity: "warning", file: below[0], message: changedText(answer, cowfile) });
-      if (!isProven(answer) || times.includes(null)) return;
+    // A base that the cowfile was not made for is told as such.
+    if (answer.verdict === "changed") await requireBelongs(new CowfileLayer(cow, { allowDirty: true }), stack.device);
+    const way = isWritten && !force ? "--force serves it all the same, --read-only without being written" : undefined;
+    const settle = (): void => {
+      if (!isWritten || !isProven(answer) || times.includes(null)) return;
       const note = { ...record, cowfile: identity, files: times };
       noteOrWarn(storage, cowfile, context, () => writeSidecar(storage, cowfile, note));
     };
+    return { say: () => sayChanged(answer, { rdofile: below[0] ?? "", cowfile }, way, context), settle };
   }
   const { blocks } = identity;
-  const mayWrite = typeof blocks === "number" && ignored?.mayReplace !== false;
+  const mayWrite = isWritten && typeof blocks === "number" && ignored?.mayReplace !== false;
   const at = { base: stack.device, paths: stack.paths, blocks: Number(blocks), budget: SERVE };
   const taken = mayWrite ? await takeRecord(storage, at, quiet) : undefined;
-  return () => {
+  const settle = (): void => {
     if (ignored) context.onNotice?.({ severity: "note", file: ignored.path, message: `is ignored, as ${ignored.why}` });
     if (taken) noteOrWarn(storage, cowfile, context, () => taken.write(cowfile, identity));
   };
+  return { ...NOTHING, settle };
 }
 
 /** What was looked at wholly, and is the same, needs no looking at next time. */

@@ -6,6 +6,7 @@ import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { BlockMap } from "./block-map.ts";
 import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
+import { FileWatch } from "./file-watch.ts";
 import type { LiveImage } from "./image.ts";
 import { LiveCowfileImage } from "./live-cowfile-image.ts";
 import { levelsOf, PlainImage } from "./plain-image.ts";
@@ -20,12 +21,15 @@ export interface ImageParts {
   readonly top:
     | { readonly cow: BlockDevice; readonly journal: BlockDevice | undefined; readonly terms: CowfileTerms }
     | undefined;
+  /** What of it another program could cut short: the image looks after that. */
+  readonly files?: readonly BlockDevice[];
 }
 
 /** One thread's image. */
-export function assembleImage({ name, base, layers, top }: ImageParts): LiveImage {
+export function assembleImage({ name, base, layers, top, files = [] }: ImageParts): LiveImage {
   const below = layers.length === 0 ? base : new Overlay(name, base, layers);
-  if (!top) return new PlainImage(below, base, layers);
+  const watch = new FileWatch(files);
+  if (!top) return new PlainImage(below, base, layers, watch);
   const { terms, cow, journal } = top;
   return new LiveCowfileImage({
     cow,
@@ -37,5 +41,6 @@ export function assembleImage({ name, base, layers, top }: ImageParts): LiveImag
     order: makeOrder(terms, cow, journal),
     room: new Room(terms.path, terms.reserveBytes),
     sizeBytes: terms.sizeBytes,
+    watch,
   });
 }

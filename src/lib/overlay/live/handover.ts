@@ -3,8 +3,8 @@
  * a few numbers. Whoever opened the files keeps them open, locked, and closes them.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { BorrowedFile } from "../../device/borrowed-file.ts";
-import type { MappingHandover } from "../../device/sys/file-mapping.ts";
+import { BorrowedFile, type Lent } from "../../device/borrowed-file.ts";
+import type { Remembered } from "../../device/remote/sameness.ts";
 import { assert } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
@@ -14,10 +14,9 @@ import type { CowfileTerms } from "./cowfile-terms.ts";
 import type { LiveImage } from "./image.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 
-export interface FileHandover {
+export interface FileHandover extends Lent {
   readonly fd: number;
   readonly name: string;
-  readonly mapping?: MappingHandover | undefined;
 }
 
 /** A layer: with its bitmap in memory, or to be opened again from its file. */
@@ -40,7 +39,10 @@ export type LayerHandover = FileHandover &
 export interface ImageHandover {
   readonly name: string;
   /** A base without a descriptor is opened again by its name: a URI. */
-  readonly base: Omit<FileHandover, "fd"> & { readonly fd: number | undefined };
+  readonly base: Omit<FileHandover, "fd"> & {
+    readonly fd: number | undefined;
+    readonly remembered?: Remembered | undefined;
+  };
   readonly layers: readonly LayerHandover[];
   readonly top:
     | { readonly cow: FileHandover; readonly journal: FileHandover | undefined; readonly terms: CowfileTerms }
@@ -49,27 +51,34 @@ export interface ImageHandover {
 
 /** The image in this thread. */
 export async function receiveImage({ name, base, layers, top }: ImageHandover): Promise<LiveImage> {
+  const files: BlockDevice[] = [];
+  const receive = ({ fd, name: file, ...lent }: FileHandover, writable: boolean): BorrowedFile => {
+    const device = BorrowedFile.borrow(fd, file, writable, lent);
+    files.push(device);
+    return device;
+  };
+  const { fd: baseFd } = base;
   const baseDevice =
-    base.fd === undefined ? await openAgain(base.name) : BorrowedFile.borrowSettled(base.fd, base.name, base.mapping);
+    baseFd === undefined ? await openAgain(base.name, base.remembered) : receive({ ...base, fd: baseFd }, false);
   const opened: Layer[] = [];
   for (const layer of layers) {
     const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
-    opened.push(await receiveLayer(layer, below));
+    opened.push(await receiveLayer(layer, receive(layer, false), below));
   }
   return assembleImage({
     name,
     base: baseDevice,
     layers: opened,
     top: top && {
-      cow: BorrowedFile.borrow(top.cow.fd, top.cow.name, true, top.cow.mapping),
-      journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true),
+      cow: receive(top.cow, true),
+      journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal),
       terms: top.terms,
     },
+    files,
   });
 }
 
-async function receiveLayer(layer: LayerHandover, below: BlockDevice): Promise<Layer> {
-  const file = BorrowedFile.borrowSettled(layer.fd, layer.name, layer.mapping);
+async function receiveLayer(layer: LayerHandover, file: BlockDevice, below: BlockDevice): Promise<Layer> {
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }
@@ -82,7 +91,7 @@ async function receiveLayer(layer: LayerHandover, below: BlockDevice): Promise<L
 }
 
 /** What is rarely needed is loaded when it is: most threads start without it, and sooner. */
-async function openAgain(uri: string): Promise<BlockDevice> {
-  const { nodeStorage } = await import("../../device/node-storage.ts");
-  return nodeStorage.open(uri);
+async function openAgain(uri: string, remembered: Remembered | undefined): Promise<BlockDevice> {
+  const { RemoteDevice } = await import("../../device/remote/remote-device.ts");
+  return RemoteDevice.open(uri, { remembered });
 }

@@ -22,6 +22,11 @@ export interface LiveImage {
   readonly writable: boolean;
   /** Can zeros be made without writing them? */
   readonly zeroesFast: boolean;
+  /**
+   * To be called before a batch of requests: looks now and then whether a file was cut short, since in what is left of its
+   * last page, and behind what is written beyond its new end, that would not show by itself.
+   */
+  lookAtFiles(): void;
   /** Fills `target`; the range lies within the image. @throws CowError `io` */
   read(target: Uint8Array, offsetBytes: number): void;
   /** As read(), if nothing has to be waited for; false if something has. @param onMiss as BlockDevice.readNow() */

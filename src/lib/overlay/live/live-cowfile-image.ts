@@ -7,6 +7,7 @@ import type { Extent } from "../../bytes/extent.ts";
 import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
+import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { MAX_BATCH } from "./journal-writer.ts";
 import { markedExtents } from "./resident-layer.ts";
@@ -35,6 +36,7 @@ export interface CowfileParts {
   readonly order: WriteOrder;
   readonly room: Room;
   readonly sizeBytes: number;
+  readonly watch: FileWatch;
 }
 
 export class LiveCowfileImage implements LiveImage {
@@ -48,6 +50,7 @@ export class LiveCowfileImage implements LiveImage {
   readonly #control: Int32Array;
   readonly #dataOffset: number;
   readonly #levels: readonly Level[];
+  readonly #watch: FileWatch;
   readonly #scratch = new Uint8Array(BLOCK_BYTES);
 
   constructor(parts: CowfileParts) {
@@ -56,6 +59,7 @@ export class LiveCowfileImage implements LiveImage {
     this.#map = parts.map;
     this.#order = parts.order;
     this.#room = parts.room;
+    this.#watch = parts.watch;
     this.#control = new Int32Array(parts.state.control);
     this.#dataOffset = parts.dataOffsetBytes;
     this.sizeBytes = parts.sizeBytes;
@@ -72,6 +76,10 @@ export class LiveCowfileImage implements LiveImage {
 
   get zeroesFast(): boolean {
     return this.#control[Control.CAN_PUNCH] === 1;
+  }
+
+  lookAtFiles(): void {
+    this.#watch.look();
   }
 
   read(target: Uint8Array, offsetBytes: number): void {

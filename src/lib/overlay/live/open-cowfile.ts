@@ -5,7 +5,6 @@
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
 import { encodeHead } from "../../formats/cowfile/head.ts";
@@ -203,8 +202,7 @@ export class WritableCowfile {
     const { head, headBlock, geometry } = this.opened;
     const hasResidue = new Int32Array(this.terms.state.control)[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
-      // Other threads have made the file longer.
-      sweepUnmarked(asItIs(this.device), geometry, this.#kept);
+      sweepUnmarked(this.device, geometry, this.#kept);
       this.device.flush();
     }
     const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);

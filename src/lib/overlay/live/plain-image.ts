@@ -6,6 +6,7 @@ import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
 import { heldData } from "../../formats/layer-content.ts";
+import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 
@@ -36,10 +37,12 @@ export class PlainImage implements LiveImage {
   readonly #device: BlockDevice;
   readonly #levels: readonly Level[];
   readonly #hasLayers: boolean;
+  readonly #watch: FileWatch;
 
   /** @param device base and layers as one */
-  constructor(device: BlockDevice, base: BlockDevice, layers: readonly Layer[]) {
+  constructor(device: BlockDevice, base: BlockDevice, layers: readonly Layer[], watch: FileWatch) {
     this.#device = device;
+    this.#watch = watch;
     this.#levels = levelsOf(base, layers);
     this.#hasLayers = layers.length > 0;
   }
@@ -50,6 +53,10 @@ export class PlainImage implements LiveImage {
 
   get sizeBytes(): number {
     return this.#device.sizeBytes;
+  }
+
+  lookAtFiles(): void {
+    this.#watch.look();
   }
 
   read(target: Uint8Array, offsetBytes: number): void {

@@ -2,31 +2,32 @@
  * Owns an open stack while it is served: its files and locks, what of it is kept in memory for all threads, and its end.
  * The lower layers are read-only; the top is a writable cowfile or store, a throw-away layer, or nothing more.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { asItIs } from "../../device/borrowed-file.ts";
+import { asLent } from "../../device/borrowed-file.ts";
+import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import type { Layer } from "../../formats/format.ts";
 import { ImageDevice } from "../image-device.ts";
-import { formatOfPart, type OpenPart } from "../open-part.ts";
+import { formatOfPart } from "../open-part.ts";
 import { openStack, requireBelongs, type Stack, stackOf } from "../stack.ts";
 import { parsePart } from "../stack-part.ts";
 import { assembleImage } from "./assemble.ts";
-import { BlockMap } from "./block-map.ts";
-import type { CowfileTerms } from "./cowfile-terms.ts";
+import { FileGuard, type WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
 import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
+import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
+import { openLeft } from "./left-layer.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
-import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
+import { ResidentLayer } from "./resident-layer.ts";
 import { ServedStore } from "./served-store.ts";
-import { Control, newSharedState } from "./shared-state.ts";
+import { type Top, throwAway } from "./top.ts";
 
 /** How the top of a stack is served. */
 export type Access =
@@ -45,27 +46,13 @@ export interface ServeStackOptions extends OpenCowfileOptions {
   readonly onNotice?: OperationContext["onNotice"];
 }
 
-interface Top {
-  readonly cow: BlockDevice;
-  readonly journal: BlockDevice | undefined;
-  readonly terms: CowfileTerms;
-  settle?(): void;
-  close(): void;
-  /** Closes as a crash would leave it. */
-  abandon(): void;
-}
-
-interface KeptLayer {
-  readonly layer: Layer;
-  /** How another thread gets it; undefined if it can't. */
-  readonly handover: LayerHandover | undefined;
-}
-
 export class ServedStack {
   readonly name: string;
   readonly access: Access;
   readonly sizeBytes: number;
   readonly depth: number;
+  /** The file that takes the writes; undefined where none with a name does. */
+  readonly writtenPath: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
   readonly #stack: Stack;
@@ -76,8 +63,11 @@ export class ServedStack {
   readonly #layers: readonly KeptLayer[];
   /** Files that threads read where they lie in memory. */
   readonly #mappings: FileMapping[] = [];
+  /** What has become of its files meanwhile. */
+  readonly guard: FileGuard;
 
   private constructor(parts: {
+    readonly storage: Storage;
     readonly name: string;
     readonly access: Access;
     readonly stack: Stack;
@@ -96,6 +86,10 @@ export class ServedStack {
     this.found = parts.found;
     this.sizeBytes = top?.terms.sizeBytes ?? stack.device.sizeBytes;
     this.depth = layers.length + (top || store ? 1 : 0);
+    const written = [...writtenBy(top), ...(store ? [store.written] : [])];
+    const layer = written.find(({ role }) => role === "layer");
+    this.writtenPath = layer?.device.name;
+    this.guard = new FileGuard(parts.storage, [...stack.files, ...(layer ? [layer.device] : [])], written);
   }
 
   /**
@@ -111,29 +105,37 @@ export class ServedStack {
     const isWritable = access === "writable";
     const written = isWritable ? parts.at(-1) : undefined;
     if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
-    const stack = await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options);
+    const found = isWritable ? undefined : await openLeft(storage, parts, options);
+    const stack = found?.stack ?? (await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options));
     try {
       const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i]));
+      if (found) layers.push(found.left);
       if (written === undefined) {
         const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
-        return new ServedStack({ name, access, stack, layers, top });
+        return new ServedStack({ storage, name, access, stack, layers, top, found: found && "recovered" });
       }
       const opened = await openTop(storage, written, stack, options);
-      if (opened instanceof ServedStore) return new ServedStack({ name, access, stack, layers, store: opened });
+      if (opened instanceof ServedStore)
+        return new ServedStack({ storage, name, access, stack, layers, store: opened });
       const top: Top = {
-        // This thread's image must see what other threads add to the file.
-        cow: asItIs(opened.device),
+        path: opened.terms.path,
+        cow: asLent(opened.device),
         journal: opened.journal,
         terms: opened.terms,
         settle: () => opened.settle(),
         close: () => opened.close(),
         abandon: () => opened.abandon(),
       };
-      return new ServedStack({ name, access, stack, layers, top, found: opened.found });
+      return new ServedStack({ storage, name, access, stack, layers, top, found: opened.found });
     } catch (error) {
       stack.close();
       throw error;
     }
+  }
+
+  /** All that is only read. */
+  get files(): readonly BlockDevice[] {
+    return this.#stack.files;
   }
 
   /** This thread's own image. */
@@ -144,6 +146,7 @@ export class ServedStack {
       base: this.#stack.base,
       layers: this.#layers.map(({ layer }) => layer),
       top: this.#top,
+      files: this.#top ? [...this.#stack.files, this.#top.cow] : this.#stack.files,
     });
   }
 
@@ -158,15 +161,20 @@ export class ServedStack {
     if (base instanceof ImageDevice || (base.fd === undefined && !base.name.includes("://"))) return undefined;
     return {
       name: this.name,
-      base: { fd: base.fd, name: base.name, mapping: this.#map(base.fd, base.sizeBytes) },
+      base: {
+        fd: base.fd,
+        ...lend(base),
+        remembered: base instanceof RemoteDevice ? base.remembered : undefined,
+        mapping: this.#map(base.fd, base.sizeBytes),
+      },
       layers,
       top: top && {
         cow: {
           fd: top.cow.fd ?? -1,
-          name: top.cow.name,
+          ...lend(top.cow),
           mapping: this.#map(top.cow.fd, top.terms.dataOffsetBytes + top.terms.sizeBytes),
         },
-        journal: top.journal && { fd: top.journal.fd ?? -1, name: top.journal.name },
+        journal: top.journal && { fd: top.journal.fd ?? -1, ...lend(top.journal) },
         terms: top.terms,
       },
     };
@@ -221,37 +229,10 @@ export class ServedStack {
   }
 }
 
-/** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
-function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLayer {
-  const reopened = { layer, handover: part && reopenable(layer, part) };
-  if (!(layer instanceof CowfileLayer)) return reopened;
-  const source = layer.source as Partial<BlockDevice> & ByteSource;
-  if (!("punchHole" in source)) return reopened;
-  const blockCount = layer.opened.geometry.rdoBlocks;
-  const { bitmap } = newSharedState(mapSizeFor(blockCount));
-  const map = new BlockMap(bitmap, blockCount);
-  loadBitmap(source, blockCount, map.bytes);
-  // Marks whose data lies beyond the end of the file count as not held.
-  const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
-  if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
-  const resident = new ResidentLayer(source, map, layer.locate(0), layer.base);
-  if (source.fd === undefined) return { layer: resident, handover: undefined };
-  const handover: LayerHandover = {
-    kind: "resident",
-    fd: source.fd,
-    name: layer.name,
-    dataOffsetBytes: layer.locate(0),
-    blockCount,
-    bitmap,
-    base: layer.base,
-  };
-  return { layer: resident, handover };
-}
-
-/** How another thread opens a layer again: only if it is all in one file. */
-function reopenable({ name, formatId }: Layer, { part, file: { fd }, paths }: OpenPart): LayerHandover | undefined {
-  if (fd === undefined || paths.length > 1) return undefined;
-  return { kind: "reopen", fd, name, formatId, settings: [...part.settings] };
+function* writtenBy(top: Top | undefined): Generator<WrittenFile> {
+  if (top?.path === undefined) return;
+  yield { device: top.cow, path: top.path, role: "layer" };
+  if (top.journal) yield { device: top.journal, path: journalPath(top.path), role: "journal" };
 }
 
 async function openTop(
@@ -275,6 +256,7 @@ async function openTop(
     try {
       return WritableCowfile.open(storage, path, device, options);
     } catch (error) {
+      if (error instanceof CowError && error.code === "no-space") throw withWayOut(error);
       const mendable = error instanceof CowError && ["dirty", "damaged"].includes(error.code);
       if (!mendable || !options.repair) throw error;
     }
@@ -292,28 +274,8 @@ async function openTop(
   }
 }
 
-/** A layer without head and journal in a file without a name. */
-function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
-  const cow = storage.scratch(`${name} (throw-away layer)`);
-  const blockCount = Math.ceil(sizeBytes / BLOCK_BYTES);
-  const mapSizeBytes = mapSizeFor(blockCount);
-  const state = newSharedState(mapSizeBytes);
-  new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
-  const terms: CowfileTerms = {
-    name: cow.name,
-    path: cow.name,
-    reserveBytes: 0,
-    sizeBytes,
-    dataOffsetBytes: 0,
-    blockCount,
-    mapSizeBytes,
-    state,
-    dirtyHead: undefined,
-    nonce: new Uint8Array(0),
-    stamp: undefined,
-    logOffsetBytes: 0,
-    logBytes: 0,
-    slotsPerHalf: 0,
-  };
-  return { cow: asItIs(cow), journal: undefined, terms, close: () => cow.close(), abandon: () => cow.close() };
+/** What could not be written, its journal for instance, is not needed for reading. */
+function withWayOut({ code, message, file, details, hints, cause }: CowError): CowError {
+  const more = "--read-only serves it without writing anything, also as a killed server left it";
+  return new CowError(code, message, { file, details, hints: [...hints, more], cause });
 }

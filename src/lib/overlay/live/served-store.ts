@@ -5,22 +5,32 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import type { Stack } from "../stack.ts";
+import type { WrittenFile } from "./file-guard.ts";
 import type { LiveImage } from "./image.ts";
 import { levelsOf } from "./plain-image.ts";
 import { DmSnapshotLiveImage } from "./store-image.ts";
 
 export class ServedStore {
   readonly image: LiveImage;
+  readonly written: WrittenFile;
   readonly #device: BlockDevice;
 
   /**
    * @param device the store, open for writing and exclusively locked; closed with this object
    * @throws CowError as for reading a store; nothing is written yet
    */
-  constructor(storage: Storage, device: BlockDevice, { base, layers, device: below }: Stack) {
+  constructor(storage: Storage, device: BlockDevice, { base, layers, device: below, files }: Stack) {
     this.#device = device;
+    this.written = { device, path: storage.realPath(device.name), role: "layer" };
     const mayGrow = storage.facts(device.name)?.kind === "file";
-    this.image = new DmSnapshotLiveImage({ cow: device, below, levelsBelow: levelsOf(base, layers), mayGrow });
+    const all = [...files, device];
+    this.image = new DmSnapshotLiveImage({
+      cow: device,
+      below,
+      levelsBelow: levelsOf(base, layers),
+      mayGrow,
+      files: all,
+    });
   }
 
   /** Makes everything durable that was written. @throws CowError `io` */

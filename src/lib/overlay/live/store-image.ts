@@ -9,6 +9,7 @@ import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { placesOf } from "../../formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../formats/dm-snapshot/writable-store.ts";
+import { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 
@@ -23,6 +24,8 @@ export interface StoreImageParts {
   readonly below: BlockDevice;
   /** The same for status, top to bottom: levelsOf(base, layers). */
   readonly levelsBelow: readonly Level[];
+  /** The files of all of it. */
+  readonly files?: readonly BlockDevice[];
   /** Make the store's file longer where it is full. */
   readonly mayGrow?: boolean;
 }
@@ -36,11 +39,13 @@ export class DmSnapshotLiveImage implements LiveImage {
   readonly #below: BlockDevice;
   readonly #chunkBytes: number;
   readonly #levels: readonly Level[];
+  readonly #watch: FileWatch;
   #scratch: Uint8Array | undefined;
   #isLost = false;
 
   /** @throws CowError as for reading a store: nothing that is damaged, or that a kernel gave up, is extended */
-  constructor({ cow, below, levelsBelow, mayGrow }: StoreImageParts) {
+  constructor({ cow, below, levelsBelow, mayGrow, files = [] }: StoreImageParts) {
+    this.#watch = new FileWatch(files);
     this.#store = new WritableStore(cow, { below, mayGrow });
     this.#cow = cow;
     this.#below = below;
@@ -68,6 +73,10 @@ export class DmSnapshotLiveImage implements LiveImage {
 
   #places(from: number, to: number): ReturnType<typeof placesOf> {
     return placesOf(this.#store.map, this.#store.geometry, this.#cow, from, to);
+  }
+
+  lookAtFiles(): void {
+    this.#watch.look();
   }
 
   read(target: Uint8Array, offsetBytes: number): void {

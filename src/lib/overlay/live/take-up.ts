@@ -5,7 +5,6 @@
 import { randomBytes } from "node:crypto";
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { asItIs } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { encodeHead } from "../../formats/cowfile/head.ts";
@@ -97,7 +96,7 @@ export function setAside(
     for (const extents of blocksInDoubt(device, geometry, session, marksAt)) copy.add(extents);
     copy.finish();
     const name = file.commit();
-    sweepUnmarked(asItIs(device), geometry, session.kept, marksAt);
+    sweepUnmarked(device, geometry, session.kept, marksAt);
     onNotice?.({ severity: "warning", file: path, message: unflushedWords(bytes / BLOCK_BYTES, name) });
   } finally {
     file.abandon();

@@ -1,0 +1,92 @@
+/**
+ * Owns what is remembered of an export, so that another image that comes back behind the same name is found out: digests of
+ * parts of it, and a word that all connections to it share. Once it says so, nothing of the export is believed any more.
+ */
+import { createHash } from "node:crypto";
+import type { Extent } from "../../bytes/extent.ts";
+import { atByte, CowError } from "../../errors.ts";
+import type { NbdClient } from "./client.ts";
+
+export interface RememberedPart extends Extent {
+  /** SHA-256 in hex digits. */
+  readonly digest: string;
+}
+
+/** What one connection hands to another one of the same export, in whatever thread. */
+export interface Remembered {
+  readonly parts: readonly RememberedPart[];
+  /** One word: is it known to be another image? */
+  readonly state: SharedArrayBuffer;
+}
+
+/** Asked for at a time: enough to hide the way to the server and back. */
+const AT_A_TIME = 16;
+
+export function newRemembered(): Remembered {
+  return { parts: [], state: new SharedArrayBuffer(4) };
+}
+
+/** Has it been found that another image is there now? */
+export function isReplaced({ state }: Remembered): boolean {
+  return Atomics.load(new Int32Array(state), 0) === 1;
+}
+
+export class Sameness {
+  readonly #name: string;
+  readonly #remembered: Remembered;
+  #parts: readonly RememberedPart[];
+
+  constructor(name: string, remembered: Remembered) {
+    this.#name = name;
+    this.#remembered = remembered;
+    this.#parts = remembered.parts;
+  }
+
+  /**
+   * Remembers more parts, in this order, for as long as there is time.
+   *
+   * @returns all that is remembered
+   */
+  async remember(client: NbdClient, extents: readonly Extent[], ms: number): Promise<readonly RememberedPart[]> {
+    const until = performance.now() + ms;
+    for (let at = 0; at < extents.length && performance.now() < until; at += AT_A_TIME) {
+      this.#parts = [...this.#parts, ...(await Promise.all(extents.slice(at, at + AT_A_TIME).map(digestWith(client))))];
+    }
+    return this.#parts;
+  }
+
+  /** @throws CowError `io` if another image is there now; ConnectionLost and others as reading does */
+  async requireSame(client: NbdClient): Promise<void> {
+    for (let at = 0; at < this.#parts.length; at += AT_A_TIME) {
+      const then = this.#parts.slice(at, at + AT_A_TIME);
+      const now = await Promise.all(then.map(digestWith(client)));
+      const other = then.find(({ digest }, i) => digest !== now[i]?.digest);
+      if (other)
+        this.replaced(`holds another image, which differs in the ${other.length} bytes at ${atByte(other.offset)}`);
+    }
+  }
+
+  /** Another image is there, and that is final. @param how what the export does or is now @throws CowError `io` */
+  replaced(how: string): never {
+    Atomics.store(new Int32Array(this.#remembered.state), 0, 1);
+    throw this.#error(`the connection was lost, and behind the next one the export ${how}`);
+  }
+
+  /** @throws CowError `io` once another image was found, over whichever connection */
+  requireTrust(): void {
+    if (isReplaced(this.#remembered))
+      throw this.#error("another image was found there after a lost connection: it has to be opened anew");
+  }
+
+  #error(message: string): CowError {
+    return new CowError("io", message, { file: this.#name });
+  }
+}
+
+function digestWith(client: NbdClient): (extent: Extent) => Promise<RememberedPart> {
+  return async ({ offset, length }) => {
+    const bytes = new Uint8Array(length);
+    await client.read(bytes, offset);
+    return { offset, length, digest: createHash("sha256").update(bytes).digest("hex") };
+  };
+}

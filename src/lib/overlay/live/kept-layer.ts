@@ -1,0 +1,70 @@
+/**
+ * Owns what a served stack makes of its read-only layers: bitmaps of cowfiles in memory, and how other threads get them.
+ */
+import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { FileDevice } from "../../device/file-device.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import type { OpenPart } from "../open-part.ts";
+import { BlockMap } from "./block-map.ts";
+import type { FileHandover, LayerHandover } from "./handover.ts";
+import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
+import { newSharedState } from "./shared-state.ts";
+
+export interface KeptLayer {
+  readonly layer: Layer;
+  /** How another thread gets it; undefined if it can't. */
+  readonly handover: LayerHandover | undefined;
+}
+
+/** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
+export function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLayer {
+  const reopened = { layer, handover: part && reopenable(layer, part) };
+  if (!(layer instanceof CowfileLayer)) return reopened;
+  const source = layer.source as Partial<BlockDevice> & ByteSource;
+  if (!("punchHole" in source)) return reopened;
+  const blockCount = layer.opened.geometry.rdoBlocks;
+  const { bitmap } = newSharedState(mapSizeFor(blockCount));
+  const map = new BlockMap(bitmap, blockCount);
+  loadBitmap(source, blockCount, map.bytes);
+  // Marks whose data lies beyond the end of the file count as not held.
+  const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
+  if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
+  return keepMapped(source, map, bitmap, layer);
+}
+
+/** A cowfile's layer with a bitmap in memory. */
+export function keepMapped(
+  source: Partial<BlockDevice> & ByteSource,
+  map: BlockMap,
+  bitmap: SharedArrayBuffer,
+  cowfile: CowfileLayer,
+): KeptLayer {
+  const { base } = cowfile;
+  const dataOffsetBytes = cowfile.locate(0);
+  const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
+  if (source.fd === undefined) return { layer, handover: undefined };
+  const handover: LayerHandover = {
+    kind: "resident",
+    fd: source.fd,
+    ...lend(source),
+    dataOffsetBytes,
+    blockCount: map.blockCount,
+    bitmap,
+    base,
+  };
+  return { layer, handover };
+}
+
+/** How another thread opens a layer again: only if it is all in one file. */
+function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): LayerHandover | undefined {
+  if (file.fd === undefined || paths.length > 1) return undefined;
+  return { kind: "reopen", fd: file.fd, ...lend(file), formatId, settings: [...part.settings] };
+}
+
+/** What another thread needs of a file besides its descriptor. */
+export function lend(file: { readonly name: string }): Pick<FileHandover, "name" | "length"> {
+  return { name: file.name, length: file instanceof FileDevice ? file.length.shared : undefined };
+}
