@@ -29,14 +29,16 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
 }
 
 function* mergedInPlace(
-  { resumed, fingerprint_changed, undo, ...paths }: MergeResult,
+  { resumed, fingerprint_changed, undo, unmarked_blocks, ...paths }: MergeResult,
   { rdofile, cowfile, amount }: { readonly rdofile: string; readonly cowfile: string; readonly amount: string },
 ): Generator<string> {
   yield `${rdofile}: ${amount} of ${cowfile} merged${resumed ? ", completing an interrupted merge" : ""}\n`;
-  yield `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`;
+  yield unmarked_blocks === 0
+    ? `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`
+    : `${cowfile}: every marked block of it now is in ${rdofile} too; ${unmarked_blocks} that ${unmarked_blocks === 1 ? "is" : "are"} not marked may hold data: keep it until that is settled\n`;
   yield fingerprint_changed
-    ? `other cowfiles over ${rdofile} as it was before no longer match it, and are refused\n`
-    : `other cowfiles over ${rdofile} as it was before still match its fingerprint, but no longer show what they did: do not use them\n`;
+    ? `cowfiles that were made for other content of ${rdofile} no longer match it, and are refused\n`
+    : `cowfiles that were made for other content of ${rdofile} still match its fingerprint, but no longer show what they did: do not use them\n`;
   if (undo === null) return;
   const command = escapeControls(`cowtool merge ${shellWord(paths.rdofile)} ${shellWord(undo)}`);
   yield `${escapeControls(undo)}: takes the merge back, by \`${command}\`\n`;

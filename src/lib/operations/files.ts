@@ -21,6 +21,11 @@ export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
 }
 
+/** How a file is opened that is changed in place, or in a dry run would be. */
+export function howToOpen(dryRun: boolean): OpenOptions {
+  return dryRun ? { willWrite: true, lock: "shared" } : { writable: true, lock: "exclusive" };
+}
+
 /** Files opened by one operation, to be closed together. */
 export class OpenFiles {
   readonly storage: Storage;

@@ -4,12 +4,12 @@
  * to whoever comes with a file from there, and once more in a directory for notes, under the device's own key.
  */
 import { createHash } from "node:crypto";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { OperationContext } from "../../context.ts";
 import type { Storage } from "../../device/storage.ts";
 import type { DeviceKey } from "../../device/sys/device-key.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { JOURNAL_SUFFIX, type MergeJournal, readJournal, writeJournal } from "./journal.ts";
+import { directoriesOf, JOURNAL_SUFFIX, type MergeJournal, readJournal, writeJournal } from "./journal.ts";
 
 export interface FoundJournal {
   readonly path: string;
@@ -42,7 +42,7 @@ export class JournalPlaces {
 
   /** The journal of an interrupted merge into this base. @throws CowError `damaged` if there is one that cannot be read */
   find(sizeBytes?: number): FoundJournal | undefined {
-    if (!this.#device) return this.#read(this.#beside(this.#rdofile), this.#force);
+    if (!this.#device) return this.#findOfFile(this.#force);
     return this.#findNote(this.#device, sizeBytes) ?? this.#findAround(sizeBytes);
   }
 
@@ -53,8 +53,26 @@ export class JournalPlaces {
    *   taken by a merge of it into another device
    */
   findOrClaim(sizeBytes: number): FoundJournal | undefined {
-    if (!this.#device) return this.find();
+    if (!this.#device) return this.#findOfFile(this.#force);
     return this.#findNote(this.#device, sizeBytes) ?? this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+  }
+
+  /** Beside it, under any name that it has in the directories of what the command was given. */
+  #findOfFile(lenient: boolean): FoundJournal | undefined {
+    const own = this.#beside(this.#rdofile);
+    const beside = this.#read(own, lenient);
+    const identity = this.#storage.facts(this.#rdofile)?.identity;
+    if (beside || identity === undefined) return beside;
+    for (const directory of directoriesOf(this.#storage, [this.#rdofile, ...this.#near])) {
+      for (const name of this.#storage.list(directory)) {
+        const path = join(directory, name);
+        const base = path.slice(0, -JOURNAL_SUFFIX.length);
+        if (!name.endsWith(JOURNAL_SUFFIX) || this.#storage.facts(base)?.identity !== identity) continue;
+        const found = this.#read(path, lenient);
+        if (found) return found;
+      }
+    }
+    return undefined;
   }
 
   #findNote(device: DeviceKey, sizeBytes: number | undefined): FoundJournal | undefined {
@@ -87,7 +105,7 @@ export class JournalPlaces {
   /** In the directories of everything that the command was given: cowfiles of one base tend to lie together. */
   #findAround(sizeBytes: number | undefined): FoundJournal | undefined {
     const real = this.#storage.realPath(this.#rdofile);
-    for (const directory of new Set(this.#near.map((file) => dirname(this.#storage.realPath(file))))) {
+    for (const directory of directoriesOf(this.#storage, this.#near)) {
       for (const name of this.#storage.list(directory)) {
         if (!name.endsWith(JOURNAL_SUFFIX)) continue;
         // Of one that cannot be read, nobody knows that it is about this base.

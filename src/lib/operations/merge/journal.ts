@@ -106,6 +106,11 @@ function createJournal(storage: Storage, path: string): PendingFile {
   }
 }
 
+/** Where files are, and where the names are that they were given by. */
+export function directoriesOf(storage: Storage, files: readonly string[]): ReadonlySet<string> {
+  return new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)]));
+}
+
 /** @throws CowError `usage` for an output that would be taken for a journal */
 export function refuseJournalName(path: string): void {
   if (!path.endsWith(JOURNAL_SUFFIX)) return;

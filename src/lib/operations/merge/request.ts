@@ -42,4 +42,26 @@ export interface MergeResult {
   readonly undo: string | null;
   /** Other cowfiles over the base no longer match it. */
   readonly fingerprint_changed: boolean;
+  /** Blocks that hold data without a mark, which were not merged. */
+  readonly unmarked_blocks: number;
+}
+
+/** A merge of something else than a cowfile into an image. */
+export interface AnyMerge {
+  /** As given. */
+  readonly rdofile: string;
+  readonly cowfile: string;
+  /** Base and layers below the one that is merged. */
+  readonly parts: readonly string[];
+}
+
+/** What was merged: how many units of the layer, and how many bytes. */
+export interface Merged {
+  readonly mode: MergeResult["mode"];
+  readonly output: string;
+  readonly units: number;
+  readonly bytes: number;
+  readonly already: boolean;
+  readonly fingerprintChanged: boolean;
+  readonly unmarked: number;
 }

@@ -75,5 +75,6 @@ export async function rollBack(
     already_merged: false,
     undo: null,
     fingerprint_changed: false,
+    unmarked_blocks: 0,
   };
 }

@@ -21,6 +21,7 @@ import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack
 import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { noticeUnmarked } from "../merge/doubts.ts";
 import { plainPieces } from "./plain.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { type StreamSink, spool } from "./streams.ts";
@@ -53,6 +54,7 @@ export async function pack(
     const layer = new CowfileLayer(source, { allowDirty: false });
     await requirePackable(layer, context);
     noticeMissing(layer, context);
+    await noticeUnmarked(layer, context, "packed");
     const payload = payloadOf(source, layer.opened);
     const pieces = piecesOf({ format, level, threads, layer, payload });
     const watch = watcher(packfile, payload.sizeBytes, context);
