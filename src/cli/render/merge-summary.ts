@@ -12,7 +12,8 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   const cowfile = escapeControls(result.cowfile);
   const output = escapeControls(result.output);
   const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;
-  if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
+  if (result.given_up) yield* givenUp(result, rdofile, cowfile);
+  else if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
   else if (result.dry_run && result.taken_back)
     yield `${rdofile}: holds a part of a merge that was interrupted; ${cowfile} would take it back, by ${amount.slice(0, -1)}; nothing was changed (--dry-run)\n`;
   else if (result.dry_run && result.resumed)
@@ -26,6 +27,13 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
     yield `${rdofile}: the interrupted merge is taken back, by ${amount} of ${cowfile}; it is as before, and cowfiles over it match again\n`;
     yield `${cowfile}: is of no more use, and may be removed\n`;
   } else yield* mergedInPlace(result, { rdofile, cowfile, amount });
+}
+
+function* givenUp({ dry_run }: MergeResult, rdofile: string, cowfile: string): Generator<string> {
+  yield dry_run
+    ? `${rdofile}: the journal of the interrupted merge of ${cowfile} would be taken away; nothing was changed (--dry-run)\n`
+    : `${rdofile}: the interrupted merge of ${cowfile} is given up, and its journal is gone\n`;
+  yield `${rdofile}: any part of ${cowfile} may be in it: check what is on it before you use it as a base\n`;
 }
 
 function* mergedInPlace(

@@ -54,8 +54,8 @@ export async function invert(
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const text = stackOver(storage, base, layer);
-    refusePending(files, text, [output, newLayer]);
-    const stack = await files.openStack(text);
+    refusePending(files, text, [output, newLayer], force);
+    const stack = await files.openStack(text, force);
     const top = stack.layers.at(-1);
     if (!top) throw new CowError("usage", "a base without a layer cannot be exchanged with one", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);

@@ -56,7 +56,7 @@ export async function convert(
     const inputs = [...filesOfStack(stack), ...(request.base === undefined ? [] : filesOfStack(request.base))];
     refuseSameFile(files.storage, output, inputs);
     const [bottom] = filesOfStack(stack);
-    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output]);
+    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
     const plan = await makePlan(files, stack, request);
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };

@@ -37,7 +37,7 @@ export async function mergeAnyLayer(
       file: merge.cowfile,
       hints: ["`cowtool invert` keeps what would be overwritten"],
     });
-  if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), []);
+  if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), [], false);
   const done = await (request.output !== undefined
     ? intoNewImage(files, merge, { ...request, output: request.output }, context)
     : merge.parts.length > 1
@@ -57,6 +57,7 @@ export async function mergeAnyLayer(
     undo: null,
     fingerprint_changed: done.fingerprintChanged,
     unmarked_blocks: done.unmarked,
+    given_up: false,
   };
 }
 
@@ -68,7 +69,7 @@ async function intoNewImage(
 ): Promise<Merged> {
   const { output, force = false } = request;
   const replace = request.replaceOutput ?? force;
-  const stack = await files.openStack(stackOf([...parts, cowfile]));
+  const stack = await files.openStack(stackOf([...parts, cowfile]), force);
   const layer = stack.layers.at(-1);
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);

@@ -102,13 +102,14 @@ export async function mergeInPlace(
     dry_run: dryRun,
     resumed: journal !== undefined,
     taken_back: false,
-    // Of no blocks every base holds all: that says nothing.
-    already_merged: !wrote && blocks > 0,
+    already_merged: !wrote,
     undo: wrote || isUndone ? (request.undo ?? null) : null,
     fingerprint_changed: wrote && changed,
     unmarked_blocks: pair.unmarked,
+    given_up: false,
   });
-  if (admission.kind === "merged" || (!journal && (await holdsAll(layer, base, context)))) {
+  // Of no blocks every base holds all: that says nothing.
+  if (admission.kind === "merged" || (!journal && blocks > 0 && (await holdsAll(layer, base, context)))) {
     if (!isUndone) noticeNoUndo(request, context);
     if (!dryRun) noteMerge(storage, pair, context);
     if (ours && !dryRun) places.remove(ours);

@@ -26,7 +26,7 @@ export async function intoCowfile(
   context: OperationContext,
 ): Promise<Merged> {
   const { dryRun = false, force = false } = request;
-  const under = await files.openStack(stackOf(parts.slice(0, -1)));
+  const under = await files.openStack(stackOf(parts.slice(0, -1)), force);
   const lowerText = parts.at(-1) ?? "";
   const how = howToOpen(dryRun);
   const lowerPart = files.openPart(lowerText, how);

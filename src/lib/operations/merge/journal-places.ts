@@ -210,11 +210,15 @@ export class JournalPlaces {
   }
 }
 
-/** @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell */
-export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[]): void {
+/**
+ * @param force a journal that cannot be read is passed over
+ * @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell;
+ *   `damaged`
+ */
+export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[], force = false): void {
   const facts = storage.facts(rdofile);
   if (facts?.kind !== "file" && facts?.kind !== "block") return;
-  const found = new JournalPlaces(storage, rdofile, near, { force: false }).find();
+  const found = new JournalPlaces(storage, rdofile, near, { force }).find();
   if (found) throw pendingMerge(storage, rdofile, found);
 }
 
@@ -223,17 +227,22 @@ export function pendingMerge(storage: Storage, rdofile: string, { path, journal 
     journal.undo !== null && journal.undo_saved
       ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
       : [];
-  const complete =
+  const merge = `cowtool merge ${shellWord(rdofile)}`;
+  const ways =
     storage.facts(journal.cowfile) === undefined
-      ? `complete it with \`cowtool merge ${shellWord(rdofile)} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`
-      : `complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``;
+      ? [
+          `complete it with \`${merge} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`,
+          ...undo,
+          `if that is gone for good, \`${merge} ${shellWord(journal.cowfile)} --give-up\` takes the journal away and leaves the base as it is`,
+        ]
+      : [`complete it with \`${merge} ${shellWord(journal.cowfile)}\``, ...undo];
   return new CowError(
     "pending-merge",
     `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
     {
       file: rdofile,
       details: { journal: path, cowfile: journal.cowfile },
-      hints: [complete, ...undo],
+      hints: ways,
     },
   );
 }

@@ -63,5 +63,6 @@ export async function mergeIntoNewFile(
     undo: null,
     fingerprint_changed: false,
     unmarked_blocks,
+    given_up: false,
   };
 }

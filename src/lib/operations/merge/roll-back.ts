@@ -76,5 +76,6 @@ export async function rollBack(
     undo: null,
     fingerprint_changed: false,
     unmarked_blocks: 0,
+    given_up: false,
   };
 }
