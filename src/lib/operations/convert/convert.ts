@@ -16,7 +16,7 @@ import { copyImage, type Pace } from "./copy-image.ts";
 import { DryTarget } from "./dry-target.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { digestOf, isUnderWay, PartialOutput, type Position } from "./partial.ts";
+import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, type Position, wholeBefore } from "./partial.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
 
@@ -37,6 +37,10 @@ interface Job extends Asked {
   /** See digestOf. */
   readonly digest: string | undefined;
   readonly mayReplace: boolean;
+  /** All files with data, `main` first. */
+  readonly outputs: readonly string[];
+  /** Where an earlier run of this conversion ended, if only names were left to be given. */
+  readonly whole: Position | undefined;
 }
 
 /**
@@ -89,15 +93,16 @@ function claimAll(
   const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const { data, beside } = made.several ?? { data: "", beside: undefined };
   const main = output + data;
+  const outputs = beside === undefined ? [main] : [main, output + beside];
+  const whole = force ? undefined : wholeBefore(files.storage, outputs, digest);
   const mayReplace = force || (made.several !== undefined && isUnderWay(files.storage, main, digest));
   // What files of the stack name themselves is known only now.
-  refuseSameFile(files.storage, output, plan.paths);
-  claimOutput(files, output, force);
-  for (const suffix of beside === undefined ? [] : [data, beside]) {
-    refuseSameFile(files.storage, output + suffix, plan.paths);
-    claimOutput(files, output + suffix, mayReplace);
+  for (const path of new Set([output, ...outputs])) {
+    refuseSameFile(files.storage, path, plan.paths);
+    // What has its name already is its own.
+    if (!whole || lacksName(files.storage, path)) claimOutput(files, path, path === output ? force : mayReplace);
   }
-  return { main, digest, mayReplace };
+  return { main, digest, mayReplace, outputs, whole };
 }
 
 interface Done {
@@ -108,7 +113,7 @@ interface Done {
 
 async function write(
   files: OpenFiles,
-  { output, request, main, digest, mayReplace }: Job,
+  { output, request, main, digest, mayReplace, outputs, whole }: Job,
   plan: Plan,
   made: Output,
   context: OperationContext,
@@ -116,6 +121,16 @@ async function write(
 ): Promise<Done> {
   const { storage } = files;
   const taken = await takeIdentity(files, plan, made, context);
+  const last = (): void => {
+    if (made.several) writeText(files, output, made.several.text, request.force ?? false);
+    if (!taken || !made.identity) return;
+    const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
+    noteOrWarn(storage, output, context, () => taken.write(output, identity));
+  };
+  if (whole) {
+    giveNames(storage, outputs, mayReplace, last);
+    return { held: whole.held, size: storage.facts(main)?.sizeBytes ?? 0, resumedAt: whole.offset };
+  }
   const partial = new PartialOutput(files, main, digest);
   const stopped = (): CowError => {
     const how = partial.noted
@@ -140,13 +155,8 @@ async function write(
     );
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
-    const { several } = made;
-    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, request.force ?? false)));
+    partial.commit(mayReplace, { offset: made.sizeBytes, held: copied.held, copied: 0, sink: {} }, last);
     isDone = true;
-    if (taken && made.identity) {
-      const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
-      noteOrWarn(storage, output, context, () => taken.write(output, identity));
-    }
     return { held: copied.held, size, resumedAt: partial.from?.offset ?? null };
   } catch (error) {
     keep = error instanceof CowError && ["interrupted", "no-space", "io"].includes(error.code);
@@ -158,6 +168,8 @@ async function write(
 
 /** The file that makes others an output comes last. */
 function writeText({ storage }: OpenFiles, path: string, text: string, replace: boolean): void {
+  const there = storage.facts(path)?.sizeBytes === text.length && storage.readSmall(path, text.length);
+  if (there && Buffer.from(text).equals(there)) return;
   const pending = storage.create(path);
   try {
     pending.device.write(Buffer.from(text), 0);

@@ -24,6 +24,8 @@ export interface Position {
 interface Note extends Position {
   readonly cowtool_convert: 1;
   readonly inputs: string;
+  /** Everything is written: only names are to be given. */
+  readonly whole?: boolean;
 }
 
 export class PartialOutput {
@@ -89,10 +91,10 @@ export class PartialOutput {
   }
 
   /** Makes what is written durable, and then known. */
-  note(position: Position): void {
+  note(position: Position, whole = false): void {
     if (this.#inputs === undefined) return;
     this.device.flush();
-    const note: Note = { cowtool_convert: 1, inputs: this.#inputs, ...position };
+    const note: Note = { cowtool_convert: 1, inputs: this.#inputs, ...position, ...(whole ? { whole } : {}) };
     const pending = this.#storage.create(this.#notePath);
     try {
       pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
@@ -104,17 +106,13 @@ export class PartialOutput {
   }
 
   /**
-   * Gives all files their names.
-   * @param last makes what comes after them, if anything does
+   * Gives all files their names, once the note says that they are whole: a later run knows them for its own by that.
+   * @param last makes what comes after them
    */
-  commit(replace: boolean, last: (() => void) | undefined): void {
+  commit(replace: boolean, end: Position, last: () => void): void {
     for (const { device } of [this, ...this.#others]) device.flush();
-    // Of several files some may have their names when a conversion is killed: a note tells the next one whose they are.
-    if (last && !this.noted) this.note({ offset: 0, held: 0, copied: 0, sink: {} });
-    this.#storage.rename(this.#path, this.#output, { replace });
-    for (const { path, output } of this.#others) this.#storage.rename(path, output, { replace });
-    last?.();
-    this.#storage.remove(this.#notePath);
+    this.note({ ...end, sink: {} }, true);
+    giveNames(this.#storage, [this.#output, ...this.#others.map(({ output }) => output)], replace, last);
   }
 
   /** Removes it, unless it can be gone on with. */
@@ -126,11 +124,45 @@ export class PartialOutput {
   }
 
   #readNote(): Position | undefined {
-    return readNote(this.#storage, this.#notePath, this.#inputs);
+    const note = readNote(this.#storage, this.#notePath, this.#inputs);
+    return note?.whole ? undefined : note;
   }
 }
 
-function readNote(storage: Storage, path: string, inputs: string | undefined): Position | undefined {
+/**
+ * Gives the names that whole files do not have yet; the first of them has the note.
+ * @param last as for commit
+ */
+export function giveNames(storage: Storage, outputs: readonly string[], replace: boolean, last: () => void): void {
+  for (const output of outputs) {
+    const path = storage.realPath(output) + PARTIAL_SUFFIX;
+    if (lacksName(storage, output)) storage.rename(path, output, { replace });
+    // Where a file gets its name by a second link, it had both when that was cut off.
+    else storage.remove(path);
+  }
+  last();
+  storage.remove(storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX);
+}
+
+/** Is there an unfinished file of that output which is not under its name yet? */
+export function lacksName(storage: Storage, output: string): boolean {
+  const unfinished = storage.facts(storage.realPath(output) + PARTIAL_SUFFIX);
+  return unfinished !== undefined && unfinished.identity !== storage.facts(output)?.identity;
+}
+
+/** Where a conversion ended of which only the end is missing: each of its files is there, under one name or the other. */
+export function wholeBefore(
+  storage: Storage,
+  outputs: readonly string[],
+  inputs: string | undefined,
+): Position | undefined {
+  const note = readNote(storage, storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX, inputs);
+  const isThere = (output: string): boolean =>
+    [output, storage.realPath(output) + PARTIAL_SUFFIX].some((path) => storage.facts(path)?.kind === "file");
+  return note?.whole && outputs.every(isThere) ? note : undefined;
+}
+
+function readNote(storage: Storage, path: string, inputs: string | undefined): Note | undefined {
   try {
     const bytes = storage.readSmall(path, LIMIT_BYTES);
     if (!bytes) return undefined;

@@ -28,7 +28,8 @@ export async function giveUp(
   const base = files.open(rdofile, howToOpen(dryRun));
   const places = new JournalPlaces(storage, rdofile, [cowfile], { force: false });
   const found = findOrUnreadable(places, base.sizeBytes, force);
-  if (found === undefined) throw new CowError("unsuitable", "has no journal of an interrupted merge", { file: rdofile });
+  if (found === undefined)
+    throw new CowError("unsuitable", "has no journal of an interrupted merge", { file: rdofile });
   if (typeof found !== "string") requireHopeless(files, rdofile, cowfile, found, force);
   const result: MergeResult = {
     rdofile,
