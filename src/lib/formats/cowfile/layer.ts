@@ -89,8 +89,8 @@ export class CowfileLayer implements Layer {
     const lost = this.#bitmap.countMarked(reachableBlocks(this.source, this.opened.geometry), rdoBlocks);
     const beyond = this.#bitmap.countMarked(rdoBlocks, mapSizeBytes * 8);
     return [
-      ...leftOut(lost, "the end of the file, and their data is lost: they read as what lies below"),
-      ...leftOut(beyond, "the end of the image: they are left out"),
+      ...leftOut(lost, "beyond the end of the file, where no data is: what is below shows instead"),
+      ...leftOut(beyond, "beyond the end of the image, and left out"),
     ];
   }
 
@@ -132,5 +132,5 @@ export class CowfileLayer implements Layer {
 
 function leftOut(blocks: number, where: string): string[] {
   if (blocks === 0) return [];
-  return [`${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked beyond ${where}`];
+  return [`${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked ${where}`];
 }

@@ -116,8 +116,8 @@ async function intoBase(
       file: layer.name,
       hints: ["--output FILE writes the result into a new image"],
     });
-  await requireUndoubted(layer, request.force ?? false, context);
   if (isStore) openForMerge(opened.file, base);
+  await requireUndoubted(layer, request.force ?? false, context);
   const size = sizeOf(layer);
   // A store is merged once it is empty, whatever its origin holds.
   const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
