@@ -159,7 +159,7 @@ export const nodeStorage: Storage = {
       allocatedBytes: Number(stat.blocks) * SECTOR_BYTES,
       identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
       modifiedMs: Number(stat.mtimeNs) / 1e6,
-      ...(kind === "file" ? { stamp: stampOf(stat) } : {}),
+      ...(kind === "file" ? { stamp: stampOf(stat), linkCount: Number(stat.nlink) } : {}),
       ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)) } : {}),
     };
   },

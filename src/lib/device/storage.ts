@@ -23,6 +23,8 @@ export interface FileFacts {
   /** When its content was last changed, in milliseconds since 1970; undefined where nobody says. */
   readonly modifiedMs?: number;
   readonly stamp?: FileStamp;
+  /** Of a file: how many names it has. */
+  readonly linkCount?: number;
   /** Of a block device: what tells it from others. */
   readonly device?: DeviceKey;
 }

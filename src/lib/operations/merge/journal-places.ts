@@ -61,13 +61,13 @@ export class JournalPlaces {
   #findOfFile(lenient: boolean): FoundJournal | undefined {
     const own = this.#beside(this.#rdofile);
     const beside = this.#read(own, lenient);
-    const identity = this.#storage.facts(this.#rdofile)?.identity;
-    if (beside || identity === undefined) return beside;
+    const facts = this.#storage.facts(this.#rdofile);
+    if (beside || !facts || facts.linkCount === 1) return beside;
     for (const directory of directoriesOf(this.#storage, [this.#rdofile, ...this.#near])) {
       for (const name of this.#storage.list(directory)) {
         const path = join(directory, name);
         const base = path.slice(0, -JOURNAL_SUFFIX.length);
-        if (!name.endsWith(JOURNAL_SUFFIX) || this.#storage.facts(base)?.identity !== identity) continue;
+        if (!name.endsWith(JOURNAL_SUFFIX) || this.#storage.facts(base)?.identity !== facts.identity) continue;
         const found = this.#read(path, lenient);
         if (found) return found;
       }
