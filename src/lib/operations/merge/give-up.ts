@@ -5,7 +5,7 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { howToOpen, type OpenFiles } from "../files.ts";
+import type { OpenFiles } from "../files.ts";
 import { cowfileDigest } from "./journal.ts";
 import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
@@ -24,8 +24,8 @@ export async function giveUp(
   context: OperationContext,
 ): Promise<MergeResult> {
   const { storage } = files;
-  // Who is merging into it has it locked.
-  const base = files.open(rdofile, howToOpen(dryRun));
+  // A merge that is running has it locked. The base itself is not written.
+  const base = files.open(rdofile, { lock: "shared" });
   const places = new JournalPlaces(storage, rdofile, [cowfile], { force: false });
   const found = findOrUnreadable(places, base.sizeBytes, force);
   if (found === undefined)
