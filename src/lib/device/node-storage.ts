@@ -16,6 +16,7 @@ import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
 import type { CreateOptions, FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
+import { identityOf, placesOf } from "./sys/underlying.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -66,10 +67,10 @@ export const nodeStorage: Storage = {
       kind,
       sizeBytes: Number(stat.size),
       allocatedBytes: Number(stat.blocks) * SECTOR_BYTES,
-      identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      identity: identityOf(stat),
       modifiedMs: Number(stat.mtimeNs) / 1e6,
       ...(kind === "file" ? { stamp: stampOf(stat), linkCount: Number(stat.nlink) } : {}),
-      ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)) } : {}),
+      ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)), places: placesOf(stat) } : {}),
     };
   },
 

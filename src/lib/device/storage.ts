@@ -5,6 +5,7 @@
 import type { BlockDevice } from "./block-device.ts";
 import type { DeviceKey } from "./sys/device-key.ts";
 import type { LockMode } from "./sys/lock-mode.ts";
+import type { Place } from "./sys/underlying.ts";
 
 /** `remote`: an export of an NBD server, named by its URI. */
 export type FileKind = "file" | "block" | "remote" | "directory" | "other";
@@ -23,6 +24,8 @@ export interface FileFacts {
   /** When its content was last changed, in milliseconds since 1970; undefined where nobody says. */
   readonly modifiedMs?: number;
   readonly stamp?: FileStamp;
+  /** Where its bytes are, by way of partitions and loop devices; see sys/underlying.ts. */
+  readonly places?: readonly Place[];
   /** Of a file: how many names it has. */
   readonly linkCount?: number;
   /** Of a block device: what tells it from others. */
@@ -44,6 +47,11 @@ export interface OpenOptions {
   readonly lock?: LockMode | "none";
   /** The name is one that cowtool gives to files of its own: see own-file.ts. */
   readonly own?: boolean;
+  /**
+   * Whether a file or device may be mounted; default for writing: `refuse`. Swap, device-mapper and claims of the kernel are
+   * refused in either case; with neither, nothing of it is looked at.
+   */
+  readonly mounted?: "refuse" | "allow";
 }
 
 export interface CreateOptions {
@@ -72,7 +80,7 @@ export interface Storage {
   realPath(path: string): string;
   /**
    * Opens a regular file, a block device, or for reading an export of an NBD server (nobody locks that).
-   * @throws CowError `not-found`, `permission`, `locked`, `usage` (a directory, an export for writing), `io`; `exists` for a
+   * @throws CowError `not-found`, `permission`, `locked` (by a process, or mounted), `usage` (a directory, an export for writing), `io`; `exists` for a
    *   file of our own that is not one
    */
   open(path: string, options?: OpenOptions): BlockDevice;

@@ -7,6 +7,7 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, PendingFile, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
+import { overlap, type Place } from "../device/sys/underlying.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { type OpenPart, openPart } from "../overlay/open-part.ts";
@@ -133,14 +134,20 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
   const facts = storage.facts(output);
   if (!facts) return;
   for (const input of inputs) {
-    if (storage.facts(input)?.identity === facts.identity) {
-      throw new CowError(
-        "usage",
-        `is ${input === output ? "an input" : `the same file as ${input}, an input`}: an output must not be one`,
-        { file: output },
-      );
-    }
+    const theirs = storage.facts(input);
+    if (!theirs || !overlap(placesOfFacts(facts), placesOfFacts(theirs))) continue;
+    const what =
+      input === output
+        ? "an input"
+        : facts.identity === theirs.identity
+          ? `the same file as ${input}, an input`
+          : `on the same disk space as ${input}, an input`;
+    throw new CowError("usage", `is ${what}: an output must not be one`, { file: output });
   }
+}
+
+function placesOfFacts({ places, identity }: FileFacts): readonly Place[] {
+  return places ?? [{ identity, range: { from: 0, to: Number.POSITIVE_INFINITY } }];
 }
 
 /**

@@ -3,6 +3,7 @@
  */
 import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
+import { deviceNumber } from "./device-number.ts";
 import { libc } from "./libc.ts";
 
 const BLKGETSIZE64 = 0x80081272;
@@ -19,10 +20,8 @@ export function blockDeviceSize(fd: number, file: string): number {
     }
   }
   const { rdev } = fs.fstatSync(fd);
-  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
   try {
-    return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * SYSFS_SECTOR_BYTES;
+    return Number(fs.readFileSync(`/sys/dev/block/${deviceNumber(rdev)}/size`, "utf8")) * SYSFS_SECTOR_BYTES;
   } catch (cause) {
     throw new CowError("io", "cannot find out the size of this block device", { file, cause });
   }

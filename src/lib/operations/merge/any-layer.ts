@@ -9,6 +9,7 @@
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
+import type { OpenOptions } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
@@ -123,6 +124,12 @@ function requireUndoubted(layer: Layer, request: MergeRequest): void {
   });
 }
 
+/** A dry run refuses what the merge would refuse. */
+function howToWrite({ dryRun = false, force = false }: MergeRequest): OpenOptions {
+  const mounted = force ? "allow" : "refuse";
+  return dryRun ? { mounted, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
+}
+
 async function intoBase(
   files: OpenFiles,
   { parts, cowfile, rdofile }: AnyMerge,
@@ -138,7 +145,7 @@ async function intoBase(
     });
   const layerPart = parsePart(cowfile);
   refuseSameFile(files.storage, basePart.path, [layerPart.path, ...layerPart.more]);
-  const how = dryRun ? ({ lock: "shared" } as const) : ({ writable: true, lock: "exclusive" } as const);
+  const how = howToWrite(request);
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
   const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });
@@ -205,7 +212,7 @@ async function intoCowfile(
   const { dryRun = false } = request;
   const under = await files.openStack(stackOf(parts.slice(0, -1)));
   const lowerText = parts.at(-1) ?? "";
-  const how = dryRun ? ({ lock: "shared" } as const) : ({ writable: true, lock: "exclusive" } as const);
+  const how = howToWrite(request);
   const lowerPart = files.openPart(lowerText, how);
   const { path } = lowerPart.part;
   const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>

@@ -40,7 +40,11 @@ export async function mergeInPlace(
   const dryRun = request.dryRun ?? false;
   refuseSameFile(storage, rdofile, [cowfile]);
   const cow = files.open(cowfile, { lock: "shared" });
-  const base = files.open(rdofile, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
+  const mounted = force ? "allow" : "refuse";
+  const base = files.open(rdofile, {
+    mounted,
+    ...(dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" }),
+  });
   refuseCowfileAsBase(base, force);
   const layer = new CowfileLayer(cow, { allowDirty: force });
   requireSize(layer, base, force);
