@@ -12,6 +12,7 @@ import type {
   FileFacts,
   OpenOptions,
   PendingFile,
+  RenameOptions,
   Storage,
 } from "../../src/lib/index.ts";
 
@@ -165,7 +166,7 @@ export class FaultyStorage implements Storage {
     this.#inner.remove(path, options);
   }
 
-  rename(from: string, to: string, options: { readonly replace: boolean }): void {
+  rename(from: string, to: string, options: RenameOptions): void {
     this.#fail({ kind: "rename", path: to });
     this.#inner.rename(from, to, options);
   }

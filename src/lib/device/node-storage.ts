@@ -10,7 +10,7 @@ import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { freeBytes } from "./free-space.ts";
-import { OutputFile, renameToFreeName, resolveTarget, syncDirectory } from "./output-file.ts";
+import { OutputFile, renameOwn, resolveTarget, syncDirectory } from "./output-file.ts";
 import { openOwn, requireOwn } from "./own-file.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
@@ -112,16 +112,7 @@ export const nodeStorage: Storage = {
     syncDirectory(path.dirname(path.resolve(file)));
   },
 
-  rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
-    const target = resolveTarget(to);
-    try {
-      if (replace) fs.renameSync(from, target);
-      else renameToFreeName(from, target);
-    } catch (error) {
-      throw systemError(error, to, "cannot create");
-    }
-    syncDirectory(path.dirname(target));
-  },
+  rename: renameOwn,
 
   readSmall(file: string, limitBytes: number): Uint8Array | undefined {
     let fd: number;

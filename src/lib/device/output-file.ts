@@ -6,11 +6,10 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { FileDevice } from "./file-device.ts";
-import { noteAsMade, requireOwn } from "./own-file.ts";
-import type { CreateOptions, PendingFile } from "./storage.ts";
+import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
+import { beside, noteAsMade, openOwn, requireOwn } from "./own-file.ts";
+import type { CreateOptions, PendingFile, RenameOptions } from "./storage.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
-
-const NEW_FILE_MODE = 0o666; // less what the umask takes
 
 /** A rename, link or removal is durable once its directory is. */
 export function syncDirectory(directory: string): void {
@@ -47,7 +46,7 @@ export function resolveTarget(file: string): string {
 }
 
 /** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
-export function renameToFreeName(from: string, to: string): void {
+function renameToFreeName(from: string, to: string): void {
   try {
     fs.linkSync(from, to);
   } catch (error) {
@@ -64,11 +63,12 @@ export class OutputFile implements PendingFile {
   readonly device: FileDevice;
   readonly #finalPath: string;
   readonly #temporaryPath: string;
-  readonly #own: string | undefined;
+  readonly #options: CreateOptions;
   #settled = false;
 
-  constructor(finalPath: string, { own }: CreateOptions) {
-    this.#own = own;
+  constructor(finalPath: string, options: CreateOptions) {
+    const { own, inputs = [] } = options;
+    this.#options = options;
     // A link with the name of a file of ours is nothing to follow.
     this.#finalPath = own === undefined ? resolveTarget(finalPath) : finalPath;
     if (own !== undefined) requireOwn(finalPath, own);
@@ -76,8 +76,11 @@ export class OutputFile implements PendingFile {
     for (let attempt = 0; ; attempt++) {
       const temporary = temporaryName(path.resolve(this.#finalPath));
       try {
-        const fd = fs.openSync(temporary, "wx+", NEW_FILE_MODE);
-        if (own !== undefined) noteAsMade(fd);
+        const fd = openNew(temporary, own === undefined ? inputs : [beside(finalPath), ...inputs]);
+        if (own !== undefined) {
+          noteAsMade(fd);
+          giveToOwner(fd, finalPath);
+        }
         this.#temporaryPath = temporary;
         this.device = FileDevice.fromDescriptor(fd, finalPath, true);
         return;
@@ -89,7 +92,8 @@ export class OutputFile implements PendingFile {
 
   commit({ replace }: { readonly replace: boolean }): void {
     this.device.flush();
-    if (this.#own !== undefined) requireOwn(this.#finalPath, this.#own);
+    if (this.#options.own !== undefined) requireOwn(this.#finalPath, this.#options.own);
+    else if (replace) keep(this.device.fd, this.#finalPath, this.#options);
     try {
       if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
       else renameToFreeName(this.#temporaryPath, this.#finalPath);
@@ -107,4 +111,24 @@ export class OutputFile implements PendingFile {
     this.device.close();
     fs.rmSync(this.#temporaryPath, { force: true });
   }
+}
+
+function keep(fd: number, file: string, { inputs = [], onNotice }: Pick<CreateOptions, "inputs" | "onNotice">): void {
+  keepOwnerAndMode(fd, file, inputs, (message) => onNotice?.({ severity: "warning", file, message }));
+}
+
+/** Gives a file of our own its name. @throws CowError `exists`, `io`, … */
+export function renameOwn(from: string, to: string, { replace, ...options }: RenameOptions): void {
+  const target = resolveTarget(to);
+  try {
+    if (replace) {
+      const fd = openOwn(from, { writable: true });
+      keep(fd, target, options);
+      fs.closeSync(fd);
+      fs.renameSync(from, target);
+    } else renameToFreeName(from, target);
+  } catch (error) {
+    throw systemError(error, to, "cannot create");
+  }
+  syncDirectory(path.dirname(target));
 }

@@ -17,6 +17,11 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constan
 /** What cowtool's files are called after the name of the file that they are beside. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
+/** The file that one of ours is beside, by its name. */
+export function beside(file: string): string {
+  return file.replace(SUFFIX, "");
+}
+
 /** Whose the files are that this process makes: some network file systems give them to another user. */
 const ourUids = new Set<number | undefined>([0, process.geteuid?.()]);
 
@@ -40,7 +45,7 @@ function stranger(file: string, what: string): CowError {
 
 function requireOwner(file: string, stat: fs.Stats): void {
   if (ourUids.has(stat.uid)) return;
-  const around = [path.dirname(path.resolve(file)), ...(SUFFIX.test(file) ? [file.replace(SUFFIX, "")] : [])];
+  const around = [path.dirname(path.resolve(file)), ...(SUFFIX.test(file) ? [beside(file)] : [])];
   if (around.some((each) => fs.statSync(each, { throwIfNoEntry: false })?.uid === stat.uid)) return;
   throw stranger(file, `belongs to another user (uid ${stat.uid})`);
 }

@@ -2,6 +2,7 @@
  * Owns the interface to where files live: every open, rename and removal of an operation goes through it, so that tests
  * can put an operation on a storage that records, fails or loses power (see memory-storage.ts).
  */
+import type { Notice } from "../context.ts";
 import type { BlockDevice } from "./block-device.ts";
 import type { DeviceKey } from "./sys/device-key.ts";
 import type { LockMode } from "./sys/lock-mode.ts";
@@ -57,6 +58,14 @@ export interface OpenOptions {
 export interface CreateOptions {
   /** The name is one that cowtool gives to files of its own, and these begin like this; see own-file.ts. */
   readonly own?: string;
+  /** What it is made of: it is never open to more users than these. A file of our own has the one beside it by itself. */
+  readonly inputs?: readonly string[];
+  /** Is told what of the owner and mode of the file that is replaced cannot be kept. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined;
+}
+
+export interface RenameOptions extends Pick<CreateOptions, "inputs" | "onNotice"> {
+  readonly replace: boolean;
 }
 
 /** An output that appears under its final name whole, or not at all. */
@@ -87,10 +96,11 @@ export interface Storage {
   /** Starts an output file in the directory of `path`. @throws CowError `exists` if it would replace what is not `own` */
   create(path: string, options?: CreateOptions): PendingFile;
   /**
-   * Gives a file another name in the same directory, durably; its content is the caller's business.
+   * Gives a file of our own another name in the same directory, durably; its content is the caller's business. What it
+   * replaces leaves it owner and mode.
    * @throws CowError `exists` if the name is taken and `replace` is false
    */
-  rename(from: string, to: string, options: { readonly replace: boolean }): void;
+  rename(from: string, to: string, options: RenameOptions): void;
   /** Makes a directory that all may look into, and those above it, unless they are there. */
   makeDirectory(path: string): void;
   /** A file without a name of its own, gone when it is closed: for what does not fit into memory. Messages call it `name`. */

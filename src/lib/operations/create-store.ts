@@ -66,7 +66,7 @@ export async function createStoreFile(
       );
     claimOutput(files, cowfile, force);
     const differing = image ? await chunksOf(origin, image, chunkBytes, context) : [];
-    const pending = files.storage.create(cowfile);
+    const pending = files.create(cowfile, stacks.flatMap(filesOfStack));
     try {
       const target = pending.device;
       const storeBytes = storeBytesFor(chunkSectors, [{ offset: 0, length: sizeBytes }], sizeBytes);

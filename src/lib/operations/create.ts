@@ -70,7 +70,7 @@ export async function create(
     claimOutput(files, cowfile, request.force ?? false);
     const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
-    const pending = files.storage.create(cowfile);
+    const pending = files.create(cowfile, inputs);
     try {
       const made = new NewCowfile(pending.device, { abi, rdoBlocks });
       if (image) await writeDifferences({ base, image, target: pending.device, rdoBlocks, made }, context);

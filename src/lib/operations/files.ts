@@ -50,9 +50,12 @@ export class OpenFiles {
     return opened;
   }
 
-  /** Starts an output, which is abandoned at the end unless it was committed. */
-  pending(path: string): PendingFile {
-    const pending = this.storage.create(path);
+  /**
+   * Starts an output, which is abandoned at the end unless it was committed.
+   * @param inputs what it is made of: it is open to no more users than these
+   */
+  create(path: string, inputs: readonly string[]): PendingFile {
+    const pending = this.storage.create(path, { inputs, onNotice: this.#context.onNotice });
     this.keep({ close: () => pending.abandon() });
     return pending;
   }

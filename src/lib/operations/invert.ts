@@ -65,8 +65,8 @@ export async function invert(
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
     for (const path of [output, newLayer]) claimOutput(files, path, force);
-    const merged = files.pending(output);
-    const inverse = files.pending(newLayer);
+    const merged = files.create(output, stack.paths);
+    const inverse = files.create(newLayer, stack.paths);
     const job = { base: below, layer: top, target: merged.device, output, total: 0 };
     await fillImage(job, context);
     const { cowfile, fingerprint } = await fillCowfile(

@@ -65,7 +65,7 @@ export async function squash(
     claimOutput(files, output, force);
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
-    const pending = files.storage.create(output);
+    const pending = files.create(output, stack.paths);
     try {
       const extents = heldBy(stack.layers.slice(from - 1), 0, rdoBlocks * BLOCK_BYTES);
       const job = { target: pending.device, abi, base, rdoBlocks, image: stack.device, extents, phase: "squashing" };

@@ -116,7 +116,7 @@ async function write(
 ): Promise<Done> {
   const { storage } = files;
   const taken = await takeIdentity(files, plan, made, context);
-  const partial = new PartialOutput(files, main, digest);
+  const partial = new PartialOutput(files, main, { digest, paths: plan.paths, onNotice: context.onNotice });
   const stopped = (): CowError => {
     const how = partial.noted
       ? `${shellWord(partial.path)} holds what is done; the same command completes the conversion`
@@ -141,7 +141,7 @@ async function write(
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
     const { several } = made;
-    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, request.force ?? false)));
+    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, plan, request.force ?? false)));
     isDone = true;
     if (taken && made.identity) {
       const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
@@ -157,8 +157,8 @@ async function write(
 }
 
 /** The file that makes others an output comes last. */
-function writeText({ storage }: OpenFiles, path: string, text: string, replace: boolean): void {
-  const pending = storage.create(path);
+function writeText(files: OpenFiles, path: string, text: string, plan: Plan, replace: boolean): void {
+  const pending = files.create(path, plan.paths);
   try {
     pending.device.write(Buffer.from(text), 0);
     pending.commit({ replace });

@@ -4,8 +4,9 @@
  * comes first and goes last: an unfinished file without one is not cowtool's, and is left unchanged.
  */
 import { createHash } from "node:crypto";
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import type { Storage } from "../../device/storage.ts";
+import type { CreateOptions, Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import type { OpenFiles } from "../files.ts";
 import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
@@ -32,6 +33,13 @@ interface Note extends Position {
   readonly inputs: string;
 }
 
+export interface Inputs {
+  /** What they and the request are, as `digestOf` says; undefined if that can't be told. */
+  readonly digest: string | undefined;
+  readonly paths: readonly string[];
+  readonly onNotice: OperationContext["onNotice"];
+}
+
 export class PartialOutput {
   readonly device: BlockDevice;
   /** Where an interrupted conversion of the same inputs got to; undefined for a new one. */
@@ -44,21 +52,22 @@ export class PartialOutput {
   readonly #path: string;
   readonly #notePath: string;
   readonly #inputs: string | undefined;
+  readonly #madeOf: Pick<CreateOptions, "inputs" | "onNotice">;
   /** Did an earlier conversion to this output leave its note? */
   readonly #wasBegun: boolean;
   readonly #others: { readonly device: BlockDevice; readonly path: string; readonly output: string }[] = [];
 
   /**
-   * @param inputs what the inputs and the request are, as `digestOf` says; undefined if that can't be told
    * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
    */
-  constructor(files: OpenFiles, output: string, inputs: string | undefined) {
+  constructor(files: OpenFiles, output: string, inputs: Inputs) {
     const real = files.storage.realPath(output);
     this.#storage = files.storage;
     this.#output = output;
     this.#path = real + PARTIAL_SUFFIX;
     this.#notePath = real + NOTE_SUFFIX;
-    this.#inputs = inputs;
+    this.#inputs = inputs.digest;
+    this.#madeOf = { inputs: inputs.paths, onNotice: inputs.onNotice };
     this.#files = files;
     const note = this.#storage.readSmall(this.#notePath, LIMIT_BYTES);
     this.#wasBegun = note !== undefined && Buffer.from(note).toString("latin1").startsWith(NOTE_BEGINNING);
@@ -92,7 +101,7 @@ export class PartialOutput {
     // Killed between its two names, a finished output has both: the other one is the user's.
     if (isOurs && (old?.linkCount ?? 1) > 1) this.#storage.remove(path);
     else if (old) return this.#use(path);
-    const pending = this.#storage.create(path, { own: "" });
+    const pending = this.#storage.create(path, { own: "", ...this.#madeOf });
     try {
       pending.commit({ replace: false });
     } finally {
@@ -138,8 +147,8 @@ export class PartialOutput {
     for (const { device } of [this, ...this.#others]) device.flush();
     // Of several files some may have their names when a conversion is killed: a note tells the next one whose they are.
     if (last && !this.noted) this.note({ offset: 0, held: 0, copied: 0, sink: {} });
-    this.#storage.rename(this.#path, this.#output, { replace });
-    for (const { path, output } of this.#others) this.#storage.rename(path, output, { replace });
+    for (const { path, output } of [{ path: this.#path, output: this.#output }, ...this.#others])
+      this.#storage.rename(path, output, { replace, ...this.#madeOf });
     last?.();
     this.#storage.remove(this.#notePath);
   }

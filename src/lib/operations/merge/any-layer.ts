@@ -96,7 +96,7 @@ async function intoNewImage(
   const size = sizeOf(layer);
   const merged: Merged = { mode: "new-file", output, ...size };
   if (request.dryRun) return merged;
-  const pending = files.storage.create(output);
+  const pending = files.create(output, stack.paths);
   try {
     const base = belowLayer(stack, stack.layers.length);
     await fillImage({ base, layer, target: pending.device, output, total: size.bytes }, context);
@@ -242,7 +242,7 @@ async function intoCowfile(
   const merged: Merged = { mode: "in-place", output: path, ...size, fingerprintChanged: size.bytes > 0 };
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
-  const pending = files.storage.create(path);
+  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
   try {
     const { abi } = lower.opened.head;
     const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;

@@ -39,7 +39,7 @@ export async function mergeIntoNewFile(
   const bytes = countBlocks(layer) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
-    const pending = files.storage.create(output);
+    const pending = files.create(output, [rdofile, cowfile]);
     try {
       await fillImage({ base, layer, target: pending.device, output, total: bytes }, context);
       pending.commit({ replace: request.replaceOutput ?? force });

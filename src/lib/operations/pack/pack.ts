@@ -71,7 +71,7 @@ export async function pack(
     if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
     refuseSameFile(files.storage, packfile, [cowfile]);
     claimOutput(files, packfile, request.force ?? false);
-    const pending = files.storage.create(packfile);
+    const pending = files.create(packfile, [cowfile]);
     try {
       const size = await toDevice(pieces, pending.device, watch);
       pending.commit({ replace: request.force ?? false });

@@ -55,7 +55,7 @@ export async function unpack(
     }
     refuseSameFile(files.storage, cowfile, [packfile]);
     claimOutput(files, cowfile, request.force ?? false);
-    const pending = files.storage.create(cowfile);
+    const pending = files.create(cowfile, [packfile]);
     try {
       const unpacked = await run(pending.device, source, kind, request, context);
       const size = pending.device.sizeBytes;
