@@ -13,9 +13,6 @@ import type { CheckOptions } from "../formats/format.ts";
 import { type OpenPart, openPart } from "../overlay/open-part.ts";
 import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
-import { refusePartialName } from "./convert/partial-names.ts";
-import { refuseSidecarName } from "./identity/sidecar.ts";
-import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {
@@ -151,27 +148,4 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
 
 function placesOfFacts({ places, identity }: FileFacts): readonly Place[] {
   return places ?? [{ identity, range: { from: 0, to: Number.POSITIVE_INFINITY } }];
-}
-
-/**
- * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
- *
- * @returns what is there now, if it is to be replaced
- * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file, or has a name of ours
- */
-export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
-  refuseJournalName(path);
-  refuseSidecarName(path);
-  refusePartialName(path);
-  const facts = files.storage.facts(path);
-  if (!facts) return undefined;
-  if (facts.kind !== "file")
-    throw new CowError(
-      "usage",
-      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
-      { file: path },
-    );
-  if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
-  files.open(path, { writable: true, lock: "exclusive" });
-  return facts;
 }

@@ -6,21 +6,20 @@ import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
-import { claimOutput, OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
+import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
 import { fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld } from "./identity/take.ts";
 import { fillImage } from "./merge/fill-image.ts";
 import { belowLayer } from "./squash.ts";
 
-export interface InvertRequest {
+export interface InvertRequest extends Overwrite {
   /** The new base. */
   readonly output: string;
   /** The new layer. */
   readonly layer: string;
   readonly abi?: CowAbi;
-  /** Replace what is there. */
-  readonly force?: boolean;
 }
 
 export interface InvertResult {
@@ -50,7 +49,7 @@ export async function invert(
   request: InvertRequest,
   context: OperationContext,
 ): Promise<InvertResult> {
-  const { output, layer: newLayer, abi = "le64", force = false } = request;
+  const { output, layer: newLayer, abi = "le64" } = request;
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const text = stackOver(storage, base, layer);
@@ -64,7 +63,8 @@ export async function invert(
     const below = belowLayer(stack, stack.layers.length);
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
-    for (const path of [output, newLayer]) claimOutput(files, path, force);
+    claimOutput(files, output, request, "raw");
+    claimOutput(files, newLayer, request, "cowfile");
     const merged = files.create(output, stack.paths);
     const inverse = files.create(newLayer, stack.paths);
     const job = { base: below, layer: top, target: merged.device, output, total: 0 };
@@ -83,9 +83,9 @@ export async function invert(
     );
     forgetOld(storage, newLayer, context);
     const wasThere = storage.facts(output) !== undefined;
-    merged.commit({ replace: force });
+    merged.commit({ replace: mayReplace(request, output) });
     try {
-      inverse.commit({ replace: force });
+      inverse.commit({ replace: mayReplace(request, newLayer) });
     } catch (error) {
       if (!wasThere) storage.remove(output);
       throw error;

@@ -8,7 +8,8 @@ import { CowError, shellWord } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { filesOfStack, parseStack } from "../../overlay/stack.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
-import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { OpenFiles, refuseSameFile } from "../files.ts";
 import { QUICK } from "../identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
 import { refusePendingMerge } from "../merge/journal-places.ts";
@@ -36,7 +37,7 @@ interface Job extends Asked {
   readonly main: string;
   /** See digestOf. */
   readonly digest: string | undefined;
-  readonly mayReplace: boolean;
+  readonly replace: boolean;
 }
 
 /**
@@ -85,19 +86,22 @@ function claimAll(
   plan: Plan,
   made: Output,
 ): Omit<Job, keyof Asked> {
-  const { force = false, dryRun: _dryRun, ...asked } = request;
+  const { force, replace, dryRun: _dryRun, ...asked } = request;
+  const isNamed = mayReplace({ replace }, output);
   const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const { data, beside } = made.several ?? { data: "", beside: undefined };
   const main = output + data;
-  const mayReplace = force || (made.several !== undefined && isUnderWay(files.storage, main, digest));
+  const isOurs = made.several !== undefined && isUnderWay(files.storage, main, digest);
+  const may = isNamed || isOurs || (force ?? false);
   // What files of the stack name themselves is known only now.
   refuseSameFile(files.storage, output, plan.paths);
-  claimOutput(files, output, force);
+  claimOutput(files, output, request, request.to);
   for (const suffix of beside === undefined ? [] : [data, beside]) {
     refuseSameFile(files.storage, output + suffix, plan.paths);
-    claimOutput(files, output + suffix, mayReplace);
+    const part = output + suffix;
+    claimOutput(files, part, { force, replace: isNamed || isOurs ? [part] : [] }, "raw");
   }
-  return { main, digest, mayReplace };
+  return { main, digest, replace: may };
 }
 
 interface Done {
@@ -108,7 +112,7 @@ interface Done {
 
 async function write(
   files: OpenFiles,
-  { output, request, main, digest, mayReplace }: Job,
+  { output, request, main, digest, replace }: Job,
   plan: Plan,
   made: Output,
   context: OperationContext,
@@ -141,7 +145,10 @@ async function write(
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
     const { several } = made;
-    partial.commit(mayReplace, several && (() => writeText(files, output, several.text, plan, request.force ?? false)));
+    partial.commit(
+      replace,
+      several && (() => writeText(files, output, several.text, plan, mayReplace(request, output))),
+    );
     isDone = true;
     if (taken && made.identity) {
       const identity = { ...made.identity, blockBytes: BLOCK_BYTES };

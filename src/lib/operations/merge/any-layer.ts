@@ -18,7 +18,8 @@ import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
 import { heldBy, Overlay } from "../../overlay/overlay.ts";
 import { requireBelongs, stackOf } from "../../overlay/stack.ts";
 import { parsePart, type StackPart } from "../../overlay/stack-part.ts";
-import { claimOutput, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { fillCowfile } from "../fill-cowfile.ts";
 import { forgetOld } from "../identity/take.ts";
 import { belowLayer } from "../squash.ts";
@@ -87,12 +88,12 @@ async function intoNewImage(
   context: OperationContext,
 ): Promise<Merged> {
   const { output, force = false } = request;
-  const replace = request.replaceOutput ?? force;
+  const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   const stack = await files.openStack(stackOf([...parts, cowfile]));
   const layer = stack.layers.at(-1);
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
-  claimOutput(files, output, replace);
+  claimOutput(files, output, allowed, "raw");
   const size = sizeOf(layer);
   const merged: Merged = { mode: "new-file", output, ...size };
   if (request.dryRun) return merged;
@@ -100,7 +101,7 @@ async function intoNewImage(
   try {
     const base = belowLayer(stack, stack.layers.length);
     await fillImage({ base, layer, target: pending.device, output, total: size.bytes }, context);
-    pending.commit({ replace });
+    pending.commit({ replace: mayReplace(allowed, output) });
   } finally {
     pending.abandon();
   }
