@@ -61,7 +61,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "create --chunk-size" | "diff --hexdump" | "pack --level" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --to" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "info --replace" | "invert --replace" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -100,17 +100,17 @@ _cowtool() {
   fi
   case $command in
     check) _cowtool_words '--force-share --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --to --help --json --no-color --progress --quiet --verbose' ;;
-    create) _cowtool_words '--abi --chunk-size --force --format --from --identity --help --json --no-color --progress --quiet --verbose' ;;
-    diff) _cowtool_words '--force --hexdump --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    info) _cowtool_words '--force --force-share --map --output --rdofile --help --json --no-color --progress --quiet --verbose' ;;
-    invert) _cowtool_words '--abi --force --layer --output --help --json --no-color --progress --quiet --verbose' ;;
-    merge) _cowtool_words '--dry-run --force --give-up --output --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
-    pack) _cowtool_words '--force --format --level --threads --help --json --no-color --progress --quiet --verbose' ;;
+    convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
+    create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --help --json --no-color --progress --quiet --verbose' ;;
+    diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
+    info) _cowtool_words '--force --force-share --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
+    invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
+    merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
+    pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
-    squash) _cowtool_words '--abi --force --from --to --help --json --no-color --progress --quiet --verbose' ;;
-    unpack) _cowtool_words '--force --threads --help --json --no-color --progress --quiet --verbose' ;;
+    squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
+    unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --help --json --no-color --progress --quiet --verbose' ;;
   esac
 }

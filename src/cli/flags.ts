@@ -35,6 +35,15 @@ export const sharedFlags = {
 
 export const forceFlag = (overrides: string) => Flags.boolean({ default: false, char: "f", description: overrides });
 
+/** Several, as a command may have several outputs. */
+export const replaceFlag = () =>
+  Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    description: "replace this output, whatever it is: --force replaces only what looks like what the command makes",
+    helpValue: "NAME",
+  });
+
 export const yesFlag = () =>
   Flags.boolean({ default: false, char: "y", description: "answer the confirmation prompt with yes" });
 

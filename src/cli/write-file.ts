@@ -4,6 +4,7 @@
  */
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
+import { mayReplace, type Overwrite, refuseOther } from "../lib/operations/claim-output.ts";
 import { refuseSameFile } from "../lib/operations/files.ts";
 import { filesOfStack } from "../lib/overlay/stack.ts";
 
@@ -11,9 +12,9 @@ import { filesOfStack } from "../lib/overlay/stack.ts";
  * Makes sure, before any work is done, that a file may be written at `path`.
  *
  * @param stacks what the command reads, as given
- * @throws CowError `usage` for an input or something that is no file; `exists` unless `force`
+ * @throws CowError `usage` for an input or something that is no file; `exists` unless `allowed` says otherwise
  */
-export function claimTextFile(path: string, stacks: readonly string[], force: boolean): void {
+export function claimTextFile(path: string, stacks: readonly string[], allowed: Overwrite): void {
   if (path === "") throw new CowError("usage", "an empty name is no file's", { file: path });
   refuseSameFile(nodeStorage, path, stacks.flatMap(filesOfStack));
   const facts = nodeStorage.facts(path);
@@ -25,11 +26,25 @@ export function claimTextFile(path: string, stacks: readonly string[], force: bo
       { file: path },
     );
   }
-  if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+  if (!mayReplace(allowed, path))
+    throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+  if (facts.sizeBytes !== 0 && !allowed.replace?.includes(path) && !isPicture(path))
+    throw refuseOther(path, "no picture", "one");
 }
 
-/** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and `force` is off; `io`, `permission`, … */
-export function writeTextFile(path: string, text: Iterable<string>, force: boolean): void {
+function isPicture(path: string): boolean {
+  const device = nodeStorage.open(path);
+  try {
+    const head = new Uint8Array(5);
+    device.read(head, 0);
+    return /^(<svg|<\?xml)/.test(Buffer.from(head).toString("latin1"));
+  } finally {
+    device.close();
+  }
+}
+
+/** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, … */
+export function writeTextFile(path: string, text: Iterable<string>, allowed: Overwrite): void {
   const pending = nodeStorage.create(path);
   try {
     let size = 0;
@@ -38,7 +53,7 @@ export function writeTextFile(path: string, text: Iterable<string>, force: boole
       pending.device.write(bytes, size);
       size += bytes.length;
     }
-    pending.commit({ replace: force });
+    pending.commit({ replace: mayReplace(allowed, path) });
   } finally {
     pending.abandon();
   }

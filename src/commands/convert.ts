@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { dryRunFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
+import { dryRunFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
 import { convertSummary } from "../cli/render/convert-summary.ts";
 import { parseSize } from "../lib/bytes/size.ts";
 import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
@@ -38,12 +38,13 @@ export default class Convert extends BaseCommand<typeof Convert> {
       description: "join layers into one; without it that is reported as a loss",
     }),
     "dry-run": dryRunFlag(),
-    force: forceFlag("replace OUTPUT if it exists"),
+    force: forceFlag("replace OUTPUT if it exists and is of that format"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { convert } = await import("../lib/operations/convert/convert.ts");
-    const { to, base, abi, flatten, force } = this.flags;
+    const { to, base, abi, flatten, force, replace } = this.flags;
     const size = (text: string | undefined): number | undefined => (text === undefined ? undefined : parseSize(text));
     const request = {
       to,
@@ -51,6 +52,7 @@ export default class Convert extends BaseCommand<typeof Convert> {
       abi,
       flatten,
       force,
+      replace,
       chunkBytes: size(this.flags["chunk-size"]),
       clusterBytes: size(this.flags["cluster-size"]),
       dryRun: this.flags["dry-run"],

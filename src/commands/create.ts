@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { abiFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
+import { abiFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { storeSummary } from "../cli/render/store-summary.ts";
 import { formatSize, parseSize } from "../lib/bytes/size.ts";
@@ -37,7 +37,8 @@ export default class Create extends BaseCommand<typeof Create> {
       helpValue: "cowfile|dm-snapshot",
     }),
     "chunk-size": Flags.string({ description: "of a dm-snapshot store [default: 16k]", helpValue: "SIZE" }),
-    force: forceFlag("replace COWFILE if it exists"),
+    force: forceFlag("replace COWFILE if it exists and is one"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
@@ -45,8 +46,9 @@ export default class Create extends BaseCommand<typeof Create> {
     if (this.flags["chunk-size"] !== undefined)
       throw new CowError("usage", "--chunk-size goes with --format dm-snapshot");
     const { create } = await import("../lib/operations/create.ts");
-    const { abi, from, force, identity } = this.flags;
-    const result = await create(this.args.rdofile, this.args.cowfile, { abi, from, force, identity }, this.context());
+    const { abi, from, force, replace, identity } = this.flags;
+    const request = { abi, from, force, replace, identity };
+    const result = await create(this.args.rdofile, this.args.cowfile, request, this.context());
     return {
       result,
       exitCode: EXIT.ok,
@@ -64,11 +66,11 @@ export default class Create extends BaseCommand<typeof Create> {
 
   async #createStore(): Promise<Outcome> {
     const { createStoreFile } = await import("../lib/operations/create-store.ts");
-    const { from, force } = this.flags;
+    const { from, force, replace } = this.flags;
     const chunk = this.flags["chunk-size"];
     const chunkBytes = chunk === undefined ? undefined : parseSize(chunk);
     const { rdofile, cowfile } = this.args;
-    const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force }, this.context());
+    const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force, replace }, this.context());
     return { result, exitCode: EXIT.ok, render: () => storeSummary(result) };
   }
 }

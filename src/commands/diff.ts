@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag, mapFlag, outputFlag, stackFlag } from "../cli/flags.ts";
+import { fileArg, forceFlag, mapFlag, outputFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
 import { renderBlockMap } from "../cli/render/block-map.ts";
 import { diffAsJson, renderDiff } from "../cli/render/diff-report.ts";
 import { renderSvgMap } from "../cli/render/svg-map.ts";
@@ -33,18 +33,21 @@ export default class Diff extends BaseCommand<typeof Diff> {
       max: 100_000,
     }),
     map: mapFlag("draw where they differ, in the terminal or as SVG"),
-    force: forceFlag("replace the output if it exists"),
+    force: forceFlag("replace the output if it exists and is a cowfile, or a picture"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { diff } = await import("../lib/operations/diff/diff.ts");
     const { a, b } = this.args;
-    const { rdofile, output, hexdump, map, force } = this.flags;
+    const { rdofile, output, hexdump, map, force, replace } = this.flags;
     const asSvg = map === "svg";
     const reads = [a, b, ...(rdofile === undefined ? [] : [rdofile])];
-    if (asSvg && output !== undefined) claimTextFile(output, reads, force);
-    const result = await diff(a, b, { rdofile, hexdump, force, delta: asSvg ? undefined : output }, this.context());
-    if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), force);
+    const allowed = { force, replace };
+    if (asSvg && output !== undefined) claimTextFile(output, reads, allowed);
+    const request = { rdofile, hexdump, ...allowed, delta: asSvg ? undefined : output };
+    const result = await diff(a, b, request, this.context());
+    if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), allowed);
     return {
       result: diffAsJson(a, b, result),
       exitCode: result.identical ? EXIT.ok : EXIT.no,

@@ -1,7 +1,7 @@
 /** Owns the command line of `info`. */
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag, forceShareFlag, mapFlag, outputFlag, stackFlag } from "../cli/flags.ts";
+import { fileArg, forceFlag, forceShareFlag, mapFlag, outputFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
 import { renderBlockMap } from "../cli/render/block-map.ts";
 import { heldOnly, renderFacts, svgOfInfo } from "../cli/render/info-report.ts";
 import { problemsAsJson, renderProblems } from "../cli/render/problems.ts";
@@ -24,16 +24,17 @@ export default class Info extends BaseCommand<typeof Info> {
     map: mapFlag("show where the image's blocks come from, in the terminal or as SVG"),
     output: outputFlag("with --map=svg: write the picture there"),
     rdofile: stackFlag("compare with this base"),
-    force: forceFlag("replace the picture if it exists"),
+    force: forceFlag("replace the picture if it exists and is one"),
+    replace: replaceFlag(),
     "force-share": forceShareFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { info } = await import("../lib/operations/info.ts");
-    const { map, rdofile, output, force } = this.flags;
+    const { map, rdofile, output, force, replace } = this.flags;
     if (output !== undefined && map !== "svg") throw new CowError("usage", "--output goes with --map=svg");
     if (output !== undefined)
-      claimTextFile(output, [this.args.file, ...(rdofile === undefined ? [] : [rdofile])], force);
+      claimTextFile(output, [this.args.file, ...(rdofile === undefined ? [] : [rdofile])], { force, replace });
     const found = await info(
       this.args.file,
       { map: map !== undefined, rdofile, forceShare: this.flags["force-share"] },
@@ -41,7 +42,7 @@ export default class Info extends BaseCommand<typeof Info> {
     );
     const { facts, problems, extents } = found;
     try {
-      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(found, extents), force);
+      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(found, extents), { force, replace });
     } finally {
       if (output !== undefined) found.close();
     }

@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { abiFlag, fileArg, forceFlag } from "../cli/flags.ts";
+import { abiFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
 
@@ -22,13 +22,15 @@ export default class Invert extends BaseCommand<typeof Invert> {
     output: Flags.string({ char: "o", description: "the new base to make", helpValue: "FILE", required: true }),
     layer: Flags.string({ description: "the new layer to make, a cowfile", helpValue: "FILE", required: true }),
     abi: abiFlag(),
-    force: forceFlag("replace the new files if they exist"),
+    force: forceFlag("replace the new files if they exist and are an image and a cowfile"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { invert } = await import("../lib/operations/invert.ts");
-    const { output, layer, abi, force } = this.flags;
-    const result = await invert(this.args.base, this.args.layer, { output, layer, abi, force }, this.context());
+    const { output, layer, abi, force, replace } = this.flags;
+    const request = { output, layer, abi, force, replace };
+    const result = await invert(this.args.base, this.args.layer, request, this.context());
     return {
       result,
       exitCode: EXIT.ok,

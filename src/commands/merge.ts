@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { dryRunFlag, fileArg, forceFlag, outputFlag, yesFlag } from "../cli/flags.ts";
+import { dryRunFlag, fileArg, forceFlag, outputFlag, replaceFlag, yesFlag } from "../cli/flags.ts";
 import { mergeSummary } from "../cli/render/merge-summary.ts";
 import type { MergeQuestion } from "../lib/operations/merge/request.ts";
 
@@ -23,7 +23,8 @@ export default class Merge extends BaseCommand<typeof Merge> {
     output: outputFlag("write a new image there and leave both inputs alone"),
     yes: yesFlag(),
     "dry-run": dryRunFlag(),
-    force: forceFlag("merge although a check says no; with --output, replace it"),
+    force: forceFlag("merge although a check says no; with --output, replace it if it is an image"),
+    replace: replaceFlag(),
     undo: Flags.string({
       description:
         "first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back",
@@ -39,7 +40,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
   protected async execute(): Promise<Outcome> {
     const { merge } = await import("../lib/operations/merge/merge.ts");
     const { rdofile, cowfile } = this.args;
-    const { output, force, undo, yes } = this.flags;
+    const { output, force, replace, undo, yes } = this.flags;
     const confirm = async ({ blocks, resumed, givesUp }: MergeQuestion): Promise<void> =>
       this.confirm(
         rdofile,
@@ -51,7 +52,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
     const result = await merge(
       rdofile,
       cowfile,
-      { output, force, undo, dryRun: this.flags["dry-run"], giveUp: this.flags["give-up"], confirm },
+      { output, force, replace, undo, dryRun: this.flags["dry-run"], giveUp: this.flags["give-up"], confirm },
       this.context(),
     );
     return { result, exitCode: EXIT.ok, render: () => mergeSummary(result) };

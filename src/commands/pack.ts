@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag } from "../cli/flags.ts";
+import { fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { packSummary } from "../cli/render/pack-summary.ts";
 import { PACK_KINDS, type PackKind } from "../lib/formats/cowfile/pack/kind.ts";
 
@@ -30,17 +30,18 @@ export default class Pack extends BaseCommand<typeof Pack> {
       description: "how many pieces to compress at once (default: one a processor)",
       helpValue: "N",
     }),
-    force: forceFlag("replace PACKFILE if it exists"),
+    force: forceFlag("replace PACKFILE if it exists and is a pack"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { pack } = await import("../lib/operations/pack/pack.ts");
     const { cowfile, packfile } = this.args;
-    const { format, level, threads, force } = this.flags;
+    const { format, level, threads, force, replace } = this.flags;
     const result = await pack(
       cowfile,
       packfile,
-      { format, level, threads, force, streams: this.streams },
+      { format, level, threads, force, replace, streams: this.streams },
       this.context(),
     );
     return { result, exitCode: EXIT.ok, render: () => packSummary(result, packfile) };

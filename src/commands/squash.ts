@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { abiFlag, fileArg, forceFlag } from "../cli/flags.ts";
+import { abiFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
 
@@ -22,13 +22,15 @@ export default class Squash extends BaseCommand<typeof Squash> {
     from: Flags.integer({ description: "the lowest layer, from 1 [default: the first]", helpValue: "N" }),
     to: Flags.integer({ description: "the highest layer [default: the last]", helpValue: "N" }),
     abi: abiFlag(),
-    force: forceFlag("replace COWFILE if it exists"),
+    force: forceFlag("replace COWFILE if it exists and is one"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { squash } = await import("../lib/operations/squash.ts");
-    const { from, to, abi, force } = this.flags;
-    const result = await squash(this.args.stack, this.args.cowfile, { from, to, abi, force }, this.context());
+    const { from, to, abi, force, replace } = this.flags;
+    const request = { from, to, abi, force, replace };
+    const result = await squash(this.args.stack, this.args.cowfile, request, this.context());
     return {
       result,
       exitCode: EXIT.ok,

@@ -2,7 +2,7 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { fileArg, forceFlag } from "../cli/flags.ts";
+import { fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { packSummary } from "../cli/render/pack-summary.ts";
 
 export default class Unpack extends BaseCommand<typeof Unpack> {
@@ -23,14 +23,15 @@ export default class Unpack extends BaseCommand<typeof Unpack> {
       description: "how many pieces to decompress at once (default: one a processor)",
       helpValue: "N",
     }),
-    force: forceFlag("replace COWFILE if it exists"),
+    force: forceFlag("replace COWFILE if it exists and is one"),
+    replace: replaceFlag(),
   };
 
   protected async execute(): Promise<Outcome> {
     const { unpack } = await import("../lib/operations/pack/unpack.ts");
     const { packfile, cowfile } = this.args;
-    const { threads, force } = this.flags;
-    const result = await unpack(packfile, cowfile, { threads, force, streams: this.streams }, this.context());
+    const { threads, force, replace } = this.flags;
+    const result = await unpack(packfile, cowfile, { threads, force, replace, streams: this.streams }, this.context());
     return { result, exitCode: EXIT.ok, render: () => packSummary(result, cowfile) };
   }
 }

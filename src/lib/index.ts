@@ -12,7 +12,7 @@ export { MemoryDevice, SparseBytes } from "./device/memory-device.ts";
 export { MemoryStorage, type StorageChange } from "./device/memory-storage.ts";
 export { nodeStorage } from "./device/node-storage.ts";
 export { RemoteDevice, type RemoteOptions } from "./device/remote/remote-device.ts";
-export type { FileFacts, OpenOptions, PendingFile, Storage } from "./device/storage.ts";
+export type { CreateOptions, FileFacts, OpenOptions, PendingFile, RenameOptions, Storage } from "./device/storage.ts";
 export { CowError, type ErrorCode, type ErrorDetails } from "./errors.ts";
 export { type Fingerprint, takeFingerprint } from "./formats/cowfile/fingerprint.ts";
 export { type CowHead, decodeHead, detectAbi, encodeHead, newHeadBlock } from "./formats/cowfile/head.ts";

@@ -3,7 +3,17 @@
  * either side; that the holder is named by pid and command; that a lock ends with its holder, however that ends.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, linkSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { hostname } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -181,5 +191,52 @@ describe.each([
     await expect(merge(scratch("base"), file, {}, {})).rejects.toMatchObject({ code: "locked", file });
     await expect(create(file, scratch("new"), {}, {})).rejects.toMatchObject({ code: "locked", file });
     await expect(create(scratch("base"), file, { force: true }, {})).rejects.toMatchObject({ code: "locked", file });
+  });
+});
+
+describe("a lock file that cannot be judged from here is not removed, and the image is refused", () => {
+  const lock = `${file}.cowtool-lock`;
+  const elsewhere = "0123456789ab";
+
+  test.each<readonly [string, string, string]>([
+    ["of another machine", lock, `1 1 ${elsewhere} far-away\n`],
+    ["of another container on this one, with a living pid", lock, `${process.pid} 1 ${elsewhere} ${hostname()}\n`],
+    ["of a process that has no origin", lock, "4194305 7 - far-away\n"],
+    ["of an earlier version, whose process is not seen", lock, "4194305 7\n"],
+    ["that is empty", lock, ""],
+    ["that is none", lock, "a note\n"],
+    ["of a reader on another machine", `${lock}.1-${elsewhere}`, `1 1 ${elsewhere} far-away\n`],
+  ])("one %s", (_what, name, text) => {
+    writeFileSync(name, text);
+    const error = refusal(() => take("exclusive"));
+    expect(error).toMatchObject({ code: "locked", file, details: { lock: name } });
+    expect(error.hints.join()).toContain(`rm ${name}`);
+    if (name === lock) expect(refusal(() => take("shared"))).toMatchObject({ code: "locked", details: { lock } });
+    expect(readFileSync(name, "utf8")).toBe(text);
+    rmSync(name);
+    take("exclusive");
+  });
+
+  test("nor is a link of that name", () => {
+    writeFileSync(scratch("other"), "1 1\n");
+    symlinkSync(scratch("other"), lock);
+    expect(refusal(() => take("exclusive"))).toMatchObject({ code: "locked", details: { lock } });
+    expect(readFileSync(scratch("other"), "utf8")).toBe("1 1\n");
+  });
+
+  test("files that only begin like lock files are no locks, and stay", () => {
+    const names = [`${lock}.notes`, `${lock}.7.bak`, `${lock}s`];
+    for (const name of names) writeFileSync(name, "mine");
+    take("exclusive").close();
+    take("shared").close();
+    for (const name of names) expect(readFileSync(name, "utf8")).toBe("mine");
+  });
+
+  test.runIf(process.env["COWTOOL_NO_FFI"])("a lock that was replaced meanwhile is not removed with the holder", () => {
+    const device = take("exclusive");
+    rmSync(lock);
+    writeFileSync(lock, "mine");
+    device.close();
+    expect(existsSync(lock)).toBe(true);
   });
 });

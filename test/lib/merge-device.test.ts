@@ -231,7 +231,7 @@ describe("the key of a device", () => {
     disk: Readonly<Record<string, string>> = {},
   ): ReturnType<typeof deviceKey> {
     const root = at(`${count++}`);
-    mkdirSync(`${root}/links`, { recursive: true });
+    mkdirSync(`${root}/dev/block`, { recursive: true });
     for (const [folder, entries] of [
       [`${root}/disk`, disk],
       [`${root}/disk/part`, files],
@@ -241,8 +241,8 @@ describe("the key of a device", () => {
         writeFileSync(`${folder}/${name}`, text);
       }
     mkdirSync(`${root}/disk/part`, { recursive: true });
-    symlinkSync("../disk/part", `${root}/links/8:1`);
-    return deviceKey(0x801, `${root}/links`);
+    symlinkSync("../../disk/part", `${root}/dev/block/8:1`);
+    return deviceKey(0x801, root);
   }
 
   test("lasts where sysfs knows what the device is", () => {

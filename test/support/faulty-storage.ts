@@ -5,7 +5,16 @@
  */
 
 import { atByte, systemError } from "../../src/lib/errors.ts";
-import type { BlockDevice, Extent, FileFacts, OpenOptions, PendingFile, Storage } from "../../src/lib/index.ts";
+import type {
+  BlockDevice,
+  CreateOptions,
+  Extent,
+  FileFacts,
+  OpenOptions,
+  PendingFile,
+  RenameOptions,
+  Storage,
+} from "../../src/lib/index.ts";
 
 export type OperationKind =
   | "facts"
@@ -105,9 +114,9 @@ export class FaultyStorage implements Storage {
     return new FaultyDevice(device, this, path);
   }
 
-  facts(path: string): FileFacts | undefined {
+  facts(path: string, options?: { readonly own?: boolean }): FileFacts | undefined {
     this.#fail({ kind: "facts", path });
-    return this.#inner.facts(path);
+    return this.#inner.facts(path, options);
   }
 
   realPath(path: string): string {
@@ -119,9 +128,9 @@ export class FaultyStorage implements Storage {
     return this.#watch(this.#inner.open(path, options), path);
   }
 
-  create(path: string): PendingFile {
+  create(path: string, options?: CreateOptions): PendingFile {
     this.#fail({ kind: "create", path });
-    const pending = this.#inner.create(path);
+    const pending = this.#inner.create(path, options);
     const device = this.#watch(pending.device, path);
     let isOpen = true;
     const closed = (): void => {
@@ -152,12 +161,12 @@ export class FaultyStorage implements Storage {
     return this.#watch(this.#inner.scratch(name), name);
   }
 
-  remove(path: string): void {
+  remove(path: string, options?: CreateOptions): void {
     this.#fail({ kind: "remove", path });
-    this.#inner.remove(path);
+    this.#inner.remove(path, options);
   }
 
-  rename(from: string, to: string, options: { readonly replace: boolean }): void {
+  rename(from: string, to: string, options: RenameOptions): void {
     this.#fail({ kind: "rename", path: to });
     this.#inner.rename(from, to, options);
   }

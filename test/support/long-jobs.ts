@@ -87,7 +87,7 @@ const INPUTS = ["large.img", "large.cow", "large.merged", "dirty.cow"];
  * What a killed process cannot take with it: unfinished files, and without system calls its lock files. And what `create`
  * notes of the base, and `convert` of how far it got, if it was killed when it was done.
  */
-const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+$|\.cowtool-base$|\.cowtool-partial-note$/;
+const LITTER = /^\..*\.tmp$|\.cowtool-lock\.\d+-[0-9a-f]+$|\.cowtool-base$|\.cowtool-partial-note$/;
 
 const PIECE_BYTES = 1 << 20;
 

@@ -5,10 +5,12 @@ import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
+import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
 import { blockDeviceSize, isWriteProtected } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
-import { lockFile } from "./sys/lock.ts";
+import { inUse, requireFree } from "./sys/in-use.ts";
+import { lockThrough } from "./sys/lock.ts";
 import type { Unlock } from "./sys/lock-mode.ts";
 import { startWriteback } from "./sys/writeback.ts";
 
@@ -16,6 +18,23 @@ import { startWriteback } from "./sys/writeback.ts";
 const MAX_IO_BYTES = 1 << 30;
 /** Once so much was written, the kernel is asked to begin with it. */
 const WRITEBACK_BYTES = 8 << 20;
+
+function openImage(path: string, { writable = false, mounted = writable ? "refuse" : undefined }: OpenOptions): number {
+  const exclusive = mounted === undefined ? 0 : requireFree(path, mounted);
+  const claim = writable ? exclusive : 0;
+  try {
+    // O_NONBLOCK: opening a FIFO must not hang; it means nothing for files and disks.
+    return fs.openSync(
+      path,
+      (writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | claim | fs.constants.O_NONBLOCK,
+    );
+  } catch (error) {
+    if (errnoName(error) === "EBUSY") throw inUse(path);
+    if (errnoName(error) === "EISDIR")
+      throw new CowError("usage", "is a directory, not an image", { file: path, cause: error });
+    throw systemError(error, path, writable ? "cannot open for writing" : "cannot open");
+  }
+}
 
 export class FileDevice implements BlockDevice {
   readonly name: string;
@@ -46,18 +65,10 @@ export class FileDevice implements BlockDevice {
     return new FileDevice(fd, name, writable);
   }
 
-  /** @throws CowError `not-found`, `permission`, `locked`, `usage` (not a file or block device), `io` */
+  /** @throws CowError as Storage.open */
   static open(path: string, options: OpenOptions = {}): FileDevice {
     const writable = options.writable ?? false;
-    let fd: number;
-    try {
-      // O_NONBLOCK: opening a FIFO must not hang; it means nothing for files and disks.
-      fd = fs.openSync(path, (writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | fs.constants.O_NONBLOCK);
-    } catch (error) {
-      if (errnoName(error) === "EISDIR")
-        throw new CowError("usage", "is a directory, not an image", { file: path, cause: error });
-      throw systemError(error, path, writable ? "cannot open for writing" : "cannot open");
-    }
+    const fd = options.own ? openOwn(path, { writable }) : openImage(path, options);
     try {
       const stat = fs.fstatSync(fd);
       if (!stat.isFile() && !stat.isBlockDevice()) {
@@ -69,7 +80,7 @@ export class FileDevice implements BlockDevice {
       }
       if (writable || options.willWrite) requireWritable(fd, path, writable);
       const device = new FileDevice(fd, path, writable);
-      if (options.lock && options.lock !== "none") device.#unlock = lockFile(fd, path, options.lock);
+      if (options.lock && options.lock !== "none") device.#unlock = lockThrough(fd, path, options.lock);
       return device;
     } catch (error) {
       fs.closeSync(fd);

@@ -6,7 +6,8 @@ import { basename, dirname } from "node:path";
 import { CowError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { applyChange, type DeviceChange, MemoryDevice, SparseBytes } from "./memory-device.ts";
-import type { FileFacts, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import { requireBeginning } from "./own-file.ts";
+import type { CreateOptions, FileFacts, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import type { DeviceKey } from "./sys/device-key.ts";
 
 const SECTOR_BYTES = 512;
@@ -84,7 +85,8 @@ export class MemoryStorage implements Storage {
     return this.#device(path, file, options.writable ?? false);
   }
 
-  create(path: string): PendingFile {
+  create(path: string, { own }: CreateOptions = {}): PendingFile {
+    this.#requireOwn(path, own);
     const file = this.#nextFile++;
     this.#contents.set(file, new SparseBytes());
     const device = this.#device(path, file, true);
@@ -108,7 +110,8 @@ export class MemoryStorage implements Storage {
     return new MemoryDevice(name, new SparseBytes());
   }
 
-  remove(path: string): void {
+  remove(path: string, { own }: CreateOptions = {}): void {
+    this.#requireOwn(path, own);
     if (!this.#names.has(path)) return;
     this.#name(path, undefined);
     this.#record({ kind: "sync-names" });
@@ -164,6 +167,14 @@ export class MemoryStorage implements Storage {
       }
     }
     return after;
+  }
+
+  #requireOwn(path: string, own: string | undefined): void {
+    const there = this.content(path);
+    if (own === undefined || !there?.sizeBytes) return;
+    const head = new Uint8Array(own.length);
+    there.read(head, 0);
+    requireBeginning(path, head, own);
   }
 
   #device(path: string, file: number, writable: boolean): MemoryDevice {

@@ -10,14 +10,15 @@ import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { freeBytes } from "./free-space.ts";
+import { OutputFile, renameOwn, resolveTarget, syncDirectory } from "./output-file.ts";
+import { openOwn, requireOwn } from "./own-file.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
-import type { FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type { CreateOptions, FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
-import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
+import { identityOf, placesOf } from "./sys/underlying.ts";
 
 const SECTOR_BYTES = 512;
-const NEW_FILE_MODE = 0o666; // less what the umask takes
 
 function kindOf(stat: fs.BigIntStats): FileKind {
   if (stat.isFile()) return "file";
@@ -32,97 +33,6 @@ function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileSt
     inode: ino.toString(),
     bornNs: birthtimeNs.toString(),
   };
-}
-
-/** A rename, link or removal is durable once its directory is. */
-function syncDirectory(directory: string): void {
-  let fd: number;
-  try {
-    fd = fs.openSync(directory, fs.constants.O_RDONLY);
-  } catch {
-    return; // a directory one may write to but not read cannot be synced
-  }
-  try {
-    fs.fsyncSync(fd);
-  } catch (error) {
-    // Some network file systems know no fsync of directories; a true I/O error is not to be hidden.
-    if (errnoName(error) === "EIO") throw systemError(error, directory, "cannot make the directory durable (fsync)");
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/**
- * The name behind every symbolic link, so that an output replaces the file and not the link to it. Of a file that does not
- * exist yet it is the name that it will have.
- */
-function resolveTarget(file: string): string {
-  try {
-    return fs.realpathSync(file);
-  } catch {
-    try {
-      return path.join(fs.realpathSync(path.dirname(path.resolve(file))), path.basename(file));
-    } catch {
-      return path.resolve(file);
-    }
-  }
-}
-
-/** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
-function renameToFreeName(from: string, to: string): void {
-  try {
-    fs.linkSync(from, to);
-  } catch (error) {
-    if (errnoName(error) === "EEXIST") throw error;
-    // A file system without hard links: the best there is.
-    if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
-    fs.renameSync(from, to);
-    return;
-  }
-  fs.unlinkSync(from);
-}
-
-class PendingNodeFile implements PendingFile {
-  readonly device: FileDevice;
-  readonly #finalPath: string;
-  readonly #temporaryPath: string;
-  #settled = false;
-
-  constructor(finalPath: string) {
-    this.#finalPath = resolveTarget(finalPath);
-    removeLeftOvers(path.resolve(this.#finalPath));
-    for (let attempt = 0; ; attempt++) {
-      const temporary = temporaryName(path.resolve(this.#finalPath));
-      try {
-        const fd = fs.openSync(temporary, "wx+", NEW_FILE_MODE);
-        this.#temporaryPath = temporary;
-        this.device = FileDevice.fromDescriptor(fd, finalPath, true);
-        return;
-      } catch (error) {
-        if (errnoName(error) !== "EEXIST" || attempt > 8) throw systemError(error, finalPath, "cannot create");
-      }
-    }
-  }
-
-  commit({ replace }: { readonly replace: boolean }): void {
-    this.device.flush();
-    try {
-      if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
-      else renameToFreeName(this.#temporaryPath, this.#finalPath);
-    } catch (error) {
-      throw systemError(error, this.#finalPath, "cannot create");
-    }
-    this.#settled = true;
-    this.device.close();
-    syncDirectory(path.dirname(this.#finalPath));
-  }
-
-  abandon(): void {
-    if (this.#settled) return;
-    this.#settled = true;
-    this.device.close();
-    fs.rmSync(this.#temporaryPath, { force: true });
-  }
 }
 
 /** What one knows of an export without asking its server. */
@@ -142,11 +52,11 @@ export const nodeStorage: Storage = {
     return stateDirectories();
   },
 
-  facts(file): FileFacts | undefined {
+  facts(file, options): FileFacts | undefined {
     if (isNbdUri(file)) return remoteFacts(file);
     let stat: fs.BigIntStats;
     try {
-      stat = fs.statSync(file, { bigint: true });
+      stat = (options?.own ? fs.lstatSync : fs.statSync)(file, { bigint: true });
     } catch (error) {
       const errno = errnoName(error);
       if (errno === "ENOENT" || errno === "ENOTDIR") return undefined;
@@ -157,10 +67,10 @@ export const nodeStorage: Storage = {
       kind,
       sizeBytes: Number(stat.size),
       allocatedBytes: Number(stat.blocks) * SECTOR_BYTES,
-      identity: kind === "block" ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`,
+      identity: identityOf(stat),
       modifiedMs: Number(stat.mtimeNs) / 1e6,
       ...(kind === "file" ? { stamp: stampOf(stat), linkCount: Number(stat.nlink) } : {}),
-      ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)) } : {}),
+      ...(kind === "block" ? { device: deviceKey(Number(stat.rdev)), places: placesOf(stat) } : {}),
     };
   },
 
@@ -173,9 +83,9 @@ export const nodeStorage: Storage = {
     return FileDevice.open(file, options);
   },
 
-  create(file: string): PendingFile {
+  create(file: string, options: CreateOptions = {}): PendingFile {
     if (isNbdUri(file)) refuseToWrite(file);
-    return new PendingNodeFile(file);
+    return new OutputFile(file, options);
   },
 
   scratch(name: string): BlockDevice {
@@ -191,7 +101,8 @@ export const nodeStorage: Storage = {
     }
   },
 
-  remove(file: string): void {
+  remove(file: string, { own }: CreateOptions = {}): void {
+    if (own !== undefined) requireOwn(file, own);
     try {
       fs.unlinkSync(file);
     } catch (error) {
@@ -201,24 +112,15 @@ export const nodeStorage: Storage = {
     syncDirectory(path.dirname(path.resolve(file)));
   },
 
-  rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
-    const target = resolveTarget(to);
-    try {
-      if (replace) fs.renameSync(from, target);
-      else renameToFreeName(from, target);
-    } catch (error) {
-      throw systemError(error, to, "cannot create");
-    }
-    syncDirectory(path.dirname(target));
-  },
+  rename: renameOwn,
 
   readSmall(file: string, limitBytes: number): Uint8Array | undefined {
     let fd: number;
     try {
-      fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+      fd = openOwn(file, { writable: false });
     } catch (error) {
-      if (errnoName(error) === "ENOENT") return undefined;
-      throw systemError(error, file, "cannot open");
+      if (error instanceof CowError && error.code === "not-found") return undefined;
+      throw error;
     }
     try {
       const size = fs.fstatSync(fd).size;

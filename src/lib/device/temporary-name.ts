@@ -3,33 +3,15 @@
  * can be told from what a living one still needs. Only that of this boot and these process numbers is ever judged: a file
  * on a network, or shared with a container, may be another machine's, whose processes nobody here can see.
  */
-import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { processIdentity } from "./sys/process-info.ts";
+import { ORIGIN_DIGITS, processIdentity, processOrigin } from "./sys/process-info.ts";
 
 /** With what is added never longer than the file system's limit of 255 bytes, however long the final name is. */
 const MOST_BYTES_OF_NAME = 200;
-const ORIGIN_DIGITS = 12;
 const UNIQUE = new RegExp(`^([0-9a-z]+)-([0-9a-z]+)-([0-9a-f]{${ORIGIN_DIGITS}})-[0-9a-z]+\\.tmp$`);
 
 let counter = 0;
-let known: string | undefined;
-
-/** This boot of this machine, and its numbering of processes; empty where that is not known. */
-function origin(): string {
-  if (known !== undefined) return known;
-  try {
-    // A /proc that numbers processes otherwise than this one is numbered says nothing about others.
-    if (fs.readlinkSync("/proc/self") !== String(process.pid)) throw new Error("not our /proc");
-    const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8");
-    const numbering = fs.readlinkSync("/proc/self/ns/pid");
-    known = createHash("sha256").update(`${boot}${numbering}`).digest("hex").slice(0, ORIGIN_DIGITS);
-  } catch {
-    known = "";
-  }
-  return known;
-}
 
 function prefixOf(finalPath: string): string {
   const name = Buffer.from(path.basename(finalPath)).subarray(0, MOST_BYTES_OF_NAME).toString("latin1");
@@ -40,14 +22,14 @@ function prefixOf(finalPath: string): string {
 export function temporaryName(finalPath: string): string {
   const startTicks = processIdentity(process.pid)?.startTicks ?? 0;
   const unique = [process.pid, startTicks].map((number) => number.toString(36));
-  const rest = [origin() || "0".repeat(ORIGIN_DIGITS), Date.now().toString(36) + (counter++).toString(36)];
+  const rest = [processOrigin() || "0".repeat(ORIGIN_DIGITS), Date.now().toString(36) + (counter++).toString(36)];
   return path.join(path.dirname(finalPath), `${prefixOf(finalPath)}${[...unique, ...rest].join("-")}.tmp`);
 }
 
 /** Has the process that made this name ended? False unless that is certain. */
 function isLeftOver(unique: string): boolean {
   const [, pid = "", startTicks = "", madeAt] = UNIQUE.exec(unique) ?? [];
-  if (madeAt === undefined || madeAt !== origin()) return false;
+  if (madeAt === undefined || madeAt !== processOrigin()) return false;
   const ticks = Number.parseInt(startTicks, 36);
   const living = processIdentity(Number.parseInt(pid, 36));
   if (!living) return true;
@@ -69,7 +51,8 @@ export function removeLeftOvers(finalPath: string): void {
     if (!name.startsWith(prefix) || !isLeftOver(name.slice(prefix.length))) continue;
     const file = path.join(directory, name);
     try {
-      if (fs.lstatSync(file).isFile()) fs.unlinkSync(file);
+      const stat = fs.lstatSync(file);
+      if (stat.isFile() && stat.uid === process.geteuid?.()) fs.unlinkSync(file);
     } catch {
       // Gone already, or another user's.
     }

@@ -92,7 +92,7 @@ export async function serve(
 ): Promise<void> {
   checkRequest(request);
   const storage = storageOf(context);
-  const tlsTerms = request.tls && new TlsTerms(request.tls);
+  const tlsTerms = request.tls && new TlsTerms(request.tls, context.onNotice);
   const exports = await openExports(storage, request, context);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
   let failure: unknown;

@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import type { Duplex } from "node:stream";
 import * as tls from "node:tls";
+import type { OperationContext } from "../context.ts";
 import { CowError, systemError } from "../errors.ts";
 
 export interface TlsRequest {
@@ -32,7 +33,8 @@ export class TlsTerms {
   readonly #context: tls.SecureContext;
 
   /** @throws CowError naming the file that is missing or malformed */
-  constructor({ certificates, psk }: TlsRequest) {
+  constructor({ certificates, psk }: TlsRequest, onNotice?: OperationContext["onNotice"]) {
+    for (const secret of [psk, certificates && path.join(certificates, "server-key.pem")]) warnIfOpen(secret, onNotice);
     const keys = psk === undefined ? undefined : readKeys(psk);
     const withCertificates = certificates === undefined ? {} : readCertificates(certificates);
     this.#options = {
@@ -66,6 +68,15 @@ export class TlsTerms {
       server.emit("connection", stream);
     });
   }
+}
+
+/** Only a warning: a group may share a key on purpose. */
+function warnIfOpen(file: string | undefined, onNotice: OperationContext["onNotice"]): void {
+  const stat = file === undefined ? undefined : fs.statSync(file, { throwIfNoEntry: false });
+  if (!stat || (stat.mode & 0o044) === 0) return;
+  const mode = (stat.mode & 0o777).toString(8).padStart(4, "0");
+  const message = `other users can read this secret key (mode ${mode}); chmod 600 keeps it to you`;
+  onNotice?.({ severity: "warning", file, message });
 }
 
 function readFile(file: string): Buffer {

@@ -10,16 +10,15 @@ import { CowError } from "../errors.ts";
 import { DEFAULT_CHUNK_SECTORS, SECTOR_BYTES } from "../formats/dm-snapshot/layout.ts";
 import { createStore, requireGeometry, storeBytesFor, writeStore } from "../formats/dm-snapshot/write-store.ts";
 import { filesOfStack } from "../overlay/stack.ts";
+import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { differences } from "./convert/differences.ts";
-import { claimOutput, OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 
-export interface CreateStoreRequest {
+export interface CreateStoreRequest extends Overwrite {
   /** Default 16 KiB. */
   readonly chunkBytes?: number | undefined;
   /** A stack: the new store shall hold the chunks in which it differs from the origin. */
   readonly from?: string | undefined;
-  /** Replace what is there. */
-  readonly force?: boolean;
 }
 
 export interface CreateStoreResult {
@@ -44,7 +43,7 @@ export async function createStoreFile(
   request: CreateStoreRequest,
   context: OperationContext,
 ): Promise<CreateStoreResult> {
-  const { from, force = false, chunkBytes = DEFAULT_CHUNK_SECTORS * SECTOR_BYTES } = request;
+  const { from, chunkBytes = DEFAULT_CHUNK_SECTORS * SECTOR_BYTES } = request;
   if (chunkBytes % SECTOR_BYTES !== 0)
     throw new CowError("usage", `a chunk of ${chunkBytes} bytes is no whole number of sectors`, {
       hints: ["a size has a unit: 16k, 8s for 8 sectors"],
@@ -53,20 +52,20 @@ export async function createStoreFile(
   return OpenFiles.during(context, async (files) => {
     const stacks = from === undefined ? [rdofile] : [rdofile, from];
     refuseSameFile(files.storage, cowfile, stacks.flatMap(filesOfStack));
-    for (const stack of stacks) refusePending(files, stack, [cowfile], force);
-    const origin = (await files.openStack(rdofile, force)).device;
+    for (const stack of stacks) refusePending(files, stack, [cowfile], request.force);
+    const origin = (await files.openStack(rdofile, request.force)).device;
     const sizeBytes = origin.sizeBytes;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
-    const image = from === undefined ? undefined : (await files.openStack(from, force)).device;
+    const image = from === undefined ? undefined : (await files.openStack(from, request.force)).device;
     if (image && image.sizeBytes !== sizeBytes)
       throw new CowError(
         "unsuitable",
         `is ${image.sizeBytes} bytes long, but ${origin.name} is ${sizeBytes}: a store cannot change the size`,
         { file: image.name },
       );
-    claimOutput(files, cowfile, force);
+    claimOutput(files, cowfile, request, "dm-snapshot");
     const differing = image ? await chunksOf(origin, image, chunkBytes, context) : [];
-    const pending = files.storage.create(cowfile);
+    const pending = files.create(cowfile, stacks.flatMap(filesOfStack));
     try {
       const target = pending.device;
       const storeBytes = storeBytesFor(chunkSectors, [{ offset: 0, length: sizeBytes }], sizeBytes);
@@ -79,7 +78,7 @@ export async function createStoreFile(
         target.resize(storeBytes);
         createStore(target, { chunkSectors });
       }
-      pending.commit({ replace: force });
+      pending.commit({ replace: mayReplace(request, cowfile) });
       const made = { rdofile, cowfile, virtual_size: sizeBytes, chunk_size: chunkBytes };
       return { format: "dm-snapshot", ...made, exceptions, store_size: target.sizeBytes };
     } finally {

@@ -10,7 +10,8 @@ import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
 import { filesOfStack } from "../overlay/stack.ts";
-import { claimOutput, OpenFiles, refuseSameFile } from "./files.ts";
+import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
+import { OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
@@ -19,12 +20,10 @@ import { NewCowfile } from "./new-cowfile.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
-export interface CreateRequest {
+export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
   /** A stack: the new cowfile shall hold exactly the blocks in which it differs from the base. */
   readonly from?: string | undefined;
-  /** Replace what is there. */
-  readonly force?: boolean;
   /** How much of the base is looked at, so that a change of it is noticed later; default `quick`. */
   readonly identity?: IdentityMode;
 }
@@ -67,16 +66,16 @@ export async function create(
     const rdoBlocks = requireUsableSize(base, abi, context);
     const image = request.from === undefined ? undefined : (await files.openStack(request.from, request.force)).device;
     if (image) requireSameShape(base, image, rdoBlocks);
-    claimOutput(files, cowfile, request.force ?? false);
+    claimOutput(files, cowfile, request, "cowfile");
     const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
-    const pending = files.storage.create(cowfile);
+    const pending = files.create(cowfile, inputs);
     try {
       const made = new NewCowfile(pending.device, { abi, rdoBlocks });
       if (image) await writeDifferences({ base, image, target: pending.device, rdoBlocks, made }, context);
       made.finish(fingerprint);
       forgetOld(files.storage, cowfile, context);
-      pending.commit({ replace: request.force ?? false });
+      pending.commit({ replace: mayReplace(request, cowfile) });
       const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
       const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
       return {

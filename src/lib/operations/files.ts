@@ -7,23 +7,28 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
 import type { FileFacts, OpenOptions, PendingFile, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
+import { overlap, type Place } from "../device/sys/underlying.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { type OpenPart, openPart } from "../overlay/open-part.ts";
 import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../overlay/stack.ts";
 import { parsePart } from "../overlay/stack-part.ts";
-import { refusePartialName } from "./convert/partial-names.ts";
-import { refuseSidecarName } from "./identity/sidecar.ts";
-import { refuseJournalName } from "./merge/journal.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
 }
 
-/** How a file is opened that is changed in place, or in a dry run would be. */
-export function howToOpen(dryRun: boolean): OpenOptions {
-  return dryRun ? { willWrite: true, lock: "shared" } : { writable: true, lock: "exclusive" };
+/** How a file is opened that is changed in place. A dry run refuses what the real run would refuse. */
+export function howToOpen({
+  dryRun = false,
+  force = false,
+}: {
+  readonly dryRun?: boolean;
+  readonly force?: boolean;
+}): OpenOptions {
+  const mounted = force ? "allow" : "refuse";
+  return dryRun ? { mounted, willWrite: true, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
 }
 
 /** Files opened by one operation, to be closed together. */
@@ -54,9 +59,12 @@ export class OpenFiles {
     return opened;
   }
 
-  /** Starts an output, which is abandoned at the end unless it was committed. */
-  pending(path: string): PendingFile {
-    const pending = this.storage.create(path);
+  /**
+   * Starts an output, which is abandoned at the end unless it was committed.
+   * @param inputs what it is made of: it is open to no more users than these
+   */
+  create(path: string, inputs: readonly string[]): PendingFile {
+    const pending = this.storage.create(path, { inputs, onNotice: this.#context.onNotice });
     this.keep({ close: () => pending.abandon() });
     return pending;
   }
@@ -134,7 +142,7 @@ export function notesOfServer(files: OpenFiles, file: string): Pick<CheckOptions
     boot: bootId(),
     companion: (suffix) => {
       const path = files.storage.realPath(file) + suffix;
-      return files.storage.facts(path)?.kind === "file" ? files.open(path, { lock: "none" }) : undefined;
+      return files.storage.facts(path, { own: true }) ? files.open(path, { lock: "none", own: true }) : undefined;
     },
   };
 }
@@ -144,35 +152,18 @@ export function refuseSameFile(storage: Storage, output: string, inputs: readonl
   const facts = storage.facts(output);
   if (!facts) return;
   for (const input of inputs) {
-    if (storage.facts(input)?.identity === facts.identity) {
-      throw new CowError(
-        "usage",
-        `is ${input === output ? "an input" : `the same file as ${input}, an input`}: an output must not be one`,
-        { file: output },
-      );
-    }
+    const theirs = storage.facts(input);
+    if (!theirs || !overlap(placesOfFacts(facts), placesOfFacts(theirs))) continue;
+    const what =
+      input === output
+        ? "an input"
+        : facts.identity === theirs.identity
+          ? `the same file as ${input}, an input`
+          : `on the same disk space as ${input}, an input`;
+    throw new CowError("usage", `is ${what}: an output must not be one`, { file: output });
   }
 }
 
-/**
- * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
- *
- * @returns what is there now, if it is to be replaced
- * @throws CowError `exists` unless `force`; `locked` if it is in use; `usage` if it is no regular file, or has a name of ours
- */
-export function claimOutput(files: OpenFiles, path: string, force: boolean): FileFacts | undefined {
-  refuseJournalName(path);
-  refuseSidecarName(path);
-  refusePartialName(path);
-  const facts = files.storage.facts(path);
-  if (!facts) return undefined;
-  if (facts.kind !== "file")
-    throw new CowError(
-      "usage",
-      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
-      { file: path },
-    );
-  if (!force) throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
-  files.open(path, { writable: true, lock: "exclusive" });
-  return facts;
+function placesOfFacts({ places, identity }: FileFacts): readonly Place[] {
+  return places ?? [{ identity, range: { from: 0, to: Number.POSITIVE_INFINITY } }];
 }

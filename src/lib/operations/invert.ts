@@ -13,23 +13,22 @@ import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { packKind } from "../formats/cowfile/pack/kind.ts";
 import { headOf } from "../formats/registry.ts";
 import { Overlay } from "../overlay/overlay.ts";
+import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { differences } from "./convert/differences.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
-import { claimOutput, OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
+import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
 import { type FillJob, fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld } from "./identity/take.ts";
 import { sizeOf } from "./merge/already.ts";
 import { fillImage } from "./merge/fill-image.ts";
 import { belowLayer } from "./squash.ts";
 
-export interface InvertRequest {
+export interface InvertRequest extends Overwrite {
   /** The new base. */
   readonly output: string;
   /** The new layer. */
   readonly layer: string;
   readonly abi?: CowAbi;
-  /** Replace what is there. */
-  readonly force?: boolean;
 }
 
 export interface InvertResult {
@@ -62,12 +61,12 @@ export async function invert(
   request: InvertRequest,
   context: OperationContext,
 ): Promise<InvertResult> {
-  const { output, layer: newLayer, abi = "le64", force = false } = request;
+  const { output, layer: newLayer, abi = "le64" } = request;
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const text = stackOver(storage, base, layer);
-    refusePending(files, text, [output, newLayer], force);
-    const stack = await files.openStack(text, force);
+    refusePending(files, text, [output, newLayer], request.force);
+    const stack = await files.openStack(text, request.force);
     const top = stack.layers.at(-1);
     if (!top) throw new CowError("usage", "a base without a layer cannot be exchanged with one", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);
@@ -76,21 +75,22 @@ export async function invert(
     const below = belowLayer(stack, stack.layers.length);
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
-    const made = force
+    const at = { below, image: stack.device, output, newLayer, rdoBlocks };
+    const made = [output, newLayer].some((path) => mayReplace(request, path))
       ? {}
-      : await madeBefore(files, { below, image: stack.device, output, newLayer, rdoBlocks }, context);
-    if (!made.base) claimOutput(files, output, force);
-    if (!made.layer) claimOutput(files, newLayer, force);
-    const merged = made.base ? undefined : files.pending(output);
+      : await madeBefore(files, at, context);
+    if (!made.base) claimOutput(files, output, request, "raw");
+    if (!made.layer) claimOutput(files, newLayer, request, "cowfile");
+    const merged = made.base ? undefined : files.create(output, stack.paths);
     if (merged) await fillImage({ base: below, layer: top, target: merged.device, output, total: 0 }, context);
     const held = { extents: top.extents(0, top.virtualSizeBytes), image: below, base: stack.device };
     const { blocksUsed, fingerprint, pending } =
-      made.layer ?? (await fillInverse(files, newLayer, { ...held, abi, rdoBlocks }, context));
+      made.layer ?? (await fillInverse(files.create(newLayer, stack.paths), { ...held, abi, rdoBlocks }, context));
     if (pending) forgetOld(storage, newLayer, context);
     const wasThere = storage.facts(output) !== undefined;
-    merged?.commit({ replace: force });
+    merged?.commit({ replace: mayReplace(request, output) });
     try {
-      pending?.commit({ replace: force });
+      pending?.commit({ replace: mayReplace(request, newLayer) });
     } catch (error) {
       if (!wasThere) storage.remove(output);
       throw error;
@@ -118,12 +118,10 @@ interface Inverse {
 }
 
 async function fillInverse(
-  files: OpenFiles,
-  path: string,
+  pending: PendingFile,
   job: Omit<FillJob, "target" | "phase">,
   context: OperationContext,
 ): Promise<Inverse> {
-  const pending = files.pending(path);
   const phase = "keeping the old base";
   const { cowfile, fingerprint } = await fillCowfile({ ...job, target: pending.device, phase }, context);
   return { blocksUsed: cowfile.blocksUsed, fingerprint, pending };

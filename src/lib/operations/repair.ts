@@ -3,7 +3,8 @@
  * the format.
  */
 import type { OperationContext } from "../context.ts";
-import { journalPath } from "../formats/cowfile/live/journal.ts";
+import { CowError } from "../errors.ts";
+import { JOURNAL_BEGINNING, journalPath } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { formatOfPart } from "../overlay/open-part.ts";
 import { filesOfStack, requireBelongs } from "../overlay/stack.ts";
@@ -52,8 +53,17 @@ export async function repair(file: string, request: RepairRequest, context: Oper
       allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
     });
     // What it said is in the bitmap now.
-    if (!dryRun && format.id === "cowfile" && report.state === "clean")
-      files.storage.remove(journalPath(files.storage.realPath(part.path)));
+    if (!dryRun && format.id === "cowfile" && report.state === "clean") removeLiveJournal(files, part.path, context);
     return report;
   });
+}
+
+/** What has the journal's name and is none stays: the repair is done without it. */
+function removeLiveJournal({ storage }: OpenFiles, cowfile: string, context: OperationContext): void {
+  try {
+    storage.remove(journalPath(storage.realPath(cowfile)), { own: JOURNAL_BEGINNING });
+  } catch (error) {
+    if (!(error instanceof CowError) || error.code !== "exists") throw error;
+    context.onNotice?.({ severity: "warning", file: error.file, message: error.message });
+  }
 }

@@ -9,19 +9,18 @@ import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { heldBy, Overlay } from "../overlay/overlay.ts";
 import { parseStack, type Stack, stackOf } from "../overlay/stack.ts";
+import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
-import { claimOutput, OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
 
-export interface SquashRequest {
+export interface SquashRequest extends Overwrite {
   /** The lowest layer, from 1; default the first. */
   readonly from?: number | undefined;
   /** The highest layer; default the last. */
   readonly to?: number | undefined;
   readonly abi?: CowAbi;
-  /** Replace what is there. */
-  readonly force?: boolean;
 }
 
 export interface SquashResult {
@@ -52,26 +51,25 @@ export async function squash(
   context: OperationContext,
 ): Promise<SquashResult> {
   const abi = request.abi ?? "le64";
-  const force = request.force ?? false;
   const parts = parseStack(text);
   const { from, to } = rangeOf(parts.length - 1, request);
   return OpenFiles.during(context, async (files) => {
-    refusePending(files, text, [output], force);
-    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)), force);
+    refusePending(files, text, [output], request.force);
+    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)), request.force);
     refuseSameFile(files.storage, output, stack.paths);
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);
     requireSameShape(base, stack.device, rdoBlocks);
-    claimOutput(files, output, force);
+    claimOutput(files, output, request, "cowfile");
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
-    const pending = files.storage.create(output);
+    const pending = files.create(output, stack.paths);
     try {
       const extents = heldBy(stack.layers.slice(from - 1), 0, rdoBlocks * BLOCK_BYTES);
       const job = { target: pending.device, abi, base, rdoBlocks, image: stack.device, extents, phase: "squashing" };
       const { cowfile, fingerprint } = await fillCowfile(job, context);
       forgetOld(files.storage, output, context);
-      pending.commit({ replace: force });
+      pending.commit({ replace: mayReplace(request, output) });
       const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
       if (taken) noteOrWarn(files.storage, output, context, () => taken.write(output, identity));
       return {

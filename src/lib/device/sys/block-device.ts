@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
+import { deviceNumber } from "./device-number.ts";
 import { libc } from "./libc.ts";
 
 const BLKGETSIZE64 = 0x80081272;
@@ -39,8 +40,5 @@ export function isWriteProtected(fd: number): boolean {
 }
 
 function fromSysfs(fd: number, name: string): string {
-  const { rdev } = fs.fstatSync(fd);
-  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-  return fs.readFileSync(`/sys/dev/block/${major}:${minor}/${name}`, "utf8");
+  return fs.readFileSync(`/sys/dev/block/${deviceNumber(fs.fstatSync(fd).rdev)}/${name}`, "utf8");
 }

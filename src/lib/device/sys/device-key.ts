@@ -2,8 +2,8 @@
  * Owns telling one block device from another, also after its number or name has changed: what sysfs knows of the disk
  * behind it. Where that is nothing, its number has to do, which means the same device only until the next boot.
  */
-import * as fs from "node:fs";
 import * as path from "node:path";
+import { deviceNumber, readSysText, sysfsFolder } from "./device-number.ts";
 
 export interface DeviceKey {
   readonly key: string;
@@ -15,11 +15,7 @@ export interface DeviceKey {
 const IDENTITIES = ["dm/uuid", "md/uuid", "wwid", "device/wwid", "nguid", "uuid", "serial", "device/serial"] as const;
 
 function read(...parts: readonly string[]): string {
-  try {
-    return fs.readFileSync(path.join(...parts), "utf8").trim();
-  } catch {
-    return "";
-  }
+  return readSysText(...parts).trim();
 }
 
 /** Of a disk; a partition has the key of its disk and its own number. */
@@ -41,15 +37,10 @@ function lastingKey(folder: string): string | undefined {
 }
 
 /** @param rdev the device's number, as stat(2) gives it */
-export function deviceKey(rdev: number, sysfs = "/sys/dev/block"): DeviceKey {
-  const major = ((rdev >>> 8) & 0xfff) | (Math.floor(rdev / 2 ** 32) & ~0xfff);
-  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
-  try {
-    const lasting = lastingKey(fs.realpathSync(path.join(sysfs, `${major}:${minor}`)));
-    if (lasting !== undefined) return { key: lasting, boot: null };
-  } catch {
-    // No sysfs, or not of this kind.
-  }
+export function deviceKey(rdev: number, sysfs = "/sys"): DeviceKey {
+  const folder = sysfsFolder(rdev, sysfs);
+  const lasting = folder === undefined ? undefined : lastingKey(folder);
+  if (lasting !== undefined) return { key: lasting, boot: null };
   const boot = read("/proc/sys/kernel/random/boot_id");
-  return { key: `${boot} ${major}:${minor}`, boot };
+  return { key: `${boot} ${deviceNumber(rdev)}`, boot };
 }

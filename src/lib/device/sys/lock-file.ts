@@ -1,18 +1,31 @@
 /**
- * Owns the portable lock: files beside the image, `NAME.cowtool-lock` for a writer, `NAME.cowtool-lock.PID` for a reader,
- * each naming the process that holds it. A lock whose process has gone is void. Processes with kernel locks make none,
- * but look for them; processes without look into /proc/locks for kernel locks.
+ * Owns the portable lock: files beside the image, `NAME.cowtool-lock` for a writer, `NAME.cowtool-lock.PID-ORIGIN` for a
+ * reader, each naming the process that holds it, and where that runs. Processes with kernel locks make none, but look for
+ * them; processes without look into /proc/locks for kernel locks. A lock is void, and removed, if its process has certainly
+ * ended: only of one with the same origin (boot and numbering of processes) can that be told. Of another machine's or
+ * container's lock, and of a file that is none of ours, it cannot: they stay, and the image is refused.
  */
+import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
+import { hostname } from "node:os";
 import * as path from "node:path";
-import { errnoName, systemError } from "../../errors.ts";
+import { CowError, shellWord, systemError } from "../../errors.ts";
+import { makeOwn, openOwn } from "../own-file.ts";
 import type { LockMode, Unlock } from "./lock-mode.ts";
-import { hasKernelLock, lockHolders, processIdentity } from "./process-info.ts";
+import { hasKernelLock, lockHolders, processIdentity, processOrigin } from "./process-info.ts";
 
 const SUFFIX = ".cowtool-lock";
+/** What follows the suffix in the name of a reader's lock; earlier versions wrote the pid alone. */
+const READER = /^\.\d+(-[0-9a-f]+)?$/;
+/** PID, clock ticks at its start, origin, host; earlier versions wrote only the first two. */
+const TEXT = /^(\d+) (\d+)(?: ([0-9a-f]+|-) (\S+))?\n$/;
+const LOCK_BYTES_AT_MOST = 1024;
+const LOCK_MODE = 0o644;
+const NO_ORIGIN = "-";
 
 /** Readers of this process by lock file: the file goes with the last of them. */
-const readers = new Map<string, number>();
+const readers = new Map<string, { count: number; readonly unlock: Unlock }>();
+const unknownOrigin = randomBytes(6).toString("hex");
 
 interface Conflict {
   readonly pids: readonly number[];
@@ -22,9 +35,15 @@ interface Conflict {
  * Looks for lock files of others, and where `own` is set leaves one of ours.
  *
  * @returns what releases the lock, or who stands in the way
+ * @throws CowError `locked` where that cannot be told
  */
 export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: boolean): Unlock | Conflict {
-  if (stat.isBlockDevice()) return () => undefined;
+  const others = (): Conflict | undefined =>
+    own && hasKernelLock(stat.dev, stat.ino, mode === "exclusive" ? ["READ", "WRITE"] : ["WRITE"])
+      ? { pids: lockHolders(stat.dev, stat.ino) }
+      : undefined;
+  // A device's node has no place beside it.
+  if (stat.isBlockDevice()) return others() ?? (() => undefined);
   let real: string;
   try {
     real = fs.realpathSync(file);
@@ -32,78 +51,149 @@ export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: 
     return () => undefined;
   }
   const writerLock = real + SUFFIX;
-  const writer = livingHolder(writerLock);
+  const writer = livingHolder(file, writerLock);
   if (writer !== undefined) return { pids: [writer] };
   if (mode === "exclusive") {
-    const pids = livingReaders(real);
+    const pids = livingReaders(file, real);
     if (pids.length > 0) return { pids };
   }
   if (!own) return () => undefined;
-  if (hasKernelLock(stat.dev, stat.ino, mode === "exclusive" ? ["READ", "WRITE"] : ["WRITE"])) {
-    return { pids: lockHolders(stat.dev, stat.ino) };
-  }
-  return mode === "exclusive" ? lockAsWriter(file, writerLock) : lockAsReader(`${writerLock}.${process.pid}`);
+  return others() ?? (mode === "exclusive" ? lockAsWriter(file, writerLock) : lockAsReader(writerLock));
 }
 
 function holderText(): string {
-  return `${process.pid} ${processIdentity(process.pid)?.startTicks ?? 0}\n`;
+  const host = hostname().replaceAll(/\s/g, "_") || NO_ORIGIN;
+  return `${process.pid} ${processIdentity(process.pid)?.startTicks ?? 0} ${processOrigin() || NO_ORIGIN} ${host}\n`;
+}
+
+function make(lock: string): Unlock {
+  const text = holderText();
+  const fd = makeOwn(lock, LOCK_MODE);
+  try {
+    fs.writeSync(fd, text);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return () => removeIf(lock, text);
+}
+
+/** Removes a lock if it is still the one that was judged. */
+function removeIf(lock: string, text: string): void {
+  try {
+    if (readText(lock) === text) fs.rmSync(lock, { force: true });
+  } catch {
+    // Something else has its name now, or the directory is read-only now: both stay.
+  }
 }
 
 function lockAsWriter(file: string, lock: string): Unlock | Conflict {
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
-      fs.writeFileSync(lock, holderText(), { flag: "wx" });
-      return () => fs.rmSync(lock, { force: true });
+      return make(lock);
     } catch (error) {
-      if (errnoName(error) !== "EEXIST") throw systemError(error, lock, `cannot lock ${path.basename(file)}`);
-      const holder = livingHolder(lock);
+      if (!(error instanceof CowError) || error.code !== "exists")
+        throw systemError(error, lock, `cannot lock ${path.basename(file)}`);
+      const holder = livingHolder(file, lock);
       if (holder !== undefined) return { pids: [holder] };
     }
   }
   return { pids: [] };
 }
 
-function lockAsReader(lock: string): Unlock {
-  try {
-    if ((readers.get(lock) ?? 0) === 0) fs.writeFileSync(lock, holderText());
-  } catch {
-    // A reader of an image on read-only storage cannot leave a note, and no writer could disturb it there.
-    return () => undefined;
+function lockAsReader(writerLock: string): Unlock {
+  const lock = `${writerLock}.${process.pid}-${processOrigin() || unknownOrigin}`;
+  let held = readers.get(lock);
+  if (!held) {
+    try {
+      // One that is there already is of an earlier process with our number.
+      const old = readText(lock);
+      if (old !== undefined && TEXT.test(old)) removeIf(lock, old);
+      held = { count: 0, unlock: make(lock) };
+    } catch (error) {
+      // A reader of an image on read-only storage cannot leave a note, and no writer could disturb it there.
+      if (error instanceof CowError && ["permission", "no-space"].includes(error.code)) return () => undefined;
+      throw error;
+    }
+    readers.set(lock, held);
   }
-  readers.set(lock, (readers.get(lock) ?? 0) + 1);
+  const own = held;
+  own.count++;
   return () => {
-    const left = (readers.get(lock) ?? 1) - 1;
-    readers.set(lock, left);
-    if (left === 0) fs.rmSync(lock, { force: true });
+    if (--own.count > 0) return;
+    readers.delete(lock);
+    own.unlock();
   };
 }
 
-/** The pid in a lock file whose process still lives; a void lock is removed on the way. */
-function livingHolder(lock: string): number | undefined {
-  let text: string;
+/** What a lock file says, or undefined if there is none. @throws CowError `exists` if it is no regular file */
+function readText(lock: string): string | undefined {
+  let fd: number;
   try {
-    text = fs.readFileSync(lock, "utf8");
-  } catch {
-    return undefined;
+    fd = openOwn(lock, { writable: false });
+  } catch (error) {
+    if (error instanceof CowError && error.code === "not-found") return undefined;
+    throw error;
   }
-  const [pid, startTicks] = text.trim().split(" ").map(Number);
-  if (pid && Number.isInteger(pid)) {
-    const now = processIdentity(pid);
-    if (now && (now.startTicks === startTicks || now.startTicks === 0 || startTicks === 0)) return pid;
-  } else if (Date.now() - fs.statSync(lock).mtimeMs < 2000) {
-    return 0; // just being written
+  try {
+    const bytes = Buffer.alloc(LOCK_BYTES_AT_MOST);
+    return bytes.toString("utf8", 0, fs.readSync(fd, bytes, 0, bytes.length, 0));
+  } catch (error) {
+    throw systemError(error, lock, "cannot read");
+  } finally {
+    fs.closeSync(fd);
   }
-  fs.rmSync(lock, { force: true });
+}
+
+/** The pid in a lock file whose process still lives; a void lock is removed on the way. @throws CowError `locked` */
+function livingHolder(file: string, lock: string): number | undefined {
+  let text: string | undefined;
+  try {
+    text = readText(lock);
+  } catch (error) {
+    if (error instanceof CowError && error.code === "exists") throw doubt(file, lock, error.message);
+    throw error;
+  }
+  if (text === undefined) return undefined;
+  const [, pidText, ticks, origin, host] = TEXT.exec(text) ?? [];
+  const pid = Number(pidText);
+  if (pidText === undefined) throw doubt(file, lock, text === "" ? "is empty" : "is not a lock file of cowtool");
+  const now = processIdentity(pid);
+  const lives = now && (now.startTicks === Number(ticks) || now.startTicks === 0 || Number(ticks) === 0);
+  const isHere = origin !== undefined && origin !== NO_ORIGIN && origin === processOrigin();
+  if (lives && (isHere || origin === undefined)) return pid;
+  if (!isHere) {
+    const where = host === undefined || host === hostname() ? "" : ` on ${host}`;
+    throw doubt(
+      file,
+      lock,
+      `is of pid ${pid}${where}, in another container, on another machine or before a reboot`,
+      pid,
+    );
+  }
+  removeIf(lock, text);
   return undefined;
 }
 
-function livingReaders(real: string): number[] {
-  const prefix = `${path.basename(real)}${SUFFIX}.`;
-  const found: number[] = [];
-  for (const entry of fs.readdirSync(path.dirname(real))) {
-    if (!entry.startsWith(prefix)) continue;
-    const pid = livingHolder(path.join(path.dirname(real), entry));
-    if (pid !== undefined) found.push(pid);
-  }
-  return found;
+/** Nothing is removed that cannot be judged. */
+function doubt(file: string, lock: string, what: string, pid?: number): CowError {
+  return new CowError(
+    "locked",
+    `may be in use: ${lock} ${what}, so cowtool cannot tell whether its owner still works`,
+    {
+      file,
+      details: { lock, ...(pid === undefined ? {} : { holder_pid: pid }) },
+      hints: [
+        `if nothing uses the image, remove the lock with \`rm ${shellWord(lock)}\` and run the same command again`,
+      ],
+    },
+  );
+}
+
+function livingReaders(file: string, real: string): number[] {
+  const prefix = path.basename(real) + SUFFIX;
+  return fs.readdirSync(path.dirname(real)).flatMap((entry) => {
+    if (!entry.startsWith(prefix) || !READER.test(entry.slice(prefix.length))) return [];
+    const pid = livingHolder(file, path.join(path.dirname(real), entry));
+    return pid === undefined ? [] : [pid];
+  });
 }

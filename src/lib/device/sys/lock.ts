@@ -10,6 +10,7 @@ import { Errno, type Libc, libc, libcError } from "./libc.ts";
 import { takeLockFile } from "./lock-file.ts";
 import type { LockMode, Unlock } from "./lock-mode.ts";
 import { describeProcess, lockHolders } from "./process-info.ts";
+import { isWhole, placesOf } from "./underlying.ts";
 
 const F_OFD_GETLK = 36;
 const F_OFD_SETLK = 37;
@@ -61,11 +62,66 @@ function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): bool
 }
 
 /**
+ * Locks what an open file or device is, and the file behind it if it is a loop device, without waiting. So a loop device is
+ * not written while the file is read under its own name.
+ *
+ * @throws CowError `locked`
+ */
+export function lockThrough(fd: number, file: string, mode: LockMode): Unlock {
+  const locks = [lockFile(fd, file, mode)];
+  const unlock = (): void => {
+    for (const each of locks.splice(0).reverse()) each();
+  };
+  try {
+    for (const place of placesOf(fs.fstatSync(fd))) {
+      const behind = place.path === undefined ? undefined : lockBehind(file, place.path, isWhole(place), mode);
+      if (behind) locks.push(behind);
+    }
+    return unlock;
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+/** @param whole the device is all of the file, not a part of it */
+function lockBehind(device: string, path: string, whole: boolean, mode: LockMode): Unlock | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(
+      path,
+      (mode === "exclusive" ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | fs.constants.O_NONBLOCK,
+    );
+  } catch {
+    // Who may use the device need not be allowed to open the file, and then others of the same user are not, either.
+    return undefined;
+  }
+  try {
+    const unlock = lockFile(fd, path, mode);
+    return () => {
+      unlock();
+      fs.closeSync(fd);
+    };
+  } catch (error) {
+    fs.closeSync(fd);
+    if (!(error instanceof CowError) || error.code !== "locked") throw error;
+    // Two parts of one disk may well be used by one command.
+    if (!whole && error.details["holder_pid"] === process.pid) return undefined;
+    const { details, hints } = error;
+    throw new CowError("locked", `is in use by way of the file behind it, ${path}, which is ${error.message}`, {
+      file: device,
+      details: { ...details, file: device, behind: path },
+      hints,
+    });
+  }
+}
+
+/**
  * Locks an open file, without waiting. `exclusive` needs a descriptor open for writing.
  *
  * @throws CowError `locked`, naming the holder where /proc shows it
  */
-export function lockFile(fd: number, file: string, mode: LockMode): Unlock {
+function lockFile(fd: number, file: string, mode: LockMode): Unlock {
   const stat = fs.fstatSync(fd);
   const c = libc();
   if (c && !takeKernelLock(c, fd, file, mode)) {
@@ -91,7 +147,7 @@ function lockedError(file: string, mode: LockMode, holders: readonly number[]): 
       : holders.length > 0
         ? "this very process"
         : "another process";
-  const pid = others[0];
+  const pid = others[0] ?? holders[0];
   return new CowError("locked", `${mode === "exclusive" ? "in use" : "being written"}, locked by ${who}`, {
     file,
     details: pid === undefined ? {} : { holder_pid: pid },

@@ -2,7 +2,9 @@
  * Owns what /proc tells about other processes: who they are, whether they still live, which file locks they hold.
  * Where there is no /proc the answers are "unknown", never wrong.
  */
+import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { majorMinor } from "./device-number.ts";
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -37,6 +39,27 @@ export function processIdentity(pid: number): ProcessIdentity | undefined {
   }
 }
 
+export const ORIGIN_DIGITS = 12;
+let origin: string | undefined;
+
+/**
+ * This boot of this machine, and its numbering of processes: only of a process with the same origin can be told from here
+ * whether it lives. Empty where that is not known.
+ */
+export function processOrigin(): string {
+  if (origin !== undefined) return origin;
+  try {
+    // A /proc that numbers processes otherwise than this one is numbered says nothing about others.
+    if (fs.readlinkSync("/proc/self") !== String(process.pid)) throw new Error("not our /proc");
+    const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8");
+    const numbering = fs.readlinkSync("/proc/self/ns/pid");
+    origin = createHash("sha256").update(`${boot}${numbering}`).digest("hex").slice(0, ORIGIN_DIGITS);
+  } catch {
+    origin = "";
+  }
+  return origin;
+}
+
 /** `pid 4711 (qemu-nbd -k /run/x)`, shortened. */
 export function describeProcess(pid: number): string {
   const command = readText(`/proc/${pid}/cmdline`)?.split("\0").filter(Boolean).join(" ");
@@ -50,8 +73,7 @@ export function describeProcess(pid: number): string {
  * so the holder is found by the `lock:` lines of its file descriptors.
  */
 export function lockHolders(device: number, inode: number): number[] {
-  const major = (device >>> 8) & 0xfff;
-  const minor = (device & 0xff) | ((device >>> 12) & 0xfff00);
+  const { major, minor } = majorMinor(device);
   const key = `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
   const holders: number[] = [];
   for (const entry of list("/proc")) {
@@ -70,8 +92,7 @@ export function lockHolders(device: number, inode: number): number[] {
 
 /** Does anybody hold an open-file-description lock of that kind on the inode? For processes that cannot ask the kernel itself. */
 export function hasKernelLock(device: number, inode: number, kinds: readonly ("READ" | "WRITE")[]): boolean {
-  const major = (device >>> 8) & 0xfff;
-  const minor = (device & 0xff) | ((device >>> 12) & 0xfff00);
+  const { major, minor } = majorMinor(device);
   const key = ` ${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
   const locks = readText("/proc/locks") ?? "";
   return locks

@@ -8,7 +8,8 @@ import { CowError, shellWord } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { filesOfStack, parseStack } from "../../overlay/stack.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
-import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { OpenFiles, refuseSameFile } from "../files.ts";
 import { QUICK } from "../identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
 import { refusePendingMerge } from "../merge/journal-places.ts";
@@ -36,7 +37,7 @@ interface Job extends Asked {
   readonly main: string;
   /** See digestOf. */
   readonly digest: string | undefined;
-  readonly mayReplace: boolean;
+  readonly replace: boolean;
   /** All files with data, `main` first. */
   readonly outputs: readonly string[];
   /** Where an earlier run of this conversion ended, if only names were left to be given. */
@@ -89,20 +90,24 @@ function claimAll(
   plan: Plan,
   made: Output,
 ): Omit<Job, keyof Asked> {
-  const { force = false, dryRun: _dryRun, ...asked } = request;
+  const { force, replace, dryRun: _dryRun, ...asked } = request;
+  const isNamed = mayReplace({ replace }, output);
   const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const { data, beside } = made.several ?? { data: "", beside: undefined };
   const main = output + data;
   const outputs = beside === undefined ? [main] : [main, output + beside];
-  const whole = force ? undefined : wholeBefore(files.storage, outputs, digest);
-  const mayReplace = force || (made.several !== undefined && isUnderWay(files.storage, main, digest));
+  const whole = force || isNamed ? undefined : wholeBefore(files.storage, outputs, digest);
+  const isOurs = made.several !== undefined && isUnderWay(files.storage, main, digest);
+  const may = isNamed || isOurs || (force ?? false);
   // What files of the stack name themselves is known only now.
   for (const path of new Set([output, ...outputs])) {
     refuseSameFile(files.storage, path, plan.paths);
     // What has its name already is its own.
-    if (!whole || lacksName(files.storage, path)) claimOutput(files, path, path === output ? force : mayReplace);
+    if (whole && !lacksName(files.storage, path)) continue;
+    if (path === output) claimOutput(files, path, request, request.to);
+    else claimOutput(files, path, { force, replace: isNamed || isOurs ? [path] : [] }, "raw");
   }
-  return { main, digest, mayReplace, outputs, whole };
+  return { main, digest, replace: may, outputs, whole };
 }
 
 interface Done {
@@ -113,7 +118,7 @@ interface Done {
 
 async function write(
   files: OpenFiles,
-  { output, request, main, digest, mayReplace, outputs, whole }: Job,
+  { output, request, main, digest, replace, outputs, whole }: Job,
   plan: Plan,
   made: Output,
   context: OperationContext,
@@ -122,16 +127,17 @@ async function write(
   const { storage } = files;
   const taken = await takeIdentity(files, plan, made, context);
   const last = (): void => {
-    if (made.several) writeText(files, output, made.several.text, request.force ?? false);
+    if (made.several) writeText(files, output, made.several.text, plan, mayReplace(request, output));
     if (!taken || !made.identity) return;
     const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
     noteOrWarn(storage, output, context, () => taken.write(output, identity));
   };
+  const madeOf = { inputs: plan.paths, onNotice: context.onNotice };
   if (whole) {
-    giveNames(storage, outputs, mayReplace, last);
+    giveNames(storage, outputs, { replace, ...madeOf }, last);
     return { held: whole.held, size: storage.facts(main)?.sizeBytes ?? 0, resumedAt: whole.offset };
   }
-  const partial = new PartialOutput(files, main, digest);
+  const partial = new PartialOutput(files, main, { digest, paths: plan.paths, onNotice: context.onNotice });
   const stopped = (): CowError => {
     const how = partial.noted
       ? `${shellWord(partial.path)} holds what is done; the same command completes the conversion`
@@ -155,7 +161,7 @@ async function write(
     );
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
-    partial.commit(mayReplace, { offset: made.sizeBytes, held: copied.held, copied: 0, sink: {} }, last);
+    partial.commit(replace, { offset: made.sizeBytes, held: copied.held, copied: 0, sink: {} }, last);
     isDone = true;
     return { held: copied.held, size, resumedAt: partial.from?.offset ?? null };
   } catch (error) {
@@ -167,10 +173,12 @@ async function write(
 }
 
 /** The file that makes others an output comes last. */
-function writeText({ storage }: OpenFiles, path: string, text: string, replace: boolean): void {
-  const there = storage.facts(path)?.sizeBytes === text.length && storage.readSmall(path, text.length);
-  if (there && Buffer.from(text).equals(there)) return;
-  const pending = storage.create(path);
+function writeText(files: OpenFiles, path: string, text: string, plan: Plan, replace: boolean): void {
+  if (files.storage.facts(path)?.sizeBytes === text.length) {
+    const there = Buffer.alloc(text.length);
+    if (files.open(path, { lock: "none" }).read(there, 0) === there.length && there.equals(Buffer.from(text))) return;
+  }
+  const pending = files.create(path, plan.paths);
   try {
     pending.device.write(Buffer.from(text), 0);
     pending.commit({ replace });

@@ -1,16 +1,23 @@
 /**
  * Owns what an interrupted conversion leaves beside its output: `OUTPUT.cowtool-partial`, the file as far as it got, and
- * `OUTPUT.cowtool-partial-note`, which says how far that is known to be durable, and of which inputs it was made.
+ * `OUTPUT.cowtool-partial-note`, which says how far that is known to be durable, and of which inputs it was made. The note
+ * comes first and goes last: an unfinished file without one is not cowtool's, and is left unchanged.
  */
 import { createHash } from "node:crypto";
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import type { Storage } from "../../device/storage.ts";
+import type { CreateOptions, RenameOptions, Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import type { OpenFiles } from "../files.ts";
 import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
 import type { SinkState } from "./sink.ts";
 
 const LIMIT_BYTES = 64 * 1024;
+/** How a note begins. */
+const NOTE_BEGINNING = '{"cowtool_convert":';
+const NOWHERE: Position = { offset: 0, held: 0, copied: 0, sink: {} };
+/** Of a conversion that only began: no inputs have this digest. */
+const NO_INPUTS = "";
 
 /** How far a conversion got. */
 export interface Position {
@@ -28,6 +35,13 @@ interface Note extends Position {
   readonly whole?: boolean;
 }
 
+export interface Inputs {
+  /** What they and the request are, as `digestOf` says; undefined if that can't be told. */
+  readonly digest: string | undefined;
+  readonly paths: readonly string[];
+  readonly onNotice: OperationContext["onNotice"];
+}
+
 export class PartialOutput {
   readonly device: BlockDevice;
   /** Where an interrupted conversion of the same inputs got to; undefined for a new one. */
@@ -40,24 +54,29 @@ export class PartialOutput {
   readonly #path: string;
   readonly #notePath: string;
   readonly #inputs: string | undefined;
+  readonly #madeOf: Pick<CreateOptions, "inputs" | "onNotice">;
+  /** Did an earlier conversion to this output leave its note? */
+  readonly #wasBegun: boolean;
   readonly #others: { readonly device: BlockDevice; readonly path: string; readonly output: string }[] = [];
 
   /**
-   * @param inputs what the inputs and the request are, as `digestOf` says; undefined if that can't be told
    * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
    */
-  constructor(files: OpenFiles, output: string, inputs: string | undefined) {
+  constructor(files: OpenFiles, output: string, inputs: Inputs) {
     const real = files.storage.realPath(output);
     this.#storage = files.storage;
     this.#output = output;
     this.#path = real + PARTIAL_SUFFIX;
     this.#notePath = real + NOTE_SUFFIX;
-    this.#inputs = inputs;
+    this.#inputs = inputs.digest;
+    this.#madeOf = { inputs: inputs.paths, onNotice: inputs.onNotice };
     this.#files = files;
-    this.from = this.#storage.facts(this.#path) && this.#readNote();
+    const note = this.#storage.readSmall(this.#notePath, LIMIT_BYTES);
+    this.#wasBegun = note !== undefined && Buffer.from(note).toString("latin1").startsWith(NOTE_BEGINNING);
+    this.from = this.#storage.facts(this.#path, { own: true }) && this.#readNote();
     this.noted = this.from !== undefined;
     this.device = this.#open(this.#path);
-    if (!this.from) this.#storage.remove(this.#notePath);
+    if (!this.from) this.#writeNote(NO_INPUTS, NOWHERE);
   }
 
   /** A second file, which goes with the first. @param output its name in the end */
@@ -70,18 +89,31 @@ export class PartialOutput {
 
   /** Opens an unfinished file, made if it isn't there, and empty unless it is to be gone on with. */
   #open(path: string): BlockDevice {
-    const old = this.#storage.facts(path);
-    if (old && old.kind !== "file")
-      throw new CowError("usage", "is in the way of an unfinished output", { file: path });
-    if (!old) {
-      const pending = this.#storage.create(path);
-      try {
-        pending.commit({ replace: false });
-      } finally {
-        pending.abandon();
-      }
+    const old = this.#storage.facts(path, { own: true });
+    const isOurs = this.#wasBegun || old?.sizeBytes === 0;
+    if (old?.kind === "file" && !isOurs)
+      throw new CowError(
+        "exists",
+        "is in the way of an unfinished output, and cowtool did not make it; left unchanged",
+        {
+          file: path,
+          hints: ["look at what it is, move or remove it, and run the same command again"],
+        },
+      );
+    // Killed between its two names, a finished output has both: the other one is the user's.
+    if (isOurs && (old?.linkCount ?? 1) > 1) this.#storage.remove(path);
+    else if (old) return this.#use(path);
+    const pending = this.#storage.create(path, { own: "", ...this.#madeOf });
+    try {
+      pending.commit({ replace: false });
+    } finally {
+      pending.abandon();
     }
-    const device = this.#files.open(path, { writable: true, lock: "exclusive" });
+    return this.#use(path);
+  }
+
+  #use(path: string): BlockDevice {
+    const device = this.#files.open(path, { writable: true, lock: "exclusive", own: true });
     if (!this.from) device.resize(0);
     return device;
   }
@@ -94,15 +126,19 @@ export class PartialOutput {
   note(position: Position, whole = false): void {
     if (this.#inputs === undefined) return;
     this.device.flush();
-    const note: Note = { cowtool_convert: 1, inputs: this.#inputs, ...position, ...(whole ? { whole } : {}) };
-    const pending = this.#storage.create(this.#notePath);
+    this.#writeNote(this.#inputs, position, whole);
+    this.noted = true;
+  }
+
+  #writeNote(inputs: string, position: Position, whole = false): void {
+    const note: Note = { cowtool_convert: 1, inputs, ...position, ...(whole ? { whole } : {}) };
+    const pending = this.#storage.create(this.#notePath, { own: NOTE_BEGINNING });
     try {
       pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
       pending.commit({ replace: true });
     } finally {
       pending.abandon();
     }
-    this.noted = true;
   }
 
   /**
@@ -112,7 +148,8 @@ export class PartialOutput {
   commit(replace: boolean, end: Position, last: () => void): void {
     for (const { device } of [this, ...this.#others]) device.flush();
     this.note({ ...end, sink: {} }, true);
-    giveNames(this.#storage, [this.#output, ...this.#others.map(({ output }) => output)], replace, last);
+    const outputs = [this.#output, ...this.#others.map(({ output }) => output)];
+    giveNames(this.#storage, outputs, { replace, ...this.#madeOf }, last);
   }
 
   /** Removes it, unless it can be gone on with. */
@@ -133,10 +170,10 @@ export class PartialOutput {
  * Gives the names that whole files do not have yet; the first of them has the note.
  * @param last as for commit
  */
-export function giveNames(storage: Storage, outputs: readonly string[], replace: boolean, last: () => void): void {
+export function giveNames(storage: Storage, outputs: readonly string[], how: RenameOptions, last: () => void): void {
   for (const output of outputs) {
     const path = storage.realPath(output) + PARTIAL_SUFFIX;
-    if (lacksName(storage, output)) storage.rename(path, output, { replace });
+    if (lacksName(storage, output)) storage.rename(path, output, how);
     // Where a file gets its name by a second link, it had both when that was cut off.
     else storage.remove(path);
   }
@@ -146,7 +183,7 @@ export function giveNames(storage: Storage, outputs: readonly string[], replace:
 
 /** Is there an unfinished file of that output which is not under its name yet? */
 export function lacksName(storage: Storage, output: string): boolean {
-  const unfinished = storage.facts(storage.realPath(output) + PARTIAL_SUFFIX);
+  const unfinished = storage.facts(storage.realPath(output) + PARTIAL_SUFFIX, { own: true });
   return unfinished !== undefined && unfinished.identity !== storage.facts(output)?.identity;
 }
 

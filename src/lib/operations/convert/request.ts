@@ -21,8 +21,10 @@ export interface ConvertRequest {
   readonly abi?: CowAbi | undefined;
   /** One layer is what is wanted: that layers are joined is no loss. */
   readonly flatten?: boolean;
-  /** Replace the output. */
+  /** Replace the output, if it is a file of that format. */
   readonly force?: boolean;
+  /** Replace the output whatever it is, if this is its name. */
+  readonly replace?: readonly string[] | undefined;
   readonly dryRun?: boolean;
 }
 

@@ -41,7 +41,7 @@ export async function diff(a: string, b: string, request: DiffRequest, context: 
     const stackB = bareB ? `${rdofile},${b}` : b;
     const result = await diffImages(files, [a, stackA], [b, stackB], request, context);
     if (request.delta !== undefined)
-      await create(stackA, request.delta, { from: stackB, force: request.force ?? false }, context);
+      await create(stackA, request.delta, { from: stackB, force: request.force, replace: request.replace }, context);
     return result;
   });
 }

@@ -17,6 +17,8 @@ export interface DiffRequest {
   readonly delta?: string | undefined;
   /** Replace `delta` if it exists. */
   readonly force?: boolean | undefined;
+  /** Replace `delta` whatever it is, if this is its name. */
+  readonly replace?: readonly string[] | undefined;
   /** Keep the bytes of so many differing places, for showing. */
   readonly hexdump?: number | undefined;
 }

@@ -46,7 +46,7 @@ export function readSidecar(storage: Storage, cowfile: string, identity: BaseIde
   const path = sidecarPath(storage, cowfile);
   const ignored = (why: string, mayReplace = true): Sidecar => ({ state: "ignored", path, why, mayReplace });
   try {
-    const facts = storage.facts(path);
+    const facts = storage.facts(path, { own: true });
     if (!facts) return { state: "none" };
     if (facts.kind !== "file") return ignored("it is no regular file", false);
     const bytes = storage.readSmall(path, RECORD_LIMIT_BYTES);
@@ -85,7 +85,6 @@ export function writeSidecar(
   record: Omit<BaseRecord, "cowtool_base" | "written" | "cowfile"> & { readonly cowfile: BaseIdentity },
 ): void {
   const path = sidecarPath(storage, cowfile);
-  refuseStranger(storage, path);
   const stamp = storage.facts(cowfile)?.stamp;
   const { fingerprint, blocks } = record.cowfile;
   const note: BaseRecord = {
@@ -98,7 +97,7 @@ export function writeSidecar(
       id: stamp ? idOf(stamp) : null,
     },
   };
-  const pending = storage.create(path);
+  const pending = storage.create(path, { own: RECORD_MAGIC });
   try {
     pending.device.write(encodeRecord(note), 0);
     pending.commit({ replace: true });
@@ -110,26 +109,7 @@ export function writeSidecar(
 /** Removes the note beside a cowfile, if there is one of ours. @throws CowError where that cannot be done */
 export function removeSidecar(storage: Storage, cowfile: string): void {
   const path = sidecarPath(storage, cowfile);
-  if (storage.facts(path)?.kind !== "file") return;
-  refuseStranger(storage, path);
-  storage.remove(path);
-}
-
-/** @throws CowError `exists` if something has the name that doesn't begin as a note does */
-function refuseStranger(storage: Storage, path: string): void {
-  const facts = storage.facts(path);
-  if (!facts) return;
-  if (facts.kind === "file") {
-    const device = storage.open(path, { lock: "none" });
-    const head = new Uint8Array(RECORD_MAGIC.length);
-    try {
-      device.read(head, 0);
-    } finally {
-      device.close();
-    }
-    if (Buffer.from(head).toString("latin1") === RECORD_MAGIC) return;
-  }
-  throw new CowError("exists", "has the name of a note of cowtool's, but is none: it is left as it is", { file: path });
+  if (storage.facts(path, { own: true })?.kind === "file") storage.remove(path, { own: RECORD_MAGIC });
 }
 
 /** The times of each file now, as they may be relied on later: a file that is just being written has none. */

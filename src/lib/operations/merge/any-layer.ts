@@ -14,7 +14,8 @@ import type { Layer } from "../../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
 import { requireBelongs, stackOf } from "../../overlay/stack.ts";
 import { parsePart, type StackPart } from "../../overlay/stack-part.ts";
-import { claimOutput, howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { belowLayer } from "../squash.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { noticeUnmarked, requireUndoubted } from "./doubts.ts";
@@ -68,21 +69,21 @@ async function intoNewImage(
   context: OperationContext,
 ): Promise<Merged> {
   const { output, force = false } = request;
-  const replace = request.replaceOutput ?? force;
+  const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   const stack = await files.openStack(stackOf([...parts, cowfile]), force);
   const layer = stack.layers.at(-1);
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
-  claimOutput(files, output, replace);
+  claimOutput(files, output, allowed, "raw");
   const size = sizeOf(layer);
   const unmarked = await noticeUnmarked(layer, context, "merged");
   const merged: Merged = { mode: "new-file", output, ...size, already: false, fingerprintChanged: false, unmarked };
   if (request.dryRun) return merged;
-  const pending = files.storage.create(output);
+  const pending = files.create(output, stack.paths);
   try {
     const base = belowLayer(stack, stack.layers.length);
     await fillImage({ base, layer, target: pending.device, output, total: size.bytes }, context);
-    pending.commit({ replace });
+    pending.commit({ replace: mayReplace(allowed, output) });
   } finally {
     pending.abandon();
   }
@@ -104,7 +105,7 @@ async function intoBase(
     });
   const layerPart = parsePart(cowfile);
   refuseSameFile(files.storage, basePart.path, [layerPart.path, ...layerPart.more]);
-  const how = howToOpen(dryRun);
+  const how = howToOpen(request);
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
   const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });

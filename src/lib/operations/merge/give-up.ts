@@ -50,7 +50,7 @@ export async function giveUp(
   if (dryRun) return result;
   await confirm?.({ rdofile, cowfile, blocks: 0, resumed: true, givesUp: true });
   if (context.signal?.aborted) throw new CowError("interrupted", "interrupted: nothing was changed", { file: rdofile });
-  if (typeof found === "string") storage.remove(found);
+  if (typeof found === "string") storage.remove(found, { own: "" });
   else places.remove(found);
   return result;
 }

@@ -44,13 +44,14 @@ async function openPair(
   files: OpenFiles,
   rdofile: string,
   cowfile: string,
-  { force = false, dryRun = false }: MergeRequest,
+  request: MergeRequest,
   context: OperationContext,
 ): Promise<Pair> {
   const { storage } = files;
+  const { force = false } = request;
   refuseSameFile(storage, rdofile, [cowfile]);
   const cow = files.open(cowfile, { lock: "shared" });
-  const base = files.open(rdofile, howToOpen(dryRun));
+  const base = files.open(rdofile, howToOpen(request));
   refuseCowfileAsBase(base, force);
   const layer = new CowfileLayer(cow, { allowDirty: force });
   requireSize(layer, base, force);
@@ -162,7 +163,7 @@ async function carryOut(files: OpenFiles, work: Work, context: OperationContext)
   } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   noteMerge(files.storage, work, context);
   const { path } = journal ?? places.written(note);
-  const beat = makeSignOfLife(files.open(path, { writable: true }));
+  const beat = makeSignOfLife(files.open(path, { writable: true, own: true }));
   let pieces = 0;
   const beforePiece = (): void => {
     pieces++;

@@ -28,7 +28,7 @@ export async function intoCowfile(
   const { dryRun = false, force = false } = request;
   const under = await files.openStack(stackOf(parts.slice(0, -1)), force);
   const lowerText = parts.at(-1) ?? "";
-  const how = howToOpen(dryRun);
+  const how = howToOpen(request);
   const lowerPart = files.openPart(lowerText, how);
   const { path } = lowerPart.part;
   const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>
@@ -64,7 +64,7 @@ export async function intoCowfile(
   await requireNothingLost(lower, force, context);
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
-  const pending = files.storage.create(path);
+  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
   try {
     const { abi } = lower.opened.head;
     const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;

@@ -9,7 +9,14 @@ import type { OperationContext } from "../../context.ts";
 import type { Storage } from "../../device/storage.ts";
 import type { DeviceKey } from "../../device/sys/device-key.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { directoriesOf, JOURNAL_SUFFIX, type MergeJournal, readJournal, writeJournal } from "./journal.ts";
+import {
+  directoriesOf,
+  JOURNAL_SUFFIX,
+  type MergeJournal,
+  readJournal,
+  removeJournal,
+  writeJournal,
+} from "./journal.ts";
 
 export interface FoundJournal {
   readonly path: string;
@@ -176,7 +183,7 @@ export class JournalPlaces {
       const there = place.endsWith(JOURNAL_SUFFIX) ? this.#read(place, true) : undefined;
       const isSame =
         there?.journal.cowfile_digest === journal.cowfile_digest && there.journal.device?.key === journal.device?.key;
-      if (isSame || place === path) this.#storage.remove(place);
+      if (isSame || place === path) removeJournal(this.#storage, place);
     }
   }
 

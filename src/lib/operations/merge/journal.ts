@@ -15,6 +15,8 @@ import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 
 export const JOURNAL_SUFFIX = ".cowtool-merge";
 const LIMIT_BYTES = 64 * 1024;
+/** How a journal begins. */
+const BEGINNING = "{";
 
 export interface MergeJournal {
   readonly cowtool_merge: 1;
@@ -89,9 +91,14 @@ export function writeJournal(storage: Storage, path: string, journal: MergeJourn
   }
 }
 
+/** @throws CowError `exists` for what is no journal */
+export function removeJournal(storage: Storage, path: string): void {
+  storage.remove(path, { own: BEGINNING });
+}
+
 function createJournal(storage: Storage, path: string): PendingFile {
   try {
-    return storage.create(path);
+    return storage.create(path, { own: BEGINNING });
   } catch (error) {
     if (!(error instanceof CowError) || error.code !== "permission") throw error;
     const { message, details } = error;

@@ -6,7 +6,8 @@ import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { requireBelongs } from "../../overlay/stack.ts";
-import { claimOutput, type OpenFiles, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { requireSameContent } from "../identity/merge-guard.ts";
 import { refuseCowfileAsBase, requireSize } from "./admission.ts";
 import { noticeUnmarked, requireSound } from "./doubts.ts";
@@ -37,14 +38,15 @@ export async function mergeIntoNewFile(
   const unmarked_blocks = await noticeUnmarked(layer, context, "merged");
   if (!force) await requireBelongs(layer, base, context.signal);
   await requireSameContent(files.storage, { base, rdofile, layer, cowfile }, { refuse: false }, context);
-  claimOutput(files, output, request.replaceOutput ?? force);
+  const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
+  claimOutput(files, output, allowed, "raw");
   const bytes = countBlocks(layer) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
-    const pending = files.storage.create(output);
+    const pending = files.create(output, [rdofile, cowfile]);
     try {
       await fillImage({ base, layer, target: pending.device, output, total: bytes }, context);
-      pending.commit({ replace: request.replaceOutput ?? force });
+      pending.commit({ replace: mayReplace(allowed, output) });
     } finally {
       pending.abandon();
     }

@@ -15,8 +15,10 @@ export interface MergeQuestion {
 export interface MergeRequest {
   /** Write a new image there, and leave both inputs alone. */
   readonly output?: string | undefined;
-  /** Replace `output` if it exists; default: what `force` says. */
+  /** Replace `output` if it is an image; default: what `force` says. */
   readonly replaceOutput?: boolean;
+  /** Replace `output` whatever it is, if this is its name. */
+  readonly replace?: readonly string[] | undefined;
   readonly dryRun?: boolean;
   /** Override the checks: dirty, another fingerprint, a longer base, lost blocks, free space. */
   readonly force?: boolean;

@@ -59,7 +59,7 @@ export async function rollBack(
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
     await request.confirm?.({ rdofile: at.rdofile, cowfile: at.cowfile, blocks, resumed: false });
-    await writeBlocks(base, layer, context, makeSignOfLife(files.open(found.path, { writable: true })));
+    await writeBlocks(base, layer, context, makeSignOfLife(files.open(found.path, { writable: true, own: true })));
     at.places.remove(found);
   }
   return {

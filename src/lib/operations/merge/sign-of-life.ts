@@ -29,7 +29,7 @@ export function makeSignOfLife(journal: BlockDevice): () => void {
 export function requireNoLaterChange(storage: Storage, rdofile: string, found: FoundJournal): void {
   const base = storage.facts(rdofile);
   const changed = base?.kind === "file" ? base.modifiedMs : undefined;
-  const merged = storage.facts(found.path)?.modifiedMs;
+  const merged = storage.facts(found.path, { own: true })?.modifiedMs;
   if (changed === undefined || merged === undefined || changed <= merged + SLACK_MS) return;
   const [changedAt, mergedAt] = [changed, merged].map((ms) => new Date(ms).toISOString());
   throw new CowError(

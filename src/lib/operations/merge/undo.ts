@@ -43,7 +43,7 @@ async function prepareUndo(
 ): Promise<PendingFile> {
   const { base, layer, headBlock } = plan;
   const { dataOffsetBytes, mapSizeBytes, virtualSizeBytes } = layer.opened.geometry;
-  const pending = storage.create(path);
+  const pending = storage.create(path, { inputs: [base.name, layer.name] });
   try {
     const { device } = pending;
     const copier = new Copier();

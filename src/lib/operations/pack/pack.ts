@@ -20,7 +20,8 @@ import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream
 import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack/payload.ts";
 import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { OpenFiles, refuseSameFile } from "../files.ts";
 import { noticeUnmarked } from "../merge/doubts.ts";
 import { plainPieces } from "./plain.ts";
 import type { PackRequest, PackResult } from "./request.ts";
@@ -72,11 +73,11 @@ export async function pack(
     };
     if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
     refuseSameFile(files.storage, packfile, [cowfile]);
-    claimOutput(files, packfile, request.force ?? false);
-    const pending = files.storage.create(packfile);
+    claimOutput(files, packfile, request, "pack");
+    const pending = files.create(packfile, [cowfile]);
     try {
       const size = await toDevice(pieces, pending.device, watch);
-      pending.commit({ replace: request.force ?? false });
+      pending.commit({ replace: mayReplace(request, packfile) });
       return result(size);
     } finally {
       pending.abandon();

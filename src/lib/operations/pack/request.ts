@@ -19,6 +19,8 @@ export interface PackRequest {
   readonly threads?: number | undefined;
   /** Replace the output if it exists. */
   readonly force?: boolean | undefined;
+  /** Outputs that are replaced whatever they are. */
+  readonly replace?: readonly string[] | undefined;
   readonly streams?: Streams | undefined;
 }
 

@@ -7,12 +7,13 @@ import { interrupted, makeBreath, type OperationContext } from "../../context.ts
 import { CowError } from "../../errors.ts";
 import { type PackKind, requirePack } from "../../formats/cowfile/pack/kind.ts";
 import { type Unpacked, unpackInto } from "../../formats/cowfile/pack/open-pack.ts";
-import { claimOutput, OpenFiles, refuseSameFile } from "../files.ts";
+import { claimOutput, mayReplace } from "../claim-output.ts";
+import { OpenFiles, refuseSameFile } from "../files.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { pourOut, spool } from "./streams.ts";
 import { requireThreads } from "./threads.ts";
 
-export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "streams">;
+export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "replace" | "streams">;
 
 /**
  * Unpacks `packfile` into `cowfile`, which appears whole, or not at all; either may be `-` if the request brings the
@@ -54,12 +55,12 @@ export async function unpack(
       return result(unpacked, scratch.sizeBytes);
     }
     refuseSameFile(files.storage, cowfile, [packfile]);
-    claimOutput(files, cowfile, request.force ?? false);
-    const pending = files.storage.create(cowfile);
+    claimOutput(files, cowfile, request, "cowfile");
+    const pending = files.create(cowfile, [packfile]);
     try {
       const unpacked = await run(pending.device, source, kind, request, context);
       const size = pending.device.sizeBytes;
-      pending.commit({ replace: request.force ?? false });
+      pending.commit({ replace: mayReplace(request, cowfile) });
       return result(unpacked, size);
     } finally {
       pending.abandon();

@@ -67,8 +67,8 @@ function ownJournal(
   { nonce }: LiveStamp,
 ): { readonly runs: readonly BlockRun[]; readonly log: FoundLog } | undefined {
   const file = journalPath(storage.realPath(path));
-  if (!storage.facts(file)) return undefined;
-  const journal = storage.open(file, { lock: "none" });
+  if (!storage.facts(file, { own: true })) return undefined;
+  const journal = storage.open(file, { lock: "none", own: true });
   try {
     const runs = journalRuns(journal, nonce);
     const log = journalLog(journal, nonce);

@@ -13,7 +13,7 @@ import { encodeHead } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
 import { LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
-import { journalPath, logOffset } from "../../formats/cowfile/live/journal.ts";
+import { JOURNAL_BEGINNING, journalPath, logOffset } from "../../formats/cowfile/live/journal.ts";
 import { replayLog } from "../../formats/cowfile/live/replay.ts";
 import {
   clearStamps,
@@ -174,7 +174,7 @@ export class WritableCowfile {
     }
     this.journal.close();
     try {
-      this.#storage.remove(journalPath(this.#storage.realPath(this.#path)));
+      this.#storage.remove(journalPath(this.#storage.realPath(this.#path)), { own: JOURNAL_BEGINNING });
     } finally {
       this.device.close();
     }
@@ -216,12 +216,12 @@ function makeJournal(
 ): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
   const file = journalPath(storage.realPath(path));
   try {
-    const pending = storage.create(file);
+    const pending = storage.create(file, { own: JOURNAL_BEGINNING });
     try {
       const slotsPerHalf = writeNewJournal(pending.device, nonce, runs, control, log?.records);
       // The old one, if any, says nothing that the new one doesn't.
       pending.commit({ replace: true });
-      return { journal: storage.open(file, { writable: true, lock: "none" }), slotsPerHalf };
+      return { journal: storage.open(file, { writable: true, lock: "none", own: true }), slotsPerHalf };
     } finally {
       pending.abandon();
     }

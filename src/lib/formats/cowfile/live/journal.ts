@@ -22,7 +22,9 @@ export const JOURNAL_HEADER_BYTES = 4096;
 export const ENTRY_BYTES = 16;
 /** The most blocks that one entry names. */
 export const MAX_ENTRY_BLOCKS = 0xff_ffff;
-const MAGIC = 0x43574c4a; // "CWLJ"
+const MAGIC = 0x43574c4a;
+/** How a journal begins: its magic, a byte a character. */
+export const JOURNAL_BEGINNING = "CWLJ";
 const VERSION = 2;
 const HEADER_FIELDS_BYTES = 28;
 const MAX_SLOTS = 1 << 26;

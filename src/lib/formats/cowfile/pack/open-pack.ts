@@ -1,12 +1,14 @@
 /**
  * Owns opening a pack of any kind: as a payload from beginning to end, or as the cowfile it was made from.
  */
+import { constants, gunzipSync } from "node:zlib";
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
 import { release } from "../../../bytes/release.ts";
 import { isZero } from "../../../bytes/zero.ts";
+import { hasCowMagic } from "../head.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
 import { gunzipStream } from "./gzip-stream.ts";
-import type { PackKind } from "./kind.ts";
+import { type PackKind, packKind } from "./kind.ts";
 import { PackedView } from "./packed-view.ts";
 import { structBytes } from "./payload.ts";
 import { decodePackedHead, PayloadUnpacker } from "./unpacker.ts";
@@ -26,6 +28,24 @@ export interface Unpacked {
   readonly trailingBytes: number;
   /** What the head says of `blocks`: where it differs, the driver refuses the unpacked file. */
   readonly usedInHead: bigint;
+}
+
+/** Is a file a pack of a cowfile, as far as its beginning and (of zstd) its seek table tell? */
+export function looksPacked(source: ByteSource): boolean {
+  try {
+    const kind = packKind(source);
+    if (kind === "gzip") return hasCowMagic(beginningOf(source));
+    // Its constructor looks for what other zstd files don't have.
+    return kind === "zstd" ? new ZstdPack(source) !== undefined : kind !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+function beginningOf(source: ByteSource): Uint8Array {
+  const bytes = new Uint8Array(CHUNK_BYTES);
+  const input = bytes.subarray(0, source.read(bytes, 0));
+  return gunzipSync(input, { finishFlush: constants.Z_SYNC_FLUSH });
 }
 
 /**

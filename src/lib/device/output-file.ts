@@ -1,0 +1,134 @@
+/**
+ * Owns how an output appears on this machine's file system: written under a temporary name in the same directory, durable,
+ * then given its name, which is durable, too.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { CowError, errnoName, systemError } from "../errors.ts";
+import { FileDevice } from "./file-device.ts";
+import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
+import { beside, noteAsMade, openOwn, requireOwn } from "./own-file.ts";
+import type { CreateOptions, PendingFile, RenameOptions } from "./storage.ts";
+import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
+
+/** A rename, link or removal is durable once its directory is. */
+export function syncDirectory(directory: string): void {
+  let fd: number;
+  try {
+    fd = fs.openSync(directory, fs.constants.O_RDONLY);
+  } catch {
+    return; // a directory one may write to but not read cannot be synced
+  }
+  try {
+    fs.fsyncSync(fd);
+  } catch (error) {
+    // Some network file systems know no fsync of directories; a true I/O error is not to be hidden.
+    if (errnoName(error) === "EIO") throw systemError(error, directory, "cannot make the directory durable (fsync)");
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/**
+ * The name behind every symbolic link, so that an output replaces the file and not the link to it. Of a file that does not
+ * exist yet it is the name that it will have.
+ */
+export function resolveTarget(file: string): string {
+  try {
+    return fs.realpathSync(file);
+  } catch {
+    try {
+      return path.join(fs.realpathSync(path.dirname(path.resolve(file))), path.basename(file));
+    } catch {
+      return path.resolve(file);
+    }
+  }
+}
+
+/** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
+function renameToFreeName(from: string, to: string): void {
+  try {
+    fs.linkSync(from, to);
+  } catch (error) {
+    if (errnoName(error) === "EEXIST") throw error;
+    // A file system without hard links: the best there is.
+    if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
+    fs.renameSync(from, to);
+    return;
+  }
+  fs.unlinkSync(from);
+}
+
+export class OutputFile implements PendingFile {
+  readonly device: FileDevice;
+  readonly #finalPath: string;
+  readonly #temporaryPath: string;
+  readonly #options: CreateOptions;
+  #settled = false;
+
+  constructor(finalPath: string, options: CreateOptions) {
+    const { own, inputs = [] } = options;
+    this.#options = options;
+    // A link with the name of a file of ours is nothing to follow.
+    this.#finalPath = own === undefined ? resolveTarget(finalPath) : finalPath;
+    if (own !== undefined) requireOwn(finalPath, own);
+    removeLeftOvers(path.resolve(this.#finalPath));
+    for (let attempt = 0; ; attempt++) {
+      const temporary = temporaryName(path.resolve(this.#finalPath));
+      try {
+        const fd = openNew(temporary, own === undefined ? inputs : [beside(finalPath), ...inputs]);
+        if (own !== undefined) {
+          noteAsMade(fd);
+          giveToOwner(fd, finalPath);
+        }
+        this.#temporaryPath = temporary;
+        this.device = FileDevice.fromDescriptor(fd, finalPath, true);
+        return;
+      } catch (error) {
+        if (errnoName(error) !== "EEXIST" || attempt > 8) throw systemError(error, finalPath, "cannot create");
+      }
+    }
+  }
+
+  commit({ replace }: { readonly replace: boolean }): void {
+    this.device.flush();
+    if (this.#options.own !== undefined) requireOwn(this.#finalPath, this.#options.own);
+    else if (replace) keep(this.device.fd, this.#finalPath, this.#options);
+    try {
+      if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
+      else renameToFreeName(this.#temporaryPath, this.#finalPath);
+    } catch (error) {
+      throw systemError(error, this.#finalPath, "cannot create");
+    }
+    this.#settled = true;
+    this.device.close();
+    syncDirectory(path.dirname(this.#finalPath));
+  }
+
+  abandon(): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    this.device.close();
+    fs.rmSync(this.#temporaryPath, { force: true });
+  }
+}
+
+function keep(fd: number, file: string, { inputs = [], onNotice }: Pick<CreateOptions, "inputs" | "onNotice">): void {
+  keepOwnerAndMode(fd, file, inputs, (message) => onNotice?.({ severity: "warning", file, message }));
+}
+
+/** Gives a file of our own its name. @throws CowError `exists`, `io`, … */
+export function renameOwn(from: string, to: string, { replace, ...options }: RenameOptions): void {
+  const target = resolveTarget(to);
+  try {
+    if (replace) {
+      const fd = openOwn(from, { writable: true });
+      keep(fd, target, options);
+      fs.closeSync(fd);
+      fs.renameSync(from, target);
+    } else renameToFreeName(from, target);
+  } catch (error) {
+    throw systemError(error, to, "cannot create");
+  }
+  syncDirectory(path.dirname(target));
+}

@@ -1,0 +1,133 @@
+/**
+ * Owns the one rule for files that cowtool makes beside a user's (journals, unfinished outputs, records, lock files, pid
+ * files), so that nothing else that has such a name is ever read, written, replaced or removed:
+ * - the name is not a link, and what it names is a regular file. It is looked at before it is opened, as opening a device or
+ *   a FIFO may already do something;
+ * - it is made with O_EXCL, under this name or a temporary one. One that is there already counts as cowtool's if it belongs
+ *   to this user, to root, or to the owner of its directory or of the file beside, who could exchange that anyway; and, before
+ *   it is replaced or removed, if it is empty or begins as cowtool's files of that kind do;
+ * - it is opened for writing only if it has no second name: a hard link may be a copy that the user keeps.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { CowError, errnoName, systemError } from "../errors.ts";
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+/** What cowtool's files are called after the name of the file that they are beside. */
+const SUFFIX = /\.cowtool-[^/]*$/;
+
+/** The file that one of ours is beside, by its name. */
+export function beside(file: string): string {
+  return file.replace(SUFFIX, "");
+}
+
+/** Whose the files are that this process makes: some network file systems give them to another user. */
+const ourUids = new Set<number | undefined>([0, process.geteuid?.()]);
+
+export function noteAsMade(fd: number): void {
+  ourUids.add(fs.fstatSync(fd).uid);
+}
+
+function kindOf(stat: fs.Stats): string {
+  if (stat.isSymbolicLink()) return "a symbolic link";
+  if (stat.isDirectory()) return "a directory";
+  if (stat.isFIFO()) return "a FIFO";
+  return stat.isSocket() ? "a socket" : "a device";
+}
+
+function stranger(file: string, what: string): CowError {
+  return new CowError("exists", `${what}, under a name that cowtool uses for a file of its own; left unchanged`, {
+    file,
+    hints: ["look at what it is, move or remove it, and run the same command again"],
+  });
+}
+
+function requireOwner(file: string, stat: fs.Stats): void {
+  if (ourUids.has(stat.uid)) return;
+  const around = [path.dirname(path.resolve(file)), ...(SUFFIX.test(file) ? [beside(file)] : [])];
+  if (around.some((each) => fs.statSync(each, { throwIfNoEntry: false })?.uid === stat.uid)) return;
+  throw stranger(file, `belongs to another user (uid ${stat.uid})`);
+}
+
+function requireRegular(file: string, stat: fs.Stats): void {
+  if (!stat.isFile()) throw stranger(file, `is ${kindOf(stat)}`);
+}
+
+/** What is at a name of ours, or undefined. @throws CowError `exists` if it is no regular file, `io` */
+function lookAt(file: string): fs.Stats | undefined {
+  let stat: fs.Stats | undefined;
+  try {
+    stat = fs.lstatSync(file, { throwIfNoEntry: false });
+  } catch (error) {
+    throw systemError(error, file, "cannot look at it");
+  }
+  if (stat) requireRegular(file, stat);
+  return stat;
+}
+
+/**
+ * Opens a file of ours that is there. Others' may be read (a journal that another user's server left), never written.
+ *
+ * @throws CowError `exists` for what is no such file; `not-found`, `permission`, `io`
+ */
+export function openOwn(file: string, { writable }: { readonly writable: boolean }): number {
+  lookAt(file);
+  let fd: number;
+  try {
+    fd = fs.openSync(file, (writable ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK);
+  } catch (error) {
+    if (errnoName(error) === "ELOOP") throw stranger(file, "is a symbolic link");
+    throw systemError(error, file, writable ? "cannot open for writing" : "cannot open");
+  }
+  try {
+    const stat = fs.fstatSync(fd);
+    requireRegular(file, stat);
+    if (writable) requireOwner(file, stat);
+    if (writable && stat.nlink > 1) throw stranger(file, `has ${stat.nlink} names (hard links)`);
+    return fd;
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+/** Makes a file of ours that is not there. @throws CowError `exists`, `permission`, … */
+export function makeOwn(file: string, mode: number): number {
+  try {
+    const fd = fs.openSync(file, O_RDWR | O_CREAT | O_EXCL, mode);
+    noteAsMade(fd);
+    return fd;
+  } catch (error) {
+    throw systemError(error, file, "cannot create");
+  }
+}
+
+/**
+ * Makes sure that what has this name, if anything, may be replaced or removed.
+ *
+ * @param beginning how files of this kind begin, a byte a character
+ * @returns whether there is something
+ * @throws CowError `exists` if it is not ours
+ */
+export function requireOwn(file: string, beginning: string): boolean {
+  const stat = lookAt(file);
+  if (!stat) return false;
+  requireOwner(file, stat);
+  if (stat.size === 0) return true;
+  const fd = openOwn(file, { writable: false });
+  try {
+    const head = Buffer.alloc(beginning.length);
+    fs.readSync(fd, head, 0, head.length, 0);
+    requireBeginning(file, head, beginning);
+    return true;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** @throws CowError `exists` unless `head` is how files of this kind begin */
+export function requireBeginning(file: string, head: Uint8Array, beginning: string): void {
+  if (Buffer.from(head).toString("latin1").startsWith(beginning)) return;
+  throw stranger(file, "is not a file that cowtool made");
+}

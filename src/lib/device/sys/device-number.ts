@@ -1,0 +1,53 @@
+/**
+ * Owns the numbers of devices: as stat(2) gives them, as the kernel writes them (`8:1`), and a block device's folder in sysfs.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+
+/** `8:1`, from what stat(2) says. */
+export function deviceNumber(dev: number): string {
+  const { major, minor } = majorMinor(dev);
+  return `${major}:${minor}`;
+}
+
+export function majorMinor(dev: number): { readonly major: number; readonly minor: number } {
+  const high = Math.floor(dev / 2 ** 32);
+  return {
+    major: ((dev >>> 8) & 0xfff) | (high & ~0xfff),
+    minor: (dev & 0xff) | ((dev >>> 12) & 0xfff00),
+  };
+}
+
+/** The reverse: what stat(2) would say of `8:1`. */
+export function deviceOf(number: string): number {
+  const [major = 0, minor = 0] = number.trim().split(":").map(Number);
+  const low = (((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12)) >>> 0;
+  return (major >>> 12) * 2 ** 44 + low;
+}
+
+/** The folder of a block device below sysfs, or undefined where there is none. */
+export function sysfsFolder(dev: number, sysfs = "/sys"): string | undefined {
+  try {
+    return fs.realpathSync(path.join(sysfs, "dev/block", deviceNumber(dev)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a small file of /sys or /proc says, without the line's end; empty where there is none. */
+export function readSysText(...parts: readonly string[]): string {
+  try {
+    return fs.readFileSync(path.join(...parts), "utf8").replace(/\n$/, "");
+  } catch {
+    return "";
+  }
+}
+
+/** The names in a folder of /sys or /proc; none where it cannot be looked into. */
+export function listSys(...parts: readonly string[]): readonly string[] {
+  try {
+    return fs.readdirSync(path.join(...parts));
+  } catch {
+    return [];
+  }
+}

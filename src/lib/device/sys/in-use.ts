@@ -1,0 +1,152 @@
+/**
+ * Owns finding out what uses a file or block device besides processes that lock it: mounts (of itself, of its partitions, of
+ * loop devices and mappings over it), swap, and holders such as device-mapper. What is in another mount namespace is not
+ * seen here; the kernel's claim on the device, which O_EXCL asks for, is.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { CowError, errnoName } from "../../errors.ts";
+import { deviceOf, listSys, readSysText, sysfsFolder } from "./device-number.ts";
+import { identityOf } from "./underlying.ts";
+
+export interface Use {
+  readonly kind: "mount" | "swap" | "holder" | "claim";
+  /** A verb phrase: `is mounted at /mnt`. */
+  readonly what: string;
+}
+
+export interface Roots {
+  readonly proc: string;
+  readonly sys: string;
+}
+
+const ROOTS: Roots = { proc: "/proc", sys: "/sys" };
+const MAX_DEPTH = 8;
+const UNNAMED_MAJOR = "0:";
+
+/** Names in /proc have blanks and the like as octal numbers. */
+function decodeOctal(name: string): string {
+  return name.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
+function lookAt(file: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+function identityAt(file: string): string | undefined {
+  const stat = file.startsWith("/") ? lookAt(file) : undefined;
+  return stat && identityOf(stat);
+}
+
+/** What is mounted, and what is swapped to, by the identity of file or device. */
+function* directUses(identity: string, { proc }: Roots): Generator<Use> {
+  for (const line of readSysText(proc, "self/mountinfo").split("\n")) {
+    const [left = "", right = ""] = line.split(" - ");
+    const [, , number = "", , at = ""] = left.split(" ");
+    // Btrfs, and file systems that mount a file by itself, have a number of their own: there the source tells.
+    const mounted = number.startsWith(UNNAMED_MAJOR)
+      ? identityAt(decodeOctal(right.split(" ")[1] ?? ""))
+      : `block:${deviceOf(number)}`;
+    if (number !== "" && mounted === identity) yield { kind: "mount", what: `is mounted at ${decodeOctal(at)}` };
+  }
+  for (const line of readSysText(proc, "swaps").split("\n").slice(1)) {
+    if (identityAt(decodeOctal(line.split(/\s/)[0] ?? "")) === identity)
+      yield { kind: "swap", what: "is used as swap space" };
+  }
+}
+
+function loopsOver(identity: string, { sys }: Roots): readonly string[] {
+  return listSys(sys, "block").filter((name) => {
+    const backing = name.startsWith("loop") ? readSysText(sys, "block", name, "loop/backing_file") : "";
+    return backing !== "" && identityAt(backing) === identity;
+  });
+}
+
+function nameOf(folder: string): string {
+  const mapped = readSysText(folder, "dm/name");
+  return mapped === "" ? `/dev/${path.basename(folder)}` : `/dev/mapper/${mapped}`;
+}
+
+function* usesAt(identity: string, folder: string | undefined, roots: Roots, depth: number): Generator<Use> {
+  yield* directUses(identity, roots);
+  if (depth > MAX_DEPTH) return;
+  const through = function* (upper: string, how: string): Generator<Use> {
+    const dev = readSysText(upper, "dev");
+    if (dev === "") return;
+    const name = nameOf(upper);
+    for (const use of usesAt(`block:${deviceOf(dev)}`, upper, roots, depth + 1))
+      yield { ...use, what: `${how} ${name}, which ${use.what}` };
+  };
+  for (const loop of loopsOver(identity, roots)) {
+    const upper = path.join(roots.sys, "block", loop);
+    const uses = [...through(upper, "lies behind")];
+    yield* uses;
+    if (uses.length === 0 && isClaimed(`/dev/${loop}`))
+      yield { kind: "claim", what: `lies behind /dev/${loop}, which is claimed by another process or by the kernel` };
+  }
+  if (folder === undefined) return;
+  for (const entry of listSys(folder)) {
+    if (readSysText(folder, entry, "partition") !== "") yield* through(path.join(folder, entry), "holds");
+  }
+  for (const holder of listSys(folder, "holders")) {
+    const upper = path.join(folder, "holders", holder);
+    const uses = [...through(upper, "is a part of")];
+    const kind = "holder" as const;
+    yield* uses.length > 0 ? uses.map((use) => ({ ...use, kind })) : [{ kind, what: `is a part of ${nameOf(upper)}` }];
+  }
+}
+
+/** Has the kernel, or a process with O_EXCL, claimed a block device for itself? */
+function isClaimed(device: string): boolean {
+  try {
+    fs.closeSync(fs.openSync(device, fs.constants.O_RDONLY | fs.constants.O_EXCL | fs.constants.O_NONBLOCK));
+    return false;
+  } catch (error) {
+    return errnoName(error) === "EBUSY";
+  }
+}
+
+/** Every use of a file or block device that can be seen from here. */
+export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
+  const folder = stat.isBlockDevice() ? sysfsFolder(stat.rdev, roots.sys) : undefined;
+  return [...usesAt(identityOf(stat), folder, roots, 0)];
+}
+
+const CLAIMED: Use = { kind: "claim", what: "is claimed by another process or by the kernel" };
+
+/** For a device that could not be opened with O_EXCL, or a file or device that is used as `use` says. */
+export function inUse(file: string, { kind, what }: Use = CLAIMED): CowError {
+  const ways = {
+    mount: "unmount it first; with --force `merge` writes all the same, which can damage the mounted file system",
+    swap: "`swapoff` frees it",
+    holder: "close what is made of it first, or name that instead",
+    claim: "try again when it is free",
+  };
+  return new CowError("locked", `${what}; nothing was changed`, {
+    file,
+    details: { in_use: kind },
+    hints: [ways[kind]],
+  });
+}
+
+/**
+ * Makes sure that nothing uses what is to be written.
+ *
+ * @param mounted whether a mount is in the way, too
+ * @returns the flag with which a block device is to be opened, so that it stays free
+ * @throws CowError `locked`
+ */
+export function requireFree(file: string, mounted: "refuse" | "allow"): number {
+  const stat = lookAt(file);
+  if (!stat?.isFile() && !stat?.isBlockDevice()) return 0;
+  const uses = usesOf(stat);
+  const [obstacle] = uses.filter(({ kind }) => mounted === "refuse" || kind !== "mount");
+  if (obstacle) throw inUse(file, obstacle);
+  if (uses.length > 0 || !stat.isBlockDevice()) return 0;
+  if (isClaimed(file)) throw inUse(file);
+  return fs.constants.O_EXCL;
+}

@@ -1,0 +1,97 @@
+/**
+ * Owns what lies below a block device, as far as sysfs tells: the disk of a partition, the file behind a loop device, what
+ * device-mapper and RAID are made of. Two names that are the same bytes by way of any of these are found to be so.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { deviceOf, listSys, readSysText, sysfsFolder } from "./device-number.ts";
+
+const SECTOR_BYTES = 512;
+const MAX_DEPTH = 8;
+const DELETED = " (deleted)";
+
+/** A range of a file or device in which something lies. */
+export interface Place {
+  /** As FileFacts.identity. */
+  readonly identity: string;
+  /** In bytes; undefined where only the kernel knows which part it is. */
+  readonly range: { readonly from: number; readonly to: number } | undefined;
+  /** The name of the file behind a loop device. */
+  readonly path?: string;
+}
+
+interface Looked {
+  readonly dev: number | bigint;
+  readonly ino: number | bigint;
+  readonly rdev: number | bigint;
+  isBlockDevice(): boolean;
+}
+
+/** What tells a file or device, whatever name it has. */
+export function identityOf(stat: Looked): string {
+  return stat.isBlockDevice() ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
+}
+
+type Range = Place["range"];
+
+/** `inner` is a range of something that begins at `offset` of what lies below, and has `length` bytes there. */
+function shift(inner: Range, offset: number, length: number): Range {
+  if (!inner) return undefined;
+  return { from: inner.from + offset, to: Math.min(inner.to, length) + offset };
+}
+
+function* below(dev: number, range: Range, sysfs: string, depth: number): Generator<Place> {
+  const folder = sysfsFolder(dev, sysfs);
+  if (folder === undefined || depth > MAX_DEPTH) return;
+  const number = (...names: readonly string[]): number => Number(readSysText(folder, ...names));
+  if (readSysText(folder, "partition") !== "") {
+    const disk = deviceOf(readSysText(path.dirname(folder), "dev"));
+    const inDisk = shift(range, number("start") * SECTOR_BYTES, number("size") * SECTOR_BYTES);
+    yield* placesAt(disk, inDisk, sysfs, depth + 1);
+  }
+  const backing = readSysText(folder, "loop/backing_file");
+  const stat = backing === "" || backing.endsWith(DELETED) ? undefined : look(backing);
+  if (stat) {
+    const limit = number("loop/sizelimit") || Number.POSITIVE_INFINITY;
+    const inFile = shift(range, number("loop/offset"), limit);
+    if (stat.isBlockDevice()) yield* placesAt(stat.rdev, inFile, sysfs, depth + 1);
+    else yield { identity: identityOf(stat), range: inFile, path: backing };
+  }
+  for (const slave of listSys(folder, "slaves")) {
+    yield* placesAt(deviceOf(readSysText(folder, "slaves", slave, "dev")), undefined, sysfs, depth + 1);
+  }
+}
+
+function look(file: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+function* placesAt(dev: number, range: Range, sysfs: string, depth: number): Generator<Place> {
+  yield { identity: `block:${dev}`, range };
+  yield* below(dev, range, sysfs, depth);
+}
+
+export function isWhole({ range }: Place): boolean {
+  return range?.from === 0 && range.to === Number.POSITIVE_INFINITY;
+}
+
+/** Where the bytes of a file or device are: itself first, then what lies below. */
+export function placesOf(stat: Looked, sysfs = "/sys"): readonly Place[] {
+  const all = { from: 0, to: Number.POSITIVE_INFINITY };
+  if (!stat.isBlockDevice()) return [{ identity: identityOf(stat), range: all }];
+  return [...placesAt(Number(stat.rdev), all, sysfs, 0)];
+}
+
+/** Are some bytes the same? Of two parts whose ranges the kernel alone knows that is not assumed. */
+export function overlap(some: readonly Place[], others: readonly Place[]): boolean {
+  return some.some((a) =>
+    others.some((b) => {
+      if (a.identity !== b.identity || (!a.range && !b.range)) return false;
+      return !a.range || !b.range || (a.range.from < b.range.to && b.range.from < a.range.to);
+    }),
+  );
+}

@@ -1,0 +1,81 @@
+/**
+ * Owns what an output may replace. `--force` replaces an empty file and what looks like something that the command makes; an
+ * image of another kind, such as the base under a mistyped name, only if its name is given once more with `--replace`.
+ */
+import type { ByteSource } from "../bytes/byte-source.ts";
+import { isZstd } from "../bytes/zstd-seekable.ts";
+import type { FileFacts } from "../device/storage.ts";
+import { CowError, shellWord } from "../errors.ts";
+import { isGzip } from "../formats/cowfile/pack/kind.ts";
+import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
+import { detectFormat, headOf } from "../formats/registry.ts";
+import { refusePartialName } from "./convert/partial-names.ts";
+import type { OpenFiles } from "./files.ts";
+import { refuseSidecarName } from "./identity/sidecar.ts";
+import { refuseJournalName } from "./merge/journal.ts";
+
+/** What an output is: of a format, packed, or an image without any mark. */
+export type Made = "cowfile" | "dm-snapshot" | "dm-cow" | "qcow2" | "pack" | "raw";
+
+export interface Overwrite {
+  /** Replace what is there, if it looks like what is made. */
+  readonly force?: boolean | undefined;
+  /** Names of outputs that may be replaced whatever they are. */
+  readonly replace?: readonly string[] | undefined;
+}
+
+export function mayReplace({ force = false, replace = [] }: Overwrite, path: string): boolean {
+  return force || replace.includes(path);
+}
+
+/** @returns the format's id, `pack`, `compressed` for what is and is no pack, or `raw` for what has no mark */
+function kindOf(source: ByteSource): string {
+  if (looksPacked(source)) return "pack";
+  const head = headOf(source);
+  if (isGzip(head) || isZstd(head)) return "compressed";
+  const id = detectFormat(source)?.id ?? "raw";
+  // The disk of a volume group is an image without a mark of its own.
+  return id === "lvm" ? "raw" : id;
+}
+
+function titleOf(kind: string): string {
+  if (kind === "pack") return "a packed cowfile";
+  if (kind === "compressed") return "a compressed file";
+  return kind === "raw" ? "a file of no known format, as raw images are" : `a file of format ${kind}`;
+}
+
+/**
+ * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
+ *
+ * @returns what is there now, if it is to be replaced
+ * @throws CowError `exists` unless `allowed` says otherwise; `locked` if it is in use; `usage` if it is no regular file, or
+ *   has a name of ours
+ */
+export function claimOutput(files: OpenFiles, path: string, allowed: Overwrite, made: Made): FileFacts | undefined {
+  refuseJournalName(path);
+  refuseSidecarName(path);
+  refusePartialName(path);
+  const facts = files.storage.facts(path);
+  if (!facts) return undefined;
+  if (facts.kind !== "file")
+    throw new CowError(
+      "usage",
+      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
+      { file: path },
+    );
+  if (!mayReplace(allowed, path))
+    throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+  const device = files.open(path, { writable: true, lock: "exclusive" });
+  if (facts.sizeBytes === 0 || allowed.replace?.includes(path)) return facts;
+  const kind = kindOf(device);
+  if (kind !== made) throw refuseOther(path, titleOf(kind), titleOf(made));
+  return facts;
+}
+
+/** For a file that is there and is not what the command makes. */
+export function refuseOther(path: string, is: string, makes: string): CowError {
+  return new CowError("exists", `is ${is}, and the command makes ${makes}: --force does not replace that`, {
+    file: path,
+    hints: [`remove it first, or name it once more: \`--replace ${shellWord(path)}\` replaces it, whatever it is`],
+  });
+}
