@@ -105,7 +105,7 @@ _cowtool() {
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
-    merge) _cowtool_words '--dry-run --force --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
+    merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;

@@ -110,6 +110,7 @@ complete --command cowtool --condition '__cowtool_runs invert' --arguments '(__c
 
 complete --command cowtool --condition '__cowtool_runs merge' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
 complete --command cowtool --condition '__cowtool_runs merge' --short-option f --long-option force --description 'merge although a check says no; with --output, replace it if it is an image'
+complete --command cowtool --condition '__cowtool_runs merge' --long-option give-up --description 'merge nothing: take the journal of an interrupted merge of COWFILE away, where that and its undo file are gone'
 complete --command cowtool --condition '__cowtool_runs merge' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'write a new image there and leave both inputs alone'
 complete --command cowtool --condition '__cowtool_runs merge' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only what looks like what the command makes'
 complete --command cowtool --condition '__cowtool_runs merge' --long-option undo --require-parameter --arguments '(__cowtool_layers)' --description 'first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back'

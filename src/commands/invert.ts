@@ -36,6 +36,7 @@ export default class Invert extends BaseCommand<typeof Invert> {
       exitCode: EXIT.ok,
       render: () =>
         renderKeyValue([
+          ...(result.already_done ? [["state", "both files are there already, nothing written"] as const] : []),
           ["new base", result.new_base],
           ["new layer", result.new_layer],
           ["image size", formatSize(result.virtual_size)],

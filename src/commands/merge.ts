@@ -4,6 +4,7 @@ import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag, outputFlag, replaceFlag, yesFlag } from "../cli/flags.ts";
 import { mergeSummary } from "../cli/render/merge-summary.ts";
+import type { MergeQuestion } from "../lib/operations/merge/request.ts";
 
 export default class Merge extends BaseCommand<typeof Merge> {
   static override summary = "flatten a cowfile into its base";
@@ -29,28 +30,29 @@ export default class Merge extends BaseCommand<typeof Merge> {
         "first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back",
       helpValue: "FILE",
     }),
+    "give-up": Flags.boolean({
+      default: false,
+      description:
+        "merge nothing: take the journal of an interrupted merge of COWFILE away, where that and its undo file are gone",
+    }),
   };
 
   protected async execute(): Promise<Outcome> {
     const { merge } = await import("../lib/operations/merge/merge.ts");
     const { rdofile, cowfile } = this.args;
     const { output, force, replace, undo, yes } = this.flags;
-    const confirm = async ({
-      blocks,
-      resumed,
-    }: {
-      readonly blocks: number;
-      readonly resumed: boolean;
-    }): Promise<void> =>
+    const confirm = async ({ blocks, resumed, givesUp }: MergeQuestion): Promise<void> =>
       this.confirm(
         rdofile,
-        `${resumed ? "go on writing" : "write"} ${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}?`,
+        givesUp
+          ? `give up the interrupted merge of ${cowfile}? ${rdofile} stays as it is, partly merged`
+          : `${resumed ? "go on writing" : "write"} ${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}?`,
         yes,
       );
     const result = await merge(
       rdofile,
       cowfile,
-      { output, force, replace, undo, dryRun: this.flags["dry-run"], confirm },
+      { output, force, replace, undo, dryRun: this.flags["dry-run"], giveUp: this.flags["give-up"], confirm },
       this.context(),
     );
     return { result, exitCode: EXIT.ok, render: () => mergeSummary(result) };

@@ -127,3 +127,28 @@ describe.skipIf(isSkipped)("a block device as rdofile", () => {
     expectErrorJson(await run("merge", [device, at("vm.cow"), "-f", "-o", device, "--json"]), 16);
   });
 });
+
+describe.skipIf(isSkipped)("a write-protected block device", () => {
+  test.each([
+    ["by system calls", {}],
+    ["without them", { COWTOOL_NO_FFI: "1" }],
+  ] as [string, Record<string, string>][])(
+    "is refused before anything is written, and -n says the same: %s",
+    async (_, env) => {
+      const readOnly = execFileSync("losetup", ["--find", "--show", "--read-only", at("before.img")], {
+        encoding: "utf8",
+      }).trim();
+      try {
+        const before = readdirSync(at("."));
+        for (const flags of [["-y"], ["-n"], ["-y", "--undo", at("never.cow")]]) {
+          const ran = await finish(["merge", readOnly, at("vm.cow"), ...flags], { env });
+          expect(ran.status).toBe(8);
+          expect(ran.stderr).toContain(`${readOnly}: is a write-protected block device`);
+        }
+        expect(readdirSync(at("."))).toEqual(before);
+      } finally {
+        execFileSync("losetup", ["--detach", readOnly]);
+      }
+    },
+  );
+});

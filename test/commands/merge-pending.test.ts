@@ -3,7 +3,18 @@
  * completes it, its undo file takes it back, and nobody takes the base for a whole one. The interruption is the
  * library's own, at the first block.
  */
-import { copyFileSync, existsSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { describe, expect, test } from "vitest";
 import { CowError, MemoryStorage, merge, type PendingFile } from "../../src/lib/index.ts";
 import { pictureOf, useImages } from "../support/command-files.ts";
@@ -255,6 +266,29 @@ describe("a base that was renamed while it was half merged", () => {
     renameSync(at(JOURNAL), at("golden.img.cowtool-merge"));
     expect((await run("merge", [at("golden.img"), at("vm.cow"), "-y"])).stdout).toMatch(/completing an interrupted/);
     expectSame("golden.img", "changed.img");
+  });
+
+  test("is known where it goes by a hard link, or by a symbolic link from the old place", async () => {
+    await interruptMerge();
+    linkSync(at("base.img"), at("linked.img"));
+    const late = await run("merge", [at("linked.img"), at("vm.cow"), "-y", "--undo", at("late.cow")]);
+    expect(expectErrorLine(late, 4)).toContain("holds a part of this cowfile already");
+    expectErrorLine(await run("create", [at("linked.img"), at("new.cow")]), 4);
+    expect(existsSync(at("late.cow"))).toBe(false);
+    expect((await run("merge", [at("linked.img"), at("vm.cow"), "-y"])).stdout).toMatch(/completing an interrupted/);
+    expectSame("base.img", "changed.img");
+    expect(existsSync(at(JOURNAL))).toBe(false);
+  });
+
+  test("is told from a wrong one through a symbolic link, too", async () => {
+    await interruptMerge();
+    mkdirSync(at("elsewhere"));
+    renameSync(at("base.img"), at("elsewhere/b.img"));
+    symlinkSync(at("elsewhere/b.img"), at("golden.img"));
+    const ran = await run("merge", [at("golden.img"), at("vm.cow"), "-y", "--undo", at("late.cow")]);
+    expectErrorLine(ran, 4);
+    expect(ran.stderr).toContain(`\`mv ${at(JOURNAL)} ${at("elsewhere/b.img.cowtool-merge")}\``);
+    expect(existsSync(at("late.cow"))).toBe(false);
   });
 
   test("is not seen in another base, nor where the old name is in use", async () => {

@@ -142,7 +142,7 @@ const EXPECTED: Readonly<
   "m08-dupold": { open: /first one counts/, problem: "old-duplicate", repair: "fixes", status: true },
   "m09-newmeta": { open: /holds metadata/, problem: "new-metadata", repair: "drops", status: true },
   "m10-newbeyond": { open: /only 64 whole chunks/, problem: "new-beyond", repair: "drops", status: true },
-  "m11-oldbeyond": { open: "read", problem: "old-beyond", repair: "fixes", status: true },
+  "m11-oldbeyond": { open: "read", problem: "old-beyond", repair: "drops", status: true },
   "m12-term-oldset": { open: "read", problem: "stale-tuples", repair: "fixes", status: true },
   "m13-gap": { open: "read", problem: "stale-tuples", repair: "fixes", status: true },
   "m14-highbits": { open: /chunk 216172782113783815/, problem: "new-beyond", repair: "drops", status: true },

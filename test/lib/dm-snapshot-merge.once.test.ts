@@ -8,6 +8,7 @@ import { CowError } from "../../src/lib/errors.ts";
 import { DmSnapshotLayer } from "../../src/lib/formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../src/lib/formats/dm-snapshot/writable-store.ts";
 import { createStore } from "../../src/lib/formats/dm-snapshot/write-store.ts";
+import { convert, invert, merge as mergeCommand, type Notice, openStack, repair, squash } from "../../src/lib/index.ts";
 import { type MergeStoreHooks, mergeStore } from "../../src/lib/operations/merge/store.ts";
 import { Overlay } from "../../src/lib/overlay/overlay.ts";
 import { bytesOf } from "../support/memory-files.ts";
@@ -128,5 +129,74 @@ describe("merging a store into its origin", () => {
     const before = bytesOf(storage.open("origin"));
     await expect(merge(storage)).rejects.toThrow(/marked invalid/);
     expect(bytesOf(storage.open("origin")).equals(before)).toBe(true);
+  });
+
+  it("refuses a store that holds chunks beyond the end of the origin, --force and -n as well, and changes nothing", async () => {
+    const storage = makePair(2, 20);
+    const whole = view(storage);
+    const origin = bytesOf(storage.open("origin"));
+    const before = bytesOf(storage.open("store"));
+    const short = origin.subarray(0, 20 * 1024);
+    storage.put("short", short);
+    for (const request of [{}, { force: true }, { dryRun: true, force: true }]) {
+      const error = await mergeCommand("short", "store", request, { storage }).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({
+        code: "wrong-base",
+        message: expect.stringMatching(/^holds \d+ chunks beyond the end of short, which has 20480 bytes/),
+        details: { file: "store", base_bytes: 20480, needed_bytes: whole.length + 512 },
+      });
+    }
+    await expect(
+      mergeStore(storage.open("store", { writable: true }), storage.open("short", { writable: true }), {}),
+    ).rejects.toMatchObject({ code: "wrong-base" });
+    expect(bytesOf(storage.open("short")).equals(short)).toBe(true);
+    expect(bytesOf(storage.open("store")).equals(before)).toBe(true);
+    expect(view(storage).equals(whole)).toBe(true);
+  });
+
+  it.each(["a stack", "merge -o", "squash", "convert", "invert"] as const)(
+    "%s says what it leaves out of such a store",
+    async (what) => {
+      const storage = makePair(2, 20);
+      storage.put("short", bytesOf(storage.open("origin")).subarray(0, 20 * 1024));
+      const notices: string[] = [];
+      const context = { storage, onNotice: ({ message }: Notice) => void notices.push(message) };
+      if (what === "a stack") (await openStack(storage, "short,store", context)).close();
+      if (what === "merge -o") await mergeCommand("short", "store", { output: "new" }, context);
+      if (what === "squash") await squash("short,store", "new", {}, context);
+      if (what === "convert") await convert("short,store", "new", { to: "raw" }, context);
+      if (what === "invert") await invert("short", "store", { output: "new", layer: "inverse" }, context);
+      expect(notices.join("\n")).toMatch(
+        /holds \d+ chunks beyond the end of short, which has 20480 bytes: they are left out/,
+      );
+    },
+  );
+
+  it("repair gives such chunks up only where that is asked for", async () => {
+    const storage = makePair(2, 20);
+    storage.put("short", bytesOf(storage.open("origin")).subarray(0, 20 * 1024));
+    const before = bytesOf(storage.open("store"));
+    await expect(repair("store", { rdofile: "short", force: true }, { storage })).rejects.toMatchObject({
+      code: "damaged",
+      hints: [expect.stringContaining("--drop-lost")],
+    });
+    expect(bytesOf(storage.open("store")).equals(before)).toBe(true);
+    await repair("store", { rdofile: "short", dropLost: true }, { storage });
+    await mergeCommand("short", "store", {}, { storage });
+  });
+
+  it("removes no tuple behind the end of the list whose data is not in the origin", async () => {
+    const storage = makePair(2, 20);
+    const target = storage.open("store", { writable: true });
+    // A gap after the third tuple hides all that follow.
+    target.write(new Uint8Array(16), 2 * 512 + 3 * 16);
+    const before = bytesOf(target);
+    for (const dryRun of [true, false])
+      await expect(mergeCommand("origin", "store", { dryRun }, { storage })).rejects.toMatchObject({
+        code: "damaged",
+        message: expect.stringContaining("behind the end of its list"),
+        hints: [expect.stringContaining("cowtool repair store")],
+      });
+    expect(bytesOf(target).equals(before)).toBe(true);
   });
 });

@@ -12,7 +12,8 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   const cowfile = escapeControls(result.cowfile);
   const output = escapeControls(result.output);
   const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;
-  if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
+  if (result.given_up) yield* givenUp(result, rdofile, cowfile);
+  else if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
   else if (result.dry_run && result.taken_back)
     yield `${rdofile}: holds a part of a merge that was interrupted; ${cowfile} would take it back, by ${amount.slice(0, -1)}; nothing was changed (--dry-run)\n`;
   else if (result.dry_run && result.resumed)
@@ -28,15 +29,24 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   } else yield* mergedInPlace(result, { rdofile, cowfile, amount });
 }
 
+function* givenUp({ dry_run }: MergeResult, rdofile: string, cowfile: string): Generator<string> {
+  yield dry_run
+    ? `${rdofile}: the journal of the interrupted merge of ${cowfile} would be taken away; nothing was changed (--dry-run)\n`
+    : `${rdofile}: the interrupted merge of ${cowfile} is given up, and its journal is gone\n`;
+  yield `${rdofile}: any part of ${cowfile} may be in it: check what is on it before you use it as a base\n`;
+}
+
 function* mergedInPlace(
-  { resumed, fingerprint_changed, undo, ...paths }: MergeResult,
+  { resumed, fingerprint_changed, undo, unmarked_blocks, ...paths }: MergeResult,
   { rdofile, cowfile, amount }: { readonly rdofile: string; readonly cowfile: string; readonly amount: string },
 ): Generator<string> {
   yield `${rdofile}: ${amount} of ${cowfile} merged${resumed ? ", completing an interrupted merge" : ""}\n`;
-  yield `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`;
+  yield unmarked_blocks === 0
+    ? `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`
+    : `${cowfile}: every marked block of it now is in ${rdofile} too; ${unmarked_blocks} that ${unmarked_blocks === 1 ? "is" : "are"} not marked may hold data: keep it until that is settled\n`;
   yield fingerprint_changed
-    ? `other cowfiles over ${rdofile} as it was before no longer match it, and are refused\n`
-    : `other cowfiles over ${rdofile} as it was before still match its fingerprint, but no longer show what they did: do not use them\n`;
+    ? `cowfiles that were made for other content of ${rdofile} no longer match it, and are refused\n`
+    : `cowfiles that were made for other content of ${rdofile} still match its fingerprint, but no longer show what they did: do not use them\n`;
   if (undo === null) return;
   const command = escapeControls(`cowtool merge ${shellWord(paths.rdofile)} ${shellWord(undo)}`);
   yield `${escapeControls(undo)}: takes the merge back, by \`${command}\`\n`;

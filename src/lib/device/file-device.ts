@@ -9,7 +9,7 @@ import type { BlockDevice } from "./block-device.ts";
 import { KnownLength } from "./known-length.ts";
 import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
-import { blockDeviceSize } from "./sys/block-device.ts";
+import { blockDeviceSize, isWriteProtected } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
 import { inUse, requireFree } from "./sys/in-use.ts";
 import { lockThrough } from "./sys/lock.ts";
@@ -84,6 +84,7 @@ export class FileDevice implements BlockDevice {
           { file: path },
         );
       }
+      if (writable || options.willWrite) requireWritable(fd, path, writable);
       const device = new FileDevice(fd, path, writable);
       if (options.lock && options.lock !== "none") device.#unlock = lockThrough(fd, path, options.lock);
       return device;
@@ -249,4 +250,15 @@ export class FileDevice implements BlockDevice {
     fs.closeSync(this.#fd);
     this.#fd = undefined;
   }
+}
+
+/** @throws CowError `permission`, `io` for a file that may not be written, and a device that is write-protected */
+function requireWritable(fd: number, path: string, isOpenForIt: boolean): void {
+  try {
+    if (!isOpenForIt) fs.accessSync(path, fs.constants.W_OK);
+  } catch (error) {
+    throw systemError(error, path, "cannot open for writing");
+  }
+  if (fs.fstatSync(fd).isBlockDevice() && isWriteProtected(fd))
+    throw new CowError("permission", "is a write-protected block device", { file: path });
 }

@@ -45,6 +45,8 @@ export interface FileStamp {
 
 export interface OpenOptions {
   readonly writable?: boolean;
+  /** Opened for reading, but refused where it could not be opened for writing: for what tells of a later write. */
+  readonly willWrite?: boolean;
   readonly lock?: LockMode | "none";
   /** The name is one that cowtool gives to files of its own: see own-file.ts. */
   readonly own?: boolean;

@@ -52,11 +52,11 @@ export async function createStoreFile(
   return OpenFiles.during(context, async (files) => {
     const stacks = from === undefined ? [rdofile] : [rdofile, from];
     refuseSameFile(files.storage, cowfile, stacks.flatMap(filesOfStack));
-    for (const stack of stacks) refusePending(files, stack, [cowfile]);
-    const origin = (await files.openStack(rdofile)).device;
+    for (const stack of stacks) refusePending(files, stack, [cowfile], request.force);
+    const origin = (await files.openStack(rdofile, request.force)).device;
     const sizeBytes = origin.sizeBytes;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
-    const image = from === undefined ? undefined : (await files.openStack(from)).device;
+    const image = from === undefined ? undefined : (await files.openStack(from, request.force)).device;
     if (image && image.sizeBytes !== sizeBytes)
       throw new CowError(
         "unsuitable",

@@ -60,11 +60,11 @@ export async function create(
     refuseSameFile(files.storage, cowfile, inputs);
     for (const stack of [rdofile, request.from]) {
       const [bottom] = stack === undefined ? [] : filesOfStack(stack);
-      if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile]);
+      if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile], request.force);
     }
-    const { device: base, paths } = await files.openStack(rdofile);
+    const { device: base, paths } = await files.openStack(rdofile, request.force);
     const rdoBlocks = requireUsableSize(base, abi, context);
-    const image = request.from === undefined ? undefined : (await files.openStack(request.from)).device;
+    const image = request.from === undefined ? undefined : (await files.openStack(request.from, request.force)).device;
     if (image) requireSameShape(base, image, rdoBlocks);
     claimOutput(files, cowfile, request, "cowfile");
     const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;

@@ -19,6 +19,18 @@ export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;
 }
 
+/** How a file is opened that is changed in place. A dry run refuses what the real run would refuse. */
+export function howToOpen({
+  dryRun = false,
+  force = false,
+}: {
+  readonly dryRun?: boolean;
+  readonly force?: boolean;
+}): OpenOptions {
+  const mounted = force ? "allow" : "refuse";
+  return dryRun ? { mounted, willWrite: true, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
+}
+
 /** Files opened by one operation, to be closed together. */
 export class OpenFiles {
   readonly storage: Storage;
@@ -62,18 +74,19 @@ export class OpenFiles {
     return this.keep(this.storage.scratch(name));
   }
 
-  async openStack(text: string): Promise<Stack> {
+  /** @param force a merge journal that cannot be read is passed over */
+  async openStack(text: string, force = false): Promise<Stack> {
     const [base, ...layers] = filesOfStack(text);
-    if (base !== undefined) this.#noticePendingMerge(base, layers);
+    if (base !== undefined) this.#noticePendingMerge(base, layers, force);
     const stack = await openStack(this.storage, text, this.#context);
     this.#opened.push(stack);
     return stack;
   }
 
   /** Of a base that is half merged no layer can be told whether it belongs; alone it is what it is. */
-  #noticePendingMerge(base: string, layers: readonly string[]): void {
+  #noticePendingMerge(base: string, layers: readonly string[], force: boolean): void {
     try {
-      refusePendingMerge(this.storage, base, layers);
+      refusePendingMerge(this.storage, base, layers, force);
     } catch (error) {
       if (layers.length > 0 || !(error instanceof CowError)) throw error;
       this.#context.onNotice?.({ severity: "warning", file: error.file, message: error.message });
@@ -96,9 +109,14 @@ export class OpenFiles {
 }
 
 /** @throws CowError `pending-merge` where a stack's base is half merged */
-export function refusePending({ storage }: OpenFiles, text: string, others: readonly string[]): void {
+export function refusePending(
+  { storage }: OpenFiles,
+  text: string,
+  others: readonly string[],
+  force: boolean | undefined,
+): void {
   const [base, ...layers] = filesOfStack(text);
-  if (base !== undefined) refusePendingMerge(storage, base, [...layers, ...others]);
+  if (base !== undefined) refusePendingMerge(storage, base, [...layers, ...others], force);
 }
 
 /**

@@ -2,15 +2,24 @@
  * Owns `invert`: base and layer exchanged. The new base is the merged image, and the new layer, a cowfile over it, holds what
  * the old base had in the places that the layer holds: new data over an old base becomes old data over a new one, and back.
  */
-import type { OperationContext } from "../context.ts";
+import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import type { PendingFile } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { formatFingerprint, hasCowMagic, isDirty } from "../formats/cowfile/head.ts";
+import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { packKind } from "../formats/cowfile/pack/kind.ts";
+import { headOf } from "../formats/registry.ts";
+import { Overlay } from "../overlay/overlay.ts";
 import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
+import { differences } from "./convert/differences.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
-import { fillCowfile } from "./fill-cowfile.ts";
+import { type FillJob, fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld } from "./identity/take.ts";
+import { sizeOf } from "./merge/already.ts";
 import { fillImage } from "./merge/fill-image.ts";
 import { belowLayer } from "./squash.ts";
 
@@ -33,10 +42,13 @@ export interface InvertResult {
   /** Of the new base. */
   readonly fingerprint: string;
   readonly blocks_used: number;
+  /** Both files were there already, as this very exchange makes them: nothing was written. */
+  readonly already_done: boolean;
 }
 
 /**
- * Writes both new files; the new layer over the new base shows the old base, bit for bit. Both appear whole, or neither.
+ * Writes both new files; the new layer over the new base shows the old base, bit for bit. Each appears whole; a run that
+ * was killed between the two is finished by the same call.
  *
  * @param base a stack
  * @param layer one part
@@ -53,8 +65,8 @@ export async function invert(
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const text = stackOver(storage, base, layer);
-    refusePending(files, text, [output, newLayer]);
-    const stack = await files.openStack(text);
+    refusePending(files, text, [output, newLayer], request.force);
+    const stack = await files.openStack(text, request.force);
     const top = stack.layers.at(-1);
     if (!top) throw new CowError("usage", "a base without a layer cannot be exchanged with one", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);
@@ -63,29 +75,22 @@ export async function invert(
     const below = belowLayer(stack, stack.layers.length);
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
-    claimOutput(files, output, request, "raw");
-    claimOutput(files, newLayer, request, "cowfile");
-    const merged = files.create(output, stack.paths);
-    const inverse = files.create(newLayer, stack.paths);
-    const job = { base: below, layer: top, target: merged.device, output, total: 0 };
-    await fillImage(job, context);
-    const { cowfile, fingerprint } = await fillCowfile(
-      {
-        target: inverse.device,
-        abi,
-        base: stack.device,
-        rdoBlocks,
-        image: below,
-        extents: top.extents(0, top.virtualSizeBytes),
-        phase: "keeping the old base",
-      },
-      context,
-    );
-    forgetOld(storage, newLayer, context);
+    const at = { below, image: stack.device, output, newLayer, rdoBlocks };
+    const made = [output, newLayer].some((path) => mayReplace(request, path))
+      ? {}
+      : await madeBefore(files, at, context);
+    if (!made.base) claimOutput(files, output, request, "raw");
+    if (!made.layer) claimOutput(files, newLayer, request, "cowfile");
+    const merged = made.base ? undefined : files.create(output, stack.paths);
+    if (merged) await fillImage({ base: below, layer: top, target: merged.device, output, total: 0 }, context);
+    const held = { extents: top.extents(0, top.virtualSizeBytes), image: below, base: stack.device };
+    const { blocksUsed, fingerprint, pending } =
+      made.layer ?? (await fillInverse(files.create(newLayer, stack.paths), { ...held, abi, rdoBlocks }, context));
+    if (pending) forgetOld(storage, newLayer, context);
     const wasThere = storage.facts(output) !== undefined;
-    merged.commit({ replace: mayReplace(request, output) });
+    merged?.commit({ replace: mayReplace(request, output) });
     try {
-      inverse.commit({ replace: mayReplace(request, newLayer) });
+      pending?.commit({ replace: mayReplace(request, newLayer) });
     } catch (error) {
       if (!wasThere) storage.remove(output);
       throw error;
@@ -99,7 +104,76 @@ export async function invert(
       virtual_size: rdoBlocks * BLOCK_BYTES,
       rdo_blocks: rdoBlocks,
       fingerprint: formatFingerprint(fingerprint),
-      blocks_used: cowfile.blocksUsed,
+      blocks_used: blocksUsed,
+      already_done: made.layer !== undefined,
     };
   });
+}
+
+interface Inverse {
+  readonly blocksUsed: number;
+  readonly fingerprint: number;
+  /** It has its name only once this is committed. */
+  readonly pending?: PendingFile;
+}
+
+async function fillInverse(
+  pending: PendingFile,
+  job: Omit<FillJob, "target" | "phase">,
+  context: OperationContext,
+): Promise<Inverse> {
+  const phase = "keeping the old base";
+  const { cowfile, fingerprint } = await fillCowfile({ ...job, target: pending.device, phase }, context);
+  return { blocksUsed: cowfile.blocksUsed, fingerprint, pending };
+}
+
+/**
+ * What a run that was killed between the two names, or after them, has left: told by its content alone. The new base counts
+ * if it is the merged image, the new layer if it shows the old base over that.
+ */
+async function madeBefore(
+  files: OpenFiles,
+  at: {
+    readonly below: BlockDevice;
+    readonly image: BlockDevice;
+    readonly output: string;
+    readonly newLayer: string;
+    readonly rdoBlocks: number;
+  },
+  context: OperationContext,
+): Promise<{ readonly base?: true; readonly layer?: Inverse }> {
+  const { below, image, output, newLayer, rdoBlocks } = at;
+  const { storage } = files;
+  const sizeBytes = Math.max(below.sizeBytes, image.sizeBytes);
+  const facts = storage.facts(output);
+  if (facts?.kind !== "file" || facts.sizeBytes !== sizeBytes) return {};
+  const base = files.open(output, { lock: "shared" });
+  if (!(await isSame(base, image, 0, image.sizeBytes, context))) return {};
+  if (!(await isSame(base, below, image.sizeBytes, sizeBytes, context))) return {};
+  if (storage.facts(newLayer)?.kind !== "file") return { base: true };
+  const file = files.open(newLayer, { lock: "shared" });
+  if (!hasCowMagic(headOf(file)) || packKind(file)) return { base: true };
+  const layer = new CowfileLayer(file, { allowDirty: true });
+  const { value: fingerprint } = await takeFingerprint(base, rdoBlocks, { signal: context.signal });
+  const isOver =
+    !isDirty(layer.opened.head) && layer.base.blocks === rdoBlocks && layer.base.fingerprint === fingerprint;
+  const shown = new Overlay(newLayer, base, [layer]);
+  if (!isOver || !(await isSame(shown, below, 0, shown.sizeBytes, context))) return { base: true };
+  return { base: true, layer: { blocksUsed: sizeOf(layer).units, fingerprint } };
+}
+
+async function isSame(
+  a: BlockDevice,
+  b: BlockDevice,
+  from: number,
+  to: number,
+  context: OperationContext,
+): Promise<boolean> {
+  const breath = makeBreath();
+  for (const { length } of differences(a, b, BLOCK_BYTES, from, to)) {
+    if (length > 0) return false;
+    if (context.signal?.aborted) throw interrupted(a.name, "nothing was changed");
+    await breath();
+  }
+  return true;
 }

@@ -54,8 +54,8 @@ export async function squash(
   const parts = parseStack(text);
   const { from, to } = rangeOf(parts.length - 1, request);
   return OpenFiles.during(context, async (files) => {
-    refusePending(files, text, [output]);
-    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)));
+    refusePending(files, text, [output], request.force);
+    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)), request.force);
     refuseSameFile(files.storage, output, stack.paths);
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);

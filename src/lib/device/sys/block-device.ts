@@ -1,5 +1,6 @@
 /**
- * Owns the size of a block device: BLKGETSIZE64, or what sysfs says where native calls are not to be had.
+ * Owns what the kernel says of a block device, its size and whether it may be written: by ioctl, or what sysfs says where
+ * native calls are not to be had.
  */
 import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
@@ -7,6 +8,7 @@ import { deviceNumber } from "./device-number.ts";
 import { libc } from "./libc.ts";
 
 const BLKGETSIZE64 = 0x80081272;
+const BLKROGET = 0x125e;
 const SYSFS_SECTOR_BYTES = 512;
 
 /** @throws CowError `io` where neither way works */
@@ -19,10 +21,24 @@ export function blockDeviceSize(fd: number, file: string): number {
       return Number(bytes);
     }
   }
-  const { rdev } = fs.fstatSync(fd);
   try {
-    return Number(fs.readFileSync(`/sys/dev/block/${deviceNumber(rdev)}/size`, "utf8")) * SYSFS_SECTOR_BYTES;
+    return Number(fromSysfs(fd, "size")) * SYSFS_SECTOR_BYTES;
   } catch (cause) {
     throw new CowError("io", "cannot find out the size of this block device", { file, cause });
   }
+}
+
+/** A device that takes no writes may be opened for writing all the same: the writes fail. */
+export function isWriteProtected(fd: number): boolean {
+  const answer = new Int32Array(1);
+  if (libc()?.ioctlBuffer(fd, BLKROGET, new Uint8Array(answer.buffer)) === 0) return answer[0] !== 0;
+  try {
+    return Number(fromSysfs(fd, "ro")) !== 0;
+  } catch {
+    return false;
+  }
+}
+
+function fromSysfs(fd: number, name: string): string {
+  return fs.readFileSync(`/sys/dev/block/${deviceNumber(fs.fstatSync(fd).rdev)}/${name}`, "utf8");
 }

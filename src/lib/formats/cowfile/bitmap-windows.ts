@@ -2,7 +2,7 @@
  * Owns access to a cowfile's bitmap a window at a time, so that memory stays the same for a bitmap of 1 KiB and one of
  * 128 MiB, and windows that are holes are never read.
  */
-import { setRuns } from "../../bytes/bitmap.ts";
+import { countBits, setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import type { CowGeometry } from "./geometry.ts";
@@ -74,6 +74,21 @@ export class BitmapReader {
         next = index + 1;
       }
     }
+  }
+
+  /** How many blocks of `[fromBlock, toBlock)` are marked; fast, however scattered they are. */
+  countMarked(fromBlock: number, toBlock: number): number {
+    let count = 0;
+    const buffer = new Uint8Array(this.windowBytes);
+    const lastWindow = Math.ceil(toBlock / WINDOW_BLOCKS);
+    for (const index of this.nonHoleIndexes(Math.floor(fromBlock / WINDOW_BLOCKS), lastWindow)) {
+      const { bytes, firstBlock } = this.readWindow(index, buffer);
+      const from = Math.max(0, fromBlock - firstBlock);
+      const to = Math.min(bytes.length * 8, toBlock - firstBlock);
+      if (from === 0 && to === bytes.length * 8) count += countBits(bytes);
+      else for (const [start, end] of setRuns(bytes, from, to)) count += end - start;
+    }
+    return count;
   }
 
   /** The runs of marked blocks in `[fromBlock, toBlock)`, as extents in bytes of the image, joined across windows. */

@@ -83,6 +83,17 @@ export class CowfileLayer implements Layer {
     return this.source.name;
   }
 
+  /** Marks that count as not held. */
+  get warnings(): readonly string[] {
+    const { rdoBlocks, mapSizeBytes } = this.opened.geometry;
+    const lost = this.#bitmap.countMarked(reachableBlocks(this.source, this.opened.geometry), rdoBlocks);
+    const beyond = this.#bitmap.countMarked(rdoBlocks, mapSizeBytes * 8);
+    return [
+      ...leftOut(lost, "beyond the end of the file, where no data is: what is below shows instead"),
+      ...leftOut(beyond, "beyond the end of the image, and left out"),
+    ];
+  }
+
   get virtualSizeBytes(): number {
     return this.opened.geometry.virtualSizeBytes;
   }
@@ -117,4 +128,9 @@ export class CowfileLayer implements Layer {
   read(target: Uint8Array, offset: number): void {
     readZeroFilled(this.source, target, this.locate(offset));
   }
+}
+
+function leftOut(blocks: number, where: string): string[] {
+  if (blocks === 0) return [];
+  return [`${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked ${where}`];
 }

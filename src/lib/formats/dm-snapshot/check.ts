@@ -46,8 +46,9 @@ export async function repairStore(target: ByteSource | ByteTarget, given: Repair
   const opened = await surveyStore(target, openHeader(target), options);
   const { problems } = opened;
   for (const problem of problems) {
-    if (problem.severity !== "error" || problem.fixable) continue;
-    if (!(options.dropLost && givesUp(problem.id))) throw damageError(problem, target.name);
+    const isGivenUp = givesUp(problem.id);
+    if (problem.fixable || (problem.severity !== "error" && !isGivenUp)) continue;
+    if (!(options.dropLost && isGivenUp)) throw damageError(problem, target.name);
   }
   const toDrop = faultyPlaces(opened);
   const { missingArea, stale } = opened.verdicts.scan;

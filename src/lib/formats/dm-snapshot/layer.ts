@@ -9,6 +9,7 @@ import type { ExceptionMap } from "./exception-map.ts";
 import { judgeHeader, readHeader, type StoreHeader } from "./header.ts";
 import { judgeExceptions, listProblems, type Verdicts } from "./judge.ts";
 import type { StoreGeometry } from "./layout.ts";
+import { givesUp } from "./problems.ts";
 import { type StoreScan, scanStore } from "./scan.ts";
 
 /** A store as far as it can be read. */
@@ -41,12 +42,15 @@ export function judgeStore(
 
 /** The error for a store that cannot be used because of that problem. */
 export function damageError(problem: Problem, file: string): CowError {
-  const lost = problem.id === "new-beyond" || problem.id === "new-metadata" || problem.id === "area-missing";
   const hints = problem.fixable
     ? [`run \`cowtool repair ${shellWord(file)}\` first`]
     : [
-        ...(lost ? [`\`cowtool repair --drop-lost ${shellWord(file)}\` gives up what is lost`] : []),
-        `\`dm-snapshot:force;${file}\` in a stack reads what is there: chunks that were saved before, and nothing since`,
+        ...(givesUp(problem.id) ? [`\`cowtool repair --drop-lost ${shellWord(file)}\` gives up what is lost`] : []),
+        ...(problem.severity === "error"
+          ? [
+              `\`dm-snapshot:force;${file}\` in a stack reads what is there: chunks that were saved before, and nothing since`,
+            ]
+          : []),
       ];
   return new CowError(problem.id === "area-missing" ? "truncated" : "damaged", problem.message, {
     file,
@@ -114,7 +118,7 @@ export class DmSnapshotLayer implements Layer {
   readonly opened: OpenedStore;
   readonly virtualSizeBytes: number;
   readonly granularityBytes: number;
-  /** What whoever reads it should know, in sentences: only where it was opened in spite of something. */
+  /** What whoever reads it should know, in sentences: what is left out, and in spite of what it was opened. */
   readonly warnings: readonly string[];
 
   /** @throws CowError as openStore */
@@ -124,7 +128,7 @@ export class DmSnapshotLayer implements Layer {
     const { geometry, verdicts } = this.opened;
     this.granularityBytes = geometry.chunkBytes;
     this.virtualSizeBytes = below?.sizeBytes ?? verdicts.map.end * geometry.chunkBytes;
-    this.warnings = lenient ? [...forcedWarnings(this.opened)] : [];
+    this.warnings = [...beyondWarning(this.opened, below), ...(lenient ? forcedWarnings(this.opened) : [])];
   }
 
   get name(): string {
@@ -151,6 +155,13 @@ export class DmSnapshotLayer implements Layer {
     const { geometry, verdicts } = this.opened;
     return placesOf(verdicts.map, geometry, this.source, from, Math.min(to, this.virtualSizeBytes));
   }
+}
+
+/** A store over a base that has become shorter shows less than it holds. */
+function* beyondWarning({ verdicts }: OpenedStore, below: ByteSource | undefined): Generator<string> {
+  const count = verdicts.counts["old-beyond"];
+  if (below && count > 0)
+    yield `holds ${count} ${count === 1 ? "chunk" : "chunks"} beyond the end of ${below.name}, which has ${below.sizeBytes} bytes: they are left out`;
 }
 
 /** Said plainly to whoever reads a damaged store all the same. */

@@ -75,9 +75,11 @@ export const STORE_PROBLEMS = {
   },
   "old-beyond": {
     severity: "warning",
-    about: "An exception is for a chunk that the origin does not have. Seen only where the origin is given.",
+    about:
+      "An exception is for a chunk that the origin does not have: it was made for a longer one. Seen only where the origin is given. A merge refuses such a store, as the data would be in neither.",
     kernel: "never looks at it",
-    fix: "takes it out of the list",
+    fix: "only with --drop-lost: takes it out of the list",
+    onlyDropLost: true,
   },
   "stale-tuples": {
     severity: "warning",

@@ -17,7 +17,7 @@ import { copyImage, type Pace } from "./copy-image.ts";
 import { DryTarget } from "./dry-target.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { digestOf, isUnderWay, PartialOutput, type Position } from "./partial.ts";
+import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, type Position, wholeBefore } from "./partial.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
 
@@ -38,6 +38,10 @@ interface Job extends Asked {
   /** See digestOf. */
   readonly digest: string | undefined;
   readonly replace: boolean;
+  /** All files with data, `main` first. */
+  readonly outputs: readonly string[];
+  /** Where an earlier run of this conversion ended, if only names were left to be given. */
+  readonly whole: Position | undefined;
 }
 
 /**
@@ -57,7 +61,7 @@ export async function convert(
     const inputs = [...filesOfStack(stack), ...(request.base === undefined ? [] : filesOfStack(request.base))];
     refuseSameFile(files.storage, output, inputs);
     const [bottom] = filesOfStack(stack);
-    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output]);
+    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
     const plan = await makePlan(files, stack, request);
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
@@ -91,17 +95,19 @@ function claimAll(
   const digest = digestOf(files.storage, plan.paths, { version: NOTE_VERSION, stack, ...asked });
   const { data, beside } = made.several ?? { data: "", beside: undefined };
   const main = output + data;
+  const outputs = beside === undefined ? [main] : [main, output + beside];
+  const whole = force || isNamed ? undefined : wholeBefore(files.storage, outputs, digest);
   const isOurs = made.several !== undefined && isUnderWay(files.storage, main, digest);
   const may = isNamed || isOurs || (force ?? false);
   // What files of the stack name themselves is known only now.
-  refuseSameFile(files.storage, output, plan.paths);
-  claimOutput(files, output, request, request.to);
-  for (const suffix of beside === undefined ? [] : [data, beside]) {
-    refuseSameFile(files.storage, output + suffix, plan.paths);
-    const part = output + suffix;
-    claimOutput(files, part, { force, replace: isNamed || isOurs ? [part] : [] }, "raw");
+  for (const path of new Set([output, ...outputs])) {
+    refuseSameFile(files.storage, path, plan.paths);
+    // What has its name already is its own.
+    if (whole && !lacksName(files.storage, path)) continue;
+    if (path === output) claimOutput(files, path, request, request.to);
+    else claimOutput(files, path, { force, replace: isNamed || isOurs ? [path] : [] }, "raw");
   }
-  return { main, digest, replace: may };
+  return { main, digest, replace: may, outputs, whole };
 }
 
 interface Done {
@@ -112,7 +118,7 @@ interface Done {
 
 async function write(
   files: OpenFiles,
-  { output, request, main, digest, replace }: Job,
+  { output, request, main, digest, replace, outputs, whole }: Job,
   plan: Plan,
   made: Output,
   context: OperationContext,
@@ -120,6 +126,17 @@ async function write(
 ): Promise<Done> {
   const { storage } = files;
   const taken = await takeIdentity(files, plan, made, context);
+  const last = (): void => {
+    if (made.several) writeText(files, output, made.several.text, plan, mayReplace(request, output));
+    if (!taken || !made.identity) return;
+    const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
+    noteOrWarn(storage, output, context, () => taken.write(output, identity));
+  };
+  const madeOf = { inputs: plan.paths, onNotice: context.onNotice };
+  if (whole) {
+    giveNames(storage, outputs, { replace, ...madeOf }, last);
+    return { held: whole.held, size: storage.facts(main)?.sizeBytes ?? 0, resumedAt: whole.offset };
+  }
   const partial = new PartialOutput(files, main, { digest, paths: plan.paths, onNotice: context.onNotice });
   const stopped = (): CowError => {
     const how = partial.noted
@@ -144,16 +161,8 @@ async function write(
     );
     const size = partial.device.sizeBytes;
     if (request.to === "cowfile") forgetOld(storage, output, context);
-    const { several } = made;
-    partial.commit(
-      replace,
-      several && (() => writeText(files, output, several.text, plan, mayReplace(request, output))),
-    );
+    partial.commit(replace, { offset: made.sizeBytes, held: copied.held, copied: 0, sink: {} }, last);
     isDone = true;
-    if (taken && made.identity) {
-      const identity = { ...made.identity, blockBytes: BLOCK_BYTES };
-      noteOrWarn(storage, output, context, () => taken.write(output, identity));
-    }
     return { held: copied.held, size, resumedAt: partial.from?.offset ?? null };
   } catch (error) {
     keep = error instanceof CowError && ["interrupted", "no-space", "io"].includes(error.code);
@@ -165,6 +174,10 @@ async function write(
 
 /** The file that makes others an output comes last. */
 function writeText(files: OpenFiles, path: string, text: string, plan: Plan, replace: boolean): void {
+  if (files.storage.facts(path)?.sizeBytes === text.length) {
+    const there = Buffer.alloc(text.length);
+    if (files.open(path, { lock: "none" }).read(there, 0) === there.length && there.equals(Buffer.from(text))) return;
+  }
   const pending = files.create(path, plan.paths);
   try {
     pending.device.write(Buffer.from(text), 0);

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import type { CreateOptions, Storage } from "../../device/storage.ts";
+import type { CreateOptions, RenameOptions, Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import type { OpenFiles } from "../files.ts";
 import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
@@ -31,6 +31,8 @@ export interface Position {
 interface Note extends Position {
   readonly cowtool_convert: 1;
   readonly inputs: string;
+  /** Everything is written: only names are to be given. */
+  readonly whole?: boolean;
 }
 
 export interface Inputs {
@@ -121,15 +123,15 @@ export class PartialOutput {
   }
 
   /** Makes what is written durable, and then known. */
-  note(position: Position): void {
+  note(position: Position, whole = false): void {
     if (this.#inputs === undefined) return;
     this.device.flush();
-    this.#writeNote(this.#inputs, position);
+    this.#writeNote(this.#inputs, position, whole);
     this.noted = true;
   }
 
-  #writeNote(inputs: string, position: Position): void {
-    const note: Note = { cowtool_convert: 1, inputs, ...position };
+  #writeNote(inputs: string, position: Position, whole = false): void {
+    const note: Note = { cowtool_convert: 1, inputs, ...position, ...(whole ? { whole } : {}) };
     const pending = this.#storage.create(this.#notePath, { own: NOTE_BEGINNING });
     try {
       pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
@@ -140,17 +142,14 @@ export class PartialOutput {
   }
 
   /**
-   * Gives all files their names.
-   * @param last makes what comes after them, if anything does
+   * Gives all files their names, once the note says that they are whole: a later run knows them for its own by that.
+   * @param last makes what comes after them
    */
-  commit(replace: boolean, last: (() => void) | undefined): void {
+  commit(replace: boolean, end: Position, last: () => void): void {
     for (const { device } of [this, ...this.#others]) device.flush();
-    // Of several files some may have their names when a conversion is killed: a note tells the next one whose they are.
-    if (last && !this.noted) this.note({ offset: 0, held: 0, copied: 0, sink: {} });
-    for (const { path, output } of [{ path: this.#path, output: this.#output }, ...this.#others])
-      this.#storage.rename(path, output, { replace, ...this.#madeOf });
-    last?.();
-    this.#storage.remove(this.#notePath);
+    this.note({ ...end, sink: {} }, true);
+    const outputs = [this.#output, ...this.#others.map(({ output }) => output)];
+    giveNames(this.#storage, outputs, { replace, ...this.#madeOf }, last);
   }
 
   /** Removes it, unless it can be gone on with. */
@@ -162,11 +161,45 @@ export class PartialOutput {
   }
 
   #readNote(): Position | undefined {
-    return readNote(this.#storage, this.#notePath, this.#inputs);
+    const note = readNote(this.#storage, this.#notePath, this.#inputs);
+    return note?.whole ? undefined : note;
   }
 }
 
-function readNote(storage: Storage, path: string, inputs: string | undefined): Position | undefined {
+/**
+ * Gives the names that whole files do not have yet; the first of them has the note.
+ * @param last as for commit
+ */
+export function giveNames(storage: Storage, outputs: readonly string[], how: RenameOptions, last: () => void): void {
+  for (const output of outputs) {
+    const path = storage.realPath(output) + PARTIAL_SUFFIX;
+    if (lacksName(storage, output)) storage.rename(path, output, how);
+    // Where a file gets its name by a second link, it had both when that was cut off.
+    else storage.remove(path);
+  }
+  last();
+  storage.remove(storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX);
+}
+
+/** Is there an unfinished file of that output which is not under its name yet? */
+export function lacksName(storage: Storage, output: string): boolean {
+  const unfinished = storage.facts(storage.realPath(output) + PARTIAL_SUFFIX, { own: true });
+  return unfinished !== undefined && unfinished.identity !== storage.facts(output)?.identity;
+}
+
+/** Where a conversion ended of which only the end is missing: each of its files is there, under one name or the other. */
+export function wholeBefore(
+  storage: Storage,
+  outputs: readonly string[],
+  inputs: string | undefined,
+): Position | undefined {
+  const note = readNote(storage, storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX, inputs);
+  const isThere = (output: string): boolean =>
+    [output, storage.realPath(output) + PARTIAL_SUFFIX].some((path) => storage.facts(path)?.kind === "file");
+  return note?.whole && outputs.every(isThere) ? note : undefined;
+}
+
+function readNote(storage: Storage, path: string, inputs: string | undefined): Note | undefined {
   try {
     const bytes = storage.readSmall(path, LIMIT_BYTES);
     if (!bytes) return undefined;

@@ -54,7 +54,7 @@ export async function makePlan(files: OpenFiles, text: string, request: ConvertR
   if (alone) return alone;
   if (request.base !== undefined && request.to === "raw")
     throw new CowError("usage", "a raw image is whole: it lies over no base");
-  const stack = await files.openStack(text);
+  const stack = await files.openStack(text, request.force);
   const parts = parseStack(text);
   const view = new StackView(stack.base, stack.layers);
   const common = { view, image: stack.device, layers: stack.layers };
@@ -76,7 +76,7 @@ export async function makePlan(files: OpenFiles, text: string, request: ConvertR
     });
   }
   const [bottom = text] = parts;
-  const base = request.base === undefined ? undefined : await files.openStack(request.base);
+  const base = request.base === undefined ? undefined : await files.openStack(request.base, request.force);
   const height = base ? commonHeight(stack, base) : 0;
   const below: BelowOutput = base
     ? { text: request.base ?? "", sizeBytes: base.device.sizeBytes, device: base.device, paths: base.paths }

@@ -4,18 +4,16 @@
  */
 
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { makeBreath, type OperationContext } from "../../context.ts";
+import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError, shellWord } from "../../errors.ts";
-import { checkWithoutContent } from "../../formats/cowfile/check.ts";
+import { CowError } from "../../errors.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cowfile/head.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { holdsAll } from "./already.ts";
 import type { MergeJournal } from "./journal.ts";
 import { countBlocks } from "./write-blocks.ts";
-
-const COMPARE_BYTES = 1 << 20;
 
 /** How the base relates to the cowfile. */
 export type Admission =
@@ -37,21 +35,6 @@ export function refuseCowfileAsBase(base: BlockDevice, force: boolean): void {
       file: base.name,
       hints: ["the order is RDOFILE COWFILE"],
     });
-  }
-}
-
-/** @throws CowError `damaged` with the first problem that makes merging unsafe, unless `force`; notices for the rest */
-export async function requireSound(layer: CowfileLayer, force: boolean, context: OperationContext): Promise<void> {
-  for (const problem of await checkWithoutContent(layer.source, { signal: context.signal })) {
-    if (problem.id === "dirty" || problem.severity === "note") continue;
-    if (problem.severity === "error" && !force) {
-      throw new CowError("damaged", problem.message, {
-        file: layer.name,
-        details: { problem: problem.id, offset: problem.offset, length: problem.length },
-        hints: [`\`cowtool check ${shellWord(layer.name)}\` lists everything, --force merges what is there`],
-      });
-    }
-    context.onNotice?.({ severity: "warning", file: layer.name, message: problem.message });
   }
 }
 
@@ -132,22 +115,4 @@ async function fingerprintBefore(
     signal: context.signal,
     override: { isOverridden, contributions },
   });
-}
-
-/** Does the base hold every block of the cowfile already? Then merging is no change, whatever base it is. */
-export async function holdsAll(layer: CowfileLayer, base: BlockDevice, context: OperationContext): Promise<boolean> {
-  const ours = new Uint8Array(COMPARE_BYTES);
-  const theirs = new Uint8Array(COMPARE_BYTES);
-  const breath = makeBreath();
-  for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
-    for (let at = offset; at < offset + length; at += COMPARE_BYTES) {
-      const size = Math.min(COMPARE_BYTES, offset + length - at);
-      readZeroFilled(layer.source, ours.subarray(0, size), layer.locate(at));
-      readZeroFilled(base, theirs.subarray(0, size), at);
-      if (Buffer.compare(ours.subarray(0, size), theirs.subarray(0, size)) !== 0) return false;
-      if (context.signal?.aborted) return false;
-      await breath();
-    }
-  }
-  return true;
 }

@@ -4,48 +4,27 @@
  * - a dm-snapshot store is emptied into its origin as the kernel does it (store.ts);
  * - what any other layer holds is written over the base, and the layer stays as it is: the view is the same before, while and
  *   after, so that the same command writes it all again after an interruption;
- * - a layer over a cowfile goes into that, which is replaced as a whole.
+ * - a layer over a cowfile goes into that, which is replaced as a whole (into-cowfile.ts).
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import type { OpenOptions } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
-import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
-import { heldBy, Overlay } from "../../overlay/overlay.ts";
 import { requireBelongs, stackOf } from "../../overlay/stack.ts";
 import { parsePart, type StackPart } from "../../overlay/stack-part.ts";
 import { claimOutput, mayReplace } from "../claim-output.ts";
-import { type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
-import { fillCowfile } from "../fill-cowfile.ts";
-import { forgetOld } from "../identity/take.ts";
+import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { belowLayer } from "../squash.ts";
+import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
+import { noticeUnmarked, requireUndoubted } from "./doubts.ts";
 import { fillImage } from "./fill-image.ts";
-import type { MergeRequest, MergeResult } from "./request.ts";
-import { mergeStore } from "./store.ts";
+import { intoCowfile } from "./into-cowfile.ts";
+import type { AnyMerge, Merged, MergeRequest, MergeResult } from "./request.ts";
+import { mergeStore, openForMerge } from "./store.ts";
 
 const PIECE_BYTES = 1 << 20;
-
-export interface AnyMerge {
-  /** As given. */
-  readonly rdofile: string;
-  readonly cowfile: string;
-  /** Base and layers below the one that is merged. */
-  readonly parts: readonly string[];
-}
-
-/** What was merged: how many units of the layer, and how many bytes. */
-interface Merged {
-  readonly mode: MergeResult["mode"];
-  readonly output: string;
-  readonly units: number;
-  readonly bytes: number;
-  readonly already?: boolean;
-  readonly fingerprintChanged?: boolean;
-}
 
 /** @throws CowError as merge() */
 export async function mergeAnyLayer(
@@ -59,7 +38,7 @@ export async function mergeAnyLayer(
       file: merge.cowfile,
       hints: ["`cowtool invert` keeps what would be overwritten"],
     });
-  if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), []);
+  if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), [], false);
   const done = await (request.output !== undefined
     ? intoNewImage(files, merge, { ...request, output: request.output }, context)
     : merge.parts.length > 1
@@ -70,14 +49,16 @@ export async function mergeAnyLayer(
     cowfile: merge.cowfile,
     mode: done.mode,
     output: done.output,
-    blocks_merged: done.units,
-    bytes_merged: done.bytes,
+    blocks_merged: done.already ? 0 : done.units,
+    bytes_merged: done.already ? 0 : done.bytes,
     dry_run: request.dryRun ?? false,
     resumed: false,
     taken_back: false,
-    already_merged: done.already ?? false,
+    already_merged: done.already,
     undo: null,
-    fingerprint_changed: done.fingerprintChanged ?? false,
+    fingerprint_changed: done.fingerprintChanged,
+    unmarked_blocks: done.unmarked,
+    given_up: false,
   };
 }
 
@@ -89,13 +70,14 @@ async function intoNewImage(
 ): Promise<Merged> {
   const { output, force = false } = request;
   const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
-  const stack = await files.openStack(stackOf([...parts, cowfile]));
+  const stack = await files.openStack(stackOf([...parts, cowfile]), force);
   const layer = stack.layers.at(-1);
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
   claimOutput(files, output, allowed, "raw");
   const size = sizeOf(layer);
-  const merged: Merged = { mode: "new-file", output, ...size };
+  const unmarked = await noticeUnmarked(layer, context, "merged");
+  const merged: Merged = { mode: "new-file", output, ...size, already: false, fingerprintChanged: false, unmarked };
   if (request.dryRun) return merged;
   const pending = files.create(output, stack.paths);
   try {
@@ -106,29 +88,6 @@ async function intoNewImage(
     pending.abandon();
   }
   return merged;
-}
-
-/** How much a layer holds. */
-function sizeOf(layer: Layer): { readonly units: number; readonly bytes: number } {
-  let bytes = 0;
-  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
-  return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
-}
-
-/** @throws CowError `unsuitable` for a layer of which something has to be known before it is written over a base */
-function requireUndoubted(layer: Layer, request: MergeRequest): void {
-  const [doubt] = layer.warnings ?? [];
-  if (doubt === undefined || request.force) return;
-  throw new CowError("unsuitable", doubt, {
-    file: layer.name,
-    hints: ["--force merges it all the same, --output FILE leaves the base as it is"],
-  });
-}
-
-/** A dry run refuses what the merge would refuse. */
-function howToWrite({ dryRun = false, force = false }: MergeRequest): OpenOptions {
-  const mounted = force ? "allow" : "refuse";
-  return dryRun ? { mounted, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
 }
 
 async function intoBase(
@@ -146,7 +105,7 @@ async function intoBase(
     });
   const layerPart = parsePart(cowfile);
   refuseSameFile(files.storage, basePart.path, [layerPart.path, ...layerPart.more]);
-  const how = howToWrite(request);
+  const how = howToOpen(request);
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
   const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });
@@ -158,16 +117,14 @@ async function intoBase(
       file: layer.name,
       hints: ["--output FILE writes the result into a new image"],
     });
-  requireUndoubted(layer, request);
+  if (isStore) openForMerge(opened.file, base);
+  await requireUndoubted(layer, request.force ?? false, context);
   const size = sizeOf(layer);
-  const merged: Merged = {
-    mode: "in-place",
-    output: rdofile,
-    ...size,
-    already: size.bytes === 0,
-    fingerprintChanged: size.bytes > 0,
-  };
-  if (dryRun) return merged;
+  // A store is merged once it is empty, whatever its origin holds.
+  const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
+  const fingerprintChanged = !already && (await changesFingerprint(base, layer, context));
+  const merged: Merged = { mode: "in-place", output: rdofile, ...size, already, fingerprintChanged, unmarked: 0 };
+  if (dryRun || (already && !isStore)) return merged;
   await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
   if (isStore) await mergeStore(opened.file, base, context);
   else await writeOver(base, layer, size.bytes, context);
@@ -193,7 +150,7 @@ async function writeOver(base: BlockDevice, layer: Layer, total: number, context
         base.flush();
         throw interrupted(
           base.name,
-          "part of the layer is in it; with the layer over it it shows what it did, and the same command goes on",
+          "partly merged; base and layer together still read as before; run the same command to finish",
         );
       }
       context.onProgress?.({ phase: "merging", done, total: Math.max(done, total), unit: "bytes" });
@@ -201,60 +158,4 @@ async function writeOver(base: BlockDevice, layer: Layer, total: number, context
     }
   }
   base.flush();
-}
-
-/** The layer goes into the cowfile below it: a new one that holds what both hold, in the place of the old one. */
-async function intoCowfile(
-  files: OpenFiles,
-  { parts, cowfile }: AnyMerge,
-  request: MergeRequest,
-  context: OperationContext,
-): Promise<Merged> {
-  const { dryRun = false } = request;
-  const under = await files.openStack(stackOf(parts.slice(0, -1)));
-  const lowerText = parts.at(-1) ?? "";
-  const how = howToWrite(request);
-  const lowerPart = files.openPart(lowerText, how);
-  const { path } = lowerPart.part;
-  const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>
-    files.scratch(path),
-  );
-  if (!(lower instanceof CowfileLayer) || lower.source !== lowerPart.file)
-    throw new CowError(
-      "unsupported",
-      "is the layer below, and no unpacked cowfile: nothing is merged into it in place",
-      {
-        file: path,
-        hints: [`\`cowtool squash STACK NEW\` makes one of several layers, --output FILE an image of all`],
-      },
-    );
-  await requireBelongs(lower, under.device, context.signal);
-  const middle = new Overlay(path, under.base, [...under.layers, lower]);
-  const upperPart = files.openPart(cowfile, { lock: "shared" });
-  const { layer: upper } = await openAsLayer(upperPart, { allowDirty: false, below: middle }, () =>
-    files.scratch(cowfile),
-  );
-  await requireBelongs(upper, middle, context.signal);
-  if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
-    throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
-  refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);
-  requireUndoubted(upper, request);
-  const size = sizeOf(upper);
-  const merged: Merged = { mode: "in-place", output: path, ...size, fingerprintChanged: size.bytes > 0 };
-  if (dryRun) return merged;
-  await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
-  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
-  try {
-    const { abi } = lower.opened.head;
-    const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;
-    const image = new Overlay(path, under.base, [...under.layers, lower, upper]);
-    const extents = heldBy([lower, upper], 0, lower.virtualSizeBytes);
-    const target = pending.device;
-    await fillCowfile({ target, abi, base: under.device, rdoBlocks, image, extents, phase: "merging" }, context);
-    forgetOld(files.storage, path, context);
-    pending.commit({ replace: true });
-  } finally {
-    pending.abandon();
-  }
-  return merged;
 }

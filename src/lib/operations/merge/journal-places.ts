@@ -4,12 +4,19 @@
  * to whoever comes with a file from there, and once more in a directory for notes, under the device's own key.
  */
 import { createHash } from "node:crypto";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { OperationContext } from "../../context.ts";
 import type { Storage } from "../../device/storage.ts";
 import type { DeviceKey } from "../../device/sys/device-key.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { JOURNAL_SUFFIX, type MergeJournal, readJournal, removeJournal, writeJournal } from "./journal.ts";
+import {
+  directoriesOf,
+  JOURNAL_SUFFIX,
+  type MergeJournal,
+  readJournal,
+  removeJournal,
+  writeJournal,
+} from "./journal.ts";
 
 export interface FoundJournal {
   readonly path: string;
@@ -42,7 +49,7 @@ export class JournalPlaces {
 
   /** The journal of an interrupted merge into this base. @throws CowError `damaged` if there is one that cannot be read */
   find(sizeBytes?: number): FoundJournal | undefined {
-    if (!this.#device) return this.#read(this.#beside(this.#rdofile), this.#force);
+    if (!this.#device) return this.#findOfFile(this.#force);
     return this.#findNote(this.#device, sizeBytes) ?? this.#findAround(sizeBytes);
   }
 
@@ -53,8 +60,26 @@ export class JournalPlaces {
    *   taken by a merge of it into another device
    */
   findOrClaim(sizeBytes: number): FoundJournal | undefined {
-    if (!this.#device) return this.find();
+    if (!this.#device) return this.#findOfFile(this.#force);
     return this.#findNote(this.#device, sizeBytes) ?? this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+  }
+
+  /** Beside it, under any name that it has in the directories of what the command was given. */
+  #findOfFile(lenient: boolean): FoundJournal | undefined {
+    const own = this.#beside(this.#rdofile);
+    const beside = this.#read(own, lenient);
+    const facts = this.#storage.facts(this.#rdofile);
+    if (beside || !facts || facts.linkCount === 1) return beside;
+    for (const directory of directoriesOf(this.#storage, [this.#rdofile, ...this.#near])) {
+      for (const name of this.#storage.list(directory)) {
+        const path = join(directory, name);
+        const base = path.slice(0, -JOURNAL_SUFFIX.length);
+        if (!name.endsWith(JOURNAL_SUFFIX) || this.#storage.facts(base)?.identity !== facts.identity) continue;
+        const found = this.#read(path, lenient);
+        if (found) return found;
+      }
+    }
+    return undefined;
   }
 
   #findNote(device: DeviceKey, sizeBytes: number | undefined): FoundJournal | undefined {
@@ -87,7 +112,7 @@ export class JournalPlaces {
   /** In the directories of everything that the command was given: cowfiles of one base tend to lie together. */
   #findAround(sizeBytes: number | undefined): FoundJournal | undefined {
     const real = this.#storage.realPath(this.#rdofile);
-    for (const directory of new Set(this.#near.map((file) => dirname(this.#storage.realPath(file))))) {
+    for (const directory of directoriesOf(this.#storage, this.#near)) {
       for (const name of this.#storage.list(directory)) {
         if (!name.endsWith(JOURNAL_SUFFIX)) continue;
         // Of one that cannot be read, nobody knows that it is about this base.
@@ -192,11 +217,15 @@ export class JournalPlaces {
   }
 }
 
-/** @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell */
-export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[]): void {
+/**
+ * @param force a journal that cannot be read is passed over
+ * @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell;
+ *   `damaged`
+ */
+export function refusePendingMerge(storage: Storage, rdofile: string, near: readonly string[], force = false): void {
   const facts = storage.facts(rdofile);
   if (facts?.kind !== "file" && facts?.kind !== "block") return;
-  const found = new JournalPlaces(storage, rdofile, near, { force: false }).find();
+  const found = new JournalPlaces(storage, rdofile, near, { force }).find();
   if (found) throw pendingMerge(storage, rdofile, found);
 }
 
@@ -205,17 +234,22 @@ export function pendingMerge(storage: Storage, rdofile: string, { path, journal 
     journal.undo !== null && journal.undo_saved
       ? [`or \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.undo)}\` to take it back`]
       : [];
-  const complete =
+  const merge = `cowtool merge ${shellWord(rdofile)}`;
+  const ways =
     storage.facts(journal.cowfile) === undefined
-      ? `complete it with \`cowtool merge ${shellWord(rdofile)} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`
-      : `complete it with \`cowtool merge ${shellWord(rdofile)} ${shellWord(journal.cowfile)}\``;
+      ? [
+          `complete it with \`${merge} COWFILE\`, COWFILE being what ${shellWord(journal.cowfile)} is called now`,
+          ...undo,
+          `if that is gone for good, \`${merge} ${shellWord(journal.cowfile)} --give-up\` takes the journal away and leaves the base as it is`,
+        ]
+      : [`complete it with \`${merge} ${shellWord(journal.cowfile)}\``, ...undo];
   return new CowError(
     "pending-merge",
     `holds a part of ${journal.cowfile}, whose merge was interrupted (see ${path})`,
     {
       file: rdofile,
       details: { journal: path, cowfile: journal.cowfile },
-      hints: [complete, ...undo],
+      hints: ways,
     },
   );
 }

@@ -69,7 +69,7 @@ export function readJournal(storage: Storage, path: string): MergeJournal | unde
   throw new CowError("damaged", "is not a merge journal that can be read", {
     file: path,
     hints: [
-      "it tells that a merge was interrupted, into the base beside it or a block device; --force merges without looking at it",
+      "it tells that a merge was interrupted, into the base beside it or a block device; --force goes on without looking at it, and `cowtool merge RDOFILE COWFILE --give-up --force` takes it away",
     ],
   });
 }
@@ -111,6 +111,11 @@ function createJournal(storage: Storage, path: string): PendingFile {
       ],
     });
   }
+}
+
+/** Where files are, and where the names are that they were given by. */
+export function directoriesOf(storage: Storage, files: readonly string[]): ReadonlySet<string> {
+  return new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)]));
 }
 
 /** @throws CowError `usage` for an output that would be taken for a journal */

@@ -9,6 +9,7 @@ import { parsePart } from "../../overlay/stack-part.ts";
 import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
 import { refuseSidecarName } from "../identity/sidecar.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
+import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { refuseJournalName } from "./journal.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
@@ -28,6 +29,8 @@ export async function merge(
   context: OperationContext,
 ): Promise<MergeResult> {
   const { output } = request;
+  if (request.giveUp && (output !== undefined || request.undo !== undefined))
+    throw new CowError("usage", "--give-up merges nothing: it goes with neither --output nor --undo");
   if (output !== undefined && request.undo !== undefined) {
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
@@ -42,6 +45,7 @@ export async function merge(
     });
   }
   return OpenFiles.during(context, (files) => {
+    if (request.giveUp) return giveUp(files, rdofile, cowfile, request, context);
     const parts = partsOf(files.storage, rdofile);
     const simple = ofCowfileAndImage(files, parts, cowfile);
     if (!simple) return mergeAnyLayer(files, { rdofile, cowfile, parts }, request, context);

@@ -9,7 +9,8 @@ import { requireBelongs } from "../../overlay/stack.ts";
 import { claimOutput, mayReplace } from "../claim-output.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { requireSameContent } from "../identity/merge-guard.ts";
-import { refuseCowfileAsBase, requireSize, requireSound } from "./admission.ts";
+import { refuseCowfileAsBase, requireSize } from "./admission.ts";
+import { noticeUnmarked, requireSound } from "./doubts.ts";
 import { fillImage } from "./fill-image.ts";
 import { refusePendingMerge } from "./journal-places.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
@@ -34,6 +35,7 @@ export async function mergeIntoNewFile(
   });
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
+  const unmarked_blocks = await noticeUnmarked(layer, context, "merged");
   if (!force) await requireBelongs(layer, base, context.signal);
   await requireSameContent(files.storage, { base, rdofile, layer, cowfile }, { refuse: false }, context);
   const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
@@ -62,5 +64,7 @@ export async function mergeIntoNewFile(
     already_merged: false,
     undo: null,
     fingerprint_changed: false,
+    unmarked_blocks,
+    given_up: false,
   };
 }

@@ -8,6 +8,8 @@ export interface MergeQuestion {
   readonly cowfile: string;
   readonly blocks: number;
   readonly resumed: boolean;
+  /** Not to merge is asked about, but to give an interrupted merge up. */
+  readonly givesUp?: boolean;
 }
 
 export interface MergeRequest {
@@ -22,6 +24,8 @@ export interface MergeRequest {
   readonly force?: boolean;
   /** Save what will be overwritten there, as a cowfile over the merged base. */
   readonly undo?: string | undefined;
+  /** Merge nothing: take the journal of an interrupted merge of this cowfile away, and leave the base as it is. */
+  readonly giveUp?: boolean;
   /** Called once everything was checked, before the first write; throws to decline. */
   readonly confirm?: ((question: MergeQuestion) => Promise<void>) | undefined;
 }
@@ -44,4 +48,28 @@ export interface MergeResult {
   readonly undo: string | null;
   /** Other cowfiles over the base no longer match it. */
   readonly fingerprint_changed: boolean;
+  /** Blocks that hold data without a mark, which were not merged. */
+  readonly unmarked_blocks: number;
+  /** An interrupted merge was given up: its journal is gone, and the base is as the interruption left it. */
+  readonly given_up: boolean;
+}
+
+/** A merge of something else than a cowfile into an image. */
+export interface AnyMerge {
+  /** As given. */
+  readonly rdofile: string;
+  readonly cowfile: string;
+  /** Base and layers below the one that is merged. */
+  readonly parts: readonly string[];
+}
+
+/** What was merged: how many units of the layer, and how many bytes. */
+export interface Merged {
+  readonly mode: MergeResult["mode"];
+  readonly output: string;
+  readonly units: number;
+  readonly bytes: number;
+  readonly already: boolean;
+  readonly fingerprintChanged: boolean;
+  readonly unmarked: number;
 }

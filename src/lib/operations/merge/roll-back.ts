@@ -75,5 +75,7 @@ export async function rollBack(
     already_merged: false,
     undo: null,
     fingerprint_changed: false,
+    unmarked_blocks: 0,
+    given_up: false,
   };
 }

@@ -22,6 +22,7 @@ import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import { claimOutput, mayReplace } from "../claim-output.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
+import { noticeUnmarked } from "../merge/doubts.ts";
 import { plainPieces } from "./plain.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { type StreamSink, spool } from "./streams.ts";
@@ -54,6 +55,7 @@ export async function pack(
     const layer = new CowfileLayer(source, { allowDirty: false });
     await requirePackable(layer, context);
     noticeMissing(layer, context);
+    await noticeUnmarked(layer, context, "packed");
     const payload = payloadOf(source, layer.opened);
     const pieces = piecesOf({ format, level, threads, layer, payload });
     const watch = watcher(packfile, payload.sizeBytes, context);

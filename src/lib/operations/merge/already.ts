@@ -1,0 +1,80 @@
+/**
+ * Owns what is known of a merge before it writes anything: does the base hold everything of the layer already, and will its
+ * fingerprint be another one? Both are asked of the content, so that they hold for layers of every format.
+ */
+import { readZeroFilled } from "../../bytes/byte-source.ts";
+import { makeBreath, type OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import { Overlay } from "../../overlay/overlay.ts";
+
+const COMPARE_BYTES = 1 << 20;
+
+/** How much a layer holds. */
+export function sizeOf(layer: Layer): { readonly units: number; readonly bytes: number } {
+  let bytes = 0;
+  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
+  return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
+}
+
+/** Does the base hold everything of the layer already? Then merging is no change, whatever base it is. */
+export async function holdsAll(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
+  const breath = makeBreath();
+  for (const { ours, theirs } of pieces(layer, base)) {
+    if (!ours.equals(theirs)) return false;
+    if (context.signal?.aborted) return false;
+    await breath();
+  }
+  return true;
+}
+
+/** Does the base hold any unit of the layer already? */
+export async function holdsAny(
+  layer: Layer,
+  base: BlockDevice,
+  unitBytes: number,
+  context: OperationContext,
+): Promise<boolean> {
+  const breath = makeBreath();
+  for (const { ours, theirs } of pieces(layer, base)) {
+    for (let at = 0; at < ours.length; at += unitBytes)
+      if (ours.subarray(at, at + unitBytes).equals(theirs.subarray(at, at + unitBytes))) return true;
+    if (context.signal?.aborted) return false;
+    await breath();
+  }
+  return false;
+}
+
+/** What the layer holds, and what the base has there; valid until the next piece. */
+function* pieces(layer: Layer, base: BlockDevice): Generator<{ readonly ours: Buffer; readonly theirs: Buffer }> {
+  const [ours, theirs] = [Buffer.alloc(COMPARE_BYTES), Buffer.alloc(COMPARE_BYTES)];
+  for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
+    for (let done = 0; done < length; done += COMPARE_BYTES) {
+      const size = Math.min(COMPARE_BYTES, length - done);
+      const piece = { ours: ours.subarray(0, size), theirs: theirs.subarray(0, size) };
+      readZeroFilled(source, piece.ours, at + done);
+      readZeroFilled(base, piece.theirs, offset + done);
+      yield piece;
+    }
+  }
+}
+
+/** Will the base have another fingerprint once the layer is merged into it? Not asked where the layer holds nothing. */
+export async function changesFingerprint(base: BlockDevice, layer: Layer, context: OperationContext): Promise<boolean> {
+  const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
+  // The end of a longer base stays as it is, though nothing of it shows through the layer.
+  const written: Layer = {
+    formatId: layer.formatId,
+    name: layer.name,
+    granularityBytes: layer.granularityBytes,
+    base: layer.base,
+    virtualSizeBytes: base.sizeBytes,
+    extents: (from, to) => layer.extents(from, Math.min(to, layer.virtualSizeBytes)),
+    places: (from, to) => layer.places(from, Math.min(to, layer.virtualSizeBytes)),
+  };
+  const before = await takeFingerprint(base, blocks, { signal: context.signal });
+  const after = await takeFingerprint(new Overlay(base.name, base, [written]), blocks, { signal: context.signal });
+  return before.value !== after.value;
+}

@@ -1,0 +1,59 @@
+/**
+ * Owns what has to be known of a layer before it is merged: what makes that unsafe, and what of it would not be merged.
+ */
+import type { OperationContext } from "../../context.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { checkWithoutContent } from "../../formats/cowfile/check.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { findUnmarkedData, type UnmarkedData } from "../../formats/cowfile/unmarked-data.ts";
+import type { Layer } from "../../formats/format.ts";
+
+/** @throws CowError `damaged` with the first problem that makes merging unsafe, unless `force`; notices for the rest */
+export async function requireSound(layer: CowfileLayer, force: boolean, context: OperationContext): Promise<void> {
+  for (const problem of await checkWithoutContent(layer.source, { signal: context.signal })) {
+    if (problem.id === "dirty" || problem.severity === "note") continue;
+    if (problem.severity === "error" && !force) {
+      throw new CowError("damaged", problem.message, {
+        file: layer.name,
+        details: { problem: problem.id, offset: problem.offset, length: problem.length },
+        hints: [`\`cowtool check ${shellWord(layer.name)}\` lists everything, --force merges what is there`],
+      });
+    }
+    context.onNotice?.({ severity: "warning", file: layer.name, message: problem.message });
+  }
+}
+
+/** The same for a layer of any format. @throws CowError `damaged`; `unsuitable` for one with a warning, unless `force` */
+export async function requireUndoubted(layer: Layer, force: boolean, context: OperationContext): Promise<void> {
+  if (layer instanceof CowfileLayer) return requireSound(layer, force, context);
+  const [doubt] = layer.warnings ?? [];
+  if (doubt === undefined || force) return;
+  throw new CowError("unsuitable", doubt, {
+    file: layer.name,
+    hints: ["--force merges it all the same, --output FILE leaves the base as it is"],
+  });
+}
+
+/** Data of a cowfile that its bitmap does not mention. Other formats have none. @throws CowError `io`, `interrupted` */
+export async function unmarkedIn(layer: Layer, context: OperationContext): Promise<UnmarkedData> {
+  if (!(layer instanceof CowfileLayer)) return { blocks: 0, firstBlock: undefined };
+  return findUnmarkedData(layer.source, layer.opened.geometry, context.signal);
+}
+
+/** Says that such data takes no part in what is being done. @returns how many blocks it is */
+export async function noticeUnmarked(layer: Layer, context: OperationContext, participle: string): Promise<number> {
+  const unmarked = await unmarkedIn(layer, context);
+  if (unmarked.blocks > 0)
+    context.onNotice?.({
+      severity: "warning",
+      file: layer.name,
+      message: `${unmarkedText(unmarked)}, and ${unmarked.blocks === 1 ? "is" : "are"} not ${participle}: \`cowtool repair -f ${shellWord(layer.name)}\` marks what holds data`,
+    });
+  return unmarked.blocks;
+}
+
+export function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
+  return blocks === 1
+    ? `block ${firstBlock} holds data, but is not marked`
+    : `${blocks} blocks hold data, but are not marked (the first is block ${firstBlock})`;
+}

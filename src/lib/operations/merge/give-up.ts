@@ -1,0 +1,102 @@
+/**
+ * Owns the way out of an interrupted merge that can be neither completed nor taken back: its journal is taken away, and the
+ * base stays as it is. Never done while the cowfile or the undo file is there, unless that is insisted on.
+ */
+import type { OperationContext } from "../../context.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import type { OpenFiles } from "../files.ts";
+import { cowfileDigest } from "./journal.ts";
+import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
+import type { MergeRequest, MergeResult } from "./request.ts";
+
+/**
+ * Takes the journal of an interrupted merge of `cowfile` into `rdofile` away. Nothing else is written.
+ *
+ * @throws CowError `unsuitable` if there is none; `pending-merge` if it is of another cowfile, or the merge can still be
+ *   completed or taken back; `damaged` if it cannot be read, unless `force`; `locked`, `declined`, `io`
+ */
+export async function giveUp(
+  files: OpenFiles,
+  rdofile: string,
+  cowfile: string,
+  { force = false, dryRun = false, confirm }: MergeRequest,
+  context: OperationContext,
+): Promise<MergeResult> {
+  const { storage } = files;
+  // A merge that is running has it locked. The base itself is not written.
+  const base = files.open(rdofile, { lock: "shared" });
+  const places = new JournalPlaces(storage, rdofile, [cowfile], { force: false });
+  const found = findOrUnreadable(places, base.sizeBytes, force);
+  if (found === undefined)
+    throw new CowError("unsuitable", "has no journal of an interrupted merge", { file: rdofile });
+  if (typeof found !== "string") requireHopeless(files, rdofile, cowfile, found, force);
+  const result: MergeResult = {
+    rdofile,
+    cowfile,
+    mode: "in-place",
+    output: rdofile,
+    blocks_merged: 0,
+    bytes_merged: 0,
+    dry_run: dryRun,
+    resumed: false,
+    taken_back: false,
+    already_merged: false,
+    undo: null,
+    fingerprint_changed: false,
+    unmarked_blocks: 0,
+    given_up: true,
+  };
+  if (dryRun) return result;
+  await confirm?.({ rdofile, cowfile, blocks: 0, resumed: true, givesUp: true });
+  if (context.signal?.aborted) throw new CowError("interrupted", "interrupted: nothing was changed", { file: rdofile });
+  if (typeof found === "string") storage.remove(found, { own: "" });
+  else places.remove(found);
+  return result;
+}
+
+/** The journal, or the path of one that cannot be read. */
+function findOrUnreadable(places: JournalPlaces, sizeBytes: number, force: boolean): FoundJournal | string | undefined {
+  try {
+    return places.find(sizeBytes);
+  } catch (error) {
+    if (!force || !(error instanceof CowError) || error.code !== "damaged" || error.file === undefined) throw error;
+    return error.file;
+  }
+}
+
+function requireHopeless(
+  files: OpenFiles,
+  rdofile: string,
+  cowfile: string,
+  found: FoundJournal,
+  force: boolean,
+): void {
+  const { storage } = files;
+  const { journal, path } = found;
+  if (journal.cowfile !== storage.realPath(cowfile)) throw pendingMerge(storage, rdofile, found);
+  if (force) return;
+  const refuse = (message: string, hint: string): never => {
+    throw new CowError("pending-merge", message, {
+      file: rdofile,
+      details: { journal: path, cowfile: journal.cowfile },
+      hints: [`${hint}; --force gives the merge up all the same`],
+    });
+  };
+  const [base, undo] = [shellWord(rdofile), journal.undo];
+  if (undo !== null && journal.undo_saved && storage.facts(undo))
+    refuse(`can be taken back to what it was before: ${undo} is there`, `\`cowtool merge ${base} ${shellWord(undo)}\``);
+  if (isThere(files, cowfile, journal.cowfile_digest))
+    refuse(`can be completed: ${cowfile} is there`, `\`cowtool merge ${base} ${shellWord(cowfile)}\``);
+}
+
+/** Is it the cowfile that was being merged? */
+function isThere(files: OpenFiles, cowfile: string, digest: string): boolean {
+  if (!files.storage.facts(cowfile)) return false;
+  try {
+    return cowfileDigest(new CowfileLayer(files.open(cowfile, { lock: "shared" }), { allowDirty: true })) === digest;
+  } catch (error) {
+    if (error instanceof CowError && ["bad-head", "truncated", "damaged", "packed"].includes(error.code)) return false;
+    throw error;
+  }
+}

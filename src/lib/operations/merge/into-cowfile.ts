@@ -1,0 +1,100 @@
+/**
+ * Owns merging a layer into the cowfile below it: a new cowfile that holds what both hold, in the place of the old one. It
+ * appears whole; the same command again finds everything there and does nothing.
+ */
+import { subtract } from "../../bytes/extent.ts";
+import type { OperationContext } from "../../context.ts";
+import { CowError, shellWord } from "../../errors.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { Layer } from "../../formats/format.ts";
+import { openAsLayer } from "../../overlay/open-part.ts";
+import { heldBy, Overlay } from "../../overlay/overlay.ts";
+import { requireBelongs, stackOf } from "../../overlay/stack.ts";
+import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
+import { fillCowfile } from "../fill-cowfile.ts";
+import { forgetOld } from "../identity/take.ts";
+import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
+import { noticeUnmarked, requireSound, requireUndoubted, unmarkedIn, unmarkedText } from "./doubts.ts";
+import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
+
+/** @throws CowError as merge() */
+export async function intoCowfile(
+  files: OpenFiles,
+  { parts, cowfile }: AnyMerge,
+  request: MergeRequest,
+  context: OperationContext,
+): Promise<Merged> {
+  const { dryRun = false, force = false } = request;
+  const under = await files.openStack(stackOf(parts.slice(0, -1)), force);
+  const lowerText = parts.at(-1) ?? "";
+  const how = howToOpen(request);
+  const lowerPart = files.openPart(lowerText, how);
+  const { path } = lowerPart.part;
+  const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>
+    files.scratch(path),
+  );
+  if (!(lower instanceof CowfileLayer) || lower.source !== lowerPart.file)
+    throw new CowError(
+      "unsupported",
+      "is the layer below, and no unpacked cowfile: nothing is merged into it in place",
+      {
+        file: path,
+        hints: [`\`cowtool squash STACK NEW\` makes one of several layers, --output FILE an image of all`],
+      },
+    );
+  await requireBelongs(lower, under.device, context.signal);
+  const middle = new Overlay(path, under.base, [...under.layers, lower]);
+  const upperPart = files.openPart(cowfile, { lock: "shared" });
+  const { layer: upper } = await openAsLayer(upperPart, { allowDirty: false, below: middle }, () =>
+    files.scratch(cowfile),
+  );
+  if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
+    throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
+  refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);
+  const size = sizeOf(upper);
+  // Merged, the layer below may have the fingerprint of another one.
+  const already = isHeldBy(lower, upper) && (await holdsAll(upper, middle, context));
+  if (!already || size.bytes === 0) await requireBelongs(upper, middle, context.signal);
+  await requireUndoubted(upper, force, context);
+  const fingerprintChanged = !already && (await changesFingerprint(middle, upper, context));
+  const unmarked = await noticeUnmarked(upper, context, "merged");
+  const merged: Merged = { mode: "in-place", output: path, ...size, already, fingerprintChanged, unmarked };
+  if (already) return merged;
+  await requireNothingLost(lower, force, context);
+  if (dryRun) return merged;
+  await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
+  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
+  try {
+    const { abi } = lower.opened.head;
+    const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;
+    const image = new Overlay(path, under.base, [...under.layers, lower, upper]);
+    const extents = heldBy([lower, upper], 0, lower.virtualSizeBytes);
+    const target = pending.device;
+    await fillCowfile({ target, abi, base: under.device, rdoBlocks, image, extents, phase: "merging" }, context);
+    forgetOld(files.storage, path, context);
+    pending.commit({ replace: true });
+  } finally {
+    pending.abandon();
+  }
+  return merged;
+}
+
+/** Does the lower layer hold every part that the upper one holds? */
+function isHeldBy(lower: Layer, upper: Layer): boolean {
+  const end = upper.virtualSizeBytes;
+  for (const _ of subtract(upper.extents(0, end), lower.extents(0, end))) return false;
+  return true;
+}
+
+/** The new cowfile has what is marked in the old one, and nothing else of it. @throws CowError `damaged`, `unsuitable`, unless `force` */
+async function requireNothingLost(lower: CowfileLayer, force: boolean, context: OperationContext): Promise<void> {
+  await requireSound(lower, force, context);
+  const unmarked = await unmarkedIn(lower, context);
+  if (unmarked.blocks === 0 || force) return;
+  throw new CowError("unsuitable", `${unmarkedText(unmarked)}: merging into it would lose that`, {
+    file: lower.name,
+    details: { unmarked_blocks: unmarked.blocks, first_block: unmarked.firstBlock ?? 0 },
+    hints: [`\`cowtool repair -f ${shellWord(lower.name)}\` marks what holds data; --force drops it`],
+  });
+}
