@@ -4,6 +4,7 @@
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
+import { escapeControls } from "./escape.ts";
 import { coverCells } from "./map-cells.ts";
 
 const COLUMNS = 96;
@@ -35,10 +36,10 @@ function escapeXml(text: string): string {
     "'": "&#39;",
     '"': "&quot;",
   };
-  // Characters that XML 1.0 has no way to write become a question mark.
-  return text
+  // These two are all that is left of what XML 1.0 has no way to write.
+  return escapeControls(text)
     .replace(/[&<>'"]/g, (character) => named[character] ?? character)
-    .replace(/[^\t\n\r -\ud7ff\ue000-\ufffd]/g, "?");
+    .replace(/[\ufffe\uffff]/g, "?");
 }
 
 interface Counted {

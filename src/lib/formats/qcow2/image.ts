@@ -65,6 +65,8 @@ function seenFrom(companions: Companions, name: string): Companions {
 
 /** QEMU takes more than files there; we take no more. */
 function backingPath(name: string, file: string): string {
+  if (name.includes("\ufffd"))
+    throw new CowError("unsupported", "the name of its backing file is not UTF-8, and cannot be opened", { file });
   const path = name.startsWith("file:") ? name.slice("file:".length) : name;
   if (!/^[A-Za-z][\w+.-]*:/.test(path)) return path;
   throw new CowError("unsupported", `its backing file is no file, but ${JSON.stringify(name)}`, { file });
