@@ -29,11 +29,11 @@ export function claimTextFile(path: string, stacks: readonly string[], force: bo
 }
 
 /** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and `force` is off; `io`, `permission`, … */
-export function writeTextFile(path: string, text: Iterable<string>, force: boolean): void {
+export async function writeTextFile(path: string, text: AsyncIterable<string>, force: boolean): Promise<void> {
   const pending = nodeStorage.create(path);
   try {
     let size = 0;
-    for (const piece of text) {
+    for await (const piece of text) {
       const bytes = Buffer.from(piece);
       pending.device.write(bytes, size);
       size += bytes.length;

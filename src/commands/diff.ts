@@ -44,7 +44,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     const reads = [a, b, ...(rdofile === undefined ? [] : [rdofile])];
     if (asSvg && output !== undefined) claimTextFile(output, reads, force);
     const result = await diff(a, b, { rdofile, hexdump, force, delta: asSvg ? undefined : output }, this.context());
-    if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), force);
+    if (asSvg && output !== undefined) await writeTextFile(output, this.#picture(result), force);
     return {
       result: diffAsJson(a, b, result),
       exitCode: result.identical ? EXIT.ok : EXIT.no,
@@ -52,7 +52,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     };
   }
 
-  #picture(result: DiffResult): Iterable<string> {
+  #picture(result: DiffResult): AsyncIterable<string> {
     const { a, b } = this.args;
     return renderSvgMap({
       title: `${a} and ${b}`,
@@ -63,7 +63,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     });
   }
 
-  *#render(result: DiffResult): Generator<string> {
+  async *#render(result: DiffResult): AsyncGenerator<string> {
     const { columns, env } = this.terminal;
     const view = { columns, env, none: "the same", all: "different" };
     if (this.flags.map === "text") yield* renderBlockMap(result.extents, result.virtualSizeBytes, view);

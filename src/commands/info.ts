@@ -41,7 +41,7 @@ export default class Info extends BaseCommand<typeof Info> {
     );
     const { facts, problems, extents } = found;
     try {
-      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(found, extents), force);
+      if (extents && output !== undefined) await writeTextFile(output, svgOfInfo(found, extents), force);
     } finally {
       if (output !== undefined) found.close();
     }
@@ -53,7 +53,7 @@ export default class Info extends BaseCommand<typeof Info> {
     };
   }
 
-  *#render({ facts, problems, extents, mapBytes }: ImageInfo): Generator<string> {
+  async *#render({ facts, problems, extents, mapBytes }: ImageInfo): AsyncGenerator<string> {
     yield renderFacts(facts);
     yield* renderProblems(problems, { file: facts.file, colour: this.colour, all: this.flags.verbose });
     const { columns, env } = this.terminal;

@@ -3,7 +3,7 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { coalesce, complement, type Extent, inOrder, intersect, subtract, union, widen } from "../../bytes/extent.ts";
-import type { OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "./base-record.ts";
 import { lookAt, ZERO_DIGEST } from "./chunks.ts";
@@ -20,7 +20,7 @@ export async function recordContent(
   context: OperationContext,
 ): Promise<ContentRecord> {
   const end = blocks * BLOCK_BYTES;
-  const data = dataOf(base, end);
+  const data = await dataOf(base, end, pauseOf(base, "nothing was created", context));
   const chunkBytes = chooseChunkBytes(data, end, budget);
   const runs = [...widen(data, chunkBytes, end)];
   const seen: [chunk: number, digest: string][] = [];
@@ -38,6 +38,10 @@ export async function recordContent(
       Math.ceil(length / chunkBytes),
     ]),
   };
+}
+
+function pauseOf(base: ByteSource, state: string, { signal }: OperationContext): Pause {
+  return makePause(signal, () => interrupted(base.name, state));
 }
 
 function joined(seen: readonly (readonly [number, string])[]): [number, string][] {
@@ -73,7 +77,8 @@ export async function compareContent(
   const { digests, recorded, unread } = tableOf(record, end);
   const zeros = complement(inOrder(recorded, unread), 0, end);
   // Of what was zeros, only what isn't a hole now can have changed.
-  const filled = [...intersect(zeros, widen(dataOf(base, end), chunkBytes, end))];
+  const data = await dataOf(base, end, pauseOf(base, "nothing was changed", context));
+  const filled = [...intersect(zeros, widen(data, chunkBytes, end))];
   const total = totalBytes(recorded) + totalBytes(filled);
   const left = Math.max(0, budget.bytes - totalBytes(recorded));
   const plan =

@@ -4,6 +4,7 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, widen } from "../../bytes/extent.ts";
+import type { Pause } from "../../context.ts";
 import { MIN_CHUNK_BYTES } from "./base-record.ts";
 
 /** How much may be looked at. */
@@ -32,9 +33,13 @@ export function totalBytes(extents: Iterable<Extent>): number {
 }
 
 /** The data of `[0, end)`. Of a base in a great many pieces the rest counts as data. */
-export function dataOf(base: ByteSource, end: number): Extent[] {
+export async function dataOf(base: ByteSource, end: number, pause: Pause): Promise<Extent[]> {
   const extents: Extent[] = [];
   for (const extent of base.dataExtents(0, end)) {
+    if (extent.length === 0) {
+      await pause();
+      continue;
+    }
     if (extents.length === MAX_EXTENTS) {
       extents.push({ offset: extent.offset, length: end - extent.offset });
       break;
