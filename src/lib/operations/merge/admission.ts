@@ -4,7 +4,7 @@
  */
 
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
@@ -89,7 +89,7 @@ export async function admit(
   }
   if (now.value === expected) return { kind: "fresh", before: now };
   // Of no blocks every base holds all: that says nothing.
-  if (countBlocks(layer) > 0 && (await holdsAll(layer, base, context))) return { kind: "merged" };
+  if ((await countBlocks(layer, context)) > 0 && (await holdsAll(layer, base, context))) return { kind: "merged" };
   if (force) return { kind: "forced", before: now };
   throw new CowError(
     "wrong-base",
@@ -138,15 +138,15 @@ async function fingerprintBefore(
 export async function holdsAll(layer: CowfileLayer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const ours = new Uint8Array(COMPARE_BYTES);
   const theirs = new Uint8Array(COMPARE_BYTES);
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => interrupted(base.name, "nothing was changed"));
   for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
+    if (length === 0) await pause();
     for (let at = offset; at < offset + length; at += COMPARE_BYTES) {
       const size = Math.min(COMPARE_BYTES, offset + length - at);
       readZeroFilled(layer.source, ours.subarray(0, size), layer.locate(at));
       readZeroFilled(base, theirs.subarray(0, size), at);
       if (Buffer.compare(ours.subarray(0, size), theirs.subarray(0, size)) !== 0) return false;
-      if (context.signal?.aborted) return false;
-      await breath();
+      await pause();
     }
   }
   return true;

@@ -7,7 +7,7 @@
  * - a layer over a cowfile goes into that, which is replaced as a whole.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext, totalLength } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -92,7 +92,7 @@ async function intoNewImage(
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
   claimOutput(files, output, replace);
-  const size = sizeOf(layer);
+  const size = await sizeOf(layer, context);
   const merged: Merged = { mode: "new-file", output, ...size };
   if (request.dryRun) return merged;
   const pending = files.storage.create(output);
@@ -107,9 +107,12 @@ async function intoNewImage(
 }
 
 /** How much a layer holds. */
-function sizeOf(layer: Layer): { readonly units: number; readonly bytes: number } {
-  let bytes = 0;
-  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
+async function sizeOf(
+  layer: Layer,
+  { signal }: OperationContext,
+): Promise<{ readonly units: number; readonly bytes: number }> {
+  const pause = makePause(signal, () => interrupted(layer.name, "nothing was changed"));
+  const bytes = await totalLength(layer.extents(0, layer.virtualSizeBytes), pause);
   return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
 }
 
@@ -151,7 +154,7 @@ async function intoBase(
       hints: ["--output FILE writes the result into a new image"],
     });
   requireUndoubted(layer, request);
-  const size = sizeOf(layer);
+  const size = await sizeOf(layer, context);
   const merged: Merged = {
     mode: "in-place",
     output: rdofile,
@@ -172,24 +175,24 @@ function idOf(files: OpenFiles, part: StackPart): string {
 }
 
 async function writeOver(base: BlockDevice, layer: Layer, total: number, context: OperationContext): Promise<void> {
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => {
+    base.flush();
+    return interrupted(
+      base.name,
+      "part of the layer is in it; with the layer over it it shows what it did, and the same command goes on",
+    );
+  });
   const buffer = new Uint8Array(PIECE_BYTES);
   let done = 0;
   for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
+    if (length === 0) await pause();
     for (let from = 0; from < length; from += PIECE_BYTES) {
       const piece = buffer.subarray(0, Math.min(PIECE_BYTES, length - from));
       readZeroFilled(source, piece, at + from);
       base.write(piece, offset + from);
       done += piece.length;
-      if (context.signal?.aborted) {
-        base.flush();
-        throw interrupted(
-          base.name,
-          "part of the layer is in it; with the layer over it it shows what it did, and the same command goes on",
-        );
-      }
       context.onProgress?.({ phase: "merging", done, total: Math.max(done, total), unit: "bytes" });
-      await breath();
+      await pause();
     }
   }
   base.flush();
@@ -231,7 +234,7 @@ async function intoCowfile(
     throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
   refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);
   requireUndoubted(upper, request);
-  const size = sizeOf(upper);
+  const size = await sizeOf(upper, context);
   const merged: Merged = { mode: "in-place", output: path, ...size, fingerprintChanged: size.bytes > 0 };
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });

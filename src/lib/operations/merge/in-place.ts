@@ -56,7 +56,7 @@ export async function mergeInPlace(
       return rollBack(files, { base, layer, found, places, rdofile, cowfile }, request, context);
     if (!force) throw pendingMerge(storage, rdofile, found);
   }
-  const blocks = countBlocks(layer);
+  const blocks = await countBlocks(layer, context);
   const admission = await admit(layer, base, ours?.journal, force, context).catch(async (error: unknown) => {
     throw found ? error : await explainRename(storage, { layer, base, rdofile, digest, error }, context);
   });
@@ -93,7 +93,7 @@ export async function mergeInPlace(
   if (!journal && isUndone && (await holdsAll(layer, base, context))) return result({ already: true, resumed: false });
   const undo = planUndo(files, request, { rdofile, cowfile, journal, headBlock });
   await requireUntouched(files, { rdofile, base, layer, journal, undo, force }, context);
-  requireSpace(files, base, layer, force);
+  await requireSpace(files, base, layer, force, context);
   const done = result({ already: false, resumed: journal !== undefined });
   if (dryRun) return done;
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });

@@ -36,7 +36,7 @@ export async function mergeIntoNewFile(
   if (!force) await requireBelongs(layer, base, context.signal);
   await requireSameContent(files.storage, { base, rdofile, layer, cowfile }, { refuse: false }, context);
   claimOutput(files, output, request.replaceOutput ?? force);
-  const bytes = countBlocks(layer) * BLOCK_BYTES;
+  const bytes = (await countBlocks(layer, context)) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
     const pending = files.storage.create(output);
