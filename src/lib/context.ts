@@ -3,7 +3,6 @@
  * Must not print: whoever calls decides what becomes of a notice.
  */
 
-import type { Extent } from "./bytes/extent.ts";
 import type { Storage } from "./device/storage.ts";
 import { CowError } from "./errors.ts";
 
@@ -66,30 +65,4 @@ export function makePause(signal: AbortSignal | undefined, stopped: () => Error)
     if (signal?.aborted) throw stopped();
     return breath();
   };
-}
-
-const PAUSE_EVERY = 1024;
-
-/** Walks over extents for which nothing is to be read or written: at those without a length, and now and then, it pauses. */
-export async function walkExtents<Kind extends Extent>(
-  extents: Iterable<Kind>,
-  pause: Pause,
-  visit: (extent: Kind) => void,
-): Promise<void> {
-  let count = 0;
-  for (const extent of extents) {
-    if (extent.length > 0) visit(extent);
-    if (extent.length > 0 && ++count % PAUSE_EVERY !== 0) continue;
-    const turn = pause();
-    if (turn) await turn;
-  }
-}
-
-/** The sum of all lengths. */
-export async function totalLength(extents: Iterable<Extent>, pause: Pause): Promise<number> {
-  let total = 0;
-  await walkExtents(extents, pause, ({ length }) => {
-    total += length;
-  });
-  return total;
 }

@@ -172,6 +172,19 @@ describe("algebra of extents", () => {
       expect(pausesIn(result)).toBe(3);
   });
 
+  test("pauses where much is joined, or passed over", () => {
+    const touching = Array.from({ length: 10_000 }, (_, i) => ({ offset: i * 2, length: 1 }));
+    const between = touching.map(({ offset }) => ({ offset: offset + 1, length: 1 }));
+    for (const result of [
+      widen(touching, 2, 20_000),
+      intersect(touching, between),
+      intersect([{ offset: 20_000, length: 1 }], touching),
+      subtract(touching, touching),
+      subtract([{ offset: 20_000, length: 1 }], touching),
+    ])
+      expect(pausesIn(result)).toBeGreaterThan(1);
+  });
+
   test("nothing is asked of a source before somebody wants it", () => {
     let asked = 0;
     function* endless(): Generator<Extent> {

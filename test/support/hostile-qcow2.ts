@@ -4,7 +4,6 @@
 import { SparseBytes } from "../../src/lib/index.ts";
 
 const CLUSTER = 65536;
-export const TABLE_BYTES = CLUSTER;
 /** Bytes of image that one L2 table maps. */
 export const PER_TABLE = (CLUSTER / 8) * CLUSTER;
 

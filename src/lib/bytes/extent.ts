@@ -14,6 +14,8 @@ export interface Extent {
 }
 
 const INITIAL_PAIRS = 64;
+/** After so many extents that were passed over or joined a pause is given. */
+const PAUSE_EVERY = 4096;
 
 /** A hostile bitmap has a run every other bit: beyond this many extents a list only counts (8 MiB of memory). */
 const MAX_PAIRS = 1 << 19;
@@ -90,11 +92,11 @@ export class ExtentList implements Iterable<Extent> {
 export function* coalesce(extents: Iterable<Extent>): Generator<Extent> {
   let offset = 0;
   let end = -1;
+  let joined = 0;
   for (const extent of extents) {
-    if (extent.length <= 0) {
+    if (extent.length <= 0 || ++joined % PAUSE_EVERY === 0)
       yield { offset: end >= 0 ? offset : extent.offset, length: 0 };
-      continue;
-    }
+    if (extent.length <= 0) continue;
     if (end >= 0 && extent.offset <= end) {
       end = Math.max(end, extent.offset + extent.length);
       continue;
@@ -126,6 +128,11 @@ export function* inOrder<Kind extends Extent>(a: Iterable<Kind>, b: Iterable<Kin
       y = right.next();
     }
   }
+}
+
+/** A list of extents, without pauses: for what is in memory already. */
+export function listed(extents: Iterable<Extent>): Extent[] {
+  return [...extents].filter(({ length }) => length > 0);
 }
 
 /** Ascending extents, cut to `[from, to)`. */
@@ -170,13 +177,15 @@ export function* widen(extents: Iterable<Extent>, unit: number, limit: number): 
 export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();
+  let seen = 0;
   for (const { offset, length } of a) {
     const end = offset + length;
-    if (length <= 0) yield { offset, length: 0 };
+    if (length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset, length: 0 };
     while (!y.done && y.value.offset < end) {
       const start = Math.max(offset, y.value.offset);
       const stop = Math.min(end, y.value.offset + y.value.length);
-      if (stop > start || y.value.length <= 0) yield { offset: start, length: Math.max(0, stop - start) };
+      if (stop > start || y.value.length <= 0 || ++seen % PAUSE_EVERY === 0)
+        yield { offset: start, length: Math.max(0, stop - start) };
       // What reaches beyond this one may meet the next.
       if (y.value.offset + y.value.length > end) break;
       y = other.next();
@@ -188,13 +197,14 @@ export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<
 export function* subtract(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();
+  let seen = 0;
   for (const { offset, length } of a) {
     const end = offset + length;
     let at = offset;
-    if (length <= 0) yield { offset, length: 0 };
+    if (length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset, length: 0 };
     while (!y.done && y.value.offset < end) {
+      if (y.value.length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset: at, length: 0 };
       if (y.value.length <= 0) {
-        yield { offset: at, length: 0 };
         y = other.next();
         continue;
       }

@@ -2,11 +2,12 @@
  * Owns `diff`: where two images, stacks or bare cowfiles differ. Metadata first: what no layer holds is never read.
  */
 import { type Extent, ExtentList, inOrder, intersect, subtract, widen } from "../../bytes/extent.ts";
-import { interrupted, makePause, type OperationContext, walkExtents } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { layerContent } from "../../formats/layer-content.ts";
+import { walkExtents } from "../../formats/walk-extents.ts";
 import { heldBy } from "../../overlay/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";

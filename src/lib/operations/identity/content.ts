@@ -2,7 +2,17 @@
  * Owns the content of a base as it is recorded, and finding out later which parts of it have changed.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, complement, type Extent, inOrder, intersect, subtract, union, widen } from "../../bytes/extent.ts";
+import {
+  coalesce,
+  complement,
+  type Extent,
+  inOrder,
+  intersect,
+  listed,
+  subtract,
+  union,
+  widen,
+} from "../../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "./base-record.ts";
@@ -22,7 +32,7 @@ export async function recordContent(
   const end = blocks * BLOCK_BYTES;
   const data = await dataOf(base, end, pauseOf(base, "nothing was created", context));
   const chunkBytes = chooseChunkBytes(data, end, budget);
-  const runs = [...widen(data, chunkBytes, end)];
+  const runs = listed(widen(data, chunkBytes, end));
   const seen: [chunk: number, digest: string][] = [];
   const look = { chunkBytes, end, ms: budget.ms, phase: "recording the base", state: "nothing was created" };
   await lookAt(base, spread(runs, chunkBytes, budget.bytes), look, context, (chunk, digest) => {
@@ -33,7 +43,7 @@ export async function recordContent(
   return {
     chunk_bytes: chunkBytes,
     data: joined(seen),
-    unread: [...subtract(runs, looked)].map(({ offset, length }) => [
+    unread: listed(subtract(runs, looked)).map(({ offset, length }) => [
       offset / chunkBytes,
       Math.ceil(length / chunkBytes),
     ]),
@@ -78,12 +88,12 @@ export async function compareContent(
   const zeros = complement(inOrder(recorded, unread), 0, end);
   // Of what was zeros, only what isn't a hole now can have changed.
   const data = await dataOf(base, end, pauseOf(base, "nothing was changed", context));
-  const filled = [...intersect(zeros, widen(data, chunkBytes, end))];
+  const filled = listed(intersect(zeros, widen(data, chunkBytes, end)));
   const total = totalBytes(recorded) + totalBytes(filled);
   const left = Math.max(0, budget.bytes - totalBytes(recorded));
   const plan =
     total <= budget.bytes
-      ? [...union(recorded, filled)]
+      ? listed(union(recorded, filled))
       : [...spread(recorded, chunkBytes, budget.bytes), ...spread(filled, chunkBytes, left)];
   const changed = new ChangedRuns();
   const look = { chunkBytes, end, ms: budget.ms, phase: "comparing the base", state: "nothing was changed" };
@@ -133,6 +143,6 @@ class ChangedRuns {
   }
 
   sorted(): Extent[] {
-    return [...coalesce(this.#runs.toSorted((a, b) => a.offset - b.offset))];
+    return listed(coalesce(this.#runs.toSorted((a, b) => a.offset - b.offset)));
   }
 }

@@ -7,12 +7,13 @@
  * - a layer over a cowfile goes into that, which is replaced as a whole.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { interrupted, makePause, type OperationContext, totalLength } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
+import { totalLength } from "../../formats/walk-extents.ts";
 import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
 import { heldBy, Overlay } from "../../overlay/overlay.ts";
 import { requireBelongs, stackOf } from "../../overlay/stack.ts";

@@ -3,12 +3,13 @@
  * which is what makes an interrupted merge go on.
  */
 import { type Extent, intersect } from "../../bytes/extent.ts";
-import { interrupted, makePause, type OperationContext, type Pause, totalLength } from "../../context.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
 import { CowError } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { totalLength } from "../../formats/walk-extents.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** A copy is cut into pieces of this size, so that a signal is noticed within one of them. */

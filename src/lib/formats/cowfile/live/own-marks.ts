@@ -4,7 +4,7 @@
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
 import type { Extent } from "../../../bytes/extent.ts";
-import { coalesce } from "../../../bytes/extent.ts";
+import { coalesce, listed } from "../../../bytes/extent.ts";
 import type { CheckOptions } from "../../format.ts";
 import type { OpenedCowfile } from "../layer.ts";
 import { BLOCK_BYTES } from "../layout.ts";
@@ -31,7 +31,7 @@ export function ownMarks(
       offset: dataOffsetBytes + first * BLOCK_BYTES,
       length: Math.min(count, rdoBlocks - first) * BLOCK_BYTES,
     }));
-  return [...coalesce(extents.sort((a, b) => a.offset - b.offset))];
+  return listed(coalesce(extents.sort((a, b) => a.offset - b.offset)));
 }
 
 /** After a power cut, puts what flushes had covered in its place; does nothing for a file of any other past. */
