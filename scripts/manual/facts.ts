@@ -15,7 +15,8 @@ export type ExitName = keyof typeof EXIT;
 const EXIT_MEANINGS: Readonly<Record<ExitName, string>> = {
   ok: "Done.",
   no: 'The answer is "no": differences, a mismatch, or something that **repair** can put right.',
-  unsuitable: "An image is damaged, inconsistent or unsuitable, and was left as it is.",
+  unsuitable:
+    "An image is damaged, inconsistent or unsuitable, and was left unchanged; **repair** repaired what it could.",
   operational: "The system said no: no such file, no space, in use by another process, input/output error.",
   usage: "The command line is wrong, or a confirmation is needed and there is no terminal to ask on.",
   declined: "You answered No.",

@@ -97,6 +97,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       json: wantsJson(this.argv),
       toStderr: this.stdoutIsData,
       noColour: wantsNoColour(this.argv),
+      argv: this.argv,
       help: `${this.config.bin} ${this.id} --help`,
       signal: this.#stops?.received(),
     });

@@ -9,7 +9,7 @@ export const EXIT = {
   ok: 0,
   /** The answer is "no": differences, a mismatch, something repairable. */
   no: 1,
-  /** A damaged, inconsistent or unsuitable image, left as it is. */
+  /** A damaged, inconsistent or unsuitable image, left unchanged; by `repair`, repaired as far as it could be. */
   unsuitable: 4,
   /** The system said no: input/output, no such file, no space, locked. */
   operational: 8,

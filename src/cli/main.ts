@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Config, type Interfaces, run, settings } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
+import { requireUtf8 } from "./raw-arguments.ts";
 import { reportError, wantsJson, wantsNoColour } from "./report-error.ts";
 import { processTerminal } from "./terminal.ts";
 
@@ -74,6 +75,7 @@ function asksForHelpOrVersion(word: string | undefined): boolean {
 export async function main(start: Start): Promise<void> {
   const argv = withoutHelpWord(start.argv);
   try {
+    requireUtf8(start.argv);
     const config = await loadConfig(start);
     const [word] = argv;
     if (!asksForHelpOrVersion(word) && !config.findCommand(word ?? "")) await refuseUnknown(word ?? "", config, start);

@@ -3,6 +3,7 @@
  * streams. Must not show a stack trace unless DEBUG is set.
  */
 import { CowError, type ErrorDetails } from "../lib/errors.ts";
+import { commaHints } from "./comma-hint.ts";
 import { EXIT, exitOfCode, type StopSignal } from "./exit-codes.ts";
 import { mayColour, paint, type Severity } from "./render/colour.ts";
 import { escapeControls } from "./render/escape.ts";
@@ -25,6 +26,8 @@ export interface ReportOptions {
   /** stdout carries, or was to carry, something else: JSON goes to stderr, too. */
   readonly toStderr?: boolean;
   readonly noColour: boolean;
+  /** The command line, for hints that depend on how something was written. */
+  readonly argv?: readonly string[];
   /** For usage errors: the command line that shows how it is done. */
   readonly help: string;
   readonly signal?: StopSignal | undefined;
@@ -52,9 +55,14 @@ export function writeNotice(
   terminal.writeErr(`cowtool: ${paint(severity, severity, isOn)}: ${about}${escapeControls(message)}\n`);
 }
 
-function reportOf(error: unknown, cowError: CowError | undefined, signal: StopSignal | undefined): ErrorReport {
+function reportOf(
+  error: unknown,
+  cowError: CowError | undefined,
+  { signal, argv = [] }: Pick<ReportOptions, "signal" | "argv">,
+): ErrorReport {
   if (cowError) {
-    const { code, message, details, hints } = cowError;
+    const { code, message, details } = cowError;
+    const hints = [...cowError.hints, ...commaHints(cowError, argv)];
     return { code, message, details, hints, exit_code: exitOfCode(code, signal) };
   }
   const text = error instanceof Error ? error.message : String(error);
@@ -65,9 +73,9 @@ function reportOf(error: unknown, cowError: CowError | undefined, signal: StopSi
 
 /** Tells the failure on the right stream and sets the exit status. */
 export async function reportError(error: unknown, options: ReportOptions): Promise<void> {
-  const { terminal, json, signal, toStderr } = options;
+  const { terminal, json, toStderr } = options;
   const cowError = error instanceof CowError ? error : asUsageError(error, options.help);
-  const report = reportOf(error, cowError, signal);
+  const report = reportOf(error, cowError, options);
   terminal.setExitCode(report.exit_code);
   if (json) {
     await writeJson({ error: report }, (text) => {

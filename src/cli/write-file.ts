@@ -44,11 +44,11 @@ function isPicture(path: string): boolean {
 }
 
 /** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, … */
-export function writeTextFile(path: string, text: Iterable<string>, allowed: Overwrite): void {
+export async function writeTextFile(path: string, text: AsyncIterable<string>, allowed: Overwrite): Promise<void> {
   const pending = nodeStorage.create(path);
   try {
     let size = 0;
-    for (const piece of text) {
+    for await (const piece of text) {
       const bytes = Buffer.from(piece);
       pending.device.write(bytes, size);
       size += bytes.length;

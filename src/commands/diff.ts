@@ -47,7 +47,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     if (asSvg && output !== undefined) claimTextFile(output, reads, allowed);
     const request = { rdofile, hexdump, ...allowed, delta: asSvg ? undefined : output };
     const result = await diff(a, b, request, this.context());
-    if (asSvg && output !== undefined) writeTextFile(output, this.#picture(result), allowed);
+    if (asSvg && output !== undefined) await writeTextFile(output, this.#picture(result), allowed);
     return {
       result: diffAsJson(a, b, result),
       exitCode: result.identical ? EXIT.ok : EXIT.no,
@@ -55,7 +55,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     };
   }
 
-  #picture(result: DiffResult): Iterable<string> {
+  #picture(result: DiffResult): AsyncIterable<string> {
     const { a, b } = this.args;
     return renderSvgMap({
       title: `${a} and ${b}`,
@@ -66,7 +66,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     });
   }
 
-  *#render(result: DiffResult): Generator<string> {
+  async *#render(result: DiffResult): AsyncGenerator<string> {
     const { columns, env } = this.terminal;
     const view = { columns, env, none: "the same", all: "different" };
     if (this.flags.map === "text") yield* renderBlockMap(result.extents, result.virtualSizeBytes, view);

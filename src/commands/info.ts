@@ -42,7 +42,7 @@ export default class Info extends BaseCommand<typeof Info> {
     );
     const { facts, problems, extents } = found;
     try {
-      if (extents && output !== undefined) writeTextFile(output, svgOfInfo(found, extents), { force, replace });
+      if (extents && output !== undefined) await writeTextFile(output, svgOfInfo(found, extents), { force, replace });
     } finally {
       if (output !== undefined) found.close();
     }
@@ -54,7 +54,7 @@ export default class Info extends BaseCommand<typeof Info> {
     };
   }
 
-  *#render({ facts, problems, extents, mapBytes }: ImageInfo): Generator<string> {
+  async *#render({ facts, problems, extents, mapBytes }: ImageInfo): AsyncGenerator<string> {
     yield renderFacts(facts);
     yield* renderProblems(problems, { file: facts.file, colour: this.colour, all: this.flags.verbose });
     const { columns, env } = this.terminal;

@@ -54,3 +54,15 @@ export function makeBreath(): () => Promise<void> | undefined {
     });
   };
 }
+
+/** Called within long loops: throws where they are to stop, and lets the event loop turn now and then. */
+export type Pause = () => Promise<void> | undefined;
+
+/** @param stopped makes the error for a loop that the signal stops */
+export function makePause(signal: AbortSignal | undefined, stopped: () => Error): Pause {
+  const breath = makeBreath();
+  return () => {
+    if (signal?.aborted) throw stopped();
+    return breath();
+  };
+}

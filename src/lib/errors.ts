@@ -10,7 +10,7 @@
  * - `unsupported`: the format is known, but this version or feature of it is not
  * - `dirty`, `packed`: the image is in a state that this operation does not take
  * - `truncated`: the file ends before what its own metadata needs
- * - `damaged`: metadata is inconsistent and was left as it is
+ * - `damaged`: metadata is inconsistent and was left unchanged
  * - `wrong-base`: size or fingerprint of the base is not what the layer was made for
  * - `unsuitable`: the input is sound, but cannot serve here (empty base, too large for the ABI, differing sizes)
  * - `pending-merge`: an interrupted merge owns this base

@@ -36,6 +36,13 @@ describe("writeJson", () => {
     );
   });
 
+  test("has no character that acts on a terminal, and means the same", async () => {
+    const name = "a\u202eb\u200f\u009b\u{e0041}\u007f";
+    const text = await jsonText({ [name]: name, list: [{ name }] });
+    expect(text).toMatch(/^[\n -~]*$/);
+    expect(JSON.parse(text)).toEqual({ [name]: name, list: [{ name }] });
+  });
+
   test("writes what a double can't hold exactly as a decimal string, bytes as hex", async () => {
     const result = { a: 2n ** 64n, b: 2 ** 60, c: Number.MAX_SAFE_INTEGER, d: [1n], hash: Uint8Array.of(0, 255) };
     expect(await throughJson(result)).toEqual({

@@ -12,6 +12,13 @@ describe("escapeControls", () => {
     expect(escapeControls("a\u001b[31m\n\t\u007f\u0085\u202e")).toBe("a\\x1b[31m\\n\\t\\x7f\\x85\\u202e");
   });
 
+  test("shows what reorders, or has no look of its own", () => {
+    const hidden = "\u200e\u200f\u061c\u200b\ufeff\u00ad\u2060\u3164\ufe0f\u{e0041}\ud800";
+    expect(escapeControls(hidden)).toBe(
+      "\\u200e\\u200f\\u061c\\u200b\\ufeff\\xad\\u2060\\u3164\\ufe0f\\u{e0041}\\ud800",
+    );
+  });
+
   test("leaves text of any script alone", () => {
     expect(escapeControls("Kühe 牛 🐄 'x' \\")).toBe("Kühe 牛 🐄 'x' \\");
   });

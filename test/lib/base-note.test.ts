@@ -89,6 +89,16 @@ describe("times", () => {
     expect(await report(storage, "base", true)).toMatchObject({ verdict: "changed", compared: "all" });
   });
 
+  test("before 1970 are times like any other", async () => {
+    const storage = new TimedStorage();
+    storage.times.set("base", -315_619_200);
+    await start(storage);
+    poke(storage, 10);
+    expect(await report(storage)).toMatchObject({ verdict: "unchanged", compared: "times" });
+    storage.times.set("base", -315_619_199);
+    expect((await report(storage)).verdict).toBe("changed");
+  });
+
   test("that differ are no change by themselves", async () => {
     const storage = await timed();
     storage.times.set("base", 1001);

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { check, info, nodeStorage, openStack } from "../../src/lib/index.ts";
+import { collected } from "../support/collected.ts";
 import {
   digestOf,
   hasRelatives,
@@ -105,7 +106,7 @@ describe.runIf(hasRelatives)("golden dm-cow stacks", () => {
       for (const [i, { present }] of manifest.layers.entries()) {
         const part = `dm-cow:bitmap=${userWay(manifest.addressing)};layer=${i + 1};${tableOf(name)}`;
         const { extents } = await info(part, { map: true }, {});
-        const held = [...(extents ?? [])].filter(({ allocated }) => allocated);
+        const held = (await collected(extents)).filter(({ allocated }) => allocated);
         expect(held.map(({ offset, length }) => [offset / 512, length / 512])).toEqual(present);
       }
     });

@@ -3,7 +3,17 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { coalesce, complement, type Extent, ExtentList, union, widen } from "../../src/lib/bytes/extent.ts";
+import {
+  coalesce,
+  complement,
+  type Extent,
+  ExtentList,
+  intersect,
+  subtract,
+  union,
+  widen,
+  within,
+} from "../../src/lib/bytes/extent.ts";
 
 const SPACE = 60;
 
@@ -38,6 +48,20 @@ function fromFlags(flags: readonly boolean[]): Extent[] {
     else extents.push({ offset: i, length: 1 });
   }
   return extents;
+}
+
+/** What has a length; pauses must be in their place. */
+function solid(extents: Iterable<Extent>): Extent[] {
+  let at = Number.NEGATIVE_INFINITY;
+  return [...extents].filter(({ offset, length }) => {
+    expect(offset).toBeGreaterThanOrEqual(at);
+    at = offset + length;
+    return length > 0;
+  });
+}
+
+function pausesIn(extents: Iterable<Extent>): number {
+  return [...extents].filter(({ length }) => length === 0).length;
 }
 
 describe("ExtentList", () => {
@@ -81,10 +105,10 @@ describe("ExtentList", () => {
 });
 
 describe("algebra of extents", () => {
-  test("coalesce joins neighbours and overlaps and drops what is empty", () => {
+  test("coalesce joins neighbours and overlaps", () => {
     fc.assert(
       fc.property(overlapping, (extents) => {
-        expect([...coalesce(extents)]).toEqual(fromFlags(toFlags(extents)));
+        expect(solid(coalesce(extents))).toEqual(fromFlags(toFlags(extents)));
       }),
     );
   });
@@ -92,7 +116,7 @@ describe("algebra of extents", () => {
   test("union holds what either holds", () => {
     fc.assert(
       fc.property(overlapping, overlapping, (a, b) => {
-        expect([...union(a, b)]).toEqual(fromFlags(toFlags([...a, ...b])));
+        expect(solid(union(a, b))).toEqual(fromFlags(toFlags([...a, ...b])));
       }),
     );
   });
@@ -101,7 +125,7 @@ describe("algebra of extents", () => {
     fc.assert(
       fc.property(disjoint, fc.nat(SPACE), fc.nat(SPACE), (extents, from, to) => {
         const flags = toFlags(extents).map((flag, i) => !flag && i >= from && i < to);
-        expect([...coalesce(complement(extents, from, to))]).toEqual(fromFlags(flags));
+        expect(solid(coalesce(complement(extents, from, to)))).toEqual(fromFlags(flags));
       }),
     );
   });
@@ -110,14 +134,55 @@ describe("algebra of extents", () => {
     fc.assert(
       fc.property(disjoint, fc.integer({ min: 1, max: 8 }), fc.nat(SPACE), (extents, unit, limit) => {
         const flags = toFlags(extents);
-        // No source reports an empty extent.
-        const solid = extents.filter(({ length }) => length > 0);
         const touched = (i: number): boolean =>
           flags.slice(Math.floor(i / unit) * unit, (Math.floor(i / unit) + 1) * unit).some(Boolean);
         const expected = fromFlags(flags.map((_, i) => i < limit && touched(i)));
-        expect([...widen(solid, unit, limit)]).toEqual(expected);
+        expect(solid(widen(extents, unit, limit))).toEqual(expected);
       }),
     );
+  });
+
+  test("intersect is what both hold, subtract what the second does not, within a part of it", () => {
+    fc.assert(
+      fc.property(disjoint, disjoint, fc.nat(SPACE), fc.nat(SPACE), (a, b, from, to) => {
+        const [inA, inB] = [toFlags(a), toFlags(b)];
+        expect(solid(coalesce(intersect(a, b)))).toEqual(fromFlags(inA.map((flag, i) => flag && inB[i] === true)));
+        expect(solid(coalesce(subtract(a, b)))).toEqual(fromFlags(inA.map((flag, i) => flag && !inB[i])));
+        const cut = fromFlags(inA.map((flag, i) => flag && i >= from && i < to));
+        expect(solid(coalesce(within(a, from, Math.max(from, to))))).toEqual(cut);
+      }),
+    );
+  });
+
+  test("passes pauses on, so that whoever reads can stop a long walk", () => {
+    const walk = [4, 0, 0, 3, 0].map((length, i) => ({ offset: i * 10, length }));
+    const other = [{ offset: 0, length: 100 }];
+    for (const result of [
+      coalesce(walk),
+      union(walk, []),
+      union([], walk),
+      widen(walk, 8, 100),
+      within(walk, 0, 100),
+      complement(walk, 0, 100),
+      intersect(walk, other),
+      intersect(other, walk),
+      subtract(walk, []),
+      subtract(other, walk),
+    ])
+      expect(pausesIn(result)).toBe(3);
+  });
+
+  test("pauses where much is joined, or passed over", () => {
+    const touching = Array.from({ length: 10_000 }, (_, i) => ({ offset: i * 2, length: 1 }));
+    const between = touching.map(({ offset }) => ({ offset: offset + 1, length: 1 }));
+    for (const result of [
+      widen(touching, 2, 20_000),
+      intersect(touching, between),
+      intersect([{ offset: 20_000, length: 1 }], touching),
+      subtract(touching, touching),
+      subtract([{ offset: 20_000, length: 1 }], touching),
+    ])
+      expect(pausesIn(result)).toBeGreaterThan(1);
   });
 
   test("nothing is asked of a source before somebody wants it", () => {

@@ -14,6 +14,7 @@ import {
   repair,
   SparseBytes,
 } from "../../src/lib/index.ts";
+import { collected } from "../support/collected.ts";
 import { expectJson } from "../support/command-harness.ts";
 import { type FormatSample, formatSamples } from "../support/format-samples.ts";
 import { random } from "../support/random.ts";
@@ -59,7 +60,7 @@ async function askEverything(storage: MemoryStorage, { base, part, image, format
     async () => {
       const { problems, extents, close } = await info(part, { rdofile: base, map: true }, { storage });
       for (const _ of problems);
-      for (const _ of extents ?? []);
+      await collected(extents);
       close();
     },
     async () => {

@@ -231,6 +231,20 @@ describe("hostile text", () => {
     expect(() => parseText(text, "f")).toThrow(words);
   });
 
+  it.each([
+    ["a string", `a = "${"x".repeat(9e6)}"`],
+    ["a string without an end", `a = "${"\\\\".repeat(4e6)}`],
+    ["a name", `${"x".repeat(9e6)} = 1`],
+    ["a number", `a = ${"1".repeat(9e6)}`],
+  ])("of megabytes in %s is refused", (_, text) => {
+    expect(() => parseText(text, "f")).toThrow(/in one word|makes no sense/);
+  });
+
+  it("of megabytes in spaces and comments is read", () => {
+    const parsed = parseText(`${" \t\n".repeat(1e6)}# ${"x".repeat(3e6)}\na = 1 #`, "f");
+    expect(parsed.get("a")).toBe(1);
+  });
+
   it("is taken for what it is: names are no properties", () => {
     const parsed = parseText('__proto__ { x = 1 } toString = "a\\"b" big = 99999999999999999999 # end', "f");
     expect(parsed.get("toString")).toBe('a"b');

@@ -20,6 +20,7 @@ import {
   verifyFingerprint,
 } from "../../src/lib/index.ts";
 import { type Access, ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import { collected } from "./collected.ts";
 import { sameBytes } from "./driver-model.ts";
 
 const PIECE_BYTES = 64 * 1024;
@@ -106,7 +107,8 @@ const LOOKING: readonly Command[] = [
   }),
   command("info --map", async (_, cow, storage) => {
     const { problems, extents, close } = await info(cow, { map: true }, { storage });
-    drain(problems, extents);
+    drain(problems);
+    await collected(extents);
     close();
   }),
   command("check", async (rdofile, cow, storage) => {

@@ -1,9 +1,8 @@
 /**
  * Owns the picture of an image in a terminal: each cell is a range of the image, its shade how much of it is covered.
  */
-import type { Extent } from "../../lib/bytes/extent.ts";
 import { roundedSize } from "../../lib/bytes/size.ts";
-import { coverCells } from "./map-cells.ts";
+import { coverCells, type Extents } from "./map-cells.ts";
 
 const MIN_COLUMNS = 20;
 const DEFAULT_COLUMNS = 80;
@@ -35,9 +34,9 @@ export interface BlockMapView {
 }
 
 /** Lines of cells, then a legend. */
-export function* renderBlockMap(extents: Iterable<Extent>, sizeBytes: number, view: BlockMapView): Generator<string> {
+export async function* renderBlockMap(extents: Extents, sizeBytes: number, view: BlockMapView): AsyncGenerator<string> {
   const width = Math.max(MIN_COLUMNS, Math.min(view.columns ?? DEFAULT_COLUMNS, MAX_COLUMNS));
-  const { cellBytes, covered } = coverCells(extents, sizeBytes, width * MAX_ROWS);
+  const { cellBytes, covered } = await coverCells(extents, sizeBytes, width * MAX_ROWS);
   const shades = SHADES[speaksUnicode(view.env) ? "unicode" : "ascii"];
   for (let row = 0; row < covered.length; row += width) {
     let line = "";

@@ -1,17 +1,29 @@
 /**
  * Owns the safety of text from outside: a file name must neither move the cursor nor recolour the terminal nor break a
- * line. Must not change printable characters of any script.
+ * line, nor hide or reorder what is shown. Must not change visible characters of any script.
  */
 
 const NAMED: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-// C0, DEL, C1, line and paragraph separators, and the marks that reorder text (so that a name can't pose as another)
-const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+// Controls, separators of lines and paragraphs, halves of surrogate pairs, and whatever has no look of its own: marks that
+// reorder text, zero-width characters, fillers, variation selectors, tags. With them one name can pose as another.
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
-/** Shows control characters as `\n`, `\x1b`, `\u202e`. The result is one line. */
+/** Shows such characters as `\n`, `\x1b`, `\u202e`, `\u{e0041}`. The result is one line. */
 export function escapeControls(text: string): string {
   return text.replace(UNSAFE, (character) => {
-    const code = character.charCodeAt(0).toString(16);
+    const code = (character.codePointAt(0) ?? 0).toString(16);
+    if (code.length > 4) return `\\u{${code}}`;
     return NAMED[character] ?? (code.length <= 2 ? `\\x${code.padStart(2, "0")}` : `\\u${code.padStart(4, "0")}`);
   });
+}
+
+/** The same for the text of a JSON string, which then means what it meant. */
+export function escapeInJson(json: string): string {
+  return json.replace(UNSAFE, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+    ).join(""),
+  );
 }

@@ -63,11 +63,11 @@ function renderCowfile(facts: InfoResult): string {
 }
 
 /** The parts of a map that the file holds. */
-export function* heldOnly(extents: Iterable<MapExtent>): Generator<Extent> {
-  for (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
+export async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerator<Extent> {
+  for await (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
 }
 
-export function svgOfInfo({ facts, mapBytes }: Info, extents: Iterable<MapExtent>): Iterable<string> {
+export function svgOfInfo({ facts, mapBytes }: Info, extents: AsyncIterable<MapExtent>): AsyncIterable<string> {
   return renderSvgMap({
     title: facts.file,
     meaning: "held by the cowfile",

@@ -6,6 +6,7 @@
  * iterable is an array. Each key of the result and each element of an array in it stands on a line of its own.
  */
 
+import { escapeInJson } from "./escape.ts";
 import { ReaderGone, TextBuffer, type TextSink } from "./text.ts";
 
 /** The value as JSON knows it, one level deep. */
@@ -18,6 +19,12 @@ function unwrap(value: unknown): unknown {
   if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("hex");
   if ("toJSON" in value && typeof value.toJSON === "function") return unwrap(value.toJSON());
   return value;
+}
+
+/** The JSON of a primitive, in characters that are safe on a terminal. */
+function primitive(value: unknown): string {
+  if (typeof value === "string") return escapeInJson(JSON.stringify(value));
+  return JSON.stringify(value) ?? "null";
 }
 
 function isOmitted(value: unknown): boolean {
@@ -33,13 +40,13 @@ function isSequence(value: object): value is Sequence {
 /** The text of a primitive or of an object of primitives; undefined for anything deeper. The fast way, for extents. */
 function flatText(value: unknown): string | undefined {
   const plain = unwrap(value);
-  if (typeof plain !== "object" || plain === null) return JSON.stringify(plain) ?? "null";
+  if (typeof plain !== "object" || plain === null) return primitive(plain);
   if (isSequence(plain)) return undefined;
   const members: string[] = [];
   for (const key of Object.keys(plain)) {
     const member = unwrap((plain as Record<string, unknown>)[key]);
     if (typeof member === "object" && member !== null) return undefined;
-    if (!isOmitted(member)) members.push(`${JSON.stringify(key)}:${JSON.stringify(member)}`);
+    if (!isOmitted(member)) members.push(`${primitive(key)}:${primitive(member)}`);
   }
   return `{${members.join(",")}}`;
 }
@@ -54,7 +61,7 @@ class JsonWriter {
 
   async value(value: unknown, depth: number): Promise<void> {
     const plain = unwrap(value);
-    if (typeof plain !== "object" || plain === null) await this.#out.push(JSON.stringify(plain) ?? "null");
+    if (typeof plain !== "object" || plain === null) await this.#out.push(primitive(plain));
     else if (isSequence(plain)) await this.#sequence(plain, depth);
     else await this.#members(plain, depth);
   }
@@ -87,7 +94,7 @@ class JsonWriter {
     for (const [key, member] of Object.entries(object)) {
       if (isOmitted(member)) continue;
       const colon = newLine.inside ? ": " : ":";
-      await this.#after(`${isFirst ? "" : ","}${newLine.inside}${JSON.stringify(key)}${colon}`, member, depth + 1);
+      await this.#after(`${isFirst ? "" : ","}${newLine.inside}${primitive(key)}${colon}`, member, depth + 1);
       isFirst = false;
     }
     await this.#out.push(isFirst ? "}" : `${newLine.end}}`);

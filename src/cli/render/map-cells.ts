@@ -18,10 +18,13 @@ function cellSize(sizeBytes: number, cellCount: number): number {
   return Math.ceil(blocks / cellCount) * BLOCK_BYTES;
 }
 
-export function coverCells(extents: Iterable<Extent>, sizeBytes: number, cellCount: number): MapCells {
+/** Extents as they come: from memory, or while a file is walked through. */
+export type Extents = Iterable<Extent> | AsyncIterable<Extent>;
+
+export async function coverCells(extents: Extents, sizeBytes: number, cellCount: number): Promise<MapCells> {
   const cellBytes = cellSize(sizeBytes, cellCount);
   const covered = new Float64Array(Math.ceil(sizeBytes / cellBytes));
-  for (const { offset, length } of extents) {
+  for await (const { offset, length } of extents) {
     for (let at = offset; at < offset + length; ) {
       const cell = Math.floor(at / cellBytes);
       const stop = Math.min(offset + length, (cell + 1) * cellBytes);

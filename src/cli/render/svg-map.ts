@@ -4,7 +4,8 @@
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
-import { coverCells } from "./map-cells.ts";
+import { escapeControls } from "./escape.ts";
+import { coverCells, type Extents } from "./map-cells.ts";
 
 const COLUMNS = 96;
 const ROWS = 48;
@@ -23,8 +24,8 @@ export interface SvgMap {
   /** What the shaded parts are: `held by vm1.cow`, `different`. */
   readonly meaning: string;
   readonly sizeBytes: number;
-  readonly extents: Iterable<Extent>;
-  readonly redundant?: Iterable<Extent>;
+  readonly extents: Extents;
+  readonly redundant?: Extents;
 }
 
 function escapeXml(text: string): string {
@@ -35,28 +36,28 @@ function escapeXml(text: string): string {
     "'": "&#39;",
     '"': "&quot;",
   };
-  // Characters that XML 1.0 has no way to write become a question mark.
-  return text
+  // These two are all that is left of what XML 1.0 has no way to write.
+  return escapeControls(text)
     .replace(/[&<>'"]/g, (character) => named[character] ?? character)
-    .replace(/[^\t\n\r -\ud7ff\ue000-\ufffd]/g, "?");
+    .replace(/[\ufffe\uffff]/g, "?");
 }
 
 interface Counted {
-  readonly extents: Iterable<Extent>;
+  readonly extents: AsyncIterable<Extent>;
   readonly classes: number[];
   total: number;
   bytes: number;
 }
 
 /** Counts extents by size while somebody else reads them. */
-function counting(extents: Iterable<Extent>): Counted {
+function counting(extents: Extents): Counted {
   const counted: Counted = {
     classes: CLASSES.map(() => 0),
     total: 0,
     bytes: 0,
     extents: {
-      *[Symbol.iterator]() {
-        for (const extent of extents) {
+      async *[Symbol.asyncIterator]() {
+        for await (const extent of extents) {
           const index = CLASSES.findIndex((limit) => extent.length <= limit);
           counted.classes[index] = (counted.classes[index] ?? 0) + 1;
           counted.total++;
@@ -69,11 +70,11 @@ function counting(extents: Iterable<Extent>): Counted {
   return counted;
 }
 
-export function* renderSvgMap(map: SvgMap): Generator<string> {
+export async function* renderSvgMap(map: SvgMap): AsyncGenerator<string> {
   const width = COLUMNS * (CELL + GAP) + 2 * MARGIN;
   const counted = counting(map.extents);
-  const { cellBytes, covered } = coverCells(counted.extents, map.sizeBytes, COLUMNS * ROWS);
-  const redundant = map.redundant && coverCells(map.redundant, map.sizeBytes, COLUMNS * ROWS).covered;
+  const { cellBytes, covered } = await coverCells(counted.extents, map.sizeBytes, COLUMNS * ROWS);
+  const redundant = map.redundant && (await coverCells(map.redundant, map.sizeBytes, COLUMNS * ROWS)).covered;
   const gridHeight = Math.ceil(covered.length / COLUMNS) * (CELL + GAP);
   const height = HEADER + gridHeight + 2 * MARGIN + BAR_HEIGHT + 40;
   const share = map.sizeBytes === 0 ? 0 : (counted.bytes / map.sizeBytes) * 100;

@@ -2,13 +2,20 @@
  * Owns extents (runs of bytes or blocks) and compact lists of them. Knows nothing of what an extent means.
  */
 
-/** A run of bytes: `[offset, offset + length)`. Both in bytes. */
+/**
+ * A run of bytes: `[offset, offset + length)`. Both in bytes.
+ *
+ * One without a length is a pause. Whoever looks through much to find little gives one now and then, so that a long walk
+ * can be stopped: a generator cannot wait, but whoever reads it can. Everything here passes pauses on, in their place.
+ */
 export interface Extent {
   readonly offset: number;
   readonly length: number;
 }
 
 const INITIAL_PAIRS = 64;
+/** After so many extents that were passed over or joined a pause is given. */
+const PAUSE_EVERY = 4096;
 
 /** A hostile bitmap has a run every other bit: beyond this many extents a list only counts (8 MiB of memory). */
 const MAX_PAIRS = 1 << 19;
@@ -85,7 +92,10 @@ export class ExtentList implements Iterable<Extent> {
 export function* coalesce(extents: Iterable<Extent>): Generator<Extent> {
   let offset = 0;
   let end = -1;
+  let joined = 0;
   for (const extent of extents) {
+    if (extent.length <= 0 || ++joined % PAUSE_EVERY === 0)
+      yield { offset: end >= 0 ? offset : extent.offset, length: 0 };
     if (extent.length <= 0) continue;
     if (end >= 0 && extent.offset <= end) {
       end = Math.max(end, extent.offset + extent.length);
@@ -120,11 +130,30 @@ export function* inOrder<Kind extends Extent>(a: Iterable<Kind>, b: Iterable<Kin
   }
 }
 
+/** A list of extents, without pauses: for what is in memory already. */
+export function listed(extents: Iterable<Extent>): Extent[] {
+  return [...extents].filter(({ length }) => length > 0);
+}
+
+/** Ascending extents, cut to `[from, to)`. */
+export function* within(extents: Iterable<Extent>, from: number, to: number): Generator<Extent> {
+  for (const { offset, length } of extents) {
+    const start = Math.max(from, offset);
+    const stop = Math.min(to, offset + length);
+    if (stop > start) yield { offset: start, length: stop - start };
+    else if (length <= 0) yield { offset: Math.min(start, to), length: 0 };
+  }
+}
+
 /** What is left of `[from, to)` once ascending, disjoint `extents` are taken out. */
 export function* complement(extents: Iterable<Extent>, from: number, to: number): Generator<Extent> {
   let at = from;
   for (const { offset, length } of extents) {
     if (offset >= to) break;
+    if (length <= 0) {
+      yield { offset: at, length: 0 };
+      continue;
+    }
     if (offset > at) yield { offset: at, length: offset - at };
     at = Math.max(at, offset + length);
   }
@@ -138,7 +167,7 @@ export function* widen(extents: Iterable<Extent>, unit: number, limit: number): 
       for (const { offset, length } of extents) {
         const start = Math.floor(offset / unit) * unit;
         const end = Math.min(limit, Math.ceil((offset + length) / unit) * unit);
-        if (end > start) yield { offset: start, length: end - start };
+        if (length <= 0 || end > start) yield { offset: start, length: length <= 0 ? 0 : end - start };
       }
     })(),
   );
@@ -148,12 +177,15 @@ export function* widen(extents: Iterable<Extent>, unit: number, limit: number): 
 export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();
+  let seen = 0;
   for (const { offset, length } of a) {
     const end = offset + length;
+    if (length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset, length: 0 };
     while (!y.done && y.value.offset < end) {
       const start = Math.max(offset, y.value.offset);
       const stop = Math.min(end, y.value.offset + y.value.length);
-      if (stop > start) yield { offset: start, length: stop - start };
+      if (stop > start || y.value.length <= 0 || ++seen % PAUSE_EVERY === 0)
+        yield { offset: start, length: Math.max(0, stop - start) };
       // What reaches beyond this one may meet the next.
       if (y.value.offset + y.value.length > end) break;
       y = other.next();
@@ -165,10 +197,17 @@ export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<
 export function* subtract(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();
+  let seen = 0;
   for (const { offset, length } of a) {
     const end = offset + length;
     let at = offset;
+    if (length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset, length: 0 };
     while (!y.done && y.value.offset < end) {
+      if (y.value.length <= 0 || ++seen % PAUSE_EVERY === 0) yield { offset: at, length: 0 };
+      if (y.value.length <= 0) {
+        y = other.next();
+        continue;
+      }
       if (y.value.offset > at) yield { offset: at, length: y.value.offset - at };
       at = Math.max(at, y.value.offset + y.value.length);
       if (at >= end) break;

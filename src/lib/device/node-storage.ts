@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
+import { decodeUtf8 } from "../bytes/utf8.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
@@ -144,7 +145,8 @@ export const nodeStorage: Storage = {
 
   list(directory: string): readonly string[] {
     try {
-      return fs.readdirSync(directory);
+      // Names that are not UTF-8 are no names of ours, and could not be opened.
+      return fs.readdirSync(directory, "buffer").flatMap((name) => decodeUtf8(name) ?? []);
     } catch {
       return [];
     }

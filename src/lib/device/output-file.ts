@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { decodeUtf8, showBytes } from "../bytes/utf8.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { FileDevice } from "./file-device.ts";
 import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
@@ -34,15 +35,24 @@ export function syncDirectory(directory: string): void {
  * exist yet it is the name that it will have.
  */
 export function resolveTarget(file: string): string {
+  const directory = path.dirname(file);
+  return realName(file) ?? path.join(realName(directory) ?? path.resolve(directory), path.basename(file));
+}
+
+/** @returns undefined for what is not there @throws CowError `unsupported` for a name that a string cannot hold */
+function realName(file: string): string | undefined {
+  let bytes: Buffer;
   try {
-    return fs.realpathSync(file);
+    bytes = fs.realpathSync.native(file, "buffer");
   } catch {
-    try {
-      return path.join(fs.realpathSync(path.dirname(path.resolve(file))), path.basename(file));
-    } catch {
-      return path.resolve(file);
-    }
+    return undefined;
   }
+  const name = decodeUtf8(bytes);
+  if (name !== undefined) return name;
+  throw new CowError("unsupported", `its full name is not UTF-8: ${showBytes(bytes)}`, {
+    file,
+    hints: ["cowtool takes file names in UTF-8 only: rename the directory, or work in another one"],
+  });
 }
 
 /** link(2) fails where rename(2) would replace a file that appeared meanwhile. */

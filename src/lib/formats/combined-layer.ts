@@ -3,7 +3,7 @@
  * And a layer over a base of its own, as an image.
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../bytes/extent.ts";
+import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
 import type { Layer, Place, Remarks } from "./format.ts";
 
 export class CombinedLayer implements Layer {
@@ -77,14 +77,10 @@ export function imageOver(
       readBase(from + length);
       return length;
     },
-    *dataExtents(from, to) {
+    dataExtents(from, to) {
       const end = Math.min(to, size);
       const below = shifted(source.dataExtents(offsetBytes + from, offsetBytes + end), -offsetBytes);
-      for (const { offset, length } of union(below, layer.extents(from, end))) {
-        const start = Math.max(from, offset);
-        const stop = Math.min(end, offset + length);
-        if (stop > start) yield { offset: start, length: stop - start };
-      }
+      return within(union(below, layer.extents(from, end)), from, end);
     },
   };
 }

@@ -3,7 +3,7 @@
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
-import type { Layer } from "./format.ts";
+import type { Layer, Place } from "./format.ts";
 
 export function layerContent(layer: Layer): ByteSource {
   return {
@@ -28,11 +28,16 @@ export function layerContent(layer: Layer): ByteSource {
 }
 
 /** What a layer holds of `[from, to)` and is no hole where its bytes lie. */
-export function* heldData(layer: Layer, from: number, to: number): Generator<Extent> {
-  for (const place of layer.places(from, to)) {
-    const shift = place.offset - place.at;
-    for (const { offset, length } of place.source.dataExtents(place.at, place.at + place.length)) {
-      yield { offset: offset + shift, length };
-    }
+export function heldData(layer: Layer, from: number, to: number): Generator<Extent> {
+  return dataPlaces(layer.places(from, to));
+}
+
+/** What of places is no hole where their bytes are. */
+export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
+  for (const place of places) {
+    const { offset, length, source, at } = place;
+    if (length === 0) yield place;
+    for (const data of source.dataExtents(at, at + length))
+      yield { offset: offset + data.offset - at, length: data.length, source, at: data.offset };
   }
 }

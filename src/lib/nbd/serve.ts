@@ -1,7 +1,7 @@
 /**
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
-import type { OperationContext } from "../context.ts";
+import { interrupted, makePause, type OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { storageOf } from "../operations/files.ts";
 import { tellingParts } from "../operations/identity/sampling.ts";
@@ -124,6 +124,7 @@ interface OpenExport {
 /** @param opened gets them one by one, so that the caller closes what was opened before one fails */
 async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
   const storage = storageOf(context);
+  const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
   for (const { name, parts } of request.exports) {
     const [base, ...layers] = filesOfStack(stackOf(parts));
     if (base !== undefined) refusePendingMerge(storage, base, layers);
@@ -138,7 +139,7 @@ async function openExports(request: ServeRequest, context: OperationContext, ope
       onNotice: context.onNotice,
     });
     opened.push({ served: new ServedExport(name, stack), settleBase });
-    for (const file of stack.files) file.remember?.(tellingParts(file));
+    for (const file of stack.files) file.remember?.(await tellingParts(file, pause));
     const message = stack.found && FOUND_TEXTS[stack.found];
     const file = parsePart(parts.at(-1) ?? "").path;
     if (message) context.onNotice?.({ severity: "note", file, message });

@@ -3,7 +3,7 @@
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
 import { union, widen } from "../bytes/extent.ts";
-import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import { interrupted, makePause, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
@@ -192,20 +192,20 @@ async function writeDifferences(
   const end = rdoBlocks * BLOCK_BYTES;
   const ours = new Uint8Array(COMPARE_BYTES);
   const theirs = new Uint8Array(COMPARE_BYTES);
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => interrupted(target.name, "nothing was created"));
   for (const extent of union(
     widen(base.dataExtents(0, end), BLOCK_BYTES, end),
     widen(image.dataExtents(0, end), BLOCK_BYTES, end),
   )) {
+    if (extent.length === 0) await pause();
     for (let at = extent.offset; at < extent.offset + extent.length; at += COMPARE_BYTES) {
       const length = Math.min(COMPARE_BYTES, extent.offset + extent.length - at);
       const [a, b] = [ours.subarray(0, length), theirs.subarray(0, length)];
       readZeroFilled(base, a, at);
       readZeroFilled(image, b, at);
       for (const [from, to] of differingRuns(a, b)) made.put(b.subarray(from, to), at + from);
-      if (context.signal?.aborted) throw interrupted(target.name, "nothing was created");
       context.onProgress?.({ phase: "comparing", done: at + length, total: end, unit: "bytes" });
-      await breath();
+      await pause();
     }
   }
 }

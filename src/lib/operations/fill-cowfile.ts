@@ -4,7 +4,7 @@
 import { readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, widen } from "../bytes/extent.ts";
 import { isZero } from "../bytes/zero.ts";
-import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import { interrupted, makePause, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
@@ -33,18 +33,18 @@ export async function fillCowfile(
 ): Promise<{ readonly cowfile: NewCowfile; readonly fingerprint: number }> {
   const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
   const cowfile = new NewCowfile(target, { abi, rdoBlocks });
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => interrupted(target.name, "nothing was created"));
   const end = rdoBlocks * BLOCK_BYTES;
   const buffer = new Uint8Array(PIECE_BYTES);
   for (const { offset, length } of widen(extents, BLOCK_BYTES, end)) {
+    if (length === 0) await pause();
     for (let at = offset; at < offset + length; at += PIECE_BYTES) {
       const piece = buffer.subarray(0, Math.min(PIECE_BYTES, offset + length - at));
       readZeroFilled(image, piece, at);
       if (isZero(piece)) cowfile.putZeros(at, piece.length);
       else cowfile.put(piece, at);
-      if (context.signal?.aborted) throw interrupted(target.name, "nothing was created");
       context.onProgress?.({ phase, done: at + piece.length, total: end, unit: "bytes" });
-      await breath();
+      await pause();
     }
   }
   cowfile.finish(fingerprint);

@@ -3,7 +3,7 @@
  */
 
 import type { Extent } from "../bytes/extent.ts";
-import type { OperationContext } from "../context.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../overlay/open-part.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
@@ -35,7 +35,7 @@ export interface Info {
    * With `map`: covers the whole image, ascending; made while it is read. The file stays open and locked until the last
    * extent was read, or close() was called.
    */
-  readonly extents: Iterable<MapExtent> | undefined;
+  readonly extents: AsyncIterable<MapExtent> | undefined;
   /** What they cover: of a file that stores no size, as far as it holds anything. */
   readonly mapBytes: number;
   close(): void;
@@ -74,6 +74,7 @@ async function describe(
   const judged = below ? await format.judgeBase(device, below, hooks) : [];
   const how = { allowDirty: true, below };
   const layer = options.map ? (await openAsLayer(opened, how, () => files.scratch(opened.part.path))).layer : undefined;
+  const pause = makePause(context.signal, () => interrupted(file, "nothing was changed"));
   return {
     facts: {
       file,
@@ -87,17 +88,19 @@ async function describe(
         yield* problems;
       },
     },
-    extents: layer ? mapExtents(layer, files) : undefined,
+    extents: layer ? mapExtents(layer, files, pause) : undefined,
     mapBytes: layer?.virtualSizeBytes ?? facts.virtual_size ?? 0,
     close: () => files.close(),
   };
 }
 
-function* mapExtents(layer: Layer, files: OpenFiles): Generator<MapExtent> {
+async function* mapExtents(layer: Layer, files: OpenFiles, pause: Pause): AsyncGenerator<MapExtent> {
   try {
     const end = layer.virtualSizeBytes;
     let at = 0;
     for (const { offset, length } of layer.extents(0, end)) {
+      await pause();
+      if (length === 0) continue;
       if (offset > at) yield { offset: at, length: offset - at, allocated: false };
       yield { offset, length, allocated: true };
       at = offset + length;

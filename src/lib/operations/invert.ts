@@ -159,7 +159,7 @@ async function madeBefore(
     !isDirty(layer.opened.head) && layer.base.blocks === rdoBlocks && layer.base.fingerprint === fingerprint;
   const shown = new Overlay(newLayer, base, [layer]);
   if (!isOver || !(await isSame(shown, below, 0, shown.sizeBytes, context))) return { base: true };
-  return { base: true, layer: { blocksUsed: sizeOf(layer).units, fingerprint } };
+  return { base: true, layer: { blocksUsed: (await sizeOf(layer, context)).units, fingerprint } };
 }
 
 async function isSame(

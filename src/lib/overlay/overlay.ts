@@ -3,7 +3,7 @@
  * the base. Reads are split by extent, never by block.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../bytes/extent.ts";
+import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import type { Layer } from "../formats/format.ts";
@@ -101,11 +101,7 @@ export class Overlay implements BlockDevice {
     const end = Math.min(to, this.sizeBytes);
     let all: Iterable<Extent> = this.#base.dataExtents(from, Math.min(end, this.#base.sizeBytes));
     for (const layer of this.#layers) all = union(all, layer.extents(from, end));
-    for (const { offset, length } of all) {
-      const start = Math.max(from, offset);
-      const stop = Math.min(end, offset + length);
-      if (stop > start) yield { offset: start, length: stop - start };
-    }
+    yield* within(all, from, end);
   }
 
   write(): never {

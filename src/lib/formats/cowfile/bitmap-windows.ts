@@ -12,6 +12,8 @@ import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "./layout.ts";
 export const WINDOW_BYTES = 64 * 1024;
 export const WINDOW_BLOCKS = WINDOW_BYTES * 8;
 const CACHED_WINDOWS = 4;
+/** After so many windows a pause is given. */
+const PAUSE_WINDOWS = 16;
 
 /** A part of the bitmap in memory. Nothing overwrites `bytes` later: many may look at different windows in turn. */
 export interface BitmapWindow {
@@ -98,7 +100,10 @@ export class BitmapReader {
     const firstWindow = Math.floor(fromBlock / WINDOW_BLOCKS);
     const lastWindow = Math.ceil(toBlock / WINDOW_BLOCKS);
     const buffer = lastWindow - firstWindow > CACHED_WINDOWS ? new Uint8Array(this.windowBytes) : undefined;
+    let seen = 0;
     for (const index of this.nonHoleIndexes(firstWindow, lastWindow)) {
+      if (++seen % PAUSE_WINDOWS === 0)
+        yield { offset: (start >= 0 ? start : index * WINDOW_BLOCKS) * BLOCK_BYTES, length: 0 };
       const { bytes, firstBlock } = buffer ? this.readWindow(index, buffer) : this.window(index);
       const from = Math.max(0, fromBlock - firstBlock);
       const to = Math.min(bytes.length * 8, toBlock - firstBlock);

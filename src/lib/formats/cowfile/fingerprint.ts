@@ -5,7 +5,7 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, union, widen } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makePause } from "../../context.ts";
 import { BLOCK_BYTES } from "./layout.ts";
 
 const READ_BYTES = 256 * 1024;
@@ -63,8 +63,10 @@ export async function takeFingerprint(
   const known = new Map(options.override?.contributions.map(({ block, sum }) => [block, sum]));
   const contributions: Contribution[] = [];
   const buffer = new Uint8Array(READ_BYTES);
-  const breath = makeBreath();
+  const stopped = () => interrupted(base.name, "while taking the fingerprint; nothing was changed");
+  const pause = makePause(options.signal, stopped);
   for (const { offset, length } of extentsToSum(base, end, known.keys())) {
+    if (length === 0) await pause();
     for (let at = offset; at < offset + length; at += READ_BYTES) {
       const piece = buffer.subarray(0, Math.min(READ_BYTES, offset + length - at));
       piece.fill(0, base.read(piece, at));
@@ -72,8 +74,7 @@ export async function takeFingerprint(
         contributions.push(contribution);
         if (contributions.length === MAX_CONTRIBUTIONS) return { value: fingerprintOf(contributions), contributions };
       }
-      if (options.signal?.aborted) throw interrupted(base.name, "while taking the fingerprint; nothing was changed");
-      await breath();
+      await pause();
     }
   }
   return { value: fingerprintOf(contributions), contributions };

@@ -3,7 +3,7 @@
  * Marks beyond the rdofile's end, and marks whose data lies wholly beyond the file's end, count as not held.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
-import type { Extent } from "../../bytes/extent.ts";
+import { type Extent, within } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import type { BaseIdentity, Layer, Place } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
@@ -112,11 +112,8 @@ export class CowfileLayer implements Layer {
   }
 
   *places(from: number, to: number): Generator<Place> {
-    for (const { offset, length } of this.extents(from, to)) {
-      const start = Math.max(offset, from);
-      const size = Math.min(offset + length, to) - start;
-      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.locate(start) };
-    }
+    for (const { offset, length } of within(this.extents(from, to), from, to))
+      yield { offset, length, source: this.source, at: this.locate(offset) };
   }
 
   /** Where the bytes at `offset` lie in `source`, for a part that it holds. */

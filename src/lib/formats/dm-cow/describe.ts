@@ -3,7 +3,7 @@
  * read, and which sectors share a bit.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { interrupted } from "../../context.ts";
+import { interrupted, makePause, type Pause } from "../../context.ts";
 import type { Fact, ImageFacts, Problem, SurveyHooks } from "../format.ts";
 import { type AliasGroup, isLossy, possibleAddressings } from "./addressing.ts";
 import { SECTOR_BYTES } from "./layout.ts";
@@ -15,27 +15,34 @@ import { DRIVER_NAME_BYTES } from "./table.ts";
 const LISTED_GROUPS = 100;
 /** Of a hostile bitmap every other bit is set: beyond this many they are only counted. */
 const MOST_GROUPS = 10_000;
+/** After so many runs a pause is made. */
+const PAUSE_EVERY = 1024;
 
 /** @throws CowError `bad-head` for what is no table; `not-found`, … for a device that it names; `interrupted` */
-export function describeDmCow(
+export async function describeDmCow(
   source: ByteSource,
   hooks: SurveyHooks,
-): { readonly facts: ImageFacts; readonly problems: Iterable<Problem> } {
+): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem> }> {
   const part = openTable(source, hooks);
   const { table } = part;
   const { base, findings } = openTableBase(part);
   const all: Finding[] = [...findings];
   const opened: Surveyed[] = [];
-  const layers = table.layers.map((spec): Fact => {
-    if (hooks.signal?.aborted) throw interrupted(source.name, "nothing was changed");
+  const pause = makePause(hooks.signal, () => interrupted(source.name, "nothing was changed"));
+  const layers: Fact[] = [];
+  for (const spec of table.layers) {
+    await pause();
     const { devices, findings } = openDevices(part, spec);
     all.push(...findings);
     const named = { bitmap: spec.bitmap, data: spec.data, data_offset: spec.offset * SECTOR_BYTES };
-    if (!devices) return { ...named, usable: false };
-    const surveyed = survey(part, devices);
+    if (!devices) {
+      layers.push({ ...named, usable: false });
+      continue;
+    }
+    const surveyed = await survey(part, devices, pause);
     opened.push(surveyed);
-    return { ...named, usable: true, ...factsOf(surveyed) };
-  });
+    layers.push({ ...named, usable: true, ...factsOf(surveyed) });
+  }
   const facts: ImageFacts = {
     format: "dm-cow",
     virtual_size: table.sectors * SECTOR_BYTES,
@@ -57,16 +64,21 @@ interface Surveyed extends LayerDevices {
   readonly ways: readonly string[];
 }
 
-function survey({ table }: DmCowPart, devices: LayerDevices): Surveyed {
+async function survey({ table }: DmCowPart, devices: LayerDevices, pause: Pause): Promise<Surveyed> {
   const { bitmap, bitmapDevice } = devices;
   let sectorsUsed = 0;
-  for (const [from, to] of bitmap.runs(0, table.sectors)) sectorsUsed += to - from;
+  let runs = 0;
+  for (const [from, to] of bitmap.runs(0, table.sectors)) {
+    sectorsUsed += to - from;
+    if (++runs % PAUSE_EVERY === 0) await pause();
+  }
   const groups: AliasGroup[] = [];
   let [bitsShared, groupsOmitted] = [0, 0];
   for (const group of bitmap.aliasGroups()) {
     bitsShared += group.sectors;
     if (groups.length < MOST_GROUPS) groups.push(group);
     else groupsOmitted++;
+    if (++runs % PAUSE_EVERY === 0) await pause();
   }
   const ways = possibleAddressings(bitmapDevice, table.sectors);
   return { ...devices, sectorsUsed, bitsShared, groups, groupsOmitted, ways };

@@ -19,12 +19,12 @@ export const dmCowFormat: LayerFormat = {
   matches: looksLikeTable,
   openLayer: openDmCowLayer,
   openImage: openDmCowImage,
-  describe: async (source, hooks) => describeDmCow(source, hooks),
+  describe: describeDmCow,
   readable: async (source) => source,
   identify: async (source) => ({ blocks: readTable(source).sectors, blockBytes: SECTOR_BYTES, fingerprint: undefined }),
   judgeBase: async (source, base) => judgeSize(readTable(source).sectors, SECTOR_BYTES, base),
   async check(source, options) {
-    const { problems } = describeDmCow(source, options);
+    const { problems } = await describeDmCow(source, options);
     return { state: undefined, problems, worst: tally(problems) };
   },
   async repair(target) {

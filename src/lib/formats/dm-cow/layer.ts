@@ -2,7 +2,7 @@
  * Owns one layer of a dm-cow stack: a bitmap device, and a data device on which every sector lies where it is in the image.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, type Extent } from "../../bytes/extent.ts";
+import { coalesce, type Extent, within } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
 import type { BaseIdentity, Layer, Place } from "../format.ts";
 import { isLossy, type SectorBitmap } from "./addressing.ts";
@@ -44,11 +44,8 @@ export class DmCowLayer implements Layer {
 
   *places(from: number, to: number): Generator<Place> {
     const { data, dataOffsetBytes } = this.#parts;
-    for (const { offset, length } of this.extents(from, to)) {
-      const start = Math.max(offset, from);
-      const size = Math.min(offset + length, to) - start;
-      if (size > 0) yield { offset: start, length: size, source: data, at: dataOffsetBytes + start };
-    }
+    for (const { offset, length } of within(this.extents(from, to), from, to))
+      yield { offset, length, source: data, at: dataOffsetBytes + offset };
   }
 
   #held(from: number, to: number): Iterable<Extent> {
@@ -61,11 +58,13 @@ export class DmCowLayer implements Layer {
     const { data, dataOffsetBytes } = this.#parts;
     const buffer = new Uint8Array(PIECE_BYTES);
     for (const { offset, length } of extents) {
+      if (length === 0) yield { offset, length };
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const piece = buffer.subarray(0, Math.min(PIECE_BYTES, offset + length - at));
         piece.fill(0, data.read(piece, dataOffsetBytes + at));
         for (let inside = 0; inside < piece.length; inside += SECTOR_BYTES)
           if (!isZero(piece, inside, inside + SECTOR_BYTES)) yield { offset: at + inside, length: SECTOR_BYTES };
+        yield { offset: at + piece.length, length: 0 };
       }
     }
   }

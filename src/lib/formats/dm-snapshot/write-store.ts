@@ -113,6 +113,7 @@ export async function writeStore(
   const writer = new StoreWriter(target, geometry, content, isBlank);
   const breath = makeBreath();
   for (const { offset, length } of widen(content.extents(), geometry.chunkBytes, content.sizeBytes)) {
+    if (length === 0) continue;
     const end = Math.ceil((offset + length) / geometry.chunkBytes);
     for (let old = offset / geometry.chunkBytes; old < end; ) {
       for (const copied of writer.takeRun(old, end - old)) {

@@ -12,7 +12,10 @@ export type Section = ReadonlyMap<string, TextValue>;
 
 const MAX_DEPTH = 16;
 const MAX_NODES = 1 << 20;
-const TOKEN = /\s+|#[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z0-9_.+/-]+|[={}[\],]/gsy;
+/** No name, number or string of LVM's has more. What is taken apart by patterns is no longer than this. */
+const MAX_TOKEN_CHARACTERS = 1 << 16;
+const WORD = /[A-Za-z0-9_.+/-]/;
+const SIGNS = "={}[],";
 
 /** @throws CowError `damaged` for what is no such text */
 export function parseText(text: string, file: string): Section {
@@ -22,9 +25,9 @@ export function parseText(text: string, file: string): Section {
 class Parser {
   readonly #text: string;
   readonly #file: string;
-  readonly #pattern = new RegExp(TOKEN);
   #token: string | undefined;
   #start = 0;
+  #end = 0;
   #nodes = 0;
 
   constructor(text: string, file: string) {
@@ -48,21 +51,38 @@ class Parser {
 
   /** The next token that is neither space nor comment. */
   #advance(): void {
-    for (;;) {
-      this.#start = this.#pattern.lastIndex;
-      if (this.#start >= this.#text.length) {
-        this.#token = undefined;
-        return;
-      }
-      const match = this.#pattern.exec(this.#text);
-      if (!match) {
-        this.#pattern.lastIndex = this.#text.length;
-        throw this.#error("makes no sense");
-      }
-      if (/^[\s#]/.test(match[0])) continue;
-      this.#token = match[0];
-      return;
+    const text = this.#text;
+    let at = this.#end;
+    for (; at < text.length; at++) {
+      const character = text.charAt(at);
+      if (character === "#") {
+        const end = text.indexOf("\n", at);
+        at = end < 0 ? text.length : end;
+      } else if (character.trim() !== "") break;
     }
+    this.#start = Math.min(at, text.length);
+    this.#end = this.#tokenEnd(this.#start);
+    this.#token = this.#end > this.#start ? text.slice(this.#start, this.#end) : undefined;
+  }
+
+  /** Where the token ends that begins at `start`: there, at the end of the text. */
+  #tokenEnd(start: number): number {
+    const text = this.#text;
+    const first = text.charAt(start);
+    if (first === "") return start;
+    if (SIGNS.includes(first)) return start + 1;
+    const most = start + MAX_TOKEN_CHARACTERS;
+    let at = start;
+    if (first === '"') {
+      for (at++; at < most && at < text.length && text.charAt(at) !== '"'; at++) if (text.charAt(at) === "\\") at++;
+      if (at >= text.length) throw this.#error("makes no sense");
+      at++;
+    } else {
+      while (at < most && WORD.test(text.charAt(at))) at++;
+      if (at === start) throw this.#error("makes no sense");
+    }
+    if (at >= most) throw this.#error(`has more than ${MAX_TOKEN_CHARACTERS} characters in one word`);
+    return at;
   }
 
   #take(expected: string): void {

@@ -8,6 +8,9 @@ import type { Layer, Place, PlacedSource } from "../format.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import type { LogicalVolume, Segment } from "./volume-group.ts";
 
+/** After so many runs a pause is given. */
+const PAUSE_RUNS = 4096;
+
 /** A logical volume as a source: bytes of the physical volume, in the order of its segments and stripes. */
 export class LogicalVolumeSource implements PlacedSource {
   readonly name: string;
@@ -50,7 +53,10 @@ export class LogicalVolumeSource implements PlacedSource {
   }
 
   *places(from: number, to: number): Generator<Place> {
+    let seen = 0;
     for (const { offset, length, at } of this.#runs(from, Math.min(to, this.sizeBytes))) {
+      // A sparse volume has as many stripes as it likes.
+      if (++seen % PAUSE_RUNS === 0) yield { offset, length: 0, source: this.#source, at };
       for (const data of this.#source.dataExtents(at, at + length)) {
         yield { offset: offset + (data.offset - at), length: data.length, source: this.#source, at: data.offset };
       }

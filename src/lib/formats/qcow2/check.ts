@@ -71,6 +71,7 @@ class Check {
   readonly #options: CheckOptions;
   readonly #breath = makeBreath();
   readonly #refcounts: Refcounts;
+  readonly #windows = new Set<number>();
 
   constructor(source: ByteSource, header: Qcow2Header, findings: Findings, options: CheckOptions) {
     this.#source = source;
@@ -83,6 +84,8 @@ class Check {
   async run(): Promise<void> {
     const clusters = Math.ceil(this.#source.sizeBytes / this.#header.clusterBytes);
     for (let first = 0; first < clusters; first += WINDOW_CLUSTERS) {
+      // The first walk tells which windows there is anything in: a sparse file can be as long as it likes.
+      if (first > 0 && !this.#windows.has(first / WINDOW_CLUSTERS)) continue;
       const counts = new UsageCounts(first, Math.min(WINDOW_CLUSTERS, clusters - first));
       await this.#count(counts, clusters);
       await this.#compare(counts);
@@ -93,12 +96,30 @@ class Check {
 
   async #count(counts: UsageCounts, clusters: number): Promise<void> {
     const use = (reference: Reference): boolean => this.#use(counts, reference);
-    const walk = new ReferenceWalk(this.#source, this.#header, { use, breath: () => this.#pause() });
+    const say = (id: Qcow2ProblemId, at: number, message: string): void => {
+      if (counts.first === 0) this.#findings.add(qcow2Problem(id, { offset: at, length: 8 }, message));
+    };
+    const walk = new ReferenceWalk(this.#source, this.#header, {
+      use,
+      reserved: (at) => say("reserved-bits", at, `the entry at ${atByte(at)} has bits set that must be zero`),
+      twice: (at, place, times) =>
+        say("overlap", at, `the L1 table at ${atByte(at)} names the L2 table at ${atByte(place)} ${times} times`),
+      breath: () => this.#pause(),
+    });
     await walk.run();
-    for (const { at, offset } of this.#refcounts.blocks(0, clusters)) {
-      const length = this.#header.clusterBytes;
-      this.#use(counts, { at, offset, length, use: USE.other, what: "a refcount block", aligned: true });
+    const { clustersPerBlock } = this.#refcounts;
+    const length = this.#header.clusterBytes;
+    for (const { index, at, offset } of this.#refcounts.blocks(0, clusters)) {
+      use({ at, offset, length, use: USE.other, what: "a refcount block", times: 1, aligned: true });
+      if (counts.first === 0) this.#enter(index * clustersPerBlock, (index + 1) * clustersPerBlock);
+      await this.#pause();
     }
+  }
+
+  /** Notes that there is something in the windows of these clusters. */
+  #enter(first: number, end: number): void {
+    const last = Math.ceil(end / WINDOW_CLUSTERS);
+    for (let window = Math.floor(first / WINDOW_CLUSTERS); window < last; window++) this.#windows.add(window);
   }
 
   #pause(): Promise<void> | undefined {
@@ -107,7 +128,7 @@ class Check {
   }
 
   /** Counts a reference. What is wrong with it is said in the first pass only. */
-  #use(counts: UsageCounts, { at, offset, length, use, what, aligned }: Reference): boolean {
+  #use(counts: UsageCounts, { at, offset, length, use, what, times, aligned }: Reference): boolean {
     const { clusterBytes } = this.#header;
     const isFirst = counts.first === 0;
     const say = (id: Qcow2ProblemId, message: string): false => {
@@ -120,7 +141,9 @@ class Check {
     if (offset >= this.#source.sizeBytes)
       return say("beyond-end", `says that ${what} lies at ${offset}, but the file ends at ${this.#source.sizeBytes}`);
     const first = Math.floor(offset / clusterBytes);
-    const overlap = counts.add(first, Math.ceil((offset + length) / clusterBytes) - first, use);
+    const end = Math.ceil(Math.min(offset + length, this.#source.sizeBytes) / clusterBytes);
+    if (isFirst) this.#enter(first, end);
+    const overlap = counts.add(first, end - first, use, times);
     if (overlap === undefined) return true;
     const where = { offset: overlap * clusterBytes, length: clusterBytes };
     const message = `${atByte(where.offset)} is ${what}, as the entry at ${atByte(at)} says, and something else, too`;

@@ -1,27 +1,29 @@
 /**
- * Owns the way from an offset of the image to where its bytes lie: L1 and L2 tables, read in slices that a bounded cache
- * keeps, and joined into runs. Every entry is judged before it is used.
+ * Owns the way from an offset of the image to where its bytes are: what the entries of L2 tables say, joined into runs. Every
+ * entry is judged before it is used.
  */
-import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
 import type { Qcow2Header } from "./header.ts";
 import {
   ENTRY_BYTES,
   EXTENDED_ENTRY_BYTES,
   HIGH_COMPRESSED,
-  HIGH_OFFSET,
-  LOW_OFFSET,
+  HIGH_RESERVED,
+  LOW_RESERVED,
   LOW_ZERO,
   SECTOR_BYTES,
   SUBCLUSTERS,
   TWO_32,
 } from "./layout.ts";
+import { placeIn } from "./table-entries.ts";
+import { beyondEnd, Tables } from "./tables.ts";
 
-const SLICE_BYTES = 64 * 1024;
-const CACHED_BYTES = 4 << 20;
+/** After so much of tables a pause is given. */
+const PAUSE_BYTES = 1 << 20;
 const ALL_SUBCLUSTERS = 0xffff_ffff;
 
-/** A part of the image that the file holds; what is in no run is not allocated. */
+/** A part of the image that the file holds; what is in no run is not allocated. One without a length is a pause. */
 export interface Run {
   readonly kind: "data" | "zero" | "compressed";
   /** In the image. */
@@ -43,8 +45,7 @@ export class ClusterMap {
   readonly #force: boolean;
   readonly #entryBytes: number;
   readonly #tableEntries: number;
-  readonly #sliceBytes: number;
-  readonly #slices = new Map<number, DataView>();
+  readonly #tables: Tables;
 
   /** @param force what should lie beyond the end of the file reads as zeros */
   constructor(source: ByteSource, header: Qcow2Header, force: boolean) {
@@ -53,7 +54,7 @@ export class ClusterMap {
     this.#force = force;
     this.#entryBytes = header.extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
     this.#tableEntries = header.clusterBytes / this.#entryBytes;
-    this.#sliceBytes = Math.min(header.clusterBytes, SLICE_BYTES);
+    this.#tables = new Tables(source, header, force);
   }
 
   /**
@@ -61,9 +62,14 @@ export class ClusterMap {
    * @throws CowError `damaged`, `truncated`, `io`
    */
   *runs(from: number, to: number): Generator<Run> {
+    this.#tables.requireOnce();
     const end = Math.min(to, this.#header.virtualSizeBytes);
     let last: Run | undefined;
     for (const run of this.#clusters(from, end)) {
+      if (run.length === 0) {
+        yield { ...run, offset: Math.max(from, last?.offset ?? run.offset) };
+        continue;
+      }
       if (last && joins(last, run)) {
         last = { ...last, length: last.length + run.length };
         continue;
@@ -79,10 +85,10 @@ export class ClusterMap {
   /** Where the compressed cluster at `offset` (its first byte in the image) lies. */
   compressedAt(offset: number): CompressedPlace {
     const index = offset / this.#header.clusterBytes;
-    const table = this.#tableAt(Math.floor(index / this.#tableEntries));
+    const table = this.#tables.at(Math.floor(index / this.#tableEntries));
     const at = table + (index % this.#tableEntries) * this.#entryBytes;
-    const start = Math.floor(at / this.#sliceBytes) * this.#sliceBytes;
-    const slice = this.#slice(start);
+    const start = Math.floor(at / this.#tables.sliceBytes) * this.#tables.sliceBytes;
+    const slice = this.#tables.slice(start);
     return this.#compressed(slice.getUint32(at - start), slice.getUint32(at - start + 4), offset);
   }
 
@@ -90,13 +96,19 @@ export class ClusterMap {
   *#clusters(from: number, end: number): Generator<Run> {
     const { clusterBytes } = this.#header;
     const bytesPerTable = this.#tableEntries * clusterBytes;
-    const perSlice = this.#sliceBytes / this.#entryBytes;
+    const perSlice = this.#tables.sliceBytes / this.#entryBytes;
     let index = Math.floor(from / clusterBytes);
     const stop = Math.ceil(end / clusterBytes);
+    let seen = 0;
     while (index < stop) {
+      if (seen >= PAUSE_BYTES) {
+        yield { kind: "zero", offset: index * clusterBytes, length: 0, at: 0 };
+        seen = 0;
+      }
       const l1Index = Math.floor((index * clusterBytes) / bytesPerTable);
-      const table = this.#tableAt(l1Index);
+      const table = this.#tables.at(l1Index);
       const first = l1Index * this.#tableEntries;
+      seen += ENTRY_BYTES;
       if (table === 0) {
         index = first + this.#tableEntries;
         continue;
@@ -104,10 +116,11 @@ export class ClusterMap {
       const part = Math.floor((index - first) / perSlice);
       const sliceStart = first + part * perSlice;
       const sliceEnd = Math.min(stop, sliceStart + perSlice);
-      const slice = this.#slice(table + part * this.#sliceBytes);
+      const slice = this.#tables.slice(table + part * this.#tables.sliceBytes);
       if (this.#header.extendedL2) yield* this.#extended(slice, sliceStart, index, sliceEnd);
       else yield* this.#standard(slice, sliceStart, index, sliceEnd);
       index = sliceEnd;
+      seen += this.#tables.sliceBytes;
     }
   }
 
@@ -123,27 +136,37 @@ export class ClusterMap {
       if (high & HIGH_COMPRESSED) {
         this.#compressed(high, low, offset);
         yield { kind: "compressed", offset, length: clusterBytes, at: offset };
-      } else if (low & LOW_ZERO) {
+        continue;
+      }
+      this.#judgeReserved(high, low & LOW_RESERVED, offset);
+      if (low & LOW_ZERO) {
+        this.#judgePlace(placeIn({ high, low }), offset);
         if (version < 3) throw this.#damaged(offset, "a cluster is marked zero, which version 2 does not know");
         yield { kind: "zero", offset, length: clusterBytes, at: offset };
       } else {
-        const host = (high & HIGH_OFFSET) * TWO_32 + ((low & LOW_OFFSET) >>> 0);
+        const host = placeIn({ high, low });
         if (host === 0) continue;
+        const count = this.#clustersInRow(slice, index - 1 - sliceStart, to - sliceStart, host);
+        const length = count * clusterBytes;
         this.#judgeHost(host, offset);
-        // The usual case by far: whatever lies in a row is looked at without making an object of each.
-        let next = host + clusterBytes;
-        const first = index - 1;
-        for (; index < to; index++, next += clusterBytes) {
-          const where = (index - sliceStart) * ENTRY_BYTES;
-          const [h, l] = [slice.getUint32(where), slice.getUint32(where + 4)];
-          if (h & HIGH_COMPRESSED || l & LOW_ZERO || (h & HIGH_OFFSET) * TWO_32 + ((l & LOW_OFFSET) >>> 0) !== next)
-            break;
-        }
-        const length = (index - first) * clusterBytes;
         this.#judgeHost(host + length - clusterBytes, offset + length - clusterBytes);
         yield { kind: "data", offset, length, at: host };
+        index += count - 1;
       }
     }
+  }
+
+  /** The usual case by far: whatever is in a row is looked at without making an object of each. */
+  #clustersInRow(slice: DataView, first: number, to: number, host: number): number {
+    let next = host;
+    let index = first + 1;
+    for (; index < to; index++) {
+      next += this.#header.clusterBytes;
+      const [high, low] = [slice.getUint32(index * ENTRY_BYTES), slice.getUint32(index * ENTRY_BYTES + 4)];
+      if (high & (HIGH_COMPRESSED | HIGH_RESERVED) || low & (LOW_ZERO | LOW_RESERVED)) break;
+      if (placeIn({ high, low }) !== next) break;
+    }
+    return index - first;
   }
 
   *#extended(slice: DataView, sliceStart: number, from: number, to: number): Generator<Run> {
@@ -160,9 +183,10 @@ export class ClusterMap {
         yield { kind: "compressed", offset, length: clusterBytes, at: offset };
         continue;
       }
+      this.#judgeReserved(high, low & (LOW_RESERVED | LOW_ZERO), offset);
       if (zeros === 0 && held === 0) continue;
       if ((zeros & held) !== 0) throw this.#damaged(offset, "a subcluster is marked both zero and held");
-      const host = (high & HIGH_OFFSET) * TWO_32 + ((low & LOW_OFFSET) >>> 0);
+      const host = placeIn({ high, low });
       if (held !== 0) {
         if (host === 0) throw this.#damaged(offset, "subclusters are marked as held, but lie nowhere");
         this.#judgeHost(host, offset);
@@ -193,67 +217,22 @@ export class ClusterMap {
     return { offset: at, length };
   }
 
-  /** Where an L2 table lies, 0 for none. */
-  #tableAt(l1Index: number): number {
-    const { l1OffsetBytes, l1Entries, clusterBytes } = this.#header;
-    if (l1Index >= l1Entries) return 0;
-    const at = l1OffsetBytes + l1Index * ENTRY_BYTES;
-    const start = Math.floor(at / this.#sliceBytes) * this.#sliceBytes;
-    const slice = this.#slice(start);
-    const high = slice.getUint32(at - start);
-    const low = slice.getUint32(at - start + 4);
-    const table = (high & HIGH_OFFSET) * TWO_32 + ((low & LOW_OFFSET) >>> 0);
-    if (table % clusterBytes !== 0 || table > Number.MAX_SAFE_INTEGER - clusterBytes) {
-      throw new CowError(
-        "damaged",
-        `the L1 entry at ${atByte(at)} names an L2 table at ${table}, where no cluster begins`,
-        {
-          file: this.#source.name,
-          details: { offset: at },
-        },
-      );
-    }
-    return table;
+  /** What has set such bits is not known, nor is what the entry then means. */
+  #judgeReserved(high: number, low: number, offset: number): void {
+    if (((high & HIGH_RESERVED) !== 0 || low !== 0) && !this.#force)
+      throw this.#damaged(offset, "the entry of its cluster has bits set that must be zero");
   }
 
-  /** A part of a table. */
-  #slice(start: number): DataView {
-    let slice = this.#slices.get(start);
-    if (slice) {
-      // The order of a Map is that of insertion: what is used again goes to its end.
-      this.#slices.delete(start);
-    } else {
-      if (start >= this.#source.sizeBytes) throw this.#beyondEnd(start, "a table");
-      const bytes = new Uint8Array(this.#sliceBytes);
-      readZeroFilled(this.#source, bytes, start);
-      slice = new DataView(bytes.buffer);
-      if ((this.#slices.size + 1) * this.#sliceBytes > CACHED_BYTES)
-        for (const oldest of this.#slices.keys()) {
-          this.#slices.delete(oldest);
-          break;
-        }
-    }
-    this.#slices.set(start, slice);
-    return slice;
+  #judgePlace(host: number, offset: number): void {
+    const { clusterBytes } = this.#header;
+    if (host % clusterBytes !== 0 || host > Number.MAX_SAFE_INTEGER - clusterBytes)
+      throw this.#damaged(offset, `its data is said to be at ${host}, where no cluster begins`);
   }
 
   #judgeHost(host: number, offset: number): void {
-    const { clusterBytes } = this.#header;
-    if (host % clusterBytes !== 0 || host > Number.MAX_SAFE_INTEGER - clusterBytes)
-      throw this.#damaged(offset, `its data is said to lie at ${host}, where no cluster begins`);
+    this.#judgePlace(host, offset);
     if (host >= this.#source.sizeBytes && !this.#force)
-      throw this.#beyondEnd(host, `the data of ${atByte(offset)} of the image`);
-  }
-
-  #beyondEnd(at: number, what: string): CowError {
-    return new CowError(
-      "truncated",
-      `the file ends at ${atByte(this.#source.sizeBytes)}, but ${what} is said to lie at ${at}`,
-      {
-        file: this.#source.name,
-        details: { offset: at },
-      },
-    );
+      throw beyondEnd(this.#source, host, `the data of ${atByte(offset)} of the image`);
   }
 
   #damaged(offset: number, message: string): CowError {

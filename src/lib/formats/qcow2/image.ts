@@ -7,6 +7,7 @@ import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import type { Companions, OpenLayerOptions, Place, PlacedSource } from "../format.ts";
+import { dataPlaces } from "../layer-content.ts";
 import type { Qcow2Header } from "./header.ts";
 import { Qcow2Layer } from "./layer.ts";
 
@@ -65,6 +66,8 @@ function seenFrom(companions: Companions, name: string): Companions {
 
 /** QEMU takes more than files there; we take no more. */
 function backingPath(name: string, file: string): string {
+  if (name.includes("\ufffd"))
+    throw new CowError("unsupported", "the name of its backing file is not UTF-8, and cannot be opened", { file });
   const path = name.startsWith("file:") ? name.slice("file:".length) : name;
   if (!/^[A-Za-z][\w+.-]*:/.test(path)) return path;
   throw new CowError("unsupported", `its backing file is no file, but ${JSON.stringify(name)}`, { file });
@@ -139,11 +142,7 @@ class Qcow2Image implements PlacedSource {
     else if (end > from) yield { offset: from, length: end - from, source: backing, at: from };
   }
 
-  *dataExtents(from: number, to: number): Generator<Extent> {
-    for (const place of this.places(from, to)) {
-      const shift = place.offset - place.at;
-      for (const { offset, length } of place.source.dataExtents(place.at, place.at + place.length))
-        yield { offset: offset + shift, length };
-    }
+  dataExtents(from: number, to: number): Generator<Extent> {
+    return dataPlaces(this.places(from, to));
   }
 }

@@ -96,6 +96,9 @@ export const HIGH_OFFSET = 0x00ff_ffff;
 /** Low halves: bit 0 of an L2 entry says that the cluster is zero. */
 export const LOW_OFFSET = 0xffff_fe00;
 export const LOW_ZERO = 1;
+/** Bits of entries that are neither flags nor offset, and must be zero; in L1 and extended L2 entries bit 0 as well. */
+export const HIGH_RESERVED = 0x3f00_0000;
+export const LOW_RESERVED = 0x1fe;
 export const TWO_32 = 0x1_0000_0000;
 
 /** Bytes of image that one standard L2 table maps. */

@@ -48,9 +48,9 @@ export const QCOW2_PROBLEMS = {
     about: "Clusters have a reference count, but nobody uses them: space is lost, no data.",
   },
   "reserved-bits": {
-    severity: "warning",
+    severity: "error",
     about:
-      "Bits that must be zero are set in an entry of a table: whatever set them knew more, or the entry is damaged.",
+      "Bits that must be zero are set in an entry of a table: the entry is damaged, and what it means is not known.",
   },
 } as const satisfies Record<string, ProblemSpec>;
 

@@ -8,12 +8,14 @@ import {
   ENTRY_BYTES,
   EXTENDED_ENTRY_BYTES,
   HIGH_COMPRESSED,
-  HIGH_OFFSET,
-  LOW_OFFSET,
+  HIGH_RESERVED,
+  LOW_RESERVED,
+  LOW_ZERO,
   MAX_L1_BYTES,
   SECTOR_BYTES,
   TWO_32,
 } from "./layout.ts";
+import { type Entry, entriesOf, Places, placeIn } from "./table-entries.ts";
 import { USE, type Use } from "./usage-counts.ts";
 
 /** A reference to bytes of the file, found in an entry at byte `at`. */
@@ -23,6 +25,8 @@ export interface Reference {
   readonly length: number;
   readonly use: Use;
   readonly what: string;
+  /** How many tables say so in the same words: snapshots share them. */
+  readonly times: number;
   /** Must it stand where a cluster begins? */
   readonly aligned: boolean;
 }
@@ -30,7 +34,11 @@ export interface Reference {
 export interface WalkHooks {
   /** @returns false where what lies there must not be followed */
   readonly use: (reference: Reference) => boolean;
-  /** Called between tables. */
+  /** Told of an entry with bits set that must be zero. */
+  readonly reserved: (at: number) => void;
+  /** Told of an L2 table that one L1 table, at `at`, names more than once. */
+  readonly twice: (at: number, place: number, times: number) => void;
+  /** Called often enough. */
   readonly breath: () => Promise<void> | undefined;
 }
 
@@ -43,7 +51,6 @@ interface Table {
 const SNAPSHOT_FIXED_BYTES = 40;
 const BITMAP_FIXED_BYTES = 24;
 const MAX_BITMAPS = 65535;
-const MAX_PIECE_BYTES = 64 * 1024;
 
 export class ReferenceWalk {
   readonly #source: ByteSource;
@@ -60,48 +67,66 @@ export class ReferenceWalk {
     const { clusterBytes, refcountTableOffsetBytes, refcountTableClusters, l1OffsetBytes, l1Entries } = this.#header;
     this.#use(0, 0, clusterBytes, USE.other, "the header");
     this.#use(48, refcountTableOffsetBytes, refcountTableClusters * clusterBytes, USE.other, "the refcount table");
-    await this.#l1({ at: 40, offset: l1OffsetBytes, entries: l1Entries });
-    for (const table of this.#snapshots()) await this.#l1(table);
+    // Each L2 table is walked through once, however many tables name it: no walk is longer than the file is.
+    const tables = new Places();
+    await this.#l1({ at: 40, offset: l1OffsetBytes, entries: l1Entries }, tables);
+    for (const table of this.#snapshots()) await this.#l1(table, tables);
+    for (const { place, times } of tables.counted()) await this.#l2(place, times);
     await this.#bitmaps();
   }
 
-  #use(at: number, offset: number, length: number, use: Use, what: string, aligned = true): boolean {
-    return this.#hooks.use({ at, offset, length, use, what, aligned });
+  #use(
+    at: number,
+    offset: number,
+    length: number,
+    use: Use,
+    what: string,
+    { times = 1, aligned = true } = {},
+  ): boolean {
+    return this.#hooks.use({ at, offset, length, use, what, times, aligned });
   }
 
-  async #l1({ at, offset, entries }: Table): Promise<void> {
-    if (entries === 0) return;
-    if (!this.#use(at, offset, entries * ENTRY_BYTES, USE.other, "an L1 table")) return;
-    for (const entry of this.#entries(offset, entries, ENTRY_BYTES)) {
-      const table = offsetOf(entry.high, entry.low);
-      if (table === 0) continue;
-      if (this.#use(entry.at, table, this.#header.clusterBytes, USE.l2, "an L2 table")) this.#l2(table);
-      await this.#hooks.breath();
+  async #each(offset: number, entries: number, entryBytes: number, visit: (entry: Entry) => void): Promise<void> {
+    for (const entry of entriesOf(this.#source, { offset, entries, entryBytes })) {
+      if (entry) visit(entry);
+      else await this.#hooks.breath();
     }
   }
 
-  #l2(table: number): void {
+  async #l1({ at, offset, entries }: Table, tables: Places): Promise<void> {
+    if (entries === 0) return;
+    if (!this.#use(at, offset, entries * ENTRY_BYTES, USE.other, "an L1 table")) return;
+    const own = new Places();
+    await this.#each(offset, entries, ENTRY_BYTES, (entry) => {
+      const table = placeIn(entry);
+      if ((entry.high & (HIGH_RESERVED | HIGH_COMPRESSED)) !== 0 || (entry.low & (LOW_RESERVED | LOW_ZERO)) !== 0)
+        this.#hooks.reserved(entry.at);
+      if (table === 0) return;
+      own.add(table);
+      if (this.#use(entry.at, table, this.#header.clusterBytes, USE.l2, "an L2 table")) tables.add(table);
+    });
+    for (const { place, times } of own.counted()) if (times > 1) this.#hooks.twice(offset, place, times);
+  }
+
+  async #l2(table: number, times: number): Promise<void> {
     const { clusterBytes, clusterBits, extendedL2 } = this.#header;
     const size = extendedL2 ? EXTENDED_ENTRY_BYTES : ENTRY_BYTES;
-    for (const { at, high, low } of this.#entries(table, clusterBytes / size, size)) {
+    const reserved = LOW_RESERVED | (extendedL2 ? LOW_ZERO : 0);
+    await this.#each(table, clusterBytes / size, size, (entry) => {
+      const { at, high, low } = entry;
       if (high & HIGH_COMPRESSED) {
         const bits = 62 - (clusterBits - 8) - 32;
         const offset = (high & (2 ** bits - 1)) * TWO_32 + low;
         const sectors = ((high & 0x3fff_ffff) >>> bits) + 1;
         // It ends somewhere in its last sector, which the file need not have.
-        this.#use(
-          at,
-          offset,
-          sectors * SECTOR_BYTES - (offset % SECTOR_BYTES),
-          USE.data,
-          "a compressed cluster",
-          false,
-        );
-      } else {
-        const offset = offsetOf(high, low);
-        if (offset !== 0) this.#use(at, offset, clusterBytes, USE.data, "a cluster");
+        const length = sectors * SECTOR_BYTES - (offset % SECTOR_BYTES);
+        this.#use(at, offset, length, USE.data, "a compressed cluster", { times, aligned: false });
+        return;
       }
-    }
+      if ((high & HIGH_RESERVED) !== 0 || (low & reserved) !== 0) this.#hooks.reserved(at);
+      const offset = placeIn(entry);
+      if (offset !== 0) this.#use(at, offset, clusterBytes, USE.data, "a cluster", { times });
+    });
   }
 
   *#snapshots(): Generator<Table> {
@@ -113,7 +138,7 @@ export class ReferenceWalk {
     for (let i = 0; i < snapshotCount && at < this.#source.sizeBytes; i++) {
       readZeroFilled(this.#source, new Uint8Array(fixed.buffer), at);
       const entries = Math.min(fixed.getUint32(8), MAX_L1_BYTES / ENTRY_BYTES);
-      tables.push({ at, offset: offsetOf(fixed.getUint32(0), fixed.getUint32(4)), entries });
+      tables.push({ at, offset: placeIn({ high: fixed.getUint32(0), low: fixed.getUint32(4) }), entries });
       const rest = fixed.getUint32(36) + fixed.getUint16(12) + fixed.getUint16(14);
       at += Math.ceil((SNAPSHOT_FIXED_BYTES + rest) / 8) * 8;
     }
@@ -130,36 +155,17 @@ export class ReferenceWalk {
     let at = offsetBytes;
     for (let i = 0; i < Math.min(count, MAX_BITMAPS) && at < offsetBytes + lengthBytes; i++) {
       readZeroFilled(this.#source, new Uint8Array(fixed.buffer), at);
-      const table = offsetOf(fixed.getUint32(0), fixed.getUint32(4));
+      const table = placeIn({ high: fixed.getUint32(0), low: fixed.getUint32(4) });
       const entries = fixed.getUint32(8);
       if (entries > 0 && this.#use(at, table, entries * ENTRY_BYTES, USE.other, "the table of a bitmap")) {
-        for (const entry of this.#entries(table, entries, ENTRY_BYTES)) {
-          const offset = offsetOf(entry.high, entry.low);
+        await this.#each(table, entries, ENTRY_BYTES, (entry) => {
+          const offset = placeIn(entry);
           if (offset !== 0) this.#use(entry.at, offset, clusterBytes, USE.other, "a bitmap's data");
-        }
+        });
       }
       const rest = fixed.getUint16(18) + fixed.getUint32(20);
       at += Math.ceil((BITMAP_FIXED_BYTES + rest) / 8) * 8;
       await this.#hooks.breath();
     }
   }
-
-  /** The entries of a table that are not zero, as far as the file reaches. */
-  *#entries(table: number, count: number, size: number): Generator<{ at: number; high: number; low: number }> {
-    const end = Math.min(table + count * size, this.#source.sizeBytes);
-    const bytes = new Uint8Array(Math.max(0, Math.min(MAX_PIECE_BYTES, end - table)));
-    const view = new DataView(bytes.buffer);
-    for (let at = table; at < end; at += bytes.length) {
-      const got = this.#source.read(bytes.subarray(0, Math.min(bytes.length, end - at)), at);
-      for (let within = 0; within + 8 <= got; within += size) {
-        const high = view.getUint32(within);
-        const low = view.getUint32(within + 4);
-        if (high !== 0 || low !== 0) yield { at: at + within, high, low };
-      }
-    }
-  }
-}
-
-function offsetOf(high: number, low: number): number {
-  return (high & HIGH_OFFSET) * TWO_32 + ((low & LOW_OFFSET) >>> 0);
 }

@@ -27,10 +27,11 @@ export class UsageCounts {
   }
 
   /**
-   * Counts one use of each cluster from `cluster` on, as far as they are in the window.
+   * Counts uses of each cluster from `cluster` on, as far as they are in the window. Metadata that overlaps something is
+   * counted up to there only, so that a great many tables in one place cost one step each.
    * @returns the first cluster that is in use for something that it cannot be as well; undefined if there is none
    */
-  add(cluster: number, count: number, use: Use): number | undefined {
+  add(cluster: number, count: number, use: Use, times = 1): number | undefined {
     const from = Math.max(cluster, this.first);
     const to = Math.min(cluster + count, this.end);
     let overlap: number | undefined;
@@ -38,8 +39,10 @@ export class UsageCounts {
       const old = this.#counts[at - this.first] ?? 0;
       const kind = old >>> KIND_SHIFT;
       if (kind !== 0 && (kind !== use || use === USE.other)) overlap ??= at;
-      this.#counts[at - this.first] = Math.min(MOST_USES, (old & MOST_USES) + 1) | (Math.max(kind, use) << KIND_SHIFT);
+      const uses = Math.min(MOST_USES, (old & MOST_USES) + times);
+      this.#counts[at - this.first] = uses | (Math.max(kind, use) << KIND_SHIFT);
       this.used = true;
+      if (overlap !== undefined && use === USE.other) break;
     }
     return overlap;
   }

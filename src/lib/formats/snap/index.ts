@@ -3,13 +3,13 @@
  * source as it is now lies below.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { interrupted } from "../../context.ts";
+import { interrupted, makePause } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import type { ImageFacts, Layer, LayerFormat, OpenLayerOptions, PartOptions, Problem, SurveyHooks } from "../format.ts";
 import { judgeSize } from "../judge-size.ts";
 import { tally } from "../tally.ts";
 import { geometryOf, MAX_BLOCKS, parseSourceBlocks, parseTerms, type SnapGeometry, snapSettings } from "./geometry.ts";
-import { type JudgedLog, judgeLogs, plausibleTerms, type SnapFinding } from "./judge.ts";
+import { type JudgedLogs, judgeInSteps, judgeLogs, plausibleTerms, type SnapFinding } from "./judge.ts";
 import { SnapLayer } from "./layer.ts";
 
 /** The driver's own limit. */
@@ -46,19 +46,20 @@ function partOf(source: ByteSource, { settings, more = [], below }: PartOptions)
   return { geometry: geometryOf(terms, sourceBlocks), sources, said };
 }
 
-function judged(
-  { sources, geometry }: SnapPart,
-  { signal }: Pick<SurveyHooks, "signal">,
-): { readonly logs: readonly JudgedLog[]; readonly findings: readonly SnapFinding[] } {
-  return judgeLogs(sources, geometry, () => {
-    if (signal?.aborted) throw interrupted(sources[0]?.name ?? "", "nothing was changed");
-  });
+async function judged({ sources, geometry }: SnapPart, { signal }: SurveyHooks): Promise<JudgedLogs> {
+  const pause = makePause(signal, () => interrupted(sources[0]?.name ?? "", "nothing was changed"));
+  const steps = judgeInSteps(sources, geometry);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    await pause();
+  }
 }
 
 /** @throws CowError `usage`; `truncated`, `damaged` for files that cannot be such logs */
 function openLayer(source: ByteSource, options: OpenLayerOptions): Layer {
   const part = partOf(source, options);
-  const { logs, findings } = judged(part, {});
+  const { logs, findings } = judgeLogs(part.sources, part.geometry);
   const wrong = findings.find(({ problem }) => problem.severity === "error");
   if (wrong) throw implausible(part, wrong);
   const { geometry, said } = part;
@@ -86,13 +87,13 @@ function implausible({ sources, geometry }: SnapPart, { log, problem }: SnapFind
   });
 }
 
-function describe(
+async function describe(
   source: ByteSource,
   hooks: SurveyHooks,
-): { readonly facts: ImageFacts; readonly problems: readonly Problem[] } {
+): Promise<{ readonly facts: ImageFacts; readonly problems: readonly Problem[] }> {
   const part = partOf(source, hooks);
   const { geometry } = part;
-  const { logs, findings } = judged(part, hooks);
+  const { logs, findings } = await judged(part, hooks);
   return {
     facts: {
       format: "snap",
@@ -126,7 +127,7 @@ export const snapFormat: LayerFormat = {
   takesMoreFiles: true,
   matches: () => false,
   openLayer,
-  describe: async (source, hooks) => describe(source, hooks),
+  describe,
   readable: async (source) => source,
   async identify(source, hooks) {
     const { geometry, said } = partOf(source, hooks);
@@ -137,7 +138,7 @@ export const snapFormat: LayerFormat = {
     return said === undefined ? [] : judgeSize(said, geometry.blockBytes, base);
   },
   async check(source, options) {
-    const { problems } = describe(source, options);
+    const { problems } = await describe(source, options);
     return { state: undefined, problems, worst: tally(problems) };
   },
   async repair(target) {

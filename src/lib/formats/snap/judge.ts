@@ -57,26 +57,37 @@ export interface SnapFinding {
 /** More of one kind say nothing new. */
 const MOST_OF_A_KIND = 20;
 const PAGE_BITS = 32 * 1024;
+const STEP_BLOCKS = 4096;
 
 export interface JudgedLog {
   readonly log: SnapLog;
   readonly used: number;
 }
 
+export interface JudgedLogs {
+  readonly logs: readonly JudgedLog[];
+  readonly findings: readonly SnapFinding[];
+}
+
 /** What is wrong with the logs, in the order in which they were filled. Errors mean that they are not what they are said to be. */
-export function judgeLogs(
-  sources: readonly ByteSource[],
-  geometry: SnapGeometry,
-  checkpoint: () => void = () => undefined,
-): { readonly logs: readonly JudgedLog[]; readonly findings: readonly SnapFinding[] } {
+export function judgeLogs(sources: readonly ByteSource[], geometry: SnapGeometry): JudgedLogs {
+  const steps = judgeInSteps(sources, geometry);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** The same; yields now and then, so that a caller can breathe and stop. */
+export function* judgeInSteps(sources: readonly ByteSource[], geometry: SnapGeometry): Generator<void, JudgedLogs> {
   const findings: SnapFinding[] = [];
   const judged: JudgedLog[] = [];
   for (const source of sources) {
     const log = new SnapLog(source, geometry);
     const collect = new Findings(log, findings);
-    judged.push({ log, used: judgeLog(log, collect, checkpoint) });
+    judged.push({ log, used: yield* judgeLog(log, collect) });
   }
-  judgeTogether(judged, findings);
+  yield* judgeTogether(judged, findings);
   return { logs: judged, findings };
 }
 
@@ -88,6 +99,11 @@ class Findings {
   constructor(log: SnapLog, all: SnapFinding[]) {
     this.#log = log;
     this.#all = all;
+  }
+
+  /** Are there more of a kind than are kept? */
+  isFull(id: keyof typeof SNAP_PROBLEMS): boolean {
+    return (this.#counts.get(id) ?? 0) >= MOST_OF_A_KIND;
   }
 
   /** @param offset where in the file; undefined for what concerns all of it */
@@ -111,7 +127,7 @@ class Findings {
 }
 
 /** @returns how many blocks it preserves */
-function judgeLog(log: SnapLog, findings: Findings, checkpoint: () => void): number {
+function* judgeLog(log: SnapLog, findings: Findings): Generator<void, number> {
   const { geometry, blocks } = log;
   const { leastLogBlocks, dataBase, wordBytes, sourceBlocks } = geometry;
   if (blocks < leastLogBlocks) {
@@ -128,8 +144,13 @@ function judgeLog(log: SnapLog, findings: Findings, checkpoint: () => void): num
   let used = 0;
   let highest = 0;
   for (const block of log.preserved()) {
-    if (used++ % PAGE_BITS === 0) checkpoint();
+    if (used++ % STEP_BLOCKS === 0) yield;
     if (used > log.dataBlocks) break;
+    // What is no log is not looked at further: its bits are counted, no more.
+    if (findings.isFull("map-entry")) {
+      used = log.count();
+      break;
+    }
     const entry = log.entry(block);
     const at = log.entryOffset(block);
     if (!log.isDataBlock(entry)) {
@@ -161,9 +182,9 @@ function judgeTail(log: SnapLog, findings: Findings): void {
   }
 }
 
-function judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): void {
+function* judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): Generator<void, void> {
   if (findings.some(({ problem }) => problem.severity === "error")) return;
-  judged.forEach(({ log, used }, i) => {
+  for (const [i, { log, used }] of judged.entries()) {
     const collect = new Findings(log, findings);
     const before = judged.slice(0, i);
     const previous = before.at(-1);
@@ -174,15 +195,15 @@ function judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): v
         0,
         `it has blocks, although ${previous.log.source.name} before it is not full`,
       );
-    const twice = used === 0 || before.length === 0 ? undefined : firstShared(log, before);
-    if (twice === undefined) return;
+    const twice = used === 0 || before.length === 0 ? undefined : yield* firstShared(log, before);
+    if (twice === undefined) continue;
     collect.add(
       "block-twice",
       Math.floor(twice / 8),
       1,
       `it holds block ${twice}, which a log before it holds as well`,
     );
-  });
+  }
   const [last] = judged.slice(-1);
   if (last && judged.every(({ log, used }) => used === log.dataBlocks))
     new Findings(last.log, findings).add(
@@ -193,8 +214,12 @@ function judgeTogether(judged: readonly JudgedLog[], findings: SnapFinding[]): v
     );
 }
 
-function firstShared(log: SnapLog, before: readonly JudgedLog[]): number | undefined {
-  for (const block of log.preserved()) if (before.some((other) => other.log.has(block))) return block;
+function* firstShared(log: SnapLog, before: readonly JudgedLog[]): Generator<void, number | undefined> {
+  let seen = 0;
+  for (const block of log.preserved()) {
+    if (before.some((other) => other.log.has(block))) return block;
+    if (++seen % STEP_BLOCKS === 0) yield;
+  }
   return undefined;
 }
 

@@ -67,6 +67,18 @@ export class SnapLog {
     }
   }
 
+  /** How many there are, without looking at each. */
+  count(): number {
+    const { sourceBlocks } = this.geometry;
+    let count = 0;
+    for (const index of this.windows(0, sourceBlocks)) {
+      const bytes = this.bits(index);
+      for (const [from, to] of setRuns(bytes, 0, Math.min(bytes.length * 8, sourceBlocks - index * WINDOW_BLOCKS)))
+        count += to - from;
+    }
+    return count;
+  }
+
   /** Where the entry of a block stands on the device, in bytes. */
   entryOffset(block: number): number {
     const { bitmapBlocks, entriesPerBlock, blockBytes, wordBytes } = this.geometry;

@@ -71,7 +71,7 @@ export async function copyImage(
   const copyPiece = async (offset: number, length: number): Promise<void> => {
     for (const to of sink.data(offset, length)) {
       for (const part of view.data(to.offset, to.offset + to.length)) {
-        if (target) await copyPart(copier, part, target, to.at + part.offset - to.offset);
+        if (target && part.length > 0) await copyPart(copier, part, target, to.at + part.offset - to.offset);
         copied += part.length;
       }
     }
@@ -79,15 +79,11 @@ export async function copyImage(
   if (job.from) sink.resume(job.from.offset, job.from.sink);
   for (const extent of job.held(job.from?.offset ?? 0, unitBytes)) {
     for (const { offset, length, isData } of runsOf(view, extent, unitBytes)) {
-      held += length;
-      if (!isData) {
-        sink.zeros(offset, length);
-        continue;
-      }
-      held -= length;
+      if (length === 0) await pause(offset);
       for (let at = offset; at < offset + length; at += pieceBytes) {
         const size = Math.min(pieceBytes, offset + length - at);
-        await copyPiece(at, size);
+        if (isData) await copyPiece(at, size);
+        else sink.zeros(at, size);
         held += size;
         await pause(at + size);
       }
@@ -113,11 +109,15 @@ async function copyPart(copier: Copier, part: Place, target: BlockDevice, target
   }
 }
 
-/** An extent, divided into what holds data and what is nothing but zeros, in whole units. */
+/** An extent, divided into what holds data and what is nothing but zeros, in whole units; without a length a pause. */
 function* runsOf(view: StackView, { offset, length }: Extent, unitBytes: number) {
   const end = offset + length;
   let at = offset;
   for (const data of widen(view.data(offset, end), unitBytes, end)) {
+    if (data.length === 0) {
+      yield { offset: at, length: 0, isData: true };
+      continue;
+    }
     if (data.offset > at) yield { offset: at, length: data.offset - at, isData: false };
     yield { ...data, isData: true };
     at = data.offset + data.length;

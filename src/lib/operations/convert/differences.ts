@@ -25,6 +25,7 @@ export function* differences(
     widen(baseData, unitBytes, sizeBytes),
   );
   for (const { offset, length } of all) {
+    if (length === 0) yield { offset, length };
     for (let at = offset; at < offset + length; at += pieceBytes) {
       const size = Math.min(pieceBytes, offset + length - at);
       const [a, b] = [ours.subarray(0, size), theirs.subarray(0, size)];

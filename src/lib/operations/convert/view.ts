@@ -3,8 +3,9 @@
  * there without reading through the layers. Also what only the layers above some height hold.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../../bytes/extent.ts";
+import { coalesce, type Extent, union, within } from "../../bytes/extent.ts";
 import type { Layer, Place, PlacedSource } from "../../formats/format.ts";
+import { dataPlaces } from "../../formats/layer-content.ts";
 
 export class StackView {
   readonly sizeBytes: number;
@@ -18,11 +19,8 @@ export class StackView {
   }
 
   /** What of `[from, to)` may be something other than zeros, each part with where its bytes lie; ascending. */
-  *data(from: number, to: number): Generator<Place> {
-    for (const { offset, length, source, at } of this.#shown(this.#layers.length, from, Math.min(to, this.sizeBytes))) {
-      for (const data of source.dataExtents(at, at + length))
-        yield { offset: offset + data.offset - at, length: data.length, source, at: data.offset };
-    }
+  data(from: number, to: number): Generator<Place> {
+    return dataPlaces(this.#shown(this.#layers.length, from, Math.min(to, this.sizeBytes)));
   }
 
   /** What the layers above the lowest `height` hold of `[from, to)`, ascending and joined. */
@@ -36,16 +34,7 @@ export class StackView {
       const tail = Math.max(from, layer.virtualSizeBytes);
       if (tail < end) all = union(all, [{ offset: tail, length: end - tail }]);
     }
-    return cut(coalesce(all), from, end);
-  }
-
-  /** How many bytes each layer above that height holds, all added up: more than `held` where one hides another. */
-  heldByEach(height: number): readonly number[] {
-    return this.#layers.slice(height).map((layer) => {
-      let bytes = 0;
-      for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
-      return bytes;
-    });
+    return within(coalesce(all), from, end);
   }
 
   *#shown(height: number, from: number, to: number): Generator<Place> {
@@ -64,13 +53,5 @@ export class StackView {
       at = place.offset + place.length;
     }
     if (at < end) yield* this.#shown(height - 1, at, end);
-  }
-}
-
-function* cut(extents: Iterable<Extent>, from: number, to: number): Generator<Extent> {
-  for (const { offset, length } of extents) {
-    const start = Math.max(offset, from);
-    const stop = Math.min(offset + length, to);
-    if (stop > start) yield { offset: start, length: stop - start };
   }
 }

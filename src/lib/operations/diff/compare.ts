@@ -4,7 +4,7 @@
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { ExtentList } from "../../bytes/extent.ts";
-import { makeBreath } from "../../context.ts";
+import type { Pause } from "../../context.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { DifferenceSample } from "./request.ts";
 
@@ -31,8 +31,10 @@ class SideBuffer {
 }
 
 export interface ComparisonHooks {
-  /** Throws when the caller wants to stop. */
+  /** Told how far it is. */
   readonly checkpoint: (doneBytes: number) => void;
+  /** Throws when the caller wants to stop. */
+  readonly pause: Pause;
   /** How many differing places to keep. */
   readonly samples: number;
 }
@@ -46,7 +48,6 @@ export class Comparison {
   readonly #hooks: ComparisonHooks;
   readonly #ours = new SideBuffer();
   readonly #theirs = new SideBuffer();
-  readonly #breath = makeBreath();
   #doneBytes = 0;
 
   constructor(a: ByteSource, b: ByteSource, hooks: ComparisonHooks) {
@@ -58,6 +59,7 @@ export class Comparison {
   /** Compares ascending extents of the image. */
   async run(extents: Iterable<Extent>): Promise<void> {
     for (const { offset, length } of extents) {
+      if (length === 0) await this.#hooks.pause();
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const size = Math.min(PIECE_BYTES, offset + length - at);
         this.#ours.read(this.#a, at, size);
@@ -65,7 +67,7 @@ export class Comparison {
         this.#comparePiece(at, size);
         this.#doneBytes += size;
         this.#hooks.checkpoint(this.#doneBytes);
-        await this.#breath();
+        await this.#hooks.pause();
       }
     }
   }

@@ -2,11 +2,12 @@
  * Owns `diff`: where two images, stacks or bare cowfiles differ. Metadata first: what no layer holds is never read.
  */
 import { type Extent, ExtentList, inOrder, intersect, subtract, widen } from "../../bytes/extent.ts";
-import { interrupted, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { layerContent } from "../../formats/layer-content.ts";
+import { walkExtents } from "../../formats/walk-extents.ts";
 import { heldBy } from "../../overlay/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
@@ -49,8 +50,8 @@ export async function diff(a: string, b: string, request: DiffRequest, context: 
 function hooksFor(name: string, total: number, request: DiffRequest, context: OperationContext): ComparisonHooks {
   return {
     samples: request.hexdump ?? 0,
+    pause: makePause(context.signal, () => interrupted(name, "nothing was changed")),
     checkpoint: (done) => {
-      if (context.signal?.aborted) throw interrupted(name, "nothing was changed");
       context.onProgress?.({ phase: "comparing", done, total: Math.max(done, total), unit: "bytes" });
     },
   };
@@ -67,9 +68,10 @@ async function diffImages(
   const b = await openSide(files, nameB, stackB);
   const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
   const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
-  const comparison = new Comparison(a.image, b.image, hooksFor(nameA, 0, request, context));
+  const hooks = hooksFor(nameA, 0, request, context);
+  const comparison = new Comparison(a.image, b.image, hooks);
   await comparison.run(widen(candidates(a, b, common), BLOCK_BYTES, common));
-  const changed = listOf(comparison.different);
+  const changed = await listOf(comparison.different, hooks);
   // What only one side has is a difference, whatever it holds.
   changed.append(common, size - common);
   // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
@@ -79,7 +81,7 @@ async function diffImages(
         subtract(heldBy(b.layers, 0, common), heldBy(a.layers, 0, common)),
       )
     : [];
-  const redundant = listOf(intersect(comparison.same, ofOneSide));
+  const redundant = await listOf(intersect(comparison.same, ofOneSide), hooks);
   return {
     identical: changed.totalBytes === 0,
     virtualSizeBytes: size,
@@ -94,11 +96,12 @@ async function diffImages(
 async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   requireSameBase(a, b);
   const end = a.virtualSizeBytes;
-  const comparison = new Comparison(layerContent(a), layerContent(b), hooksFor(a.name, 0, request, context));
+  const hooks = hooksFor(a.name, 0, request, context);
+  const comparison = new Comparison(layerContent(a), layerContent(b), hooks);
   await comparison.run(intersect(a.extents(0, end), b.extents(0, end)));
   const { different } = comparison;
-  const onlyA = listOf(subtract(a.extents(0, end), b.extents(0, end)));
-  const onlyB = listOf(subtract(b.extents(0, end), a.extents(0, end)));
+  const onlyA = await listOf(subtract(a.extents(0, end), b.extents(0, end)), hooks);
+  const onlyB = await listOf(subtract(b.extents(0, end), a.extents(0, end)), hooks);
   const bytesDifferent = different.totalBytes + onlyA.totalBytes + onlyB.totalBytes;
   return {
     identical: bytesDifferent === 0,
@@ -114,9 +117,9 @@ async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: Opera
   };
 }
 
-function listOf(extents: Iterable<Extent>): ExtentList {
+async function listOf(extents: Iterable<Extent>, { pause }: ComparisonHooks): Promise<ExtentList> {
   const list = new ExtentList();
-  for (const { offset, length } of extents) list.append(offset, length);
+  await walkExtents(extents, pause, ({ offset, length }) => list.append(offset, length));
   return list;
 }
 

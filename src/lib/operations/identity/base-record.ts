@@ -13,10 +13,11 @@ const MAX_FILES = 65;
 /** 128 bits of a SHA-256, in hex. */
 export const DIGEST_DIGITS = 32;
 const DIGESTS = /^(?:[0-9a-f]{32})+$/;
-const DECIMAL = /^[0-9]{1,20}$/;
+/** Nanoseconds since 1970; before that they are negative. */
+const NANOSECONDS = /^-?[0-9]{1,20}$/;
 const FINGERPRINT = /^0x[0-9a-f]{8}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const COW_ID = /^[0-9]{1,20}:[0-9]{1,20}$/;
+const COW_ID = /^[0-9]{1,20}:-?[0-9]{1,20}$/;
 
 /** What changes whenever anybody writes to a file. */
 export interface FileTimes {
@@ -121,8 +122,8 @@ function isFileTimes(value: unknown): value is FileTimes {
   return (
     isObject(value) &&
     isCount(value["size"]) &&
-    isText(value["mtime_ns"], DECIMAL) &&
-    isText(value["ctime_ns"], DECIMAL)
+    isText(value["mtime_ns"], NANOSECONDS) &&
+    isText(value["ctime_ns"], NANOSECONDS)
   );
 }
 

@@ -2,8 +2,18 @@
  * Owns the content of a base as it is recorded, and finding out later which parts of it have changed.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { coalesce, complement, type Extent, inOrder, intersect, subtract, union, widen } from "../../bytes/extent.ts";
-import type { OperationContext } from "../../context.ts";
+import {
+  coalesce,
+  complement,
+  type Extent,
+  inOrder,
+  intersect,
+  listed,
+  subtract,
+  union,
+  widen,
+} from "../../bytes/extent.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "./base-record.ts";
 import { lookAt, ZERO_DIGEST } from "./chunks.ts";
@@ -20,9 +30,9 @@ export async function recordContent(
   context: OperationContext,
 ): Promise<ContentRecord> {
   const end = blocks * BLOCK_BYTES;
-  const data = dataOf(base, end);
+  const data = await dataOf(base, end, pauseOf(base, "nothing was created", context));
   const chunkBytes = chooseChunkBytes(data, end, budget);
-  const runs = [...widen(data, chunkBytes, end)];
+  const runs = listed(widen(data, chunkBytes, end));
   const seen: [chunk: number, digest: string][] = [];
   const look = { chunkBytes, end, ms: budget.ms, phase: "recording the base", state: "nothing was created" };
   await lookAt(base, spread(runs, chunkBytes, budget.bytes), look, context, (chunk, digest) => {
@@ -33,11 +43,15 @@ export async function recordContent(
   return {
     chunk_bytes: chunkBytes,
     data: joined(seen),
-    unread: [...subtract(runs, looked)].map(({ offset, length }) => [
+    unread: listed(subtract(runs, looked)).map(({ offset, length }) => [
       offset / chunkBytes,
       Math.ceil(length / chunkBytes),
     ]),
   };
+}
+
+function pauseOf(base: ByteSource, state: string, { signal }: OperationContext): Pause {
+  return makePause(signal, () => interrupted(base.name, state));
 }
 
 function joined(seen: readonly (readonly [number, string])[]): [number, string][] {
@@ -73,12 +87,13 @@ export async function compareContent(
   const { digests, recorded, unread } = tableOf(record, end);
   const zeros = complement(inOrder(recorded, unread), 0, end);
   // Of what was zeros, only what isn't a hole now can have changed.
-  const filled = [...intersect(zeros, widen(dataOf(base, end), chunkBytes, end))];
+  const data = await dataOf(base, end, pauseOf(base, "nothing was changed", context));
+  const filled = listed(intersect(zeros, widen(data, chunkBytes, end)));
   const total = totalBytes(recorded) + totalBytes(filled);
   const left = Math.max(0, budget.bytes - totalBytes(recorded));
   const plan =
     total <= budget.bytes
-      ? [...union(recorded, filled)]
+      ? listed(union(recorded, filled))
       : [...spread(recorded, chunkBytes, budget.bytes), ...spread(filled, chunkBytes, left)];
   const changed = new ChangedRuns();
   const look = { chunkBytes, end, ms: budget.ms, phase: "comparing the base", state: "nothing was changed" };
@@ -128,6 +143,6 @@ class ChangedRuns {
   }
 
   sorted(): Extent[] {
-    return [...coalesce(this.#runs.toSorted((a, b) => a.offset - b.offset))];
+    return listed(coalesce(this.#runs.toSorted((a, b) => a.offset - b.offset)));
   }
 }

@@ -3,7 +3,8 @@
  * its data, in an order in which every beginning is spread evenly, too, as time may run out before the end.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { type Extent, widen } from "../../bytes/extent.ts";
+import { type Extent, listed, widen } from "../../bytes/extent.ts";
+import type { Pause } from "../../context.ts";
 import { MIN_CHUNK_BYTES } from "./base-record.ts";
 
 /** How much may be looked at. */
@@ -32,9 +33,13 @@ export function totalBytes(extents: Iterable<Extent>): number {
 }
 
 /** The data of `[0, end)`. Of a base in a great many pieces the rest counts as data. */
-export function dataOf(base: ByteSource, end: number): Extent[] {
+export async function dataOf(base: ByteSource, end: number, pause: Pause): Promise<Extent[]> {
   const extents: Extent[] = [];
   for (const extent of base.dataExtents(0, end)) {
+    if (extent.length === 0) {
+      await pause();
+      continue;
+    }
     if (extents.length === MAX_EXTENTS) {
       extents.push({ offset: extent.offset, length: end - extent.offset });
       break;
@@ -105,9 +110,9 @@ const REMEMBERED_BYTES = 16 << 20;
 const REMEMBERED_ANYWHERE_BYTES = 256 << 10;
 
 /** Parts of a file that tell it from another one, spread over it and its data. */
-export function tellingParts(file: ByteSource): readonly Extent[] {
+export async function tellingParts(file: ByteSource, pause: Pause): Promise<readonly Extent[]> {
   const end = file.sizeBytes;
-  const data = [...widen(dataOf(file, end), MIN_CHUNK_BYTES, end)];
+  const data = listed(widen(await dataOf(file, end, pause), MIN_CHUNK_BYTES, end));
   const all = [{ offset: 0, length: end }];
   return [
     ...spread(all, MIN_CHUNK_BYTES, REMEMBERED_ANYWHERE_BYTES),

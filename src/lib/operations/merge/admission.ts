@@ -72,7 +72,7 @@ export async function admit(
   }
   if (now.value === expected) return { kind: "fresh", before: now };
   // Of no blocks every base holds all: that says nothing.
-  if (countBlocks(layer) > 0 && (await holdsAll(layer, base, context))) return { kind: "merged" };
+  if ((await countBlocks(layer, context)) > 0 && (await holdsAll(layer, base, context))) return { kind: "merged" };
   if (force) return { kind: "forced", before: now };
   throw new CowError(
     "wrong-base",

@@ -3,29 +3,35 @@
  * fingerprint be another one? Both are asked of the content, so that they hold for layers of every format.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
+import { totalLength } from "../../formats/walk-extents.ts";
 import { Overlay } from "../../overlay/overlay.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
-/** How much a layer holds. */
-export function sizeOf(layer: Layer): { readonly units: number; readonly bytes: number } {
-  let bytes = 0;
-  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
+function pauseFor(layer: Layer, { signal }: OperationContext): Pause {
+  return makePause(signal, () => interrupted(layer.name, "nothing was changed"));
+}
+
+/** How much a layer holds. @throws CowError `interrupted` */
+export async function sizeOf(
+  layer: Layer,
+  context: OperationContext,
+): Promise<{ readonly units: number; readonly bytes: number }> {
+  const bytes = await totalLength(layer.extents(0, layer.virtualSizeBytes), pauseFor(layer, context));
   return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
 }
 
-/** Does the base hold everything of the layer already? Then merging is no change, whatever base it is. */
+/** Does the base hold everything of the layer already? Then merging is no change, whatever base it is. @throws CowError `interrupted` */
 export async function holdsAll(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
-  const breath = makeBreath();
+  const pause = pauseFor(layer, context);
   for (const { ours, theirs } of pieces(layer, base)) {
     if (!ours.equals(theirs)) return false;
-    if (context.signal?.aborted) return false;
-    await breath();
+    await pause();
   }
   return true;
 }
@@ -37,20 +43,20 @@ export async function holdsAny(
   unitBytes: number,
   context: OperationContext,
 ): Promise<boolean> {
-  const breath = makeBreath();
+  const pause = pauseFor(layer, context);
   for (const { ours, theirs } of pieces(layer, base)) {
     for (let at = 0; at < ours.length; at += unitBytes)
       if (ours.subarray(at, at + unitBytes).equals(theirs.subarray(at, at + unitBytes))) return true;
-    if (context.signal?.aborted) return false;
-    await breath();
+    await pause();
   }
   return false;
 }
 
-/** What the layer holds, and what the base has there; valid until the next piece. */
+/** What the layer holds, and what the base has there; valid until the next piece. Pauses are empty pieces. */
 function* pieces(layer: Layer, base: BlockDevice): Generator<{ readonly ours: Buffer; readonly theirs: Buffer }> {
   const [ours, theirs] = [Buffer.alloc(COMPARE_BYTES), Buffer.alloc(COMPARE_BYTES)];
   for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
+    if (length === 0) yield { ours: ours.subarray(0, 0), theirs: theirs.subarray(0, 0) };
     for (let done = 0; done < length; done += COMPARE_BYTES) {
       const size = Math.min(COMPARE_BYTES, length - done);
       const piece = { ours: ours.subarray(0, size), theirs: theirs.subarray(0, size) };

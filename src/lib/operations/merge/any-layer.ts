@@ -7,7 +7,7 @@
  * - a layer over a cowfile goes into that, which is replaced as a whole (into-cowfile.ts).
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -75,7 +75,7 @@ async function intoNewImage(
   if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
   refuseSameFile(files.storage, output, stack.paths);
   claimOutput(files, output, allowed, "raw");
-  const size = sizeOf(layer);
+  const size = await sizeOf(layer, context);
   const unmarked = await noticeUnmarked(layer, context, "merged");
   const merged: Merged = { mode: "new-file", output, ...size, already: false, fingerprintChanged: false, unmarked };
   if (request.dryRun) return merged;
@@ -119,7 +119,7 @@ async function intoBase(
     });
   if (isStore) openForMerge(opened.file, base);
   await requireUndoubted(layer, request.force ?? false, context);
-  const size = sizeOf(layer);
+  const size = await sizeOf(layer, context);
   // A store is merged once it is empty, whatever its origin holds.
   const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
   const fingerprintChanged = !already && (await changesFingerprint(base, layer, context));
@@ -137,24 +137,24 @@ function idOf(files: OpenFiles, part: StackPart): string {
 }
 
 async function writeOver(base: BlockDevice, layer: Layer, total: number, context: OperationContext): Promise<void> {
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => {
+    base.flush();
+    return interrupted(
+      base.name,
+      "partly merged; base and layer together still read as before; run the same command to finish",
+    );
+  });
   const buffer = new Uint8Array(PIECE_BYTES);
   let done = 0;
   for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
+    if (length === 0) await pause();
     for (let from = 0; from < length; from += PIECE_BYTES) {
       const piece = buffer.subarray(0, Math.min(PIECE_BYTES, length - from));
       readZeroFilled(source, piece, at + from);
       base.write(piece, offset + from);
       done += piece.length;
-      if (context.signal?.aborted) {
-        base.flush();
-        throw interrupted(
-          base.name,
-          "partly merged; base and layer together still read as before; run the same command to finish",
-        );
-      }
       context.onProgress?.({ phase: "merging", done, total: Math.max(done, total), unit: "bytes" });
-      await breath();
+      await pause();
     }
   }
   base.flush();

@@ -80,7 +80,7 @@ export async function mergeInPlace(
     if (isUndoOf(files, found.journal, cowfile)) return rollBack(files, { ...pair, found }, request, context);
     if (!force) throw pendingMerge(storage, rdofile, found);
   }
-  const blocks = countBlocks(layer);
+  const blocks = await countBlocks(layer, context);
   const admission = await admit(layer, base, ours?.journal, force, context).catch(async (error: unknown) => {
     throw found ? error : await explainRename(storage, { ...pair, error }, context);
   });
@@ -119,7 +119,7 @@ export async function mergeInPlace(
   if (request.undo !== undefined && !journal && !force) await refuseLateUndo(storage, pair, context);
   const undo = planUndo(files, request, { rdofile, cowfile, journal, headBlock });
   await requireUntouched(files, { rdofile, base, layer, journal, undo, force }, context);
-  requireSpace(files, base, layer, force);
+  await requireSpace(files, base, layer, force, context);
   if (dryRun) return result(true);
   await request.confirm?.({ rdofile, cowfile, blocks, resumed: journal !== undefined });
 

@@ -52,10 +52,12 @@ export async function intoCowfile(
   if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
     throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
   refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);
-  const size = sizeOf(upper);
+  const size = await sizeOf(upper, context);
   // Merged, the layer below may have the fingerprint of another one.
   const already = isHeldBy(lower, upper) && (await holdsAll(upper, middle, context));
-  if (!already || size.bytes === 0) await requireBelongs(upper, middle, context.signal);
+  // What repair set aside after a restart was made for the same base as the cowfile that it came from.
+  const isSibling = upper.base.fingerprint !== undefined && upper.base.fingerprint === lower.base.fingerprint;
+  if ((!already || size.bytes === 0) && !(force && isSibling)) await requireBelongs(upper, middle, context.signal);
   await requireUndoubted(upper, force, context);
   const fingerprintChanged = !already && (await changesFingerprint(middle, upper, context));
   const unmarked = await noticeUnmarked(upper, context, "merged");

@@ -40,7 +40,7 @@ export async function mergeIntoNewFile(
   await requireSameContent(files.storage, { base, rdofile, layer, cowfile }, { refuse: false }, context);
   const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   claimOutput(files, output, allowed, "raw");
-  const bytes = countBlocks(layer) * BLOCK_BYTES;
+  const bytes = (await countBlocks(layer, context)) * BLOCK_BYTES;
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
     const pending = files.create(output, [rdofile, cowfile]);

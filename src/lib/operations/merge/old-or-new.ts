@@ -3,7 +3,7 @@
  * either as the undo file saved it or as the cowfile has it. Anything else was written by somebody since, and would be lost.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -45,8 +45,9 @@ async function requireOldOrNew(
 ): Promise<void> {
   const saved = new CowfileLayer(undo, { allowDirty: false });
   const [now, written, before] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
-  const breath = makeBreath();
+  const pause = makePause(context.signal, () => interrupted(base.name, "nothing was changed by this command"));
   for (const { offset, length } of layer.extents(0, layer.virtualSizeBytes)) {
+    if (length === 0) await pause();
     for (let at = offset; at < offset + length; at += PIECE_BYTES) {
       const size = Math.min(PIECE_BYTES, offset + length - at);
       readZeroFilled(base, now.subarray(0, size), at);
@@ -66,8 +67,7 @@ async function requireOldOrNew(
           },
         );
       }
-      if (context.signal?.aborted) return;
-      await breath();
+      await pause();
     }
   }
 }

@@ -55,7 +55,7 @@ export async function rollBack(
     });
   }
   if (!request.force) requireNoLaterChange(files.storage, at.rdofile, found);
-  const blocks = countBlocks(layer);
+  const blocks = await countBlocks(layer, context);
   const dryRun = request.dryRun ?? false;
   if (!dryRun) {
     await request.confirm?.({ rdofile: at.rdofile, cowfile: at.cowfile, blocks, resumed: false });

@@ -3,7 +3,7 @@
  * takes the merge back. Complete and durable before the first block of the base changes.
  */
 import { intersect } from "../../bytes/extent.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
 import type { PendingFile, Storage } from "../../device/storage.ts";
@@ -47,11 +47,14 @@ async function prepareUndo(
   try {
     const { device } = pending;
     const copier = new Copier();
-    const breath = makeBreath();
+    const stopped = () => interrupted(base.name, "the undo file was not complete yet; nothing was changed");
+    const pause = makePause(context.signal, stopped);
     const bitmap = new WindowedBitmapWriter(device, mapSizeBytes);
     device.resize(BITMAP_OFFSET_BYTES + mapSizeBytes);
     let done = 0;
     for (const { offset, length } of layer.extents(0, virtualSizeBytes)) {
+      await pause();
+      if (length === 0) continue;
       bitmap.mark(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
       device.resize(dataOffsetBytes + offset + length);
     }
@@ -60,6 +63,7 @@ async function prepareUndo(
       layer.extents(0, virtualSizeBytes),
       base.dataExtents(0, virtualSizeBytes),
     )) {
+      if (length === 0) await pause();
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const piece = Math.min(PIECE_BYTES, offset + length - at);
         copier.copy({
@@ -69,9 +73,6 @@ async function prepareUndo(
           targetOffset: dataOffsetBytes + at,
           length: piece,
         });
-        if (context.signal?.aborted) {
-          throw interrupted(base.name, "the undo file was not complete yet; nothing was changed");
-        }
         done += piece;
         context.onProgress?.({
           phase: "saving what will be overwritten",
@@ -79,7 +80,7 @@ async function prepareUndo(
           total: Math.max(done, bitmap.marked * BLOCK_BYTES),
           unit: "bytes",
         });
-        await breath();
+        await pause();
       }
     }
     bitmap.finish();

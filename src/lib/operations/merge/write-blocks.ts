@@ -3,22 +3,26 @@
  * which is what makes an interrupted merge go on.
  */
 import { type Extent, intersect } from "../../bytes/extent.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { Copier } from "../../device/copy.ts";
 import { CowError } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { totalLength } from "../../formats/walk-extents.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** A copy is cut into pieces of this size, so that a signal is noticed within one of them. */
 export const PIECE_BYTES = 32 << 20;
 
 /** How many blocks the layer holds. */
-export function countBlocks(layer: CowfileLayer): number {
-  let bytes = 0;
-  for (const { length } of layer.extents(0, layer.virtualSizeBytes)) bytes += length;
-  return bytes / BLOCK_BYTES;
+export async function countBlocks(layer: CowfileLayer, context: OperationContext): Promise<number> {
+  return (await totalLength(layer.extents(0, layer.virtualSizeBytes), pauseBefore(layer, context))) / BLOCK_BYTES;
+}
+
+/** A pause while nothing was changed yet. */
+function pauseBefore(layer: CowfileLayer, { signal }: OperationContext): Pause {
+  return makePause(signal, () => interrupted(layer.name, "nothing was changed"));
 }
 
 /**
@@ -33,19 +37,20 @@ export async function writeBlocks(
   context: OperationContext,
   beforePiece: () => void,
 ): Promise<void> {
-  const blocks = countBlocks(layer);
+  const blocks = await countBlocks(layer, context);
   const copier = new Copier();
-  const breath = makeBreath();
   let done = 0;
+  const pause = makePause(context.signal, () => {
+    base.flush();
+    return interrupted(
+      base.name,
+      `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${layer.name}`,
+    );
+  });
   for (const extent of layer.extents(0, layer.virtualSizeBytes)) {
+    await pause();
     for (const { offset, length } of pieces(extent)) {
-      if (context.signal?.aborted) {
-        base.flush();
-        throw interrupted(
-          base.name,
-          `it holds ${done / BLOCK_BYTES} of ${blocks} blocks; the same command completes the merge of ${layer.name}`,
-        );
-      }
+      await pause();
       beforePiece();
       copier.copy({
         source: layer.source,
@@ -56,7 +61,6 @@ export async function writeBlocks(
       });
       done += length;
       context.onProgress?.({ phase: "merging", done, total: blocks * BLOCK_BYTES, unit: "bytes" });
-      await breath();
     }
   }
   base.flush();
@@ -68,11 +72,18 @@ function* pieces({ offset, length }: Extent): Generator<Extent> {
 }
 
 /** @throws CowError `no-space` if the holes of the base that will be filled need more than is free */
-export function requireSpace(files: OpenFiles, base: BlockDevice, layer: CowfileLayer, force: boolean): void {
+export async function requireSpace(
+  files: OpenFiles,
+  base: BlockDevice,
+  layer: CowfileLayer,
+  force: boolean,
+  context: OperationContext,
+): Promise<void> {
   if (!base.seesHoles || force) return;
-  let needed = countBlocks(layer) * BLOCK_BYTES;
+  let needed = (await countBlocks(layer, context)) * BLOCK_BYTES;
   const end = layer.virtualSizeBytes;
-  for (const { length } of intersect(layer.extents(0, end), base.dataExtents(0, end))) needed -= length;
+  const filled = intersect(layer.extents(0, end), base.dataExtents(0, end));
+  needed -= await totalLength(filled, pauseBefore(layer, context));
   const free = files.storage.freeBytes(base.name);
   if (free === undefined || needed <= free) return;
   throw new CowError(

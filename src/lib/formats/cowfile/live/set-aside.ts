@@ -7,7 +7,7 @@
 import { clearRuns } from "../../../bytes/bitmap.ts";
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
 import { readZeroFilled } from "../../../bytes/byte-source.ts";
-import { type Extent, subtract, union } from "../../../bytes/extent.ts";
+import { type Extent, listed, subtract, union } from "../../../bytes/extent.ts";
 import { ExtentCursor } from "../../../bytes/extent-cursor.ts";
 import { isZero } from "../../../bytes/zero.ts";
 import type { CowGeometry } from "../geometry.ts";
@@ -46,7 +46,7 @@ export function* blocksInDoubt(
     const end = to * BLOCK_BYTES;
     const found = inOneRow(unmarkedPieces(source, geometry, marksAt, { from, to }));
     const here = union(found, unmarkedParts(named.allBelow(end), marksAt));
-    yield [...subtract(here, [...known.allBelow(end)])];
+    yield listed(subtract(here, [...known.allBelow(end)]));
   }
 }
 

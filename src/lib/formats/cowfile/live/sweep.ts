@@ -4,7 +4,7 @@
  * the server is not touched, and after a restart of the machine nothing is that was not set aside (set-aside.ts).
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
-import { coalesce, type Extent, subtract } from "../../../bytes/extent.ts";
+import { coalesce, type Extent, listed, subtract } from "../../../bytes/extent.ts";
 import type { CowGeometry } from "../geometry.ts";
 import { BLOCK_BYTES } from "../layout.ts";
 import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
@@ -24,7 +24,7 @@ export function extentsOfRuns(runs: readonly BlockRun[], { rdoBlocks }: CowGeome
       offset: first * BLOCK_BYTES,
       length: Math.min(count, rdoBlocks - first) * BLOCK_BYTES,
     }));
-  return [...coalesce(extents.sort((a, b) => a.offset - b.offset))];
+  return listed(coalesce(extents.sort((a, b) => a.offset - b.offset)));
 }
 
 /**

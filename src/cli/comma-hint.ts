@@ -1,0 +1,29 @@
+/**
+ * Owns the hint for a file whose name has a comma, which separates the parts of a stack. Must only be asked once
+ * something has failed: a stack is a stack, whatever files there are.
+ */
+import { existsSync } from "node:fs";
+import type { CowError } from "../lib/errors.ts";
+
+/** A word, and what may be a stack in it: `--rdofile=STACK`, `NAME=STACK`, `FORMAT:SETTING;STACK`. */
+function* stacksIn(word: string): Generator<string> {
+  yield word;
+  for (const { index } of word.matchAll(/[=:;]/g)) yield word.slice(index + 1);
+}
+
+/** Is the failure about a part of that stack, or about its commas? */
+function isAbout({ file, code, message }: CowError, stack: string): boolean {
+  return file === undefined ? code === "usage" && message.includes(stack) : stack.split(",").includes(file);
+}
+
+/** How to write the name of a file that was taken apart at its commas. */
+export function commaHints(error: CowError, argv: readonly string[]): readonly string[] {
+  for (const word of argv) {
+    for (const stack of stacksIn(word)) {
+      if (!stack.includes(",") || stack.includes("\\,") || !isAbout(error, stack) || !existsSync(stack)) continue;
+      const escaped = stack.replaceAll(",", "\\,");
+      return [`a comma separates the parts of a stack: in the name of a file it is written as '${escaped}'`];
+    }
+  }
+  return [];
+}
