@@ -1,6 +1,6 @@
 /**
  * The crash explorer: random lives of a cowfile that is being written, cut off at every change, each state opened and
- * judged. `npm run explore -- [--seed N] [--minutes M] [--jobs J]`; one life again, change by change:
+ * judged. `npm run explore -- [--seed N] [--minutes M | --states N] [--jobs J]`; one life again, change by change:
  * `npm run explore -- --seed N --lives 1 --trace`; with a bug planted: `--mutation NAME` (test/explore/mutations.ts).
  */
 import { spawn } from "node:child_process";
@@ -14,6 +14,7 @@ const { values } = parseArgs({
   options: {
     seed: { type: "string" },
     minutes: { type: "string" },
+    states: { type: "string" },
     lives: { type: "string" },
     jobs: { type: "string" },
     mutation: { type: "string" },
@@ -39,8 +40,9 @@ function printSums() {
 /** One process: its share of the seeds. */
 function work(job) {
   const options = ["--seed", String(seed + job), "--stride", String(jobs)];
-  if (values.lives === undefined) options.push("--seconds", String(seconds));
-  else options.push("--lives", values.lives);
+  if (values.lives !== undefined) options.push("--lives", values.lives);
+  else if (values.states !== undefined) options.push("--states", String(Math.ceil(Number(values.states) / jobs)));
+  else options.push("--seconds", String(seconds));
   if (values.mutation !== undefined) options.push("--mutation", values.mutation);
   if (values.trace) options.push("--trace");
   const child = spawn(process.execPath, [run, ...options], { stdio: ["ignore", "pipe", "inherit"] });

@@ -266,12 +266,15 @@ export class Life {
     witness.settle("kill");
   }
 
-  #letOthersIn(chance: number): void {
-    if (!this.witness.isDead && this.#requests && this.#next() < chance) this.#requests.interrupt();
+  #letOthersIn(chance: number, areMany = false): void {
+    if (!this.witness.isDead && this.#requests && this.#next() < chance) this.#requests.interrupt(areMany);
   }
 
   #stepper(faults: Faults): Stepper {
-    const interrupt = ({ kind }: Step): void => {
+    // In some lives many things happen while a thread writes its entries into the journal.
+    const isCrowded = this.#options.seed % 4 === 3;
+    const interrupt = ({ path, kind }: Step): void => {
+      if (isCrowded && path === JOURNAL && kind === "write") this.#letOthersIn(0.5, true);
       // What others do while a flush is under way is where the order of things shows.
       this.#letOthersIn(kind === "flush" ? 0.5 : 0.15);
     };

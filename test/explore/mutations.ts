@@ -104,12 +104,17 @@ const RACES: readonly Mutation[] = [
       },
     ],
   },
-  change(
-    "a half of the journal is used again while others write into it",
-    JOURNAL,
-    "while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {",
-    "while (next < 0) {",
-  ),
+  {
+    name: "a half of the journal is used again while others write into it",
+    seed: 95,
+    changes: [
+      {
+        file: JOURNAL,
+        from: "while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {",
+        to: "while (next < 0) {",
+      },
+    ],
+  },
 ];
 
 export const MUTATIONS: readonly Mutation[] = [

@@ -69,20 +69,24 @@ export class Requests {
     else this.compare(thread);
   }
 
-  /** Others run while a thread is stopped: mostly one request, now and then many. */
-  interrupt(): void {
+  /**
+   * Others run while a thread is stopped: mostly one request, now and then many.
+   *
+   * @param areMany many, with flushes that may come to a half of the journal which the stopped thread still writes into
+   */
+  interrupt(areMany = false): void {
     const { next } = this.#options;
     // A third thread while two are stopped is rare, but there are such races.
     if (this.#running.size === 0 || (this.#running.size > 1 && next() < 0.7)) return;
     const isBold = next() < BOLD;
-    const again = next() < 0.1 ? 0.85 : 0.2;
+    const again = areMany || next() < 0.1 ? 0.85 : 0.2;
     this.#othersCame++;
-    do this.#runAnother(isBold);
+    do this.#runAnother(isBold, areMany);
     while (next() < again);
   }
 
   /** @param isBold tries what may have to wait for a thread that is stopped: the process dies of it, see `stuck` */
-  #runAnother(isBold: boolean): void {
+  #runAnother(isBold: boolean, areMany: boolean): void {
     const { next, locks } = this.#options;
     const idle = this.threads.filter((thread) => !this.#running.has(thread));
     if (idle.length === 0) return;
@@ -92,7 +96,7 @@ export class Requests {
     if (chance < 0.15) {
       if (isBold || locks.canCommit(pending)) this.reply(thread);
     } else if (chance < 0.5) {
-      if (isBold || locks.canFlush(pending)) this.flush(thread);
+      if (isBold || locks.canFlush(pending, !areMany)) this.flush(thread);
     } else for (let tries = 0; tries < 4; tries++) if (this.#squeezeIn(thread, pending, isBold)) return;
   }
 

@@ -12,6 +12,7 @@ import { DmSnapshotLayer } from "../../src/lib/formats/dm-snapshot/layer.ts";
 import { createStore } from "../../src/lib/formats/dm-snapshot/write-store.ts";
 import { levelsOf } from "../../src/lib/overlay/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../../src/lib/overlay/live/store-image.ts";
+import { FaultyStorage, type Judge } from "../support/faulty-storage.ts";
 import { deviceOf, viewOf } from "../support/memory-files.ts";
 import { noise, random } from "../support/random.ts";
 
@@ -145,6 +146,46 @@ describe("a store that is served", () => {
     image.write(noise(CHUNK_BYTES, 4), CHUNK_BYTES);
     image.flush();
     expect(image.exceptions).toBe(4);
+  });
+
+  it("is sound after a write that failed at any of its steps, and as it was outside of that", async () => {
+    const base = noise(SIZE, 1);
+    for (let failing = 0, hasFailed = true; hasFailed; failing++) {
+      hasFailed = false;
+      let steps = -1;
+      const judge: Judge = ({ kind }) => {
+        if ((kind !== "write" && kind !== "read") || steps < 0 || steps++ !== failing) return undefined;
+        hasFailed = true;
+        return { errno: "EIO", doneBytes: 512 };
+      };
+      const storage = new MemoryStorage();
+      storage.put("base", base);
+      storage.put("cow", noise(10 * CHUNK_BYTES, 2));
+      createStore(storage.open("cow", { writable: true }), { chunkSectors: 4 });
+      const faulty = new FaultyStorage(storage, judge);
+      const image = serve(faulty.open("cow", { writable: true }), faulty.open("base"));
+      image.write(noise(CHUNK_BYTES, 3), CHUNK_BYTES);
+      image.commit();
+      const model = Buffer.alloc(SIZE);
+      image.read(model, 0);
+      steps = 0;
+      const write = (): void => image.write(noise(3 * CHUNK_BYTES, 4), 100);
+      if (failing === 0) expect(write).toThrow(CowError);
+      else
+        try {
+          write();
+        } catch (error) {
+          expect(error).toBeInstanceOf(CowError);
+        }
+      steps = -1;
+      image.flush();
+      const seen = viewOf(deviceOf(base), layerOf(storage.open("cow"), deviceOf(base)));
+      expect(seen.subarray(0, 100).equals(model.subarray(0, 100)), `step ${failing}`).toBe(true);
+      const after = 100 + 3 * CHUNK_BYTES;
+      expect(seen.subarray(after).equals(model.subarray(after)), `step ${failing}`).toBe(true);
+      const { worst } = await dmSnapshotFormat.check(storage.open("cow"), { below: deviceOf(base) });
+      expect(worst, `step ${failing}`).toMatchObject({ fixable: 0, unfixable: 0 });
+    }
   });
 
   it("tells what it holds, and what is a hole", () => {
