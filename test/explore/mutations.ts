@@ -124,6 +124,7 @@ export const MUTATIONS: readonly Mutation[] = [
     ORDER,
     "if (journal && !journal.write()) this.#checkpoint.make();",
     "journal?.write();",
+    95,
   ),
   change(
     "blocks are marked before their data is there",
