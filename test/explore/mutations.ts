@@ -24,8 +24,8 @@ const REPLAY = "formats/cowfile/live/replay.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
 const STATE = "overlay/live/shared-state.ts";
 
-function change(name: string, file: string, from: string, to: string): Mutation {
-  return { name, changes: [{ file, from, to }] };
+function change(name: string, file: string, from: string, to: string, seed?: number): Mutation {
+  return { name, changes: [{ file, from, to }], ...(seed === undefined ? {} : { seed }) };
 }
 
 const SAYS_SO = "    } finally {\n      if (!isRemembered) announce(this.#control);\n";
@@ -124,6 +124,7 @@ export const MUTATIONS: readonly Mutation[] = [
     ORDER,
     "if (journal && !journal.write()) this.#checkpoint.make();",
     "journal?.write();",
+    95,
   ),
   change(
     "blocks are marked before their data is there",
@@ -166,6 +167,7 @@ export const MUTATIONS: readonly Mutation[] = [
     IMAGE,
     'if (way === "punch" && cow.punchHole(',
     'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
+    45,
   ),
   change(
     "a block written in part is not copied up",
@@ -207,12 +209,14 @@ export const MUTATIONS: readonly Mutation[] = [
     CHECKPOINT,
     "Atomics.load(this.#control, Control.UNFINISHED) === 0",
     "Atomics.load(this.#control, Control.UNFINISHED) < 2",
+    21,
   ),
   change(
     "marks that are not journalled yet are relied on",
     ORDER,
     "return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;",
     "return index >= 0;",
+    79,
   ),
   change(
     "the journal is believed after another start of the machine",
@@ -250,6 +254,7 @@ export const MUTATIONS: readonly Mutation[] = [
     CHECKPOINT,
     "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
     "",
+    17,
   ),
   change(
     "the journal goes before the head is clean",
@@ -269,6 +274,7 @@ export const MUTATIONS: readonly Mutation[] = [
     MARKS,
     "if (!runs || !log) return undefined;",
     "if (runs || !runs || !log) return undefined;",
+    17,
   ),
   change(
     "a record of the flush log is not made durable",
