@@ -49,6 +49,7 @@ export default class Repair extends BaseCommand<typeof Repair> {
         lost: report.lost,
         unflushed: report.setAside,
         unflushed_file: report.setAsideFile ?? null,
+        unmarked_blocks: report.unmarkedBlocks,
         examined: report.examined,
         changed: report.changed,
         dry_run: dryRun,

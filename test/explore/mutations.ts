@@ -17,8 +17,9 @@ const IMAGE = "overlay/live/live-cowfile-image.ts";
 const OPEN = "overlay/live/open-cowfile.ts";
 const JOURNAL = "overlay/live/journal-writer.ts";
 const CHECK = "formats/cowfile/check.ts";
-const MARKS = "formats/cowfile/live/own-marks.ts";
-const SWEEP = "formats/cowfile/live/sweep.ts";
+const UNMARKED = "formats/cowfile/unmarked-data.ts";
+const TAKE_UP = "overlay/live/take-up.ts";
+const HEAD = "overlay/live/head-writer.ts";
 const LOG = "overlay/live/flush-log-writer.ts";
 const REPLAY = "formats/cowfile/live/replay.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
@@ -147,8 +148,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the checkpoint's second fdatasync is left out",
     CHECKPOINT,
-    "        if (logCounts) this.#writeStampedHead();\n        this.sync();\n",
-    "        if (logCounts) this.#writeStampedHead();\n",
+    "announceLog(log.lastNumber);\n        this.sync();\n",
+    "announceLog(log.lastNumber);\n",
   ),
   change(
     "the bitmap is written before the data is durable",
@@ -175,7 +176,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "readZeroFilled(this.#below, part, from);",
     "if (from > 0) return;",
   ),
-  change("the head stays clean", ORDER, "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n", ""),
+  change("the head stays clean", ORDER, "        head.markDirty();\n        this.#checkpoint.sync();\n", ""),
   {
     name: "the head is made dirty after the first change",
     changes: [
@@ -186,8 +187,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the dirty head is not made durable",
     ORDER,
-    "        cow.write(dirtyHead, 0);\n        this.#checkpoint.sync();\n",
-    "        cow.write(dirtyHead, 0);\n",
+    "        head.markDirty();\n        this.#checkpoint.sync();\n",
+    "        head.markDirty();\n",
   ),
   {
     name: "a half of the journal is used again at once",
@@ -239,7 +240,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change("the file is closed without a flush", OPEN, "      order.settle();\n", "      order.commit();\n"),
   change(
     "marks out of the journal do not get into the bitmap",
-    OPEN,
+    TAKE_UP,
     "Math.floor((end - 1) / 8) + 1, PageState.CHANGED)",
     "Math.floor((end - 1) / 8) + 1, PageState.STORED)",
   ),
@@ -260,7 +261,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "the journal goes before the head is clean",
     OPEN,
     "      order.settle();\n",
-    "      order.settle();\n      this.#storage.remove(journalPath(this.#path));\n",
+    "      order.settle();\n      this.#journalFile.remove();\n",
   ),
   change(
     "a hole at the end of the file does not make it longer",
@@ -271,9 +272,9 @@ export const MUTATIONS: readonly Mutation[] = [
   change("repair marks what is not durable", CHECK, "  target.flush();\n  let marked", "  let marked"),
   change(
     "repair does not know the journal",
-    MARKS,
-    "if (!runs || !log) return undefined;",
-    "if (runs || !runs || !log) return undefined;",
+    CHECK,
+    'const isKnown = session.kind === "killed" ||',
+    "const isKnown =",
     17,
   ),
   change(
@@ -297,7 +298,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "records are put back over what is newer",
     STAMP,
-    "view.setUint32(LOG_DONE_AT, stamp.logDone);",
+    "view.setUint32(LOG_DONE_AT, stamp.logDone % 2 ** 32);",
     "view.setUint32(LOG_DONE_AT, 0);",
   ),
   change(
@@ -310,7 +311,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "the head says that records are done with before their data is durable",
     CHECKPOINT,
     "      if (isUnflushed || copies.length > 0) this.sync();\n",
-    "      if (logCounts) this.#writeStampedHead();\n      if (isUnflushed || copies.length > 0) this.sync();\n",
+    "      if (logCounts && log) this.#parts.head?.announceLog(log.lastNumber);\n      if (isUnflushed || copies.length > 0) this.sync();\n",
   ),
   change("parts of sectors are remembered", LOG, "(offset | source.length) % SECTOR_BYTES !== 0 || ", ""),
   change(
@@ -330,27 +331,55 @@ export const MUTATIONS: readonly Mutation[] = [
     seed: 5000280,
     changes: [
       {
-        file: CHECKPOINT,
-        from: "if (logCounts) Atomics.store(this.#control, Control.HEAD_DIRTY, 1);",
-        to: "",
+        file: HEAD,
+        from: "usesLog: this.#control[Control.USES_LOG] === 1,",
+        to: "usesLog: this.#stamp.usesLog,",
       },
     ],
   },
   change(
     "what the log holds is not put back",
     OPEN,
-    "replayLog(device, log, oldStamp.logDone, geometry);",
+    "replayLog(device, log, old.stamp.logDone, geometry);",
     "log.records.slice();",
   ),
-  change("repair does not put back what the log holds", CHECK, "  replayOwn(target, before, options);\n", ""),
+  change(
+    "repair does not put back what the log holds",
+    CHECK,
+    "replayLog(target, session.log, session.stamp.logDone, before.geometry);",
+    "void session;",
+  ),
   change(
     "an old journal goes while only the page cache knows that it is needless",
     OPEN,
-    "if (!isSameSession && storage.facts(journalPath(storage.realPath(path)))) device.flush();",
+    "if (!isSameSession && journalFile.find()) device.flush();",
     "",
   ),
   ...RACES,
-  change("what is swept out has a mark", SWEEP, "complement(marked, from", "complement([], from"),
+  change(
+    "what is swept out has a mark",
+    UNMARKED,
+    "const runs = [...clearRuns(bytes, from - first, to - first)];",
+    "const runs = [[from - first, to - first]];",
+  ),
+  change(
+    "the journal has a generation that the cowfile has not",
+    JOURNAL,
+    "this.#codec.encodeGeneration(generation,",
+    "this.#codec.encodeGeneration(generation + 1,",
+  ),
+  change(
+    "a thread takes back the generation of another",
+    HEAD,
+    "withLock(this.#control, Control.STAMP, () => {",
+    "[0].forEach(() => {",
+  ),
+  change(
+    "the generation of the session before is forgotten",
+    TAKE_UP,
+    "const generation = old?.stamp.generation ?? 0;",
+    "const generation = 0;",
+  ),
   change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
   {
     name: "what a failed write left is not swept out",

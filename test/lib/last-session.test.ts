@@ -79,7 +79,7 @@ test("data that had no mark before a session is left alone by whatever comes aft
     if (end === "close") stack.close();
     else stack.abandon();
     if (end === "kill, serve") (await serve(storage)).close();
-    if (end === "kill, repair") await repairAt(storage, BOOT);
+    if (end === "kill, repair") expect((await repairAt(storage, BOOT)).unmarkedBlocks).toBe(1);
     const left = new Uint8Array(1);
     storage.content("cow")?.read(left, DATA + 100 * BLOCK);
     expect([end, left[0]]).toEqual([end, 0x55]);

@@ -53,6 +53,8 @@ export function* repairSummary(path: string, report: RepairReport, view: RepairV
     const name = report.setAsideFile;
     yield `${file}: ${unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, name && escapeControls(name))}\n`;
   }
+  if (report.unmarkedBlocks > 0)
+    yield `${file}: ${blocks(report.unmarkedBlocks * BLOCK_BYTES)} held data without a mark before cowtool served it, left as it is (-f marks it)\n`;
   if (view.dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
   else {
     const state = report.changed ? "repaired and marked clean" : "was clean, nothing to repair";

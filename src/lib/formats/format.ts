@@ -192,6 +192,8 @@ export interface RepairReport {
   readonly setAside: ExtentList;
   /** That file; undefined in a dry run, and where there are no such blocks. */
   readonly setAsideFile: string | undefined;
+  /** Blocks that held data without a mark before a killed server had the file: they are left as they are. */
+  readonly unmarkedBlocks: number;
   /** The journal of a killed server was used, and is not needed once the file is clean. */
   readonly isJournalSpent: boolean;
   readonly suspects: Iterable<Suspect>;

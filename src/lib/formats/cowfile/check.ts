@@ -26,6 +26,7 @@ import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { extentsOfRuns, sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
+import { findUnmarkedData } from "./unmarked-data.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -218,6 +219,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     { examined: true, changed },
   );
   let file: string | undefined;
+  let unmarkedBlocks = 0;
   if (changed) {
     if (findings.survey.neededFileBytes !== undefined) target.resize(findings.survey.neededFileBytes);
     target.flush();
@@ -225,10 +227,12 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
       file = await setAside(target, before, findings.inDoubt ?? new ExtentList(), options, state);
       sweepUnmarked(target, findings.geometry, session.kept);
       target.flush();
+      if (session.kept.length > 0)
+        unmarkedBlocks = (await findUnmarkedData(target, findings.geometry, undefined)).blocks;
     }
     writeHead(target, before, repairedHead(before, findings.geometry.mapSizeBytes, findings.survey));
   }
-  return { ...done, setAsideFile: file };
+  return { ...done, setAsideFile: file, unmarkedBlocks };
 }
 
 /** Copies the blocks in doubt to a file of their own, durably. @returns its name; undefined where there are none */
@@ -296,6 +300,7 @@ function report(
     suspects: { [Symbol.iterator]: () => gradeSuspects(survey.suspects, source, geometry) },
     setAside: findings.inDoubt ?? new ExtentList(),
     setAsideFile: undefined,
+    unmarkedBlocks: 0,
     isJournalSpent: findings.session !== undefined && "usesJournal" in findings.session && findings.session.usesJournal,
     suspectBlocks: survey.suspects.totalBytes / BLOCK_BYTES,
     blocksUsed: facts.examined ? survey.usedAfter : survey.usedBefore,

@@ -68,6 +68,7 @@ export async function repairStore(target: ByteSource | ByteTarget, given: Repair
     suspects: [],
     setAside: new ExtentList(),
     setAsideFile: undefined,
+    unmarkedBlocks: 0,
     isJournalSpent: false,
     suspectBlocks: 0,
     blocksUsed: opened.verdicts.scan.olds.length - toDrop.length,
