@@ -350,7 +350,6 @@ test("a directory that takes no journal is named, with the way out", async () =>
 
 describe("a note of a merge that cannot be read", () => {
   test.each([
-    ["rubbish", "\u0000\u0001"],
     ["other JSON", "{}"],
     ["nothing", ""],
   ])("%s: is named, and --force overrides it", async (_, text) => {
@@ -363,5 +362,14 @@ describe("a note of a merge that cannot be read", () => {
     expect((await run("merge", [...argv, "-f"])).status).toBe(0);
     expectSame("base.img", "changed.img");
     expect(existsSync(at(JOURNAL))).toBe(false);
+  });
+
+  test("rubbish is no file of cowtool's: it stays, and --force does not write a journal in its place", async () => {
+    writeFileSync(at(JOURNAL), "\u0000\u0001");
+    const argv = [at("base.img"), at("vm.cow"), "-y"];
+    const before = pictureOf(at(""));
+    expect(expectErrorLine(await run("merge", argv), 4)).toContain(at(JOURNAL));
+    expect(expectErrorLine(await run("merge", [...argv, "-f"]), 8)).toContain(at(JOURNAL));
+    expect(pictureOf(at(""))).toEqual(before);
   });
 });

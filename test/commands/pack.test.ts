@@ -87,7 +87,8 @@ describe("pack and unpack", () => {
   });
 
   test("-f replaces a longer file, of which nothing stays (U12)", async () => {
-    writeFileSync(at("old"), Buffer.alloc(2_000_000, 1));
+    const packed = readFileSync(at("gzip.pack"));
+    writeFileSync(at("old"), Buffer.concat([packed, Buffer.alloc(2_000_000, 1)]));
     const refused = await run("pack", [at("vm.cow"), at("old")]);
     expect(expectErrorLine(refused, 8)).toContain(at("old"));
     expect(refused.stderr).toContain("cowtool: hint: --force replaces it\n");
@@ -96,7 +97,7 @@ describe("pack and unpack", () => {
       await resultOf("pack", [at("vm.cow"), at(`new.${format}`), "--format", format]);
       expect(readFileSync(at("old")).equals(readFileSync(at(`new.${format}`)))).toBe(true);
     }
-    writeFileSync(at("old.cow"), Buffer.alloc(2_000_000, 1));
+    writeFileSync(at("old.cow"), Buffer.concat([readFileSync(at("vm.cow")), Buffer.alloc(2_000_000, 1)]));
     expectErrorLine(await run("unpack", [at("plain.pack"), at("old.cow")]), 8);
     await resultOf("unpack", [at("plain.pack"), at("old.cow"), "-f"]);
     expect(readFileSync(at("old.cow")).equals(readFileSync(at("vm.cow")))).toBe(true);
@@ -104,10 +105,11 @@ describe("pack and unpack", () => {
 
   test("what is to be replaced stays where the input is no good", async () => {
     writeFileSync(at("precious"), "precious");
-    expectErrorLine(await run("pack", [at("dirty.cow"), at("precious"), "-f"]), 4);
-    expectErrorLine(await run("unpack", [at("vm.cow"), at("precious"), "-f"]), 4);
+    const named = ["--replace", at("precious")];
+    expectErrorLine(await run("pack", [at("dirty.cow"), at("precious"), ...named]), 4);
+    expectErrorLine(await run("unpack", [at("vm.cow"), at("precious"), ...named]), 4);
     writeFileSync(at("cut.pack"), readFileSync(at("gzip.pack")).subarray(0, -20));
-    expectErrorLine(await run("unpack", [at("cut.pack"), at("precious"), "-f"]), 4);
+    expectErrorLine(await run("unpack", [at("cut.pack"), at("precious"), ...named]), 4);
     expect(readFileSync(at("precious"), "utf8")).toBe("precious");
   });
 

@@ -213,11 +213,17 @@ async function play({ base, disk, live, isCrash, lastWritten }: Built): Promise<
   await merge(rdo, cow, { output: out, force }, {});
   await expectSameImage(out, merged);
   const result = await merge(rdo, cow, { undo, force }, {});
-  expect(result.blocks_merged).toBe(held.size);
+  // A base that holds all of it already is left alone, and there is nothing to undo.
+  const already = held.size > 0 && sameBytes(merged, original);
+  expect(result.blocks_merged).toBe(already ? 0 : held.size);
+  expect(result.undo).toBe(already ? null : undo);
   await expectSameImage(rdo, merged);
   await expectSameImage(cow, cowfileBytes(right));
-  expect([...(await check(undo, { rdofile: rdo }, {})).problems].filter((p) => p.severity !== "note")).toEqual([]);
-  await merge(rdo, undo, {}, {});
+  if (!already) {
+    const problems = [...(await check(undo, { rdofile: rdo }, {})).problems];
+    expect(problems.filter((p) => p.severity !== "note")).toEqual([]);
+    await merge(rdo, undo, {}, {});
+  }
   await expectSameImage(rdo, original);
 
   // A cowfile made from the merged image holds just what differs, as the driver would have written it.

@@ -61,6 +61,7 @@ export class BorrowedFile extends FileDevice {
       return;
     }
     const done = Math.max(0, put);
+    if (done > 0) this.noteWritten(offsetBytes, done);
     super.write(source.subarray(done), offsetBytes + done);
   }
 

@@ -7,18 +7,22 @@
 const LENGTH = 0;
 /** The length at which it was found; NaN as long as it was not found to be shorter. */
 const FOUND = 1;
+const NUMBERS_BYTES = 2 * Float64Array.BYTES_PER_ELEMENT;
 
 export class KnownLength {
   readonly shared: SharedArrayBuffer;
   readonly #numbers: Float64Array;
+  /** 1 while a thread makes it longer. */
+  readonly #lock: Int32Array;
 
   private constructor(shared: SharedArrayBuffer) {
     this.shared = shared;
-    this.#numbers = new Float64Array(shared);
+    this.#numbers = new Float64Array(shared, 0, 2);
+    this.#lock = new Int32Array(shared, NUMBERS_BYTES, 1);
   }
 
   static of(bytes: number): KnownLength {
-    const length = new KnownLength(new SharedArrayBuffer(16));
+    const length = new KnownLength(new SharedArrayBuffer(NUMBERS_BYTES + Int32Array.BYTES_PER_ELEMENT));
     length.set(bytes);
     length.#numbers[FOUND] = Number.NaN;
     return length;
@@ -38,9 +42,14 @@ export class KnownLength {
     this.#numbers[LENGTH] = bytes;
   }
 
-  /** Something was written up to here. Two threads at a time may leave the smaller number, which is true as well. */
+  /** Something was written up to here. What lies behind a length that is known too short would read as zeros. */
   reach(end: number): void {
+    if (end <= this.bytes) return;
+    while (Atomics.compareExchange(this.#lock, 0, 0, 1) !== 0) {
+      // Another thread compares two numbers.
+    }
     if (end > this.bytes) this.#numbers[LENGTH] = end;
+    Atomics.store(this.#lock, 0, 0);
   }
 
   get isCut(): boolean {
