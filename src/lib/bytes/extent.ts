@@ -5,8 +5,8 @@
 /**
  * A run of bytes: `[offset, offset + length)`. Both in bytes.
  *
- * One without a length is a pause. Whoever looks through much to find little gives one now and then, so that a long walk
- * can be stopped: a generator cannot wait, but whoever reads it can. Everything here passes pauses on, in their place.
+ * One without a length is a pause. A generator that looks through much to find little yields one now and then, so that a
+ * long walk can be stopped: a generator cannot wait, but its reader can. Everything here passes pauses on, in their place.
  */
 export interface Extent {
   readonly offset: number;

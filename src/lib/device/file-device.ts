@@ -183,7 +183,7 @@ export class FileDevice implements BlockDevice {
       try {
         done += fs.writeSync(this.fd, source, done, Math.min(source.length - done, MAX_IO_BYTES), offsetBytes + done);
       } catch (error) {
-        // Part of it may be in the file: whoever sweeps it out has to see it.
+        // Part of it may be in the file, and must be seen by the sweep.
         if (done > 0) this.noteWritten(offsetBytes, done);
         throw systemError(error, this.name, `cannot write at ${atByte(offsetBytes + done)}`, {
           offset: offsetBytes + done,

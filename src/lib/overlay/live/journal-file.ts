@@ -40,7 +40,7 @@ export class JournalFile {
   }
 
   /**
-   * Gives what is there another name if it may be of use to somebody: it says something, and not about this cowfile.
+   * Gives what is there another name if it may still be of use: it says something, and not about this cowfile.
    *
    * @param isTakenOver what it says is taken over by a new journal or by the cowfile
    */
@@ -85,13 +85,13 @@ function isOfUse(journal: BlockDevice): boolean {
   return found !== undefined && !found.isSettled && (found.runs.length > 0 || found.log.records.length > 0);
 }
 
-/** An error of the journal, for whoever serves the cowfile. */
+/** An error of the journal, told as one of serving the cowfile. */
 export function withJournalHint(error: unknown, file: string): unknown {
   if (!(error instanceof CowError)) return error;
   return new CowError(error.code, error.message, {
     file,
     details: error.details,
-    hints: ["the live journal lies beside the cowfile while it is being written", ...error.hints],
+    hints: ["the live journal is kept beside the cowfile while it is being written", ...error.hints],
     cause: error,
   });
 }

@@ -96,7 +96,7 @@ export class WritableCowfile {
   ): WritableCowfile {
     const opened = openCowfile(device);
     const boot = options.boot ?? bootId();
-    // Asked for in any case: whoever still writes a journal of that name must not find it gone.
+    // Looked for in any case: a server that still writes a journal of that name must not find it gone.
     const session = foundSession(opened, journalFile, boot);
     refuseUnknown(session, path, journalFile.path);
     if (session.kind === "other-program" || session.kind === "unknown") throw new Error("was to be refused");
