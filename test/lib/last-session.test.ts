@@ -144,6 +144,47 @@ test("nothing is swept when what is in doubt could not be kept", async () => {
   expect((await repairAt(storage, LATER)).setAside.totalBytes).toBe(3 * BLOCK);
 });
 
+test("killed at any change of a recovery after a restart, what was set aside stays what it was", async () => {
+  const left = await fresh();
+  await killed(left, (image) => {
+    image.write(block(1), 5 * BLOCK);
+    image.flush();
+    image.write(block(2, 3), 20 * BLOCK);
+    image.write(block(2, 2), 300 * BLOCK);
+  });
+  for (const way of ["serve", "repair"] as const) {
+    const recover = (storage: MemoryStorage, boot: typeof BOOT): Promise<unknown> =>
+      way === "serve" ? serve(storage, boot).then((stack) => stack.close()) : repairAt(storage, boot);
+    const stages: MemoryStorage[] = [];
+    const tried = left.clone();
+    tried.onChange = () => void (tried.content(UNFLUSHED) && stages.push(tried.clone()));
+    await recover(tried, LATER);
+    expect(stages.length).toBeGreaterThan(4);
+    for (const [i, storage] of stages.entries()) {
+      const carriedBack = storage.clone();
+      await recover(storage, LATER);
+      const asides = storage.paths().filter((path) => path.startsWith(UNFLUSHED));
+      const found = new Set<number>();
+      for (const path of asides) {
+        for (const { offset, length } of (await diff("base", `base,${path}`, {}, { storage })).extents) {
+          const bytes = new Uint8Array(length);
+          storage.content(path)?.read(bytes, DATA + offset);
+          expect(bytes, `${way} ${i} ${path} ${offset}`).toEqual(new Uint8Array(length).fill(2));
+          for (let at = offset; at < offset + length; at += BLOCK) found.add(at / BLOCK);
+        }
+      }
+      expect(
+        [...found].sort((a, b) => a - b),
+        `${way} ${i}`,
+      ).toEqual([20, 21, 22, 300, 301]);
+      expect([await readAt(storage, 5), await readAt(storage, 20)], `${way} ${i}`).toEqual([1, 3]);
+      // Carried back to the machine that has not been restarted: all of it, or what was swept is not shown as zeros.
+      await repairAt(carriedBack, BOOT);
+      expect([2, 3], `${way} ${i}, carried back`).toContain(await readAt(carriedBack, 20));
+    }
+  }
+});
+
 test("a second file is begun where there is one already", async () => {
   const storage = await fresh();
   for (const at of [20, 30]) {
