@@ -5,7 +5,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { bootId } from "../../src/lib/device/sys/boot.ts";
 import { encodeRecord, readLog } from "../../src/lib/formats/cowfile/live/flush-log.ts";
 import { JOURNAL_HEADER_BYTES, journalPath, readJournal } from "../../src/lib/formats/cowfile/live/journal.ts";
@@ -225,6 +225,30 @@ test("a journal is not believed for an older copy of its cowfile, nor an older j
   storage.put("cow", newer.cow);
   storage.put(JOURNAL, newer.journal);
   expect([await readAt(storage, 10), await readAt(storage, 169)]).toEqual([1, 2]);
+});
+
+test("many checkpoints within a millisecond do not make a journal seem older than its cowfile", async () => {
+  const storage = await fresh();
+  let now = 1000;
+  const clock = vi.spyOn(Date, "now").mockImplementation(() => now);
+  let at = 0;
+  await killed(storage, (image) => {
+    const batch = (blocks: number): void => {
+      for (let i = 0; i < blocks; i++, at += 2) image.write(new Uint8Array(100).fill(1), at * BLOCK);
+      image.commit();
+    };
+    for (; now < 1100; now++) {
+      batch(1);
+      image.flush();
+    }
+    // The half that has the latest generation comes into use again, with more entries than before.
+    for (const blocks of [1, 3, 3, 3]) {
+      image.flush();
+      batch(blocks);
+    }
+  });
+  clock.mockRestore();
+  expect(await readAt(storage, at - 2)).toBe(1);
 });
 
 test("a journal that may be of use to another cowfile gets another name, one that is not goes", async () => {
