@@ -185,6 +185,28 @@ test("killed at any change of a recovery after a restart, what was set aside sta
   }
 });
 
+test("serve --repair of a file that was also cut short loses nothing that the journal has, nor shows what is in doubt", async () => {
+  for (const [boot, zeros, data] of [
+    [BOOT, 0, 2],
+    [LATER, 3, 3],
+  ] as const) {
+    const storage = await fresh();
+    await killed(storage, (image) => {
+      image.write(block(1), 390 * BLOCK);
+      image.flush();
+      image.zero(10 * BLOCK, 2 * BLOCK, { mayPunch: false });
+      image.write(block(2), 20 * BLOCK);
+    });
+    storage.content("cow")?.resize(DATA + 380 * BLOCK);
+    const options = { access: "writable", boot, repair: true } as const;
+    await expect(ServedStack.open(storage, ["base", "cow"], options)).rejects.toThrow("marks are left whose data");
+    expect(storage.content(JOURNAL)).toBeUndefined();
+    expect(storage.paths().includes(UNFLUSHED)).toBe(boot === LATER);
+    await repair("cow", { dropLost: true }, { storage });
+    expect([await readAt(storage, 10, boot), await readAt(storage, 20, boot)]).toEqual([zeros, data]);
+  }
+});
+
 test("a second file is begun where there is one already", async () => {
   const storage = await fresh();
   for (const at of [20, 30]) {

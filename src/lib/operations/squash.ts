@@ -14,7 +14,7 @@ import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
-import { noticeUnmarked } from "./merge/doubts.ts";
+import { noticeUnmarkedOf } from "./merge/doubts.ts";
 
 export interface SquashRequest extends Overwrite {
   /** The lowest layer, from 1; default the first. */
@@ -61,7 +61,7 @@ export async function squash(
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);
     requireSameShape(base, stack.device, rdoBlocks);
-    for (const layer of stack.layers.slice(from - 1)) await noticeUnmarked(layer, context, "squashed");
+    await noticeUnmarkedOf(stack.layers.slice(from - 1), context, "squashed");
     claimOutput(files, output, request, "cowfile");
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);

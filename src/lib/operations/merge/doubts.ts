@@ -52,6 +52,11 @@ export async function noticeUnmarked(layer: Layer, context: OperationContext, do
   return unmarked.blocks;
 }
 
+/** The same for several layers. */
+export async function noticeUnmarkedOf(layers: readonly Layer[], context: OperationContext, done: string) {
+  for (const layer of layers) await noticeUnmarked(layer, context, done);
+}
+
 export function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
   return blocks === 1
     ? `block ${firstBlock} holds data, but is not marked`
