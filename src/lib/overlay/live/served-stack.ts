@@ -246,7 +246,7 @@ async function openTop(
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
     const { id, title } = formatOfPart({ part, file: device });
-    if (id === "dm-snapshot") return new ServedStore(storage, device, stack);
+    if (id === "dm-snapshot") return new ServedStore(storage, device, stack, options.onNotice);
     if (id !== "cowfile")
       throw new CowError("unsupported", `is a ${title}, which is not written while it is served`, {
         file: path,
