@@ -10,6 +10,7 @@ import { readZeroFilled } from "../../../bytes/byte-source.ts";
 import { type Extent, listed, subtract, union } from "../../../bytes/extent.ts";
 import { ExtentCursor } from "../../../bytes/extent-cursor.ts";
 import { isZero } from "../../../bytes/zero.ts";
+import { shellWord } from "../../../errors.ts";
 import type { CowGeometry } from "../geometry.ts";
 import { fingerprint32 } from "../head.ts";
 import type { OpenedCowfile } from "../layer.ts";
@@ -90,7 +91,11 @@ export function outdateJournal(target: ByteTarget, stamp: LiveStamp): LiveStamp 
 /** What becomes of such blocks, for people. @param file undefined where it is yet to be made */
 export function unflushedWords(blocks: number, file: string | undefined): string {
   const many = `${blocks} ${blocks === 1 ? "block was" : "blocks were"} written before the machine was restarted and not flushed`;
-  return `${many}: whether they are whole is not known; ${file === undefined ? "to be moved" : "moved"} to ${file ?? "a cowfile of their own"}`;
+  const moved =
+    file === undefined
+      ? "to be moved to a cowfile of their own"
+      : `moved to ${file}: \`cowtool merge BASE,COWFILE ${shellWord(file)}\` brings them back`;
+  return `${many}: whether they are whole is not known; ${moved}`;
 }
 
 /** A new cowfile of the same ABI over the same base, which takes copies of blocks. */
