@@ -41,6 +41,9 @@ test("a file that another program cut is an error where it ended, and is not bel
   // A write would have made it longer, with zeros before it.
   expect(() => borrower.write(Buffer.alloc(10), 20_000)).toThrow(CUT);
   expect(() => lender.punchHole(0, 4096)).toThrow(CUT);
+  expect(() => lender.resize(20_000)).toThrow(CUT);
+  // What was written behind the cut is gone: a flush that is replied to would say that it is durable.
+  expect(() => lender.flush()).toThrow(CUT);
   expect(statSync(path).size).toBe(10_000);
   lender.close();
 });

@@ -5,7 +5,7 @@
  */
 
 import { crc32 } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { bootId } from "../../src/lib/device/sys/boot.ts";
 import { encodeRecord, readLog } from "../../src/lib/formats/cowfile/live/flush-log.ts";
 import { JOURNAL_HEADER_BYTES, journalPath, readJournal } from "../../src/lib/formats/cowfile/live/journal.ts";
@@ -144,6 +144,69 @@ test("nothing is swept when what is in doubt could not be kept", async () => {
   expect((await repairAt(storage, LATER)).setAside.totalBytes).toBe(3 * BLOCK);
 });
 
+test("killed at any change of a recovery after a restart, what was set aside stays what it was", async () => {
+  const left = await fresh();
+  await killed(left, (image) => {
+    image.write(block(1), 5 * BLOCK);
+    image.flush();
+    image.write(block(2, 3), 20 * BLOCK);
+    image.write(block(2, 2), 300 * BLOCK);
+  });
+  for (const way of ["serve", "repair"] as const) {
+    const recover = (storage: MemoryStorage, boot: typeof BOOT): Promise<unknown> =>
+      way === "serve" ? serve(storage, boot).then((stack) => stack.close()) : repairAt(storage, boot);
+    const stages: MemoryStorage[] = [];
+    const tried = left.clone();
+    tried.onChange = () => void (tried.content(UNFLUSHED) && stages.push(tried.clone()));
+    await recover(tried, LATER);
+    expect(stages.length).toBeGreaterThan(4);
+    for (const [i, storage] of stages.entries()) {
+      const carriedBack = storage.clone();
+      await recover(storage, LATER);
+      const asides = storage.paths().filter((path) => path.startsWith(UNFLUSHED));
+      const found = new Set<number>();
+      for (const path of asides) {
+        for (const { offset, length } of (await diff("base", `base,${path}`, {}, { storage })).extents) {
+          const bytes = new Uint8Array(length);
+          storage.content(path)?.read(bytes, DATA + offset);
+          expect(bytes, `${way} ${i} ${path} ${offset}`).toEqual(new Uint8Array(length).fill(2));
+          for (let at = offset; at < offset + length; at += BLOCK) found.add(at / BLOCK);
+        }
+      }
+      expect(
+        [...found].sort((a, b) => a - b),
+        `${way} ${i}`,
+      ).toEqual([20, 21, 22, 300, 301]);
+      expect([await readAt(storage, 5), await readAt(storage, 20)], `${way} ${i}`).toEqual([1, 3]);
+      // Carried back to the machine that has not been restarted: all of it, or what was swept is not shown as zeros.
+      await repairAt(carriedBack, BOOT);
+      expect([2, 3], `${way} ${i}, carried back`).toContain(await readAt(carriedBack, 20));
+    }
+  }
+});
+
+test("serve --repair of a file that was also cut short loses nothing that the journal has, nor shows what is in doubt", async () => {
+  for (const [boot, zeros, data] of [
+    [BOOT, 0, 2],
+    [LATER, 3, 3],
+  ] as const) {
+    const storage = await fresh();
+    await killed(storage, (image) => {
+      image.write(block(1), 390 * BLOCK);
+      image.flush();
+      image.zero(10 * BLOCK, 2 * BLOCK, { mayPunch: false });
+      image.write(block(2), 20 * BLOCK);
+    });
+    storage.content("cow")?.resize(DATA + 380 * BLOCK);
+    const options = { access: "writable", boot, repair: true } as const;
+    await expect(ServedStack.open(storage, ["base", "cow"], options)).rejects.toThrow("marks are left whose data");
+    expect(storage.content(JOURNAL)).toBeUndefined();
+    expect(storage.paths().includes(UNFLUSHED)).toBe(boot === LATER);
+    await repair("cow", { dropLost: true }, { storage });
+    expect([await readAt(storage, 10, boot), await readAt(storage, 20, boot)]).toEqual([zeros, data]);
+  }
+});
+
 test("a second file is begun where there is one already", async () => {
   const storage = await fresh();
   for (const at of [20, 30]) {
@@ -184,6 +247,30 @@ test("a journal is not believed for an older copy of its cowfile, nor an older j
   storage.put("cow", newer.cow);
   storage.put(JOURNAL, newer.journal);
   expect([await readAt(storage, 10), await readAt(storage, 169)]).toEqual([1, 2]);
+});
+
+test("many checkpoints within a millisecond do not make a journal seem older than its cowfile", async () => {
+  const storage = await fresh();
+  let now = 1000;
+  const clock = vi.spyOn(Date, "now").mockImplementation(() => now);
+  let at = 0;
+  await killed(storage, (image) => {
+    const batch = (blocks: number): void => {
+      for (let i = 0; i < blocks; i++, at += 2) image.write(new Uint8Array(100).fill(1), at * BLOCK);
+      image.commit();
+    };
+    for (; now < 1100; now++) {
+      batch(1);
+      image.flush();
+    }
+    // The half that has the latest generation comes into use again, with more entries than before.
+    for (const blocks of [1, 3, 3, 3]) {
+      image.flush();
+      batch(blocks);
+    }
+  });
+  clock.mockRestore();
+  expect(await readAt(storage, at - 2)).toBe(1);
 });
 
 test("a journal that may be of use to another cowfile gets another name, one that is not goes", async () => {

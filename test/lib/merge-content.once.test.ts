@@ -8,12 +8,15 @@ import {
   CowError,
   convert,
   create,
+  invert,
   MemoryStorage,
   merge,
   type Notice,
   type OpenOptions,
+  type OperationContext,
   openStack,
   pack,
+  squash,
 } from "../../src/lib/index.ts";
 import { noise } from "../support/random.ts";
 
@@ -176,7 +179,7 @@ describe("data without a mark in a clean cowfile", () => {
     return storage;
   }
   const said =
-    /^2 blocks hold data, but are not marked \(the first is block 30\), and are not (merged|packed): `cowtool repair -f cow`/;
+    /^2 blocks hold data, but are not marked \(the first is block 30\), and are not (merged|packed|squashed|converted|in the new files): `cowtool repair -f cow`/;
 
   test.each([
     ["merge in place", {}],
@@ -189,10 +192,15 @@ describe("data without a mark in a clean cowfile", () => {
     expect(notices).toEqual([expect.stringMatching(said)]);
   });
 
-  test("pack says so, too", async () => {
+  test.each([
+    ["pack", (context: OperationContext) => pack("cow", "out", {}, context)],
+    ["squash", (context: OperationContext) => squash("base,cow", "out", {}, context)],
+    ["convert", (context: OperationContext) => convert("base,cow", "out", { to: "raw" }, context)],
+    ["convert of a cowfile alone", (context: OperationContext) => convert("cow", "out", { to: "cowfile" }, context)],
+    ["invert", (context: OperationContext) => invert("base", "cow", { output: "out", layer: "over" }, context)],
+  ])("%s says so, too", async (_, run) => {
     const notices: string[] = [];
-    const context = { storage: await withUnmarked(), onNotice: ({ message }: Notice) => void notices.push(message) };
-    await pack("cow", "packed", {}, context);
+    await run({ storage: await withUnmarked(), onNotice: ({ message }) => void notices.push(message) });
     expect(notices).toEqual([expect.stringMatching(said)]);
   });
 

@@ -40,7 +40,7 @@ const { terms } = top;
 const file = BorrowedFile.borrow(top.cow.fd, top.cow.name, true, top.cow);
 const journal = BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal);
 
-/** The number of this thread's last change. */
+/** The number of this thread's last change of data. Whether its generations in the head are durable means nothing. */
 let lastChange = 0;
 /** Counts what is done to the cowfile. */
 const counted = new Proxy<BlockDevice>(file, {
@@ -50,7 +50,8 @@ const counted = new Proxy<BlockDevice>(file, {
     if (name === "write" || name === "punchHole") {
       return (...parameters: unknown[]): unknown => {
         const result: unknown = value.apply(file, parameters);
-        lastChange = Atomics.add(counts, CHANGES, 1) + 1;
+        const change = Atomics.add(counts, CHANGES, 1) + 1;
+        if (Number(parameters[name === "write" ? 1 : 0]) >= terms.dataOffsetBytes) lastChange = change;
         return result;
       };
     }

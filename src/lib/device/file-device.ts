@@ -212,6 +212,7 @@ export class FileDevice implements BlockDevice {
   }
 
   resize(sizeBytes: number): void {
+    this.#requireUncut();
     try {
       fs.ftruncateSync(this.fd, sizeBytes);
     } catch (error) {
@@ -221,6 +222,8 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(): void {
+    // Nothing that was behind the cut can be made durable any more.
+    this.#requireUncut();
     try {
       // Content and length, which is all that anybody reads back; the time of the change may come later.
       fs.fdatasyncSync(this.fd);

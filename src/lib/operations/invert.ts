@@ -20,6 +20,7 @@ import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts"
 import { type FillJob, fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld } from "./identity/take.ts";
 import { sizeOf } from "./merge/already.ts";
+import { noticeUnmarkedOf } from "./merge/doubts.ts";
 import { fillImage } from "./merge/fill-image.ts";
 import { belowLayer } from "./squash.ts";
 
@@ -75,6 +76,7 @@ export async function invert(
     const below = belowLayer(stack, stack.layers.length);
     const rdoBlocks = requireUsableSize(below, abi, context);
     requireSameShape(below, stack.device, rdoBlocks);
+    await noticeUnmarkedOf(stack.layers, context, "in the new files");
     const at = { below, image: stack.device, output, newLayer, rdoBlocks };
     const made = [output, newLayer].some((path) => mayReplace(request, path))
       ? {}

@@ -14,6 +14,7 @@ import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
+import { noticeUnmarkedOf } from "./merge/doubts.ts";
 
 export interface SquashRequest extends Overwrite {
   /** The lowest layer, from 1; default the first. */
@@ -60,6 +61,7 @@ export async function squash(
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);
     requireSameShape(base, stack.device, rdoBlocks);
+    await noticeUnmarkedOf(stack.layers.slice(from - 1), context, "squashed");
     claimOutput(files, output, request, "cowfile");
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);

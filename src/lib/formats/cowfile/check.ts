@@ -2,7 +2,8 @@
  * Owns check and repair of a cowfile, and above all the order in which repair writes:
  * (1) the dirty mark, if the head says clean and the bitmap is about to change; flush
  * (2) bitmap parts, ascending; the file's new length, if the last block was cut short; flush
- * (3) of a server's file after a restart: what no flush covered copied to a file of its own, durably; then it is swept; flush
+ * (3) of a server's file after a restart: what no flush covered copied to a file of its own, durably; then the stamp leaves
+ *     the journal behind; flush; then that is swept; flush
  * (4) the head, clean and recounted; flush
  * Killed between any two writes the file is dirty, or as before, and the same command completes the work.
  */
@@ -21,7 +22,7 @@ import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
 import { type BlockRun, JOURNAL_SUFFIX } from "./live/journal.ts";
 import { type LastSession, lastSession } from "./live/last-session.ts";
 import { replayLog } from "./live/replay.ts";
-import { AsideCopy, blocksInDoubt } from "./live/set-aside.ts";
+import { AsideCopy, blocksInDoubt, outdateJournal } from "./live/set-aside.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { extentsOfRuns, sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
@@ -225,6 +226,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     target.flush();
     if (session.kind === "killed" || session.kind === "restarted") {
       file = await setAside(target, before, findings.inDoubt ?? new ExtentList(), options, state);
+      if (file !== undefined) outdateJournal(target, session.stamp);
       sweepUnmarked(target, findings.geometry, session.kept);
       target.flush();
       if (session.kept.length > 0)

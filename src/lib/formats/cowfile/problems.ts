@@ -34,7 +34,7 @@ export const COW_PROBLEMS = {
     severity: "error",
     about:
       "cowtool was serving the file for writing and did not end in order, and the machine was restarted since, or the files were carried to another one. These blocks were written, but no flush covered them: whether they are whole is not known, so they are not shown.",
-    fix: "copies them to a cowfile of their own, FILE.cowtool-unflushed, over the same base, and takes them out",
+    fix: "copies them to a cowfile of their own, FILE.cowtool-unflushed, over the same base, and takes them out; `cowtool merge BASE,FILE FILE.cowtool-unflushed` brings them back, with --force if FILE holds blocks of which the fingerprint is made",
   },
   "version-low": {
     severity: "warning",

@@ -48,6 +48,11 @@ export class WritableStore {
     this.#stale = verdicts.scan.stale;
   }
 
+  /** Where something begins that stands behind the end of the list; the next commit zeroes it. */
+  get staleAt(): number | undefined {
+    return this.#stale?.offset;
+  }
+
   /** Exceptions of the list, those included that are not committed. */
   get count(): number {
     return this.#committed + this.#newOlds.length;

@@ -12,6 +12,7 @@ import { claimOutput, mayReplace } from "../claim-output.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { QUICK } from "../identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
+import { noticeUnmarkedOf } from "../merge/doubts.ts";
 import { refusePendingMerge } from "../merge/journal-places.ts";
 import { copyImage, type Pace } from "./copy-image.ts";
 import { DryTarget } from "./dry-target.ts";
@@ -63,6 +64,7 @@ export async function convert(
     const [bottom] = filesOfStack(stack);
     if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
     const plan = await makePlan(files, stack, request);
+    await noticeUnmarkedOf(plan.layers, context, "converted");
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
     const work = request.dryRun ? dryRun(output, plan, made, context) : write(files, job, plan, made, context, pace);

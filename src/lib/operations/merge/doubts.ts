@@ -41,15 +41,20 @@ export async function unmarkedIn(layer: Layer, context: OperationContext): Promi
 }
 
 /** Says that such data takes no part in what is being done. @returns how many blocks it is */
-export async function noticeUnmarked(layer: Layer, context: OperationContext, participle: string): Promise<number> {
+export async function noticeUnmarked(layer: Layer, context: OperationContext, done: string): Promise<number> {
   const unmarked = await unmarkedIn(layer, context);
   if (unmarked.blocks > 0)
     context.onNotice?.({
       severity: "warning",
       file: layer.name,
-      message: `${unmarkedText(unmarked)}, and ${unmarked.blocks === 1 ? "is" : "are"} not ${participle}: \`cowtool repair -f ${shellWord(layer.name)}\` marks what holds data`,
+      message: `${unmarkedText(unmarked)}, and ${unmarked.blocks === 1 ? "is" : "are"} not ${done}: \`cowtool repair -f ${shellWord(layer.name)}\` marks what holds data`,
     });
   return unmarked.blocks;
+}
+
+/** The same for several layers. */
+export async function noticeUnmarkedOf(layers: readonly Layer[], context: OperationContext, done: string) {
+  for (const layer of layers) await noticeUnmarked(layer, context, done);
 }
 
 export function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {

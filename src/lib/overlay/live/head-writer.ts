@@ -53,13 +53,14 @@ export class HeadWriter {
   /**
    * Reaches the next generation, unless that was done within this millisecond.
    *
-   * @returns the generation that the cowfile says now, for the journal; undefined where nothing changed
+   * @param isWanted it is wanted in any case
+   * @returns the generation that the cowfile says now, for the journal; undefined where nothing changed, or without a stamp
    * @throws CowError `io`
    */
-  tick(): number | undefined {
+  tick(isWanted: boolean): number | undefined {
     if (!this.#stamp) return undefined;
     const now = Date.now() | 0;
-    if (Atomics.load(this.#control, Control.TICKED_AT) === now) return undefined;
+    if (!isWanted && Atomics.load(this.#control, Control.TICKED_AT) === now) return undefined;
     let generation: number | undefined;
     this.#write(() => {
       Atomics.store(this.#control, Control.TICKED_AT, now);

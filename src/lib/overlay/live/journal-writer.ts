@@ -96,6 +96,8 @@ export class JournalWriter {
   #count = 0;
   /** Slots of ours that are spoken for in PROMISED. */
   #promised = 0;
+  /** Since this switch of the halves a generation of ours is in the half in use. */
+  #generationSince = -1;
 
   constructor(parts: {
     readonly journal: BlockDevice;
@@ -156,10 +158,10 @@ export class JournalWriter {
    */
   write(): boolean {
     if (this.#count === 0) return true;
-    const generation = this.#head?.tick();
-    if (generation !== undefined) this.#codec.encodeGeneration(generation, this.#words, this.#count++ * WORDS);
-    const half = this.#enter();
+    const epoch = this.#enter();
+    const half = epoch & 1;
     try {
+      this.#addGeneration(epoch);
       const first = Atomics.add(this.#control, Control.NEXT_SLOT + half, this.#count);
       if (first + this.#count > Atomics.load(this.#control, Control.SLOTS + half)) return false;
       const offset = JOURNAL_HEADER_BYTES + (half * this.slotsPerHalf + first) * ENTRY_BYTES;
@@ -170,13 +172,24 @@ export class JournalWriter {
     }
   }
 
-  /** Counts this thread in as a writer of the half in use, and says which that is. */
-  #enter(): 0 | 1 {
+  /**
+   * Adds the generation, if it is a new one, and to the first entries of this thread in a half in any case: they may
+   * be written over the last generation that the journal has.
+   */
+  #addGeneration(epoch: number): void {
+    const generation = this.#head?.tick(epoch !== this.#generationSince);
+    if (generation === undefined) return;
+    this.#codec.encodeGeneration(generation, this.#words, this.#count++ * WORDS);
+    this.#generationSince = epoch;
+  }
+
+  /** Counts this thread in as a writer of the half in use, and says at which switch that came into use: its lowest bit. */
+  #enter(): number {
     for (;;) {
       const epoch = Atomics.load(this.#control, Control.EPOCH);
-      const half = (epoch & 1) as 0 | 1;
+      const half = epoch & 1;
       Atomics.add(this.#control, Control.WRITERS + half, 1);
-      if (Atomics.load(this.#control, Control.EPOCH) === epoch) return half;
+      if (Atomics.load(this.#control, Control.EPOCH) === epoch) return epoch;
       Atomics.sub(this.#control, Control.WRITERS + half, 1);
     }
   }

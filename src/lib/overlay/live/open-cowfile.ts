@@ -111,12 +111,13 @@ export class WritableCowfile {
     refuseLost(device, opened, map);
     const marksAt: MarksAt = () => ({ bytes: map.bytes, firstBlock: 0 });
     if (found === "clean") refuseMiscount(head, map, pages, geometry.mapSizeBytes, device.name);
-    if (session.kind === "restarted") setAside(storage, path, device, opened, session, marksAt, options.onNotice);
+    const goesOn =
+      session.kind === "restarted" ? setAside(storage, path, device, opened, session, marksAt, options.onNotice) : old;
     const kept = old ? old.kept : unmarkedRuns(device, geometry, marksAt);
     if (!old) tellOfUnmarked(kept, path, options.onNotice);
 
     const isSameSession = old !== undefined && (found === "recovered" || log !== undefined);
-    const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? old : undefined, boot);
+    const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? goesOn : undefined, boot);
     const control = new Int32Array(state.control);
     // Whatever was written before, by whomever, may still be in the page cache only, the dirty head of a killed session
     // included: the first change makes it durable, and so does the first flush.

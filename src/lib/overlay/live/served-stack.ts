@@ -9,7 +9,6 @@ import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
-import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -25,6 +24,7 @@ import type { LiveImage } from "./image.ts";
 import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
 import { openLeft } from "./left-layer.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import { repairFirst } from "./repair-first.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 import { ServedStore } from "./served-store.ts";
 import { type Top, throwAway } from "./top.ts";
@@ -246,7 +246,7 @@ async function openTop(
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
     const { id, title } = formatOfPart({ part, file: device });
-    if (id === "dm-snapshot") return new ServedStore(storage, device, stack);
+    if (id === "dm-snapshot") return new ServedStore(storage, device, stack, options.onNotice);
     if (id !== "cowfile")
       throw new CowError("unsupported", `is a ${title}, which is not written while it is served`, {
         file: path,
@@ -260,13 +260,7 @@ async function openTop(
       const mendable = error instanceof CowError && ["dirty", "damaged"].includes(error.code);
       if (!mendable || !options.repair) throw error;
     }
-    const request = { dryRun: false, force: true, dropLost: false, signal: options.signal };
-    const report = await cowfileFormat.repair(device, request);
-    if (report.lost.count > 0)
-      throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
-        file: path,
-        hints: ["`cowtool repair --drop-lost` gives them up"],
-      });
+    await repairFirst(storage, path, device, options);
     return WritableCowfile.open(storage, path, device, options);
   } catch (error) {
     device.close();

@@ -71,6 +71,11 @@ export class DmSnapshotLiveImage implements LiveImage {
     return this.#store.count;
   }
 
+  /** Where tuples begin that a killed writer left behind the end of the list, and that go when it is extended. */
+  get staleAt(): number | undefined {
+    return this.#store.staleAt;
+  }
+
   #places(from: number, to: number): ReturnType<typeof placesOf> {
     return placesOf(this.#store.map, this.#store.geometry, this.#cow, from, to);
   }

@@ -12,7 +12,7 @@ import type { OpenedCowfile } from "../../formats/cowfile/layer.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
 import type { BlockRun } from "../../formats/cowfile/live/journal.ts";
 import { type LastSession, lastSession } from "../../formats/cowfile/live/last-session.ts";
-import { AsideCopy, blocksInDoubt, unflushedWords } from "../../formats/cowfile/live/set-aside.ts";
+import { AsideCopy, blocksInDoubt, outdateJournal, unflushedWords } from "../../formats/cowfile/live/set-aside.ts";
 import { clearStamps, FLAG_LIVE, freeStampOffset, NONCE_BYTES, writeStamp } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked } from "../../formats/cowfile/live/sweep.ts";
 import type { MarksAt } from "../../formats/cowfile/unmarked-data.ts";
@@ -75,7 +75,11 @@ export function foundSession(opened: OpenedCowfile, journalFile: JournalFile, bo
   }
 }
 
-/** After a restart: keeps what no flush covered, in a file of its own, and takes it out of the cowfile. */
+/**
+ * After a restart: keeps what no flush covered, in a file of its own, and takes it out of the cowfile.
+ *
+ * @returns the session as its stamp is now
+ */
 export function setAside(
   storage: Storage,
   path: string,
@@ -84,20 +88,22 @@ export function setAside(
   session: Extract<LastSession, { kind: "restarted" }>,
   marksAt: MarksAt,
   onNotice: OperationContext["onNotice"],
-): void {
+): KnownSession {
   const { geometry } = opened;
   let bytes = 0;
   for (const extents of blocksInDoubt(device, geometry, session, marksAt))
     for (const { length } of extents) bytes += length;
-  if (bytes === 0) return;
+  if (bytes === 0) return session;
   const file = asideFile(storage, path);
   try {
     const copy = new AsideCopy(device, opened, file.target);
     for (const extents of blocksInDoubt(device, geometry, session, marksAt)) copy.add(extents);
     copy.finish();
     const name = file.commit();
-    sweepUnmarked(device, geometry, session.kept, marksAt);
     onNotice?.({ severity: "warning", file: path, message: unflushedWords(bytes / BLOCK_BYTES, name) });
+    const stamp = outdateJournal(device, session.stamp);
+    sweepUnmarked(device, geometry, session.kept, marksAt);
+    return { ...session, stamp };
   } finally {
     file.abandon();
   }

@@ -12,7 +12,7 @@ import { logRuns } from "./replay.ts";
 import { isOfThisBoot, type LiveStamp, readStamp } from "./stamp.ts";
 
 /** By how many generations a cowfile may be ahead of its journal: each thread that writes may have taken one. */
-const MAX_AHEAD = 64;
+export const MAX_AHEAD = 64;
 
 /** Why a session of ours left a journal that does not count. */
 export type JournalFault =

@@ -10,13 +10,15 @@ import { readZeroFilled } from "../../../bytes/byte-source.ts";
 import { type Extent, listed, subtract, union } from "../../../bytes/extent.ts";
 import { ExtentCursor } from "../../../bytes/extent-cursor.ts";
 import { isZero } from "../../../bytes/zero.ts";
+import { shellWord } from "../../../errors.ts";
 import type { CowGeometry } from "../geometry.ts";
 import { fingerprint32 } from "../head.ts";
 import type { OpenedCowfile } from "../layer.ts";
 import { BLOCK_BYTES } from "../layout.ts";
 import { NewCowfile } from "../new-cowfile.ts";
 import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
-import type { LastSession } from "./last-session.ts";
+import { type LastSession, MAX_AHEAD } from "./last-session.ts";
+import { type LiveStamp, STAMP_SECTOR_BYTES, writeStamp } from "./stamp.ts";
 import { extentsOfRuns } from "./sweep.ts";
 
 /** What a cowfile's name is followed by in the name of the file that such blocks go to. */
@@ -68,10 +70,32 @@ function* unmarkedParts(extents: Iterable<Extent>, marksAt: MarksAt): Generator<
   }
 }
 
+/**
+ * Makes the journal one of an earlier moment than its cowfile, durably: from here on what it names may be swept. Done again
+ * after a kill, holes in the place of what was swept would be taken for zeros that were written; and where the machine has
+ * not been restarted after all, since the files were carried back to it, they would be shown.
+ *
+ * @returns the stamp as it is now
+ * @throws CowError `io`
+ */
+export function outdateJournal(target: ByteTarget, stamp: LiveStamp): LiveStamp {
+  const next = { ...stamp, generation: stamp.generation + MAX_AHEAD + 1 };
+  const sector = new Uint8Array(STAMP_SECTOR_BYTES);
+  target.read(sector, 0);
+  writeStamp(next, sector);
+  target.write(sector, 0);
+  target.flush();
+  return next;
+}
+
 /** What becomes of such blocks, for people. @param file undefined where it is yet to be made */
 export function unflushedWords(blocks: number, file: string | undefined): string {
   const many = `${blocks} ${blocks === 1 ? "block was" : "blocks were"} written before the machine was restarted and not flushed`;
-  return `${many}: whether they are whole is not known; ${file === undefined ? "to be moved" : "moved"} to ${file ?? "a cowfile of their own"}`;
+  const moved =
+    file === undefined
+      ? "to be moved to a cowfile of their own"
+      : `moved to ${file}: \`cowtool merge BASE,COWFILE ${shellWord(file)}\` brings them back`;
+  return `${many}: whether they are whole is not known; ${moved}`;
 }
 
 /** A new cowfile of the same ABI over the same base, which takes copies of blocks. */

@@ -16,7 +16,7 @@ export const FLAG_LIVE = 0x4000;
 
 export const STAMP_BYTES = 64;
 /** A head and its stamp must reach the disk together: both lie in its first sector. */
-const SECTOR_BYTES = 512;
+export const STAMP_SECTOR_BYTES = 512;
 const MAGIC = 0x43574c56; // "CWLV"
 const VERSION = 1;
 export const NONCE_BYTES = 16;
@@ -53,7 +53,7 @@ function checksum(bytes: Uint8Array): number {
 /** The stamp of a head block, if it has one that counts. */
 export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | undefined {
   if ((head.flags & FLAG_LIVE) === 0) return undefined;
-  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= SECTOR_BYTES; offset += STAMP_BYTES) {
+  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= STAMP_SECTOR_BYTES; offset += STAMP_BYTES) {
     const bytes = headBlock.slice(offset, offset + STAMP_BYTES);
     const view = new DataView(bytes.buffer);
     if (view.getUint32(0) !== MAGIC || view.getUint32(4) !== VERSION) continue;
@@ -69,7 +69,7 @@ export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | und
 /** A free place for a stamp in the first sector of the head block, or undefined if others have filled it all. */
 export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | undefined {
   const from = Math.ceil(headLayout(head.abi).sizeBytes / STAMP_BYTES) * STAMP_BYTES;
-  for (let offset = SECTOR_BYTES - STAMP_BYTES; offset >= from; offset -= STAMP_BYTES) {
+  for (let offset = STAMP_SECTOR_BYTES - STAMP_BYTES; offset >= from; offset -= STAMP_BYTES) {
     if (headBlock.subarray(offset, offset + STAMP_BYTES).every((byte) => byte === 0)) return offset;
   }
   return undefined;
@@ -77,7 +77,7 @@ export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | 
 
 /** Takes every stamp of ours out of `headBlock`, also those that count no more because others cleared the flag. */
 export function clearStamps(headBlock: Uint8Array): void {
-  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= SECTOR_BYTES; offset += STAMP_BYTES) {
+  for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= STAMP_SECTOR_BYTES; offset += STAMP_BYTES) {
     const bytes = headBlock.subarray(offset, offset + STAMP_BYTES);
     const view = new DataView(bytes.buffer, bytes.byteOffset, STAMP_BYTES);
     if (view.getUint32(0) !== MAGIC || view.getUint32(STAMP_BYTES - 4) !== checksum(bytes)) continue;

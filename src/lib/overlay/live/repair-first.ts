@@ -1,0 +1,51 @@
+/**
+ * Owns the repair of a cowfile that is about to be served (`serve --repair`): with all that `cowtool repair` knows, the journal
+ * of a dead server above all.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { bootId } from "../../device/sys/boot.ts";
+import { CowError } from "../../errors.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { JOURNAL_SUFFIX } from "../../formats/cowfile/live/journal.ts";
+import { unflushedWords } from "../../formats/cowfile/live/set-aside.ts";
+import { asideFile } from "./aside-file.ts";
+import { JournalFile } from "./journal-file.ts";
+
+/** @throws CowError `damaged` if marks are left whose data is missing, and as repair */
+export async function repairFirst(
+  storage: Storage,
+  path: string,
+  device: BlockDevice,
+  { boot = bootId(), signal, onNotice }: { readonly boot?: Uint8Array | undefined } & Omit<OperationContext, "storage">,
+): Promise<void> {
+  const journal = new JournalFile(storage, path);
+  let aside: ReturnType<typeof asideFile> | undefined;
+  try {
+    const report = await cowfileFormat.repair(device, {
+      dryRun: false,
+      force: true,
+      dropLost: false,
+      boot,
+      companion: (suffix) => (suffix === JOURNAL_SUFFIX ? journal.find() : undefined),
+      aside: () => (aside = asideFile(storage, path)),
+      signal,
+    });
+    if (report.setAsideFile !== undefined) {
+      const message = unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, report.setAsideFile);
+      onNotice?.({ severity: "warning", file: path, message });
+    }
+    // What it said is in the bitmap now.
+    if (report.isJournalSpent) journal.remove();
+    if (report.lost.count > 0)
+      throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
+        file: path,
+        hints: ["`cowtool repair --drop-lost` gives them up"],
+      });
+  } finally {
+    aside?.abandon();
+    journal.close();
+  }
+}
