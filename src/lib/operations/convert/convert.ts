@@ -62,7 +62,7 @@ export async function convert(
     refuseSameFile(files.storage, output, inputs);
     const [bottom] = filesOfStack(stack);
     if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
-    const plan = await makePlan(files, stack, request);
+    const plan = await makePlan(files, stack, request, context.signal);
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
     const work = request.dryRun ? dryRun(output, plan, made, context) : write(files, job, plan, made, context, pace);
