@@ -11,6 +11,7 @@ import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
+import { refusePendingMerge } from "./journal-places.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 
@@ -44,6 +45,9 @@ export async function merge(
   }
   return OpenFiles.during(context, (files) => {
     if (request.giveUp) return giveUp(files, rdofile, cowfile, request, context);
+    // The journal tells what to do where a cowfile is gone whose merge was interrupted.
+    const layer = parsePart(cowfile).path;
+    if (!files.storage.facts(layer)) refusePendingMerge(files.storage, rdofile, [layer], request.force);
     const parts = partsOf(files.storage, rdofile);
     const simple = ofCowfileAndImage(files, parts, cowfile);
     if (!simple) return mergeAnyLayer(files, { rdofile, cowfile, parts }, request, context);
