@@ -11,6 +11,16 @@ function* stacksIn(word: string): Generator<string> {
   for (const { index } of word.matchAll(/[=:;]/g)) yield word.slice(index + 1);
 }
 
+/** Files whose names have commas: what parts of a stack become when they are put together again. */
+function* filesIn(stack: string): Generator<string> {
+  const parts = stack.split(",");
+  for (let first = 0; first < parts.length; first++)
+    for (let end = first + 2; end <= parts.length; end++) {
+      const file = parts.slice(first, end).join(",");
+      if (existsSync(file)) yield file;
+    }
+}
+
 /** Is the failure about a part of that stack, or about its commas? */
 function isAbout({ file, code, message }: CowError, stack: string): boolean {
   return file === undefined ? code === "usage" && message.includes(stack) : stack.split(",").includes(file);
@@ -20,8 +30,10 @@ function isAbout({ file, code, message }: CowError, stack: string): boolean {
 export function commaHints(error: CowError, argv: readonly string[]): readonly string[] {
   for (const word of argv) {
     for (const stack of stacksIn(word)) {
-      if (!stack.includes(",") || stack.includes("\\,") || !isAbout(error, stack) || !existsSync(stack)) continue;
-      const escaped = stack.replaceAll(",", "\\,");
+      if (!stack.includes(",") || stack.includes("\\,")) continue;
+      const file = [...filesIn(stack)].find((each) => isAbout(error, each));
+      if (file === undefined) continue;
+      const escaped = file.replaceAll(",", "\\,");
       return [`a comma separates the parts of a stack: in the name of a file it is written as '${escaped}'`];
     }
   }

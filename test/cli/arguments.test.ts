@@ -53,6 +53,8 @@ describe("a comma in a file's name", () => {
     ["create", CreateCommand, [name, scratch("c.cow")]],
     ["create --from", CreateCommand, [name.replace(",", "\\,"), scratch("d.cow"), `--from=${name}`]],
     ["diff", DiffCommand, [name, `raw:${name}`]],
+    ["diff of a stack", DiffCommand, [`${name},x.cow`, name.replace(",", "\\,")]],
+    ["diff of a stack with a format", DiffCommand, [`raw:${name},y.cow`, name.replace(",", "\\,")]],
     ["info --rdofile", InfoCommand, [name, "--rdofile", name]],
     ["serve --export", ServeCommand, ["--export", `x=${name}`, "--socket", scratch("s")]],
   ] as const)("%s: is told of where it was taken for two", async (_, command, argv) => {

@@ -13,9 +13,9 @@ describe("escapeControls", () => {
   });
 
   test("shows what reorders, or has no look of its own", () => {
-    const hidden = "\u200e\u200f\u061c\u200b\ufeff\u00ad\u2060\u3164\ufe0f\u{e0041}\ud800";
+    const hidden = "\u200e\u200f\u061c\u200b\ufeff\u00ad\u2060\u3164\ufe0f\u2800\u{e0041}\ud800";
     expect(escapeControls(hidden)).toBe(
-      "\\u200e\\u200f\\u061c\\u200b\\ufeff\\xad\\u2060\\u3164\\ufe0f\\u{e0041}\\ud800",
+      "\\u200e\\u200f\\u061c\\u200b\\ufeff\\xad\\u2060\\u3164\\ufe0f\\u2800\\u{e0041}\\ud800",
     );
   });
 

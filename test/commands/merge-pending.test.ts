@@ -42,6 +42,15 @@ function expectSame(file: string, expected: string): void {
 }
 
 describe("an interrupted merge", () => {
+  test("whose cowfile is gone is not just missing a file: the ways out are named", async () => {
+    await interruptMerge();
+    const [base, cow] = [at("base.img"), at("vm.cow")];
+    renameSync(cow, `${cow}.away`);
+    const ran = await run("merge", [base, cow, "-y"]);
+    expect(expectErrorLine(ran, 4)).toContain("holds a part of");
+    expect(ran.stderr).toMatch(/hint: .*--give-up/);
+  });
+
   test("is completed by the same command, which says so", async () => {
     await interruptMerge();
     const ran = await run("merge", [at("base.img"), at("vm.cow"), "-y"]);

@@ -96,6 +96,7 @@ describe("within a process", () => {
       const error = refusal(() => take(mode));
       expect(error).toMatchObject({ code: "locked", file });
       expect(error.message).toContain("this very process");
+      expect(error.hints).toEqual(["the command names the same file twice, and one of the two is to be written"]);
     }
   });
 

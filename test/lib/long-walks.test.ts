@@ -2,6 +2,7 @@
  * Proves that a walk through metadata that finds next to nothing stops when it is told to, in every command: a signal must
  * find the event loop turning, however long a small or sparse file keeps a loop busy.
  */
+import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { qcow2Format } from "../../src/lib/formats/qcow2/index.ts";
 import {
@@ -13,6 +14,8 @@ import {
   MemoryStorage,
   merge,
   type OperationContext,
+  unpack,
+  verifyFingerprint,
 } from "../../src/lib/index.ts";
 import { collected } from "../support/collected.ts";
 import { PER_TABLE, qcow2Of, tableAt } from "../support/hostile-qcow2.ts";
@@ -47,6 +50,27 @@ describe("a signal stops", () => {
     const began = performance.now();
     await expect(run(context)).rejects.toMatchObject({ code: "interrupted" });
     expect(performance.now() - began).toBeLessThan(1500);
+  });
+});
+
+describe("a signal stops the way through gzip members that hold nothing", () => {
+  const members = Buffer.alloc(20 * 100_000, gzipSync(""));
+  test.each<[string, (context: OperationContext) => Promise<unknown>]>([
+    ["info", (context) => info("pack", {}, context)],
+    ["check", (context) => check("pack", {}, context)],
+    ["unpack", (context) => unpack("pack", "out", {}, context)],
+    ["convert", (context) => convert("pack", "out", { to: "cowfile" }, context)],
+    ["diff", (context) => diff("pack", "pack", {}, context)],
+    ["a stack", (context) => diff("base,pack", "base", {}, context)],
+    ["merge -o", (context) => merge("base", "pack", { output: "out" }, context)],
+    ["verify-fingerprint", (context) => verifyFingerprint("base", "pack", context)],
+  ])("%s", async (_, run) => {
+    const context = stopping();
+    context.storage.put("pack", members);
+    const began = performance.now();
+    await expect(run(context)).rejects.toMatchObject({ code: "interrupted" });
+    expect(performance.now() - began).toBeLessThan(1500);
+    expect(context.storage.facts("out")).toBeUndefined();
   });
 });
 

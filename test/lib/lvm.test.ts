@@ -240,6 +240,33 @@ describe("hostile text", () => {
     expect(() => parseText(text, "f")).toThrow(/in one word|makes no sense/);
   });
 
+  it("that a label names sixteen times is read twice at most", async () => {
+    const bytes = volume(groupText(base));
+    const label = bytes.subarray(512, 1024);
+    for (let i = 1; i < 16; i++) label.copy(label, 104 + 16 * i, 104, 120);
+    label.writeUInt32LE(lvmChecksum(label.subarray(20)), 16);
+    const { facts, problems } = await lvmFormat.describe(deviceOf(bytes), {});
+    expect(facts).toMatchObject({ volume_group: "vg" });
+    expect([...problems].map(({ message }) => message)).toEqual([
+      "the label at byte 512 (0x200) names 16 metadata areas: only the first 2 are read, as LVM makes no more",
+    ]);
+  });
+
+  it("cannot make a volume larger than its physical volume, of the same extents again and again", () => {
+    const segments = Array.from({ length: 60 }, (_, i) => stripedText(i, 1, [["pv0", 0]]));
+    expect(() => open(volume(groupText(volumeText("o", segments))), "o")).toThrow(
+      "the logical volume vg/o has 15728640 bytes, more than its physical volume: its segments overlap",
+    );
+  });
+
+  it("of a great many snapshots does not keep a signal waiting, whatever their stores are", async () => {
+    const many = Array.from({ length: 9 }, (_, i) => volumeText(`snapshot${i}`, [snapshotText(6, "base", "snap")]));
+    const bytes = volume(groupText(base + snap + many.join("")));
+    await expect(lvmFormat.describe(deviceOf(bytes), { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: "interrupted",
+    });
+  });
+
   it("of megabytes in spaces and comments is read", () => {
     const parsed = parseText(`${" \t\n".repeat(1e6)}# ${"x".repeat(3e6)}\na = 1 #`, "f");
     expect(parsed.get("a")).toBe(1);

@@ -16,6 +16,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { bootId } from "../../src/lib/device/sys/boot.ts";
+import { decodeHead, encodeHead } from "../../src/lib/formats/cowfile/head.ts";
+import { FLAG_DIRTY } from "../../src/lib/formats/cowfile/layout.ts";
+import { FLAG_LIVE, writeStamp } from "../../src/lib/formats/cowfile/live/stamp.ts";
 import { CowError, convert, create, info, merge, nodeStorage, repair } from "../../src/lib/index.ts";
 import { PidFile } from "../../src/lib/nbd/pid-file.ts";
 import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
@@ -144,6 +148,13 @@ test("what an earlier conversion left with a second name stays under that name, 
 });
 
 test("a repair leaves what has the journal's name and is none, and says so", async () => {
+  // As a killed server leaves it: of no other cowfile the journal is looked for.
+  const bytes = readFileSync(cow);
+  const head = decodeHead(bytes, cow);
+  encodeHead({ ...head, flags: head.flags | FLAG_DIRTY | FLAG_LIVE }, bytes);
+  const nonce = new Uint8Array(16).fill(1);
+  writeStamp({ nonce, boot: bootId(), offset: 448, usesLog: false, logDone: 0, generation: 1 }, bytes);
+  writeFileSync(cow, bytes);
   symlinkSync(victim, `${cow}.cowtool-live`);
   const notices: string[] = [];
   await repair(cow, { force: true }, { onNotice: ({ message }) => void notices.push(message) });

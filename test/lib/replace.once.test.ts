@@ -128,3 +128,13 @@ test("on the command line --replace takes one name, and a picture is replaced as
   expect(readFileSync(golden).equals(readFileSync(base))).toBe(true);
   expect((await run("create", ["--replace", golden, base, golden])).status).toBe(0);
 });
+
+test.each(["base", "live", "lock", "lock.1-ab", "merge", "partial", "partial-note"])(
+  "no output may end in .cowtool-%s",
+  async (suffix) => {
+    const name = scratch(`x.cowtool-${suffix}`);
+    const expected = { code: "usage", file: name, message: expect.stringContaining(`may end in .cowtool-${suffix}`) };
+    await expect(pack(cow, name, { replace: [name] }, {})).rejects.toMatchObject(expected);
+    await expect(merge(base, cow, { undo: name }, {})).rejects.toMatchObject(expected);
+  },
+);

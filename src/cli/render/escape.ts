@@ -6,8 +6,8 @@
 const NAMED: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
 // Controls, separators of lines and paragraphs, halves of surrogate pairs, and whatever has no look of its own: marks that
-// reorder text, zero-width characters, fillers, variation selectors, tags. With them one name can pose as another.
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+// reorder text, zero-width characters, fillers, the empty Braille pattern, variation selectors, tags. With them one name can pose as another.
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
 /** Shows such characters as `\n`, `\x1b`, `\u202e`, `\u{e0041}`. The result is one line. */
 export function escapeControls(text: string): string {

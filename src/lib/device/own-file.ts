@@ -17,6 +17,18 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constan
 /** What cowtool's files are called after the name of the file that they are beside. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
+/** Those names of ours that no output may have. What was set aside after a crash is a cowfile like any other. */
+const RESERVED = /\.cowtool-(?:base|live|lock[^/]*|merge|partial|partial-note)$/;
+
+/** @throws CowError `usage` for an output that would be taken for a file of ours */
+export function refuseOwnName(path: string): void {
+  const [suffix] = RESERVED.exec(path) ?? [];
+  if (suffix === undefined) return;
+  throw new CowError("usage", `is a name that cowtool uses for files of its own: no output may end in ${suffix}`, {
+    file: path,
+  });
+}
+
 /** The file that one of ours is beside, by its name. */
 export function beside(file: string): string {
   return file.replace(SUFFIX, "");

@@ -248,8 +248,9 @@ export interface LayerFormat {
   /**
    * What to read the image from: the file itself, or where it is packed, a view of what it was made from.
    * @param scratch makes an empty file for formats that have to be unpacked first; its owner closes it
+   * @param signal stops the unpacking
    */
-  readable(source: ByteSource, scratch: () => ByteTarget): Promise<ByteSource>;
+  readable(source: ByteSource, scratch: () => ByteTarget, signal?: AbortSignal): Promise<ByteSource>;
   /** What it says of the base it was made for, whatever state it is in. */
   identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
   /** How a given base differs from what the file says of its base. */

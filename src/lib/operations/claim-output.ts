@@ -4,15 +4,13 @@
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { isZstd } from "../bytes/zstd-seekable.ts";
+import { refuseOwnName } from "../device/own-file.ts";
 import type { FileFacts } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
 import { isGzip } from "../formats/cowfile/pack/kind.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
 import { detectFormat, headOf } from "../formats/registry.ts";
-import { refusePartialName } from "./convert/partial-names.ts";
 import type { OpenFiles } from "./files.ts";
-import { refuseSidecarName } from "./identity/sidecar.ts";
-import { refuseJournalName } from "./merge/journal.ts";
 
 /** What an output is: of a format, packed, or an image without any mark. */
 export type Made = "cowfile" | "dm-snapshot" | "dm-cow" | "qcow2" | "pack" | "raw";
@@ -52,9 +50,7 @@ function titleOf(kind: string): string {
  *   has a name of ours
  */
 export function claimOutput(files: OpenFiles, path: string, allowed: Overwrite, made: Made): FileFacts | undefined {
-  refuseJournalName(path);
-  refuseSidecarName(path);
-  refusePartialName(path);
+  refuseOwnName(path);
   const facts = files.storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

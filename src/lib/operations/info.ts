@@ -72,7 +72,7 @@ async function describe(
   const hooks = { ...opened.options, ...notes, below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);
   const judged = below ? await format.judgeBase(device, below, hooks) : [];
-  const how = { allowDirty: true, below };
+  const how = { allowDirty: true, below, signal: context.signal };
   const layer = options.map ? (await openAsLayer(opened, how, () => files.scratch(opened.part.path))).layer : undefined;
   const pause = makePause(context.signal, () => interrupted(file, "nothing was changed"));
   return {

@@ -125,10 +125,14 @@ function refuseOtherFormats(file: BlockDevice, name: string): void {
 /** Opens a part as a layer. @param scratch as LayerFormat.readable */
 export async function openAsLayer(
   opened: OpenPart,
-  options: { readonly allowDirty: boolean; readonly below?: ByteSource | undefined },
+  options: {
+    readonly allowDirty: boolean;
+    readonly below?: ByteSource | undefined;
+    readonly signal: AbortSignal | undefined;
+  },
   scratch: () => ByteTarget,
 ): Promise<{ readonly layer: Layer; readonly format: LayerFormat }> {
   const format = formatOfPart(opened);
-  const source = await format.readable(opened.file, scratch);
+  const source = await format.readable(opened.file, scratch, options.signal);
   return { layer: format.openLayer(source, { ...opened.options, ...options }), format };
 }

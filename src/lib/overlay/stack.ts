@@ -104,7 +104,7 @@ export async function openStack(
         keep(device);
         return device;
       };
-      const { layer } = await openAsLayer(part, { allowDirty: false, below }, scratch);
+      const { layer } = await openAsLayer(part, { allowDirty: false, below, signal: options.signal }, scratch);
       await requireBelongs(layer, below, options.signal);
       tell(options, layer);
       layers.push(layer);

@@ -151,6 +151,10 @@ function lockedError(file: string, mode: LockMode, holders: readonly number[]): 
   return new CowError("locked", `${mode === "exclusive" ? "in use" : "being written"}, locked by ${who}`, {
     file,
     details: pid === undefined ? {} : { holder_pid: pid },
-    hints: ["try again when it has ended; nothing was changed"],
+    hints: [
+      others.length === 0 && holders.length > 0
+        ? "the command names the same file twice, and one of the two is to be written"
+        : "try again when it has ended; nothing was changed",
+    ],
   });
 }

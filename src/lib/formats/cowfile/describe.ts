@@ -3,7 +3,7 @@
  */
 import { countBits } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { interrupted } from "../../context.ts";
+import { interrupted, makePause, type Pause } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import type { ImageFacts, Problem, SurveyHooks } from "../format.ts";
 import { findingsOf } from "./findings.ts";
@@ -55,7 +55,7 @@ function factsOf(
 /** @throws CowError `bad-head`, `truncated`, `unsupported`, `damaged`, `io`, `interrupted` */
 export async function describeCowfile(source: ByteSource, hooks: SurveyHooks): Promise<Description> {
   const kind = packKind(source);
-  if (kind === "gzip") return describeGzip(source);
+  if (kind === "gzip") return describeGzip(source, pauseOf(source, hooks.signal));
   if (kind === undefined) return describeUnpacked(source, hooks, null);
   const view = new PackedView(source, kind);
   const { facts, problems } = await describeUnpacked(view, hooks, kind);
@@ -81,18 +81,22 @@ async function describeUnpacked(source: ByteSource, hooks: SurveyHooks, packed: 
 }
 
 /** The head of a cowfile in any state, packed ones too. */
-export async function readAnyHead(source: ByteSource): Promise<CowHead> {
+export async function readAnyHead(source: ByteSource, signal?: AbortSignal): Promise<CowHead> {
   const kind = packKind(source);
-  if (kind === "gzip") return (await firstBytes(source)).head;
+  if (kind === "gzip") return (await firstBytes(source, pauseOf(source, signal))).head;
   if (kind) return new PackedView(source, kind).head;
   const headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
   return decodeHead(headBlock.subarray(0, source.read(headBlock, 0)), source.name);
 }
 
+function pauseOf(source: ByteSource, signal: AbortSignal | undefined): Pause {
+  return makePause(signal, () => interrupted(source.name, "nothing was changed"));
+}
+
 /** The beginning of a gzip pack's payload: at least the head, if it is that long. */
-async function firstBytes(source: ByteSource): Promise<ReturnType<typeof decodePackedHead>> {
+async function firstBytes(source: ByteSource, pause: Pause): Promise<ReturnType<typeof decodePackedHead>> {
   let bytes = new Uint8Array(0);
-  for await (const chunk of gunzipStream(source)) {
+  for await (const chunk of gunzipStream(source, pause)) {
     bytes = Buffer.concat([bytes, chunk]);
     if (bytes.length >= HEAD_BLOCK_BYTES) break;
   }
@@ -100,12 +104,12 @@ async function firstBytes(source: ByteSource): Promise<ReturnType<typeof decodeP
 }
 
 /** Of a gzip pack head and bitmap are decompressed, the rest is left alone: only check reads it. */
-async function describeGzip(source: ByteSource): Promise<Description> {
-  const { head, geometry } = await firstBytes(source);
+async function describeGzip(source: ByteSource, pause: Pause): Promise<Description> {
+  const { head, geometry } = await firstBytes(source, pause);
   let skip = headLayout(head.abi).sizeBytes;
   let left = geometry.mapSizeBytes;
   let used = 0;
-  for await (const chunk of gunzipStream(source)) {
+  for await (const chunk of gunzipStream(source, pause)) {
     const part = chunk.subarray(Math.min(skip, chunk.length)).subarray(0, left);
     skip = Math.max(0, skip - chunk.length);
     used += countBits(part);

@@ -4,6 +4,7 @@
 import { availableParallelism } from "node:os";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { isZstd } from "../../bytes/zstd-seekable.ts";
+import { interrupted, makePause } from "../../context.ts";
 import type { LayerFormat } from "../format.ts";
 import { checkCowfile, judgeBase, repairCowfile } from "./check.ts";
 import { checkPack } from "./check-pack.ts";
@@ -23,20 +24,21 @@ export const cowfileFormat: LayerFormat = {
   matches: (head) => hasCowMagic(head) || isGzip(head) || isZstd(head),
   openLayer: (source, options) => new CowfileLayer(source, options),
   describe: describeCowfile,
-  async readable(source, scratch) {
+  async readable(source, scratch, signal) {
     const kind = packKind(source);
     if (kind === undefined) return source;
     if (kind !== "gzip") return new PackedView(source, kind);
     const unpacked = scratch();
-    await unpackInto(unpacked, source, kind, { concurrency: availableParallelism(), onPiece: () => undefined });
+    const onPiece = makePause(signal, () => interrupted(source.name, "nothing was changed"));
+    await unpackInto(unpacked, source, kind, { concurrency: availableParallelism(), onPiece });
     return named(unpacked, source.name);
   },
-  async identify(source) {
-    const head = await readAnyHead(source);
+  async identify(source, { signal }) {
+    const head = await readAnyHead(source, signal);
     judgeHead(head, Number.MAX_SAFE_INTEGER, source.name);
     return { blocks: exactNumber(head.rdoBlocks), blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(head) };
   },
-  judgeBase: async (source, base, hooks) => judgeBase(await readAnyHead(source), base, hooks),
+  judgeBase: async (source, base, hooks) => judgeBase(await readAnyHead(source, hooks.signal), base, hooks),
   check: async (source, options) => {
     const kind = packKind(source);
     return kind ? checkPack(source, kind, options) : checkCowfile(source, options);

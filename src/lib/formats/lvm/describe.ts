@@ -3,6 +3,7 @@
  * stores say.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
+import { interrupted, makePause } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { describeStore } from "../dm-snapshot/describe.ts";
 import type { Fact, ImageFacts, Problem, SurveyHooks } from "../format.ts";
@@ -41,7 +42,9 @@ export async function describeVolume(
 ): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem> }> {
   const { volume, group, problems } = surveyVolume(source);
   const snapshots: Fact[] = [];
+  const pause = makePause(hooks.signal, () => interrupted(source.name, "nothing was changed"));
   for (const snapshot of group?.snapshots ?? []) {
+    await pause();
     snapshots.push(await snapshotFacts(source, group as VolumeGroup, snapshot, hooks));
   }
   const facts: ImageFacts = {

@@ -30,6 +30,8 @@ const MAX_TEXT_BYTES = 16 << 20;
 const LABEL_CRC_FROM = 20;
 /** Lists in the header end within its sector. */
 const MAX_LOCATIONS = 16;
+/** One at each end of the device. All that are named could have the same megabytes of text. */
+const MAX_AREAS = 2;
 
 export interface PhysicalVolume {
   /** As in the text: in groups, with dashes. */
@@ -77,10 +79,14 @@ export function readPhysicalVolume(source: ByteSource): PhysicalVolume {
   }
   const { uuid, deviceBytes, areas } = readHeader(bytes, Number(label.offset), source.name);
   const texts: Section[] = [];
-  for (const area of areas) {
+  for (const area of areas.slice(0, MAX_AREAS)) {
     const found = readArea(source, area);
     if (found.problem) problems.push(found.problem);
     if (found.text) texts.push(found.text);
+  }
+  if (areas.length > MAX_AREAS) {
+    const message = `the label at ${atByte(at)} names ${areas.length} metadata areas: only the first ${MAX_AREAS} are read, as LVM makes no more`;
+    problems.push(lvmProblem("metadata-area", { offset: at, length: SECTOR_BYTES }, message));
   }
   if (texts.length === 0 && problems.some(({ id }) => id === "metadata-area")) {
     const problem = problems.find(({ id }) => id === "metadata-area");

@@ -20,7 +20,7 @@ export class LogicalVolumeSource implements PlacedSource {
   readonly #source: ByteSource;
   readonly #segments: readonly Segment[];
 
-  /** @throws CowError `unsupported` where it can't be addressed; `truncated` where the file ends before it does */
+  /** @throws CowError `unsupported` where it can't be addressed; `truncated` where the file ends before it does; `damaged` for one larger than that */
   constructor(source: ByteSource, group: string, volume: LogicalVolume) {
     this.name = `${source.name} (${group}/${volume.name})`;
     if (!volume.segments) {
@@ -38,6 +38,11 @@ export class LogicalVolumeSource implements PlacedSource {
       }
     }
     this.sizeBytes = volume.sectors * SECTOR_BYTES;
+    // Without this, a small file could show the same extents a hundred thousand times.
+    if (this.sizeBytes > source.sizeBytes) {
+      const words = `the logical volume ${group}/${volume.name} has ${this.sizeBytes} bytes, more than its physical volume: its segments overlap`;
+      throw new CowError("damaged", words, { file: source.name });
+    }
     this.allocationUnitBytes = source.allocationUnitBytes;
     this.seesHoles = source.seesHoles;
     this.#source = source;

@@ -63,7 +63,7 @@ export async function convert(
     refuseSameFile(files.storage, output, inputs);
     const [bottom] = filesOfStack(stack);
     if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
-    const plan = await makePlan(files, stack, request);
+    const plan = await makePlan(files, stack, request, context.signal);
     await noticeUnmarkedOf(plan.layers, context, "converted");
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };

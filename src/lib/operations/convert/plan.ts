@@ -49,8 +49,13 @@ const LAYERED: readonly string[] = ["cowfile", "dm-snapshot", "dm-cow"];
  * Opens the stack, and what the output is to lie over.
  * @throws CowError as openStack; `usage` where the output cannot lie over that, or over nothing
  */
-export async function makePlan(files: OpenFiles, text: string, request: ConvertRequest): Promise<Plan> {
-  const alone = request.base === undefined && request.to === "cowfile" && (await loneCowfile(files, text));
+export async function makePlan(
+  files: OpenFiles,
+  text: string,
+  request: ConvertRequest,
+  signal?: AbortSignal,
+): Promise<Plan> {
+  const alone = request.base === undefined && request.to === "cowfile" && (await loneCowfile(files, text, signal));
   if (alone) return alone;
   if (request.base !== undefined && request.to === "raw")
     throw new CowError("usage", "a raw image is whole: it lies over no base");
@@ -98,7 +103,7 @@ function commonHeight(stack: Stack, base: Stack): number | undefined {
 }
 
 /** A cowfile by itself: nothing of its base is needed to make a cowfile for another machine of it. */
-async function loneCowfile(files: OpenFiles, text: string): Promise<Plan | undefined> {
+async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal | undefined): Promise<Plan | undefined> {
   const [only, ...more] = parseStack(text);
   if (only === undefined || more.length > 0) return undefined;
   const part = parsePart(only);
@@ -106,7 +111,7 @@ async function loneCowfile(files: OpenFiles, text: string): Promise<Plan | undef
   if (!cowfile || (part.format !== undefined && part.format !== cowfile)) return undefined;
   const file = files.open(part.path, { lock: "shared" });
   if (detectFormat(file) !== cowfile) return undefined;
-  const readable = await cowfile.readable(file, () => files.scratch(file.name));
+  const readable = await cowfile.readable(file, () => files.scratch(file.name), signal);
   const layer = new CowfileLayer(readable, { allowDirty: false });
   // Where the cowfile holds nothing, nobody will look.
   const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };

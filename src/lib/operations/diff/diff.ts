@@ -36,7 +36,7 @@ export async function diff(a: string, b: string, request: DiffRequest, context: 
     }
     if (rdofile === undefined && bareA) {
       if (request.delta !== undefined) throw new CowError("usage", "a delta needs the base: name it with --rdofile");
-      return diffBare(await openBare(files, a), await openBare(files, b), request, context);
+      return diffBare(await openBare(files, a, context), await openBare(files, b, context), request, context);
     }
     const stackA = bareA ? `${rdofile},${a}` : a;
     const stackB = bareB ? `${rdofile},${b}` : b;

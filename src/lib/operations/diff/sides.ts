@@ -4,6 +4,7 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, union } from "../../bytes/extent.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -40,9 +41,9 @@ export async function openSide(files: OpenFiles, name: string, stack: string): P
 }
 
 /** A layer by itself. @throws CowError as openLayer */
-export async function openBare(files: OpenFiles, text: string): Promise<Layer> {
+export async function openBare(files: OpenFiles, text: string, { signal }: OperationContext): Promise<Layer> {
   const opened = files.openPart(parseStack(text)[0] ?? "", { lock: "shared" });
-  return (await openAsLayer(opened, { allowDirty: false }, () => files.scratch(opened.part.path))).layer;
+  return (await openAsLayer(opened, { allowDirty: false, signal }, () => files.scratch(opened.part.path))).layer;
 }
 
 /** @throws CowError `wrong-base` unless both were made for bases of one size and fingerprint, as far as they say */

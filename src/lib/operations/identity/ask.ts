@@ -33,7 +33,7 @@ export async function askAboutBase(
   const { always = false, budget = QUICK } = how;
   let opened: Layer | undefined;
   const layer = async (): Promise<Layer | undefined> => {
-    opened = await openAnyhow(files, cow);
+    opened = await openAnyhow(files, cow, context.signal);
     return opened;
   };
   const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
@@ -43,13 +43,17 @@ export async function askAboutBase(
 }
 
 /** A cowfile as a layer, dirty or packed; undefined where it is too damaged to hide anything. */
-async function openAnyhow(files: OpenFiles, cow: BlockDevice): Promise<Layer | undefined> {
+async function openAnyhow(
+  files: OpenFiles,
+  cow: BlockDevice,
+  signal: AbortSignal | undefined,
+): Promise<Layer | undefined> {
   const format = requireFormat(cow);
   try {
-    const readable = await format.readable(cow, () => files.scratch(cow.name));
+    const readable = await format.readable(cow, () => files.scratch(cow.name), signal);
     return format.openLayer(readable, { allowDirty: true });
   } catch (error) {
-    if (error instanceof CowError) return undefined;
+    if (error instanceof CowError && error.code !== "interrupted") return undefined;
     throw error;
   }
 }

@@ -33,14 +33,6 @@ export function sidecarPath(storage: Storage, cowfile: string): string {
   return storage.realPath(cowfile) + SIDECAR_SUFFIX;
 }
 
-/** @throws CowError `usage` for an output that would be taken for such a file */
-export function refuseSidecarName(path: string): void {
-  if (!path.endsWith(SIDECAR_SUFFIX)) return;
-  throw new CowError("usage", `is a name for what is known of bases: no other file may end in ${SIDECAR_SUFFIX}`, {
-    file: path,
-  });
-}
-
 /** What lies beside a cowfile, which says `identity` of its base. Never throws: a note that cannot be used is none. */
 export function readSidecar(storage: Storage, cowfile: string, identity: BaseIdentity): Sidecar {
   const path = sidecarPath(storage, cowfile);

@@ -109,7 +109,8 @@ async function intoBase(
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
   const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });
-  const { layer } = await openAsLayer(opened, { allowDirty: false, below: base }, () => files.scratch(cowfile));
+  const below = { allowDirty: false, below: base, signal: context.signal };
+  const { layer } = await openAsLayer(opened, below, () => files.scratch(cowfile));
   refuseSameFile(files.storage, basePart.path, opened.paths);
   await requireBelongs(layer, base, context.signal);
   if (layer.virtualSizeBytes > base.sizeBytes)

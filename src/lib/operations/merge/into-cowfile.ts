@@ -31,9 +31,8 @@ export async function intoCowfile(
   const how = howToOpen(request);
   const lowerPart = files.openPart(lowerText, how);
   const { path } = lowerPart.part;
-  const { layer: lower } = await openAsLayer(lowerPart, { allowDirty: false, below: under.device }, () =>
-    files.scratch(path),
-  );
+  const options = { allowDirty: false, signal: context.signal };
+  const { layer: lower } = await openAsLayer(lowerPart, { ...options, below: under.device }, () => files.scratch(path));
   if (!(lower instanceof CowfileLayer) || lower.source !== lowerPart.file)
     throw new CowError(
       "unsupported",
@@ -46,9 +45,7 @@ export async function intoCowfile(
   await requireBelongs(lower, under.device, context.signal);
   const middle = new Overlay(path, under.base, [...under.layers, lower]);
   const upperPart = files.openPart(cowfile, { lock: "shared" });
-  const { layer: upper } = await openAsLayer(upperPart, { allowDirty: false, below: middle }, () =>
-    files.scratch(cowfile),
-  );
+  const { layer: upper } = await openAsLayer(upperPart, { ...options, below: middle }, () => files.scratch(cowfile));
   if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
     throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
   refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);

@@ -118,14 +118,6 @@ export function directoriesOf(storage: Storage, files: readonly string[]): Reado
   return new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)]));
 }
 
-/** @throws CowError `usage` for an output that would be taken for a journal */
-export function refuseJournalName(path: string): void {
-  if (!path.endsWith(JOURNAL_SUFFIX)) return;
-  throw new CowError("usage", `is a name for journals of merges: no other file may end in ${JOURNAL_SUFFIX}`, {
-    file: path,
-  });
-}
-
 /** SHA-256 over head block and bitmap, holes skipped. */
 export function cowfileDigest(layer: CowfileLayer): string {
   const hash = createHash("sha256").update(layer.opened.headBlock);

@@ -2,16 +2,16 @@
  * Owns `merge` as callers see it: a layer flattened into what lies below it, or with that into a new image.
  */
 import type { OperationContext } from "../../context.ts";
+import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import { parsePart } from "../../overlay/stack-part.ts";
 import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
-import { refuseSidecarName } from "../identity/sidecar.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
-import { refuseJournalName } from "./journal.ts";
+import { refusePendingMerge } from "./journal-places.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 
@@ -35,8 +35,7 @@ export async function merge(
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
   if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
-  if (request.undo !== undefined) refuseJournalName(request.undo);
-  if (request.undo !== undefined) refuseSidecarName(request.undo);
+  if (request.undo !== undefined) refuseOwnName(request.undo);
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   if (output === undefined && storageOf(context).facts(rdofile)?.kind === "remote") {
     throw new CowError("usage", "is an export of an NBD server: only local files and block devices are merged into", {
@@ -46,6 +45,9 @@ export async function merge(
   }
   return OpenFiles.during(context, (files) => {
     if (request.giveUp) return giveUp(files, rdofile, cowfile, request, context);
+    // The journal tells what to do where a cowfile is gone whose merge was interrupted.
+    const layer = parsePart(cowfile).path;
+    if (!files.storage.facts(layer)) refusePendingMerge(files.storage, rdofile, [layer], request.force);
     const parts = partsOf(files.storage, rdofile);
     const simple = ofCowfileAndImage(files, parts, cowfile);
     if (!simple) return mergeAnyLayer(files, { rdofile, cowfile, parts }, request, context);

@@ -30,9 +30,8 @@ export async function mergeIntoNewFile(
   const cow = files.open(cowfile, { lock: "shared" });
   refuseCowfileAsBase(base, force);
   if (!force) refusePendingMerge(files.storage, rdofile, [cowfile, output]);
-  const layer = new CowfileLayer(await cowfileFormat.readable(cow, () => files.scratch(cowfile)), {
-    allowDirty: force,
-  });
+  const readable = await cowfileFormat.readable(cow, () => files.scratch(cowfile), context.signal);
+  const layer = new CowfileLayer(readable, { allowDirty: force });
   requireSize(layer, base, force);
   await requireSound(layer, force, context);
   const unmarked_blocks = await noticeUnmarked(layer, context, "merged");

@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import { promisify } from "node:util";
 import { crc32, createInflateRaw, gzip } from "node:zlib";
 import type { ByteSource } from "../../../bytes/byte-source.ts";
+import type { Pause } from "../../../context.ts";
 import { atByte, CowError, errnoName } from "../../../errors.ts";
 
 const READ_BYTES = 256 * 1024;
@@ -34,12 +35,14 @@ export function gzipMember(content: Uint8Array, level: number): Promise<Uint8Arr
  * The content of all members, compared with their checksums. What follows the last member and is none is left out, as
  * gzip does.
  *
+ * @param pause called for each member and each piece: there may be a million members that hold nothing
  * @throws CowError `truncated`, `damaged`, naming the offset
  */
-export async function* gunzipStream(source: ByteSource): AsyncGenerator<Uint8Array> {
+export async function* gunzipStream(source: ByteSource, pause: Pause): AsyncGenerator<Uint8Array> {
   for (let offset = 0; offset === 0 || beginsMember(source, offset); ) {
+    await pause();
     const dataOffset = offset + memberHeaderBytes(source, offset);
-    offset = yield* inflateMember(source, dataOffset);
+    offset = yield* inflateMember(source, dataOffset, pause);
   }
 }
 
@@ -84,7 +87,11 @@ function memberHeaderBytes(source: ByteSource, offset: number, atMost = FIRST_RE
 }
 
 /** Yields a member's content. @returns the offset behind it */
-async function* inflateMember(source: ByteSource, dataOffset: number): AsyncGenerator<Uint8Array, number> {
+async function* inflateMember(
+  source: ByteSource,
+  dataOffset: number,
+  pause: Pause,
+): AsyncGenerator<Uint8Array, number> {
   const inflate = createInflateRaw({ chunkSize: CHUNK_BYTES });
   const input = Readable.from(piecesFrom(source, dataOffset), { objectMode: false, highWaterMark: READ_BYTES });
   input.on("error", (error) => inflate.destroy(error));
@@ -95,6 +102,7 @@ async function* inflateMember(source: ByteSource, dataOffset: number): AsyncGene
       crc = crc32(chunk as Uint8Array, crc);
       length += (chunk as Uint8Array).length;
       yield chunk as Uint8Array;
+      await pause();
     }
   } catch (cause) {
     if (cause instanceof CowError) throw cause;

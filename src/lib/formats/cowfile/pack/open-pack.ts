@@ -62,10 +62,11 @@ export async function unpackInto(
   if (kind === "plain") return unpackPlain(target, source, hooks);
   const unpacker = new PayloadUnpacker(target, source.name);
   const pack = kind === "zstd" ? new ZstdPack(source) : undefined;
-  for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source)) {
+  const tell = async (): Promise<void> => hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
+  for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source, tell)) {
     unpacker.take(piece);
     release(piece);
-    await hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
+    if (pack) await tell();
   }
   return { ...unpacker.finish(), trailingBytes: 0 };
 }
