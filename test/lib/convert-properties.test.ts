@@ -77,7 +77,12 @@ test(
           ["dm-cow", 512],
           ["cowfile", 1024],
         ] as const) {
-          const result = await convert("base.img,one", "two", { to, ...unitOf(to, unit), force: true }, { storage });
+          const result = await convert(
+            "base.img,one",
+            "two",
+            { to, ...unitOf(to, unit), replace: ["two"] },
+            { storage },
+          );
           expect(result.losses.filter(({ id }) => id === "extents-rounded")).toEqual([]);
           expect(await extentsOf(storage, `base.img,${layerText(to, "two")}`)).toEqual(extents);
           await convert(`base.img,${layerText(to, "two")}`, "back", { to: "cowfile", force: true }, { storage });

@@ -13,19 +13,19 @@ const cow = denseCow(1500);
 interface Job {
   readonly title: string;
   readonly input: () => Promise<SparseBytes | Uint8Array>;
-  readonly run: (context: OperationContext, force?: boolean) => Promise<unknown>;
+  readonly run: (context: OperationContext, replace?: readonly string[]) => Promise<unknown>;
 }
 
 const JOBS: readonly Job[] = FORMATS.flatMap((format) => [
   {
     title: `pack to ${format}`,
     input: async () => cow.content.clone(),
-    run: (context, force) => pack("in", "out", { format, threads: 2, force }, context),
+    run: (context, replace) => pack("in", "out", { format, threads: 2, replace }, context),
   },
   {
     title: `unpack of ${format}`,
     input: () => packed(cow, format),
-    run: (context, force) => unpack("in", "out", { threads: 2, force }, context),
+    run: (context, replace) => unpack("in", "out", { threads: 2, replace }, context),
   },
 ]);
 
@@ -113,14 +113,14 @@ describe.each(JOBS)("$title", (job) => {
     expect(Buffer.from(contentOf(storage, "out").toBytes()).toString()).toBe("precious");
   });
 
-  test("with force, what it replaces is there until the new one is", async () => {
+  test("named to be replaced, what it replaces is there until the new one is", async () => {
     const storage = await storageFor(job);
     storage.put("out", Buffer.from("precious"));
     const named: string[] = [];
     storage.onChange = ({ kind }) => {
       if (kind === "name") named.push(Buffer.from(contentOf(storage, "out").toBytes()).toString());
     };
-    await job.run({ storage }, true);
+    await job.run({ storage }, ["out"]);
     expect(named).toEqual(["precious"]);
     expect(firstDifference(contentOf(storage, "out"), contentOf(await undisturbed(job), "out"))).toBeUndefined();
   });

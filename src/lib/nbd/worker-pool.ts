@@ -29,14 +29,30 @@ const IDLE_AT_MOST = 4;
 /** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
 const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
 
+/** A connection whose thread died before it was ready is given to another after this time, this often. */
+const RETRY_MS = 250;
+const RETRIES = 40;
+
 /** What a thread opens at most: its event loop, its program, a ring for cold reads, sockets. */
 export const THREAD_DESCRIPTORS = 24;
+
+/** The thread died before it saw the connection. */
+class NotBegun {
+  readonly why: string;
+
+  constructor(why: string) {
+    this.why = why;
+  }
+}
+
+/** How a connection ended: `undefined` in order. */
+type Ending = string | undefined | NotBegun;
 
 class Thread {
   readonly worker: Worker;
   /** Before that it has not seen an image. */
   #isReady = false;
-  readonly #waiting = new Map<number, (failure: string | undefined) => void>();
+  readonly #waiting = new Map<number, (ending: Ending) => void>();
 
   /** @param onDeath told whether it was at work */
   constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
@@ -57,7 +73,9 @@ class Thread {
     });
     const die = (why: string): void => {
       onDeath(this.#isReady && this.#waiting.size > 0);
-      for (const id of [...this.#waiting.keys()]) this.#settle(id, `a thread of the server died: ${why}`);
+      const message = `a thread of the server died: ${why}`;
+      const ending = this.#isReady ? message : new NotBegun(message);
+      for (const id of [...this.#waiting.keys()]) this.#settle(id, ending);
     };
     this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
     this.worker.on("exit", (code) => die(`it ended with ${code}`));
@@ -67,7 +85,7 @@ class Thread {
     return this.#waiting.size;
   }
 
-  run(job: NumberedJob): Promise<string | undefined> {
+  run(job: NumberedJob): Promise<Ending> {
     return new Promise((resolve) => {
       this.#waiting.set(job.id, resolve);
       this.worker.postMessage(job);
@@ -90,8 +108,8 @@ class Thread {
     });
   }
 
-  #settle(id: number, failure: string | undefined): void {
-    this.#waiting.get(id)?.(failure);
+  #settle(id: number, ending: Ending): void {
+    this.#waiting.get(id)?.(ending);
     this.#waiting.delete(id);
   }
 }
@@ -124,8 +142,13 @@ export class WorkerPool {
     const id = this.#nextId++;
     Atomics.add(this.#words, Busy.CONNECTIONS, 1);
     try {
-      if (this.#ownThreads >= OWN_THREADS_AT_MOST) return await this.#runShared({ ...job, id, shared: true });
-      return await this.#runAlone({ ...job, id, shared: false });
+      for (let tries = 0; ; tries++) {
+        const ending = await this.#runOnce(job, id);
+        if (!(ending instanceof NotBegun)) return ending;
+        // Out of descriptors, most likely: others leave, and the client can wait a little.
+        if (tries === RETRIES || this.#isClosed) return ending.why;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
     } catch (error) {
       // No thread could be started.
       return wordsOf(error);
@@ -134,7 +157,12 @@ export class WorkerPool {
     }
   }
 
-  async #runAlone(job: NumberedJob): Promise<string | undefined> {
+  #runOnce(job: WorkerJob, id: number): Promise<Ending> {
+    if (this.#ownThreads >= OWN_THREADS_AT_MOST) return this.#runShared({ ...job, id, shared: true });
+    return this.#runAlone({ ...job, id, shared: false });
+  }
+
+  async #runAlone(job: NumberedJob): Promise<Ending> {
     this.#ownThreads++;
     try {
       const thread = this.#idle.shift() ?? this.#start();
@@ -147,7 +175,7 @@ export class WorkerPool {
     }
   }
 
-  async #runShared(job: NumberedJob): Promise<string | undefined> {
+  async #runShared(job: NumberedJob): Promise<Ending> {
     const thread = this.#share();
     const failure = await thread.run(job);
     if (thread.connections === 0) this.#end(thread);

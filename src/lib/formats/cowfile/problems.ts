@@ -22,18 +22,18 @@ export const COW_PROBLEMS = {
   live: {
     severity: "note",
     about:
-      "cowtool was serving the file for writing, and did not end in order. Which blocks are marked is known exactly, from the bitmap and the journal beside the file: the data area is not searched. After a restart of the machine everything that a flush covered is there; for the rest see unflushed-data.",
+      "The file was served for writing, and the server did not end in order. Which blocks are marked is known exactly, from the bitmap and the journal beside the file: the data area is not searched. After a restart of the machine everything that a flush covered is there; for the rest see unflushed-data.",
   },
   "journal-unusable": {
     severity: "warning",
     about:
-      "cowtool was serving the file for writing, and did not end in order, but the journal beside it is missing, or does not belong to the file as it is: one of the two is an older copy. The data area has to be searched. Zeros written since the last flush cannot be found; the blocks read as the base's.",
+      "The file was served for writing, and the server did not end in order, but the journal beside it is missing, or does not belong to the file as it is: one of the two is an older copy. The data area has to be searched. Zeros written since the last flush cannot be found; the blocks read as the base's.",
     fix: "searches the data area instead",
   },
   "unflushed-data": {
     severity: "error",
     about:
-      "cowtool was serving the file for writing and did not end in order, and the machine was restarted since, or the files were carried to another one. These blocks were written, but no flush covered them: whether they are whole is not known, so they are not shown.",
+      "The file was served for writing, the server did not end in order, and the machine was restarted since, or the files were carried to another one. These blocks were written, but no flush covered them: whether they are whole is not known, so they are not shown.",
     fix: "copies them to a cowfile of their own, FILE.cowtool-unflushed, over the same base, and takes them out; `cowtool merge BASE,FILE FILE.cowtool-unflushed` brings them back, with --force if FILE holds blocks of which the fingerprint is made",
   },
   "version-low": {

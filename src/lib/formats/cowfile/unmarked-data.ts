@@ -16,6 +16,14 @@ import { BLOCK_BYTES } from "./layout.ts";
 /** Divides a window of the bitmap, so that a piece needs one window. */
 const PIECE_BLOCKS = 1024;
 
+/** Where holes can't be told from data, more than this is not read to learn what has no mark. */
+const MAX_BLIND_BYTES = 256 << 20;
+
+/** Would all of a large data area have to be read, holes and all, to learn what has no mark? */
+export function isTooMuchToLookAt(source: ByteSource, { dataOffsetBytes }: CowGeometry): boolean {
+  return !source.seesHoles && source.sizeBytes - dataOffsetBytes > MAX_BLIND_BYTES;
+}
+
 /** The part of a bitmap that has the bit of a block, at least up to the next multiple of 1024 blocks. */
 export type MarksAt = (block: number) => Pick<BitmapWindow, "bytes" | "firstBlock">;
 
@@ -32,7 +40,11 @@ export interface UnmarkedData {
   readonly firstBlock: number | undefined;
 }
 
-/** Looks at all of it, and stays responsive. @throws CowError `io`, `interrupted` */
+/**
+ * Looks at all of it, and stays responsive. Nothing is found where that would be too much to look at.
+ *
+ * @throws CowError `io`, `interrupted`
+ */
 export async function findUnmarkedData(
   source: ByteSource,
   geometry: CowGeometry,
@@ -41,7 +53,7 @@ export async function findUnmarkedData(
   const breath = makeBreath();
   let bytes = 0;
   let firstBlock: number | undefined;
-  for (const piece of unmarkedPieces(source, geometry)) {
+  for (const piece of isTooMuchToLookAt(source, geometry) ? [] : unmarkedPieces(source, geometry)) {
     for (const { offset, length } of piece) {
       bytes += length;
       firstBlock ??= offset / BLOCK_BYTES;

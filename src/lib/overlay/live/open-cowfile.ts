@@ -15,7 +15,7 @@ import { type BlockRun, logOffset, writeSettled } from "../../formats/cowfile/li
 import { replayLog } from "../../formats/cowfile/live/replay.ts";
 import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked, unmarkedRuns } from "../../formats/cowfile/live/sweep.ts";
-import type { MarksAt } from "../../formats/cowfile/unmarked-data.ts";
+import { isTooMuchToLookAt, type MarksAt } from "../../formats/cowfile/unmarked-data.ts";
 import { BlockMap } from "./block-map.ts";
 import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
 import { LogState } from "./flush-log-writer.ts";
@@ -114,7 +114,7 @@ export class WritableCowfile {
     const goesOn =
       session.kind === "restarted" ? setAside(storage, path, device, opened, session, marksAt, options.onNotice) : old;
     const kept = old ? old.kept : unmarkedRuns(device, geometry, marksAt);
-    if (!old) tellOfUnmarked(kept, path, options.onNotice);
+    if (!old && !isTooMuchToLookAt(device, geometry)) tellOfUnmarked(kept, path, options.onNotice);
 
     const isSameSession = old !== undefined && (found === "recovered" || log !== undefined);
     const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? goesOn : undefined, boot);

@@ -7,11 +7,8 @@ import type { ByteTarget } from "../../../bytes/byte-source.ts";
 import { coalesce, type Extent, listed, subtract } from "../../../bytes/extent.ts";
 import type { CowGeometry } from "../geometry.ts";
 import { BLOCK_BYTES } from "../layout.ts";
-import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
+import { isTooMuchToLookAt, type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
 import { type BlockRun, MAX_KEPT_RUNS } from "./journal.ts";
-
-/** Where holes can't be told from data, more than this is not read to learn what has no mark: all of it is kept. */
-const MAX_BLIND_BYTES = 256 << 20;
 
 /** A target that can perhaps give space back. */
 export type SweepTarget = ByteTarget & { readonly punchHole?: (offset: number, length: number) => boolean };
@@ -33,8 +30,7 @@ export function extentsOfRuns(runs: readonly BlockRun[], { rdoBlocks }: CowGeome
  * @throws CowError `io`
  */
 export function unmarkedRuns(target: SweepTarget, geometry: CowGeometry, marksAt: MarksAt): readonly BlockRun[] {
-  if (!target.seesHoles && target.sizeBytes - geometry.dataOffsetBytes > MAX_BLIND_BYTES)
-    return [{ first: 0, count: geometry.rdoBlocks }];
+  if (isTooMuchToLookAt(target, geometry)) return [{ first: 0, count: geometry.rdoBlocks }];
   const runs: { first: number; count: number }[] = [];
   for (const piece of unmarkedPieces(target, geometry, marksAt)) {
     for (const { offset, length } of piece) {

@@ -5,6 +5,7 @@ import { constants, gunzipSync } from "node:zlib";
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
 import { release } from "../../../bytes/release.ts";
 import { isZero } from "../../../bytes/zero.ts";
+import { CowError } from "../../../errors.ts";
 import { hasCowMagic } from "../head.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
 import { gunzipStream } from "./gzip-stream.ts";
@@ -37,7 +38,8 @@ export function looksPacked(source: ByteSource): boolean {
     if (kind === "gzip") return hasCowMagic(beginningOf(source));
     // Its constructor looks for what other zstd files don't have.
     return kind === "zstd" ? new ZstdPack(source) !== undefined : kind !== undefined;
-  } catch {
+  } catch (error) {
+    if (error instanceof CowError && error.code === "io") throw error;
     return false;
   }
 }
@@ -62,7 +64,9 @@ export async function unpackInto(
   if (kind === "plain") return unpackPlain(target, source, hooks);
   const unpacker = new PayloadUnpacker(target, source.name);
   const pack = kind === "zstd" ? new ZstdPack(source) : undefined;
-  const tell = async (): Promise<void> => hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? 0);
+  // How much a gzip stream holds is known at its end only; before its first piece nothing is done yet.
+  const tell = async (): Promise<void> =>
+    hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? (unpacker.takenBytes > 0 ? 0 : 1));
   for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source, tell)) {
     unpacker.take(piece);
     release(piece);
