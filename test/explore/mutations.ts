@@ -120,13 +120,18 @@ const RACES: readonly Mutation[] = [
 
 export const MUTATIONS: readonly Mutation[] = [
   change("nothing is journalled", ORDER, "if (!this.#hasFresh) return;", "if (this.#hasFresh || true) return;"),
-  change(
-    "entries that do not fit are dropped",
-    ORDER,
-    "if (journal && !journal.write()) this.#checkpoint.make();",
-    "journal?.write();",
-    95,
-  ),
+  {
+    name: "entries that do not fit are dropped",
+    changes: [
+      { file: ORDER, from: "if (journal && !journal.write()) this.#checkpoint.make();", to: "journal?.write();" },
+      // Room is made sure of beforehand; without that it comes to it often.
+      {
+        file: JOURNAL,
+        from: "if (slots > this.slotsPerHalf) return false;",
+        to: "if (slots > this.slotsPerHalf) return true;",
+      },
+    ],
+  },
   change(
     "blocks are marked before their data is there",
     ORDER,
@@ -168,7 +173,7 @@ export const MUTATIONS: readonly Mutation[] = [
     IMAGE,
     'if (way === "punch" && cow.punchHole(',
     'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
-    45,
+    200014,
   ),
   change(
     "a block written in part is not copied up",
@@ -210,14 +215,14 @@ export const MUTATIONS: readonly Mutation[] = [
     CHECKPOINT,
     "Atomics.load(this.#control, Control.UNFINISHED) === 0",
     "Atomics.load(this.#control, Control.UNFINISHED) < 2",
-    21,
+    74,
   ),
   change(
     "marks that are not journalled yet are relied on",
     ORDER,
     "return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;",
     "return index >= 0;",
-    79,
+    108,
   ),
   change(
     "the journal is believed after another start of the machine",
@@ -243,6 +248,7 @@ export const MUTATIONS: readonly Mutation[] = [
     TAKE_UP,
     "Math.floor((end - 1) / 8) + 1, PageState.CHANGED)",
     "Math.floor((end - 1) / 8) + 1, PageState.STORED)",
+    8,
   ),
   change(
     "what a dead process wrote is taken for durable",
