@@ -35,6 +35,7 @@ const SAYS_SO = "    } finally {\n      if (!isRemembered) announce(this.#contro
 const RACES: readonly Mutation[] = [
   {
     name: "a change is announced before its marks",
+    seed: 25,
     changes: [
       { file: ORDER, from: SAYS_SO, to: "    } finally {\n" },
       { file: ORDER, from: "      work(cow);\n", to: "      work(cow);\n      announce(this.#control);\n" },
@@ -49,7 +50,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "what the flush log remembers is marked afterwards",
-    seed: 69,
+    seed: 73,
     changes: [
       {
         file: ORDER,
@@ -76,6 +77,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "the flush log is switched off, and on again, by a word of its own",
+    seed: 7,
     changes: [
       {
         file: STATE,
@@ -96,7 +98,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "pages are taken before a checkpoint begins",
-    seed: 20,
+    seed: 60,
     changes: [
       {
         file: CHECKPOINT,
@@ -255,13 +257,14 @@ export const MUTATIONS: readonly Mutation[] = [
     OPEN,
     "control[Control.UNFLUSHED] = Unflushed.OTHER;",
     "control[Control.UNFLUSHED] = Unflushed.NOTHING;",
+    4,
   ),
   change(
     "an fsync that failed is forgotten",
     CHECKPOINT,
     "Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);",
     "",
-    17,
+    31,
   ),
   change(
     "the journal goes before the head is clean",
@@ -274,14 +277,23 @@ export const MUTATIONS: readonly Mutation[] = [
     IMAGE,
     "#reach(cow: BlockDevice, imageEnd: number): void {\n",
     "#reach(cow: BlockDevice, imageEnd: number): void {\n    if (imageEnd > 0) return;\n",
+    7,
   ),
-  change("repair marks what is not durable", CHECK, "  target.flush();\n  let marked", "  let marked"),
+  {
+    name: "repair marks what is not durable",
+    seed: 9,
+    changes: [
+      { file: CHECK, from: "  target.flush();\n  let marked", to: "  let marked" },
+      { file: CHECK, from: "    target.flush();\n    if (session.kind", to: "    if (session.kind" },
+      { file: CHECK, from: "session.kept);\n      target.flush();\n", to: "session.kept);\n" },
+    ],
+  },
   change(
     "repair does not know the journal",
     CHECK,
     'const isKnown = session.kind === "killed" ||',
     "const isKnown =",
-    17,
+    26,
   ),
   change(
     "a record of the flush log is not made durable",
@@ -331,10 +343,11 @@ export const MUTATIONS: readonly Mutation[] = [
     OPEN,
     "{ runs, log }, control);",
     "{ runs, log: undefined }, control);",
+    9,
   ),
   {
     name: "the first change takes back what the stamp says of the log",
-    seed: 5000280,
+    seed: 5000282,
     changes: [
       {
         file: HEAD,
@@ -354,12 +367,14 @@ export const MUTATIONS: readonly Mutation[] = [
     CHECK,
     "replayLog(target, session.log, session.stamp.logDone, before.geometry);",
     "void session;",
+    17,
   ),
   change(
     "an old journal goes while only the page cache knows that it is needless",
     OPEN,
     "if (!isSameSession && journalFile.find()) device.flush();",
     "",
+    17,
   ),
   ...RACES,
   change(
