@@ -101,17 +101,6 @@ const RACES: readonly Mutation[] = [
       },
     ],
   },
-  {
-    name: "a half of the journal is used again while others write into it",
-    seed: 95,
-    changes: [
-      {
-        file: JOURNAL,
-        from: "while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {",
-        to: "while (next < 0) {",
-      },
-    ],
-  },
 ];
 
 export const MUTATIONS: readonly Mutation[] = [
@@ -389,30 +378,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "withLock(this.#control, Control.STAMP, () => {",
     "[0].forEach(() => {",
   ),
-  change(
-    "the generation of the session before is forgotten",
-    TAKE_UP,
-    "const generation = old?.stamp.generation ?? 0;",
-    "const generation = 0;",
-  ),
   change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
-  {
-    name: "what a failed write left is not swept out",
-    seed: 30,
-    changes: [
-      {
-        file: ORDER,
-        from: "if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);\n",
-        to: "",
-      },
-    ],
-  },
-  change(
-    "what a write in pieces left that failed is not swept out",
-    ORDER,
-    "if (!map.hasAll(first, end)) Atomics",
-    "if (whole && !map.hasAll(first, end)) Atomics",
-  ),
 ];
 
 /** Plants a bug into what is imported from now on. */
