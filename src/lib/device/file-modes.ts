@@ -33,7 +33,7 @@ function mostFor(inputs: readonly string[], gid: number | undefined): number {
   return most;
 }
 
-/** Makes `temporary`, open to nobody who may not read all inputs. */
+/** Makes `temporary`, readable only by users who may read all inputs. */
 export function openNew(temporary: string, inputs: readonly string[]): number {
   const fd = fs.openSync(temporary, "wx+", mostFor(inputs, undefined));
   const { mode, gid } = fs.fstatSync(fd);
