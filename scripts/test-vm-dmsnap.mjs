@@ -22,9 +22,9 @@ import { dmSnapshotFormat } from "../src/lib/formats/dm-snapshot/index.ts";
 import { createStore, writeStore } from "../src/lib/formats/dm-snapshot/write-store.ts";
 import { lvmFormat } from "../src/lib/formats/lvm/index.ts";
 import { mergeStore } from "../src/lib/operations/merge/store.ts";
-import { levelsOf } from "../src/lib/overlay/live/plain-image.ts";
-import { DmSnapshotLiveImage } from "../src/lib/overlay/live/store-image.ts";
-import { Overlay } from "../src/lib/overlay/overlay.ts";
+import { levelsOf } from "../src/lib/stack/live/plain-image.ts";
+import { DmSnapshotLiveImage } from "../src/lib/stack/live/store-image.ts";
+import { Overlay } from "../src/lib/stack/overlay.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tool = join(root, "..", "shared", "tools", "vm-dmsnap-check.sh");

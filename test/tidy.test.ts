@@ -12,7 +12,20 @@ const LINES_AT_MOST = 320;
 const COMMAND_LINES_AT_MOST = 80;
 
 /** Left to right: a room may import itself and what stands left of it. commands/ and nbd/ are neighbours, see below. */
-const ROOMS = ["bytes", "protocol", "formats", "device", "overlay", "operations", "nbd", "index", "cli", "commands"];
+const ROOMS = [
+  "bytes",
+  "protocol",
+  "formats",
+  "device",
+  "stack",
+  "notes",
+  "output",
+  "operations",
+  "nbd",
+  "index",
+  "cli",
+  "commands",
+];
 
 /** Importable from anywhere; they themselves import only each other. */
 const FOUNDATIONS = ["lib/errors.ts", "lib/context.ts"];
@@ -111,7 +124,7 @@ describe("tidy", () => {
     expect(sources.find(({ name }) => name === "cli/main.ts")?.imports.length).toBeGreaterThan(4);
   });
 
-  test("imports point to the left: bytes → protocol → formats → device → overlay → operations → commands, nbd", () => {
+  test("imports point to the left: bytes → protocol → formats → device → stack → notes → output → operations → commands, nbd", () => {
     const wrong = sources.flatMap(({ name, imports }) =>
       imports
         .filter(({ target }) => target.endsWith(".ts") && !mayImport(name, target))

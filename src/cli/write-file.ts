@@ -6,7 +6,7 @@ import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
 import { mayReplace, type Overwrite, refuseOther } from "../lib/operations/claim-output.ts";
 import { refuseSameFile } from "../lib/operations/files.ts";
-import { filesOfStack } from "../lib/overlay/stack.ts";
+import { filesOfStack } from "../lib/stack/open.ts";
 
 /**
  * Makes sure, before any work is done, that a file may be written at `path`.

@@ -63,5 +63,5 @@ export {
   type VerifyRequest,
   verifyFingerprint,
 } from "./operations/verify-fingerprint.ts";
-export { Overlay } from "./overlay/overlay.ts";
-export { openStack, parseStack, type Stack } from "./overlay/stack.ts";
+export { openStack, parseStack, type Stack } from "./stack/open.ts";
+export { Overlay } from "./stack/overlay.ts";

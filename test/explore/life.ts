@@ -5,11 +5,11 @@
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
-import { asideFile } from "../../src/lib/overlay/live/aside-file.ts";
-import type { CowfileTerms } from "../../src/lib/overlay/live/cowfile-terms.ts";
-import { WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
-import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
-import { Control } from "../../src/lib/overlay/live/shared-state.ts";
+import { asideFile } from "../../src/lib/stack/live/aside-file.ts";
+import type { CowfileTerms } from "../../src/lib/stack/live/cowfile-terms.ts";
+import { WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
+import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
+import { Control } from "../../src/lib/stack/live/shared-state.ts";
 import { random } from "../support/random.ts";
 import { byOriginals } from "./between.ts";
 import { Disk, type Random } from "./disk.ts";

@@ -11,19 +11,19 @@ interface Mutation {
   readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
 }
 
-const ORDER = "overlay/live/write-order.ts";
-const CHECKPOINT = "overlay/live/checkpoint.ts";
-const IMAGE = "overlay/live/live-cowfile-image.ts";
-const OPEN = "overlay/live/open-cowfile.ts";
-const JOURNAL = "overlay/live/journal-writer.ts";
+const ORDER = "stack/live/write-order.ts";
+const CHECKPOINT = "stack/live/checkpoint.ts";
+const IMAGE = "stack/live/live-cowfile-image.ts";
+const OPEN = "stack/live/open-cowfile.ts";
+const JOURNAL = "stack/live/journal-writer.ts";
 const CHECK = "formats/cowfile/check.ts";
 const UNMARKED = "formats/cowfile/unmarked-data.ts";
-const TAKE_UP = "overlay/live/take-up.ts";
-const HEAD = "overlay/live/head-writer.ts";
-const LOG = "overlay/live/flush-log-writer.ts";
+const TAKE_UP = "stack/live/take-up.ts";
+const HEAD = "stack/live/head-writer.ts";
+const LOG = "stack/live/flush-log-writer.ts";
 const REPLAY = "formats/cowfile/live/replay.ts";
 const STAMP = "formats/cowfile/live/stamp.ts";
-const STATE = "overlay/live/shared-state.ts";
+const STATE = "stack/live/shared-state.ts";
 
 function change(name: string, file: string, from: string, to: string, seed?: number): Mutation {
   return { name, changes: [{ file, from, to }], ...(seed === undefined ? {} : { seed }) };

@@ -3,7 +3,7 @@
  * server does it; and the comparison of what they read with the oracle.
  */
 import { CowError } from "../../src/lib/index.ts";
-import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
+import type { LiveImage } from "../../src/lib/stack/live/image.ts";
 import { type Random, SECTOR_BYTES } from "./disk.ts";
 import type { Faults } from "./faults.ts";
 import type { Change, Oracle } from "./oracle.ts";

@@ -4,9 +4,9 @@
  * memory, another may run, mostly what would not have to wait for a lock that the first one holds.
  */
 import { BLOCK_BYTES } from "../../src/lib/formats/cowfile/layout.ts";
-import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
-import { Control, LOCKS, type SharedState } from "../../src/lib/overlay/live/shared-state.ts";
-import { WriteOrder } from "../../src/lib/overlay/live/write-order.ts";
+import type { LiveImage } from "../../src/lib/stack/live/image.ts";
+import { Control, LOCKS, type SharedState } from "../../src/lib/stack/live/shared-state.ts";
+import { WriteOrder } from "../../src/lib/stack/live/write-order.ts";
 import type { Change } from "./oracle.ts";
 
 export interface Thread {

@@ -3,7 +3,7 @@
  * crash, the next crash loses nothing either.
  */
 import { expect, it } from "vitest";
-import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { random } from "../support/random.ts";
 import { Disk } from "./disk.ts";
 import { RawCowfile } from "./foreign.ts";

@@ -16,9 +16,9 @@ import {
   mapSizeFor,
   SparseBytes,
 } from "../../src/lib/index.ts";
-import { assembleImage } from "../../src/lib/overlay/live/assemble.ts";
-import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
-import { type FoundState, WritableCowfile } from "../../src/lib/overlay/live/open-cowfile.ts";
+import { assembleImage } from "../../src/lib/stack/live/assemble.ts";
+import type { LiveImage } from "../../src/lib/stack/live/image.ts";
+import { type FoundState, WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
 import { type Files, type Random, SECTOR_BYTES } from "./disk.ts";
 import type { RawCowfile } from "./foreign.ts";
 import { LookStorage } from "./look-storage.ts";

@@ -7,8 +7,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { CowError, create, MemoryStorage, SparseBytes } from "../../src/lib/index.ts";
-import type { LiveImage } from "../../src/lib/overlay/live/image.ts";
-import { ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import type { LiveImage } from "../../src/lib/stack/live/image.ts";
+import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { RawCowfile } from "../explore/foreign.ts";
 import { type Fault, FaultyStorage, type Judge, type Operation, TAKES_SPACE } from "../support/faulty-storage.ts";
 import { noise, random } from "../support/random.ts";

@@ -19,7 +19,7 @@ import {
   type Storage,
   verifyFingerprint,
 } from "../../src/lib/index.ts";
-import { type Access, ServedStack } from "../../src/lib/overlay/live/served-stack.ts";
+import { type Access, ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { collected } from "./collected.ts";
 import { sameBytes } from "./driver-model.ts";
 

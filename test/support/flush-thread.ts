@@ -1,5 +1,5 @@
 /**
- * Owns one thread of test/lib/flush-threads.once.test.ts: it writes to its own part of a served cowfile, flushes, and looks
+ * Owns one thread of test/lib/stack/flush-threads.once.test.ts: it writes to its own part of a served cowfile, flushes, and looks
  * into the files whether the flush covered what it wrote: every fdatasync of any thread is counted, and when it began.
  */
 import { parentPort, workerData } from "node:worker_threads";
@@ -7,9 +7,9 @@ import type { BlockDevice } from "../../src/lib/device/block-device.ts";
 import { BorrowedFile } from "../../src/lib/device/borrowed-file.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../src/lib/formats/cowfile/layout.ts";
 import { readJournal } from "../../src/lib/formats/cowfile/live/journal.ts";
-import { assembleImage } from "../../src/lib/overlay/live/assemble.ts";
-import type { ImageHandover } from "../../src/lib/overlay/live/handover.ts";
-import { REGION_BLOCKS } from "../../src/lib/overlay/live/shared-state.ts";
+import { assembleImage } from "../../src/lib/stack/live/assemble.ts";
+import type { ImageHandover } from "../../src/lib/stack/live/handover.ts";
+import { REGION_BLOCKS } from "../../src/lib/stack/live/shared-state.ts";
 import { random } from "./random.ts";
 
 export interface FlushThreadOrder {

@@ -6,7 +6,7 @@ import { readZeroFilled } from "../../src/lib/bytes/byte-source.ts";
 import type { BlockDevice } from "../../src/lib/device/block-device.ts";
 import { MemoryDevice, SparseBytes } from "../../src/lib/device/memory-device.ts";
 import type { Layer } from "../../src/lib/formats/format.ts";
-import { Overlay } from "../../src/lib/overlay/overlay.ts";
+import { Overlay } from "../../src/lib/stack/overlay.ts";
 
 /** A device that holds these bytes; writable. */
 export function deviceOf(bytes: Uint8Array | number, name = "memory"): MemoryDevice {

@@ -1,8 +1,9 @@
 /**
  * Owns the answer to BLOCK_STATUS: one chunk for each selected context, neighbours with equal flags merged.
  */
-import type { LiveImage, StatusKind } from "../overlay/live/image.ts";
+
 import { Chunk, CommandFlag, Context } from "../protocol/constants.ts";
+import type { LiveImage, StatusKind } from "../stack/live/image.ts";
 import type { Negotiated } from "./export.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import type { Request } from "./request.ts";

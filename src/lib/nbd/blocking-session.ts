@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import { Receiver } from "../device/sys/socket.ts";
 import { errnoName } from "../errors.ts";
-import type { LiveImage } from "../overlay/live/image.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import type { Negotiated } from "./export.ts";
 import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { References } from "./references.ts";

@@ -7,7 +7,7 @@ import type { OnMiss } from "../device/block-device.ts";
 import { threadFetcher } from "../device/sys/fetcher.ts";
 import { MajorFaults } from "../device/sys/major-faults.ts";
 import { willNeed } from "../device/sys/nowait.ts";
-import type { LiveImage } from "../overlay/live/image.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import type { Outbox } from "./outbox.ts";
 import { answerReadNow, SMALL_READ_BYTES } from "./read-reply.ts";
 import { Request } from "./request.ts";

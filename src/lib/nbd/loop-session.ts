@@ -3,7 +3,7 @@
  * work itself blocks the loop while it lasts.
  */
 import type { Duplex } from "node:stream";
-import type { LiveImage } from "../overlay/live/image.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import type { Negotiated } from "./export.ts";
 import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { Transmission } from "./transmission.ts";

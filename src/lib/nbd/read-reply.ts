@@ -2,8 +2,8 @@
  * Owns the answer to READ: how data, holes and errors in the middle are put into replies.
  */
 import type { OnMiss } from "../device/block-device.ts";
-import type { LiveImage } from "../overlay/live/image.ts";
 import { Allocation, Chunk, CommandFlag, WireError } from "../protocol/constants.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import type { Request } from "./request.ts";
 import { wireErrorOf, wordsForClient } from "./wire-errors.ts";

@@ -2,8 +2,9 @@
  * Owns what a request must be like to be served at all; everything else is refused with the number that the protocol has
  * for it. Pure: nothing is done here.
  */
-import type { LiveImage } from "../overlay/live/image.ts";
+
 import { Command, CommandFlag, MAX_PAYLOAD_BYTES, WireError } from "../protocol/constants.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import type { Request } from "./request.ts";
 import { Refusal } from "./wire-errors.ts";
 

@@ -2,7 +2,7 @@
  * Owns what a server is asked for, and what it says when it is ready.
  */
 import type { Duplex } from "node:stream";
-import type { Access } from "../overlay/live/served-stack.ts";
+import type { Access } from "../stack/live/served-stack.ts";
 import type { TlsRequest } from "./tls-terms.ts";
 
 export interface ExportRequest {

@@ -1,10 +1,11 @@
 /**
  * Owns one export of a server: an open stack under a name, and what clients are told of it.
  */
-import type { ImageHandover } from "../overlay/live/handover.ts";
-import type { LiveImage } from "../overlay/live/image.ts";
-import type { ServedStack } from "../overlay/live/served-stack.ts";
+
 import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../protocol/constants.ts";
+import type { ImageHandover } from "../stack/live/handover.ts";
+import type { LiveImage } from "../stack/live/image.ts";
+import type { ServedStack } from "../stack/live/served-stack.ts";
 import type { ExportFacts } from "./export.ts";
 
 /** What clients should ask for at a time: a page, and the block size of most file systems. */

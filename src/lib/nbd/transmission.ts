@@ -2,8 +2,9 @@
  * Owns the transmission phase of one connection: requests in, replies out, whatever carries the bytes. Takes input as it
  * comes, answers every complete request in order, and keeps replies back until what they promise is true.
  */
-import type { LiveImage } from "../overlay/live/image.ts";
+
 import { Chunk, Command, CommandFlag, WireError } from "../protocol/constants.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import { answerBlockStatus } from "./block-status.ts";
 import { ColdReads } from "./cold-reads.ts";
 import type { Negotiated } from "./export.ts";

@@ -2,7 +2,7 @@
  * Owns what becomes of replies whose data was to be sent from where it lay, and could not be read there: each is answered
  * in the way that waits for the disk, or fails, by itself.
  */
-import type { LiveImage } from "../overlay/live/image.ts";
+import type { LiveImage } from "../stack/live/image.ts";
 import { OUTBOX_BYTES, type Outbox } from "./outbox.ts";
 import type { Unsent } from "./references.ts";
 import type { Request } from "./request.ts";

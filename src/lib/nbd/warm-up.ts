@@ -6,11 +6,11 @@
 import * as fs from "node:fs";
 import { BorrowedFile } from "../device/borrowed-file.ts";
 import { Receiver, socketPair } from "../device/sys/socket.ts";
-import { assembleImage } from "../overlay/live/assemble.ts";
-import type { CowfileTerms } from "../overlay/live/cowfile-terms.ts";
-import { writeNewJournal } from "../overlay/live/journal-writer.ts";
-import { newSharedState } from "../overlay/live/shared-state.ts";
 import { Command, Magic } from "../protocol/constants.ts";
+import { assembleImage } from "../stack/live/assemble.ts";
+import type { CowfileTerms } from "../stack/live/cowfile-terms.ts";
+import { writeNewJournal } from "../stack/live/journal-writer.ts";
+import { newSharedState } from "../stack/live/shared-state.ts";
 import type { BlockingSession } from "./blocking-session.ts";
 
 const SIZE_BYTES = 16 << 20;

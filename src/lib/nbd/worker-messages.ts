@@ -1,7 +1,7 @@
 /**
  * Owns what the pool and its threads say to each other.
  */
-import type { ImageHandover } from "../overlay/live/handover.ts";
+import type { ImageHandover } from "../stack/live/handover.ts";
 import type { Negotiated } from "./export.ts";
 
 export interface WorkerSetup {

@@ -4,7 +4,7 @@
 import type { OperationContext } from "../context.ts";
 import type { CheckReport, Problem } from "../formats/format.ts";
 import { tally } from "../formats/tally.ts";
-import { formatOfPart } from "../overlay/open-part.ts";
+import { formatOfPart } from "../stack/open-part.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";

@@ -9,7 +9,7 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { DEFAULT_CHUNK_SECTORS, SECTOR_BYTES } from "../formats/dm-snapshot/layout.ts";
 import { createStore, requireGeometry, storeBytesFor, writeStore } from "../formats/dm-snapshot/write-store.ts";
-import { filesOfStack } from "../overlay/stack.ts";
+import { filesOfStack } from "../stack/open.ts";
 import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { differences } from "./convert/differences.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";

@@ -10,7 +10,7 @@ import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
 import { NewCowfile } from "../formats/cowfile/new-cowfile.ts";
-import { filesOfStack } from "../overlay/stack.ts";
+import { filesOfStack } from "../stack/open.ts";
 import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";

@@ -10,9 +10,9 @@ import { bootId } from "../device/sys/boot.ts";
 import { overlap, type Place } from "../device/sys/underlying.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
-import { type OpenPart, openPart } from "../overlay/open-part.ts";
-import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../overlay/stack.ts";
-import { parsePart } from "../overlay/stack-part.ts";
+import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../stack/open.ts";
+import { type OpenPart, openPart } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {

@@ -5,7 +5,7 @@
 import type { Extent } from "../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
-import { formatOfPart, openAsLayer } from "../overlay/open-part.ts";
+import { formatOfPart, openAsLayer } from "../stack/open-part.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
 
 export interface InfoOptions {

@@ -12,7 +12,7 @@ import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { packKind } from "../formats/cowfile/pack/kind.ts";
 import { headOf } from "../formats/registry.ts";
-import { Overlay } from "../overlay/overlay.ts";
+import { Overlay } from "../stack/overlay.ts";
 import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { differences } from "./convert/differences.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";

@@ -7,11 +7,11 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
-import { asideFile } from "../overlay/live/aside-file.ts";
-import { JournalFile } from "../overlay/live/journal-file.ts";
-import { formatOfPart } from "../overlay/open-part.ts";
-import { filesOfStack, requireBelongs } from "../overlay/stack.ts";
-import { parsePart } from "../overlay/stack-part.ts";
+import { asideFile } from "../stack/live/aside-file.ts";
+import { JournalFile } from "../stack/live/journal-file.ts";
+import { filesOfStack, requireBelongs } from "../stack/open.ts";
+import { formatOfPart } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
 import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {

@@ -5,7 +5,7 @@ import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
-import { formatOfPart } from "../overlay/open-part.ts";
+import { formatOfPart } from "../stack/open-part.ts";
 import { OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";

@@ -22,7 +22,7 @@ import {
   SparseBytes,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
-import { ServedStack } from "../../../src/lib/overlay/live/served-stack.ts";
+import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { base, sample } from "../../support/hostile-sample.ts";
 import type { Target } from "../engine.ts";
 import { Input, refusalOrResult } from "./input.ts";

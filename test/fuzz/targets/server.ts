@@ -3,7 +3,7 @@ import { MemoryStorage } from "../../../src/lib/index.ts";
 import { Handshake } from "../../../src/lib/nbd/handshake.ts";
 import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/outbox.ts";
 import { Transmission } from "../../../src/lib/nbd/transmission.ts";
-import { ServedStack } from "../../../src/lib/overlay/live/served-stack.ts";
+import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import * as client from "../../support/handshake-client.ts";
 import { base, sample } from "../../support/hostile-sample.ts";
 import type { Target } from "../engine.ts";

@@ -8,7 +8,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { layerContent } from "../../formats/layer-content.ts";
 import { walkExtents } from "../../formats/walk-extents.ts";
-import { heldBy } from "../../overlay/overlay.ts";
+import { heldBy } from "../../stack/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { Comparison, type ComparisonHooks } from "./compare.ts";

@@ -9,10 +9,10 @@ import { CowError } from "../../errors.ts";
 import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { openAsLayer } from "../../overlay/open-part.ts";
-import { heldBy } from "../../overlay/overlay.ts";
-import { parseStack, type Stack } from "../../overlay/stack.ts";
-import { parsePart } from "../../overlay/stack-part.ts";
+import { parseStack, type Stack } from "../../stack/open.ts";
+import { openAsLayer } from "../../stack/open-part.ts";
+import { heldBy } from "../../stack/overlay.ts";
+import { parsePart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** An image to be read. */

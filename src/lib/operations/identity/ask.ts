@@ -7,7 +7,7 @@ import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
-import type { Stack } from "../../overlay/stack.ts";
+import type { Stack } from "../../stack/open.ts";
 import type { OpenFiles } from "../files.ts";
 import { type BaseJudgement, judgeRecorded } from "./judge.ts";
 import { type Budget, QUICK } from "./sampling.ts";

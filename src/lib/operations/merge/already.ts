@@ -9,7 +9,7 @@ import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { totalLength } from "../../formats/walk-extents.ts";
-import { Overlay } from "../../overlay/overlay.ts";
+import { Overlay } from "../../stack/overlay.ts";
 
 const COMPARE_BYTES = 1 << 20;
 

@@ -11,9 +11,9 @@ import { interrupted, makePause, type OperationContext } from "../../context.ts"
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
-import { formatOfPart, openAsLayer } from "../../overlay/open-part.ts";
-import { requireBelongs, stackOf } from "../../overlay/stack.ts";
-import { parsePart, type StackPart } from "../../overlay/stack-part.ts";
+import { requireBelongs, stackOf } from "../../stack/open.ts";
+import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
+import { parsePart, type StackPart } from "../../stack/spec.ts";
 import { claimOutput, mayReplace } from "../claim-output.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { belowLayer } from "../squash.ts";

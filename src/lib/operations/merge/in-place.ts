@@ -12,7 +12,7 @@ import { CowError } from "../../errors.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
-import { Overlay } from "../../overlay/overlay.ts";
+import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
 import { type Merging, noteMerge, requireSameContent } from "../identity/merge-guard.ts";
 import { admit, refuseCowfileAsBase, requireSize } from "./admission.ts";

@@ -6,7 +6,7 @@ import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
-import { parsePart } from "../../overlay/stack-part.ts";
+import { parsePart } from "../../stack/spec.ts";
 import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";

@@ -5,7 +5,7 @@ import type { OperationContext } from "../../context.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
-import { requireBelongs } from "../../overlay/stack.ts";
+import { requireBelongs } from "../../stack/open.ts";
 import { claimOutput, mayReplace } from "../claim-output.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { requireSameContent } from "../identity/merge-guard.ts";

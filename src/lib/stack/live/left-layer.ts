@@ -1,0 +1,111 @@
+/**
+ * Owns reading a cowfile as a server of ours left it that was killed, with the marks that its journal has: so that it can be
+ * served where nothing can be written, a full disk for instance.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { Storage } from "../../device/storage.ts";
+import { bootId } from "../../device/sys/boot.ts";
+import { CowError } from "../../errors.ts";
+import { isDirty } from "../../formats/cowfile/head.ts";
+import { CowfileLayer, type OpenedCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { journalPath } from "../../formats/cowfile/live/journal.ts";
+import { type LastSession, lastSession } from "../../formats/cowfile/live/last-session.ts";
+import { extentsOfRuns } from "../../formats/cowfile/live/sweep.ts";
+import type { Layer } from "../../formats/format.ts";
+import { detectFormat } from "../../formats/registry.ts";
+import { openStack, requireBelongs, type Stack, stackOf } from "../open.ts";
+import { Overlay } from "../overlay.ts";
+import { parsePart } from "../spec.ts";
+import { BlockMap } from "./block-map.ts";
+import { type KeptLayer, keepMapped } from "./kept-layer.ts";
+import type { OpenCowfileOptions } from "./open-cowfile.ts";
+import { loadBitmap } from "./resident-layer.ts";
+import { newSharedState } from "./shared-state.ts";
+
+export interface LeftStack {
+  readonly stack: Stack;
+  /** The layer on top, which is none of `stack.layers`. */
+  readonly left: KeptLayer;
+}
+
+/**
+ * Opens a stack for reading whose last layer a killed server of ours left.
+ *
+ * @returns undefined for any other stack: it is opened in the usual way, or refused there
+ * @throws CowError as openStack does
+ */
+export async function openLeft(
+  storage: Storage,
+  parts: readonly string[],
+  options: Pick<OpenCowfileOptions, "boot"> & Pick<OperationContext, "signal" | "onNotice">,
+): Promise<LeftStack | undefined> {
+  const { path, format } = parsePart(parts.at(-1) ?? "");
+  if (parts.length < 2 || format === "raw" || !storage.facts(path)) return undefined;
+  const device = storage.open(path, { lock: "shared" });
+  let below: Stack | undefined;
+  try {
+    const kept = keepLeft(storage, path, device, options.boot ?? bootId());
+    if (kept) {
+      below = await openStack(storage, stackOf(parts.slice(0, -1)), options);
+      await requireBelongs(kept.layer, below.device, options.signal);
+      return { stack: onTop(below, kept.layer, device), left: kept };
+    }
+  } catch (error) {
+    below?.close();
+    device.close();
+    throw error;
+  }
+  device.close();
+  return undefined;
+}
+
+function keepLeft(storage: Storage, path: string, device: BlockDevice, boot: Uint8Array): KeptLayer | undefined {
+  try {
+    if (detectFormat(device)?.id !== "cowfile") return undefined;
+    const layer = new CowfileLayer(device, { allowDirty: true });
+    const { opened } = layer;
+    if (!isDirty(opened.head)) return undefined;
+    const session = readSession(storage, path, opened, boot);
+    // After a power cut what the journal's log holds would have to be written first.
+    if (session.kind !== "killed") return undefined;
+    const { rdoBlocks, mapSizeBytes } = opened.geometry;
+    const { bitmap } = newSharedState(mapSizeBytes);
+    const map = new BlockMap(bitmap, rdoBlocks);
+    loadBitmap(device, rdoBlocks, map.bytes);
+    for (const { offset, length } of extentsOfRuns(session.runs, opened.geometry))
+      map.assign(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES, true);
+    map.assign(reachableBlocks(device, opened.geometry), rdoBlocks, false);
+    return keepMapped(device, map, bitmap, layer);
+  } catch (error) {
+    // What is wrong with it is told by whoever opens it in the usual way.
+    if (error instanceof CowError) return undefined;
+    throw error;
+  }
+}
+
+function readSession(storage: Storage, path: string, opened: OpenedCowfile, boot: Uint8Array): LastSession {
+  const journal = journalPath(storage.realPath(path));
+  const device = storage.facts(journal, { own: true })
+    ? storage.open(journal, { lock: "shared", own: true })
+    : undefined;
+  try {
+    return lastSession(opened, () => device, boot);
+  } finally {
+    device?.close();
+  }
+}
+
+function onTop(below: Stack, layer: Layer, device: BlockDevice): Stack {
+  const name = `${below.device.name},${device.name}`;
+  return {
+    ...below,
+    device: new Overlay(name, below.base, [...below.layers, layer]),
+    files: [...below.files, device],
+    close: () => {
+      below.close();
+      device.close();
+    },
+  };
+}

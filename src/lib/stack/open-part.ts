@@ -1,0 +1,138 @@
+/**
+ * Owns opening one part of a stack: its files with their locks, the format that reads it, and what that gets to know.
+ */
+import * as path from "node:path";
+import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import type { OpenOptions, Storage } from "../device/storage.ts";
+import { CowError, shellWord } from "../errors.ts";
+import { hasCowMagic } from "../formats/cowfile/head.ts";
+import type { Layer, LayerFormat, PartOptions } from "../formats/format.ts";
+import { detectFormat, formatById, headOf, requireFormat } from "../formats/registry.ts";
+import { ImageDevice } from "./image-device.ts";
+import type { StackPart } from "./spec.ts";
+
+/** Files inside files inside files: nobody has so many, a hostile table might. */
+const MAX_COMPANIONS = 1024;
+
+/** A part whose files are open. */
+export interface OpenPart {
+  readonly part: StackPart;
+  /** Its own file. */
+  readonly file: BlockDevice;
+  /** What its format gets to know of it; `below` is not among that. */
+  readonly options: PartOptions;
+  /** Every path that was opened for it so far, its own file's first. */
+  readonly paths: readonly string[];
+}
+
+/** How the files of a part are opened; `keep` sees each of them and has them closed. */
+export interface PartOpener {
+  readonly storage: Storage;
+  readonly how: OpenOptions;
+  keep(device: BlockDevice): void;
+}
+
+/**
+ * Opens the files that a part names. What its own file names is opened, with the same lock, when its format asks for it.
+ *
+ * @throws CowError `not-found`, `locked`, `permission`, `usage`, `io`
+ */
+export function openPart(part: StackPart, { storage, how, keep }: PartOpener): OpenPart {
+  const paths: string[] = [];
+  const open = (name: string): BlockDevice => {
+    const device = storage.open(name, how);
+    keep(device);
+    paths.push(name);
+    return device;
+  };
+  const file = open(part.path);
+  const opened = new Map<string, BlockDevice>();
+  const companion = (name: string): BlockDevice => {
+    if (name.includes("://"))
+      throw new CowError("unsupported", `names "${name}": only local files are opened by such names`, {
+        file: part.path,
+      });
+    const resolved = path.isAbsolute(name) ? name : path.join(path.dirname(part.path), name);
+    const known = opened.get(resolved);
+    if (known) return known;
+    if (opened.size >= MAX_COMPANIONS)
+      throw new CowError("unsupported", `names more than ${MAX_COMPANIONS} files`, { file: part.path });
+    const device = open(resolved);
+    opened.set(resolved, device);
+    return device;
+  };
+  const options: PartOptions = {
+    settings: part.settings,
+    more: part.more.map(open),
+    companions: {
+      open: (name): ByteSource => companion(name),
+      ...(how.writable && { openTarget: (name: string): ByteTarget => companion(name) }),
+    },
+  };
+  return { part, file, options, paths };
+}
+
+/**
+ * The format that a part is of: the one that was named, or that its first bytes tell.
+ *
+ * @throws CowError `usage` for raw images, and for formats that must be named
+ */
+export function formatOfPart({ part, file }: Pick<OpenPart, "part" | "file">): LayerFormat {
+  if (part.format === "raw")
+    throw new CowError("usage", "is named as a raw image, which is a base and no layer", { file: part.path });
+  const format = part.format ?? requireFormat(file);
+  if (!part.format && format.mustBeNamed)
+    throw new CowError("usage", `looks like a ${format.title}, whose other files are opened only when asked for`, {
+      file: part.path,
+      hints: [`${format.id}:${shellWord(part.path)} asks for them`],
+    });
+  return format;
+}
+
+/** Opens a part as the bottom of a stack. @throws CowError `unsuitable` for what a raw image should not look like; as openImage */
+export function openBase(opened: OpenPart): BlockDevice {
+  const { part, file } = opened;
+  if (part.format === "raw") return file;
+  if (part.format === undefined) {
+    refuseOtherFormats(file, part.path);
+    return file;
+  }
+  if (!part.format.openImage)
+    throw new CowError("usage", `a ${part.format.title} is a layer: it needs a base below it`, {
+      file: part.path,
+      hints: [`write it as BASE,${shellWord(part.text)}`],
+    });
+  return new ImageDevice(part.format.openImage(file, { ...opened.options, allowDirty: false }));
+}
+
+/**
+ * Whoever can write into a raw image could make it look like another format, whose names of other files would be followed
+ * the next time. So a base is never probed: it is raw, or somebody said what it is.
+ */
+function refuseOtherFormats(file: BlockDevice, name: string): void {
+  const format = detectFormat(file);
+  // A packed cowfile is recognised only by being compressed, which may be true of anything.
+  if (!format || (format === formatById("cowfile") && !hasCowMagic(headOf(file)))) return;
+  // A disk with a volume group on it is a disk.
+  if (format === formatById("lvm")) return;
+  const hints = [`raw:${shellWord(name)} takes it as an image, byte for byte`];
+  if (format.openImage) hints.unshift(`${format.id}:${shellWord(name)} reads it as a ${format.title}`);
+  else hints.unshift("the order is base, layer");
+  throw new CowError("unsuitable", `looks like a ${format.title}, not like a base`, { file: name, hints });
+}
+
+/** Opens a part as a layer. @param scratch as LayerFormat.readable */
+export async function openAsLayer(
+  opened: OpenPart,
+  options: {
+    readonly allowDirty: boolean;
+    readonly below?: ByteSource | undefined;
+    readonly signal: AbortSignal | undefined;
+  },
+  scratch: () => ByteTarget,
+): Promise<{ readonly layer: Layer; readonly format: LayerFormat }> {
+  const format = formatOfPart(opened);
+  const source = await format.readable(opened.file, scratch, options.signal);
+  return { layer: format.openLayer(source, { ...opened.options, ...options }), format };
+}

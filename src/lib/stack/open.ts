@@ -1,0 +1,168 @@
+/**
+ * Owns stacks as users write them, `BASE[,LAYER]…`: splitting them, opening their parts with locks, and checking that each
+ * layer was made for what lies below it before anything is read through it.
+ */
+import type { OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import type { Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
+import type { Layer, Remarks } from "../formats/format.ts";
+import { ImageDevice } from "./image-device.ts";
+import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
+import { Overlay } from "./overlay.ts";
+import { filesOf, parsePart } from "./spec.ts";
+
+const MAX_LAYERS = 64;
+
+/** An open stack; close() closes every file of it. */
+export interface Stack {
+  readonly device: BlockDevice;
+  /** Every open file of it. */
+  readonly files: readonly BlockDevice[];
+  /** Every file, bottom to top, those that a part names itself included. */
+  readonly paths: readonly string[];
+  /** What tells each part from others, base first: equal for two that show the same bytes of the same files. */
+  readonly keys: readonly (string | undefined)[];
+  /** The bottom of it. */
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
+  /** The files of the lowest `count` parts, the base being one. */
+  pathsOf(count: number): readonly string[];
+  /** How each layer was opened, in the same order. */
+  readonly parts: readonly OpenPart[];
+  close(): void;
+}
+
+/**
+ * Splits `BASE,LAYER,…` at its commas; `\\,` is a literal comma. What each part means parsePart tells.
+ * @throws CowError `usage` for an empty name or more than 64 layers
+ */
+export function parseStack(text: string): readonly string[] {
+  const parts: string[] = [];
+  let part = "";
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === "\\" && text[i + 1] === ",") {
+      part += ",";
+      i++;
+    } else if (text[i] === ",") {
+      parts.push(part);
+      part = "";
+    } else part += text[i];
+  }
+  parts.push(part);
+  if (parts.includes(""))
+    throw new CowError("usage", `"${text}" is not a stack: expected BASE[,LAYER]… without empty names`);
+  if (parts.length > MAX_LAYERS + 1) throw new CowError("usage", `"${text}" has more than ${MAX_LAYERS} layers`);
+  return parts;
+}
+
+/** Puts parts together again. */
+export function stackOf(parts: readonly string[]): string {
+  return parts.map((part) => part.replaceAll(",", "\\,")).join(",");
+}
+
+/** The files that a stack names, bottom to top, the first of each part first. @throws CowError `usage` */
+export function filesOfStack(text: string): readonly string[] {
+  return parseStack(text).flatMap((part) => filesOf(parsePart(part)));
+}
+
+/**
+ * Opens a stack for reading, each file with a shared lock.
+ *
+ * @param options.signal stops the checks of long fingerprints
+ * @param options.onNotice is told what whoever reads the stack should know
+ * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `unsuitable` for a base that looks
+ *   like another format; `dirty`, `packed`, `damaged`, …
+ */
+export async function openStack(
+  storage: Storage,
+  text: string,
+  options: Pick<OperationContext, "signal" | "onNotice"> = {},
+): Promise<Stack> {
+  const [bottom, ...above] = parseStack(text).map(parsePart);
+  const opened: BlockDevice[] = [];
+  const keep = (device: BlockDevice): void => void opened.push(device);
+  const opener: PartOpener = { storage, how: { lock: "shared" }, keep };
+  const close = (): void => {
+    for (const device of opened.splice(0).reverse()) device.close();
+  };
+  try {
+    if (!bottom) throw new CowError("usage", "a stack needs a base");
+    const bottomPart = openPart(bottom, opener);
+    const parts = above.map((part) => openPart(part, opener));
+    const base = openBase(bottomPart);
+    if (base instanceof ImageDevice) tell(options, base);
+    const layers: Layer[] = [];
+    for (const part of parts) {
+      // What lies below one layer does not grow when the next comes on top.
+      const below = layers.length === 0 ? base : new Overlay(text, base, [...layers]);
+      const scratch = (): BlockDevice => {
+        const device = storage.scratch(part.file.name);
+        keep(device);
+        return device;
+      };
+      const { layer } = await openAsLayer(part, { allowDirty: false, below, signal: options.signal }, scratch);
+      await requireBelongs(layer, below, options.signal);
+      tell(options, layer);
+      layers.push(layer);
+    }
+    const device = layers.length === 0 ? base : new Overlay(text, base, layers);
+    const all = [bottomPart, ...parts];
+    const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
+    const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
+    return { device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function tell(
+  { onNotice }: Pick<OperationContext, "onNotice">,
+  { name, warnings = [] }: Remarks & { readonly name: string },
+): void {
+  for (const message of warnings) onNotice?.({ severity: "warning", file: name, message });
+}
+
+/** Undefined where a file cannot be told from others. */
+function keyOf(storage: Storage, { part, paths }: OpenPart, layer: Layer | undefined): string | undefined {
+  const files = paths.map((path) => storage.facts(path)?.identity);
+  if (files.includes(undefined)) return undefined;
+  const format = layer?.formatId ?? (typeof part.format === "object" ? part.format.id : "raw");
+  return JSON.stringify([format, [...part.settings].sort(), files]);
+}
+
+/** @throws CowError `wrong-base` unless size and fingerprint of `below` are what the layer was made for */
+export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: AbortSignal): Promise<void> {
+  const { blocks, blockBytes, fingerprint } = layer.base;
+  if (blocks === undefined) return;
+  const actualBlocks = Math.floor(below.sizeBytes / blockBytes);
+  if (blocks !== actualBlocks) {
+    throw new CowError("wrong-base", `was made for a base of ${blocks} blocks, but ${below.name} has ${actualBlocks}`, {
+      file: layer.name,
+      details: {
+        rdo_blocks_expected: typeof blocks === "bigint" ? blocks.toString() : blocks,
+        rdo_blocks_actual: actualBlocks,
+      },
+    });
+  }
+  if (fingerprint === undefined) return;
+  const { value: actual, contributions } = await takeFingerprint(below, blocks, { signal });
+  below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
+  if (actual !== fingerprint) {
+    throw new CowError(
+      "wrong-base",
+      `was made for a base with fingerprint ${formatFingerprint(fingerprint)}, but that of ${below.name} is ${formatFingerprint(actual)}`,
+      {
+        file: layer.name,
+        details: {
+          fingerprint_expected: formatFingerprint(fingerprint),
+          fingerprint_actual: formatFingerprint(actual),
+        },
+      },
+    );
+  }
+}
