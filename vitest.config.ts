@@ -1,13 +1,9 @@
 /**
- * Owns how the tests run: everything twice, with the system-call room of the library on (`ffi`) and off (`portable`),
- * because every system call has a portable fallback that must give the same results.
+ * Owns how the tests run: once with the system-call room of the library on (`ffi`), and the files named `*.both.test.ts`
+ * again with it off (`portable`), because every system call has a portable fallback that must give the same results.
+ * `test/tidy.test.ts` says which files those must be.
  */
 import { defineConfig } from "vitest/config";
-
-const files = ["test/**/*.test.ts"];
-
-/** Tests that prove nothing new without system calls: of the source text, of the command line's own parts, slow ones. */
-const runOnce = ["test/tidy.test.ts", "test/cli/**", "test/**/*.once.test.ts"];
 
 export default defineConfig({
   test: {
@@ -20,10 +16,14 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 2,
     projects: [
-      { extends: true, test: { name: "ffi", include: files, env: { NO_COLOR: "1" } } },
+      { extends: true, test: { name: "ffi", include: ["test/**/*.test.ts"], env: { NO_COLOR: "1" } } },
       {
         extends: true,
-        test: { name: "portable", include: files, exclude: runOnce, env: { NO_COLOR: "1", COWTOOL_NO_FFI: "1" } },
+        test: {
+          name: "portable",
+          include: ["test/**/*.both.test.ts"],
+          env: { NO_COLOR: "1", COWTOOL_NO_FFI: "1" },
+        },
       },
     ],
   },

@@ -7,6 +7,7 @@ import { dirname, join, normalize, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 
+const TESTS = fileURLToPath(new URL(".", import.meta.url));
 const SRC = fileURLToPath(new URL("../src", import.meta.url));
 const LINES_AT_MOST = 320;
 const COMMAND_LINES_AT_MOST = 80;
@@ -198,5 +199,25 @@ describe("tidy", () => {
   test("every file and folder has a kebab-case name", () => {
     const kebab = /^(?:[a-z0-9]+(?:-[a-z0-9]+)*\/)*[a-z0-9]+(?:-[a-z0-9]+)*\.ts$/;
     expect(offenders(sources, ({ name }) => !kebab.test(relative(".", name)))).toEqual([]);
+  });
+
+  describe("tests that run with native calls and without", () => {
+    const tests = readdirSync(TESTS, { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".test.ts") && name !== "tidy.test.ts")
+      .map((name) => ({ name, text: readFileSync(join(TESTS, name), "utf8") }));
+    const expectsElse = ({ text }: { readonly text: string }): boolean =>
+      /import \{[^}]*\bseesHoles\b|process\.env\["COWTOOL_NO_FFI"\]/.test(text);
+    const isBoth = (name: string): boolean => name.endsWith(".both.test.ts");
+
+    test("are all those that expect something else without", () => {
+      const wrong = tests.filter((file) => expectsElse(file) && !isBoth(file.name));
+      expect(wrong.map(({ name }) => name)).toEqual([]);
+    });
+
+    test("work on files of the machine, or expect something else: those in memory prove the same twice", () => {
+      const onFiles = /\b(?:scratchDirectory|useImages|tmpdir)\b|support\/command\/harness\.ts/;
+      const wrong = tests.filter((file) => isBoth(file.name) && !onFiles.test(file.text) && !expectsElse(file));
+      expect(wrong.map(({ name }) => name)).toEqual([]);
+    });
   });
 });

@@ -9,7 +9,7 @@ import DiffCommand from "../../src/commands/diff.ts";
 import InfoCommand from "../../src/commands/info.ts";
 import ServeCommand from "../../src/commands/serve.ts";
 import { nodeStorage } from "../../src/lib/device/node-storage.ts";
-import { runCommand } from "../support/run-command.ts";
+import { runCommand } from "../support/command/run-command.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const scratch = scratchDirectory();

@@ -6,8 +6,8 @@ import { EXIT } from "../../src/cli/exit-codes.ts";
 import { fileArg, yesFlag } from "../../src/cli/flags.ts";
 import Invert from "../../src/commands/invert.ts";
 import { CowError } from "../../src/lib/errors.ts";
-import { fakeTerminal } from "../support/fake-terminal.ts";
-import { runCommand } from "../support/run-command.ts";
+import { fakeTerminal } from "../support/command/fake-terminal.ts";
+import { runCommand } from "../support/command/run-command.ts";
 
 class Trial extends BaseCommand<typeof Trial> {
   static override args = { file: fileArg("a file") };

@@ -4,39 +4,40 @@ import { join } from "node:path";
 import { Command } from "@oclif/core";
 import { describe, expect, test } from "vitest";
 import { BaseCommand } from "../../src/cli/base-command.ts";
-import { ROOT, runProgram } from "../support/run-command.ts";
+import { finish } from "../support/command/real-process.ts";
+import { ROOT } from "../support/command/run-command.ts";
 
 const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
 
 describe("cowtool", () => {
   test.each(["--version", "-V"])("%s", async (flag) => {
-    const ran = await runProgram([flag]);
+    const ran = await finish([flag]);
     expect(ran).toMatchObject({ status: 0, stderr: "" });
     expect(ran.stdout).toBe(`cowtool/${version} ${process.platform}-${process.arch} node-${process.version}\n`);
   });
 
   test("the fast way to the version says what oclif says", async () => {
-    const [fast, slow] = await Promise.all([runProgram(["--version"]), runProgram(["--version", "--x"])]);
+    const [fast, slow] = await Promise.all([finish(["--version"]), finish(["--version", "--x"])]);
     expect(slow.stdout).toBe(fast.stdout);
   });
 
   test.each([["--help"], ["-h"], ["help"], []])("helps when asked by %j", async (...argv) => {
-    const ran = await runProgram(argv.filter((word) => typeof word === "string"));
+    const ran = await finish(argv.filter((word) => typeof word === "string"));
     expect(ran).toMatchObject({ status: 0, stderr: "" });
     expect(ran.stdout).toContain("USAGE");
   });
 
   test("refuses an unknown command in both forms", async () => {
-    const human = await runProgram(["marge"]);
+    const human = await finish(["marge"]);
     expect(human).toMatchObject({ status: 16, stdout: "" });
     expect(human.stderr).toMatch(/^cowtool: error: unknown command: marge\n/);
-    const json = await runProgram(["marge", "--json"], { env: { NODE_ENV: "test" } });
+    const json = await finish(["marge", "--json"], { env: { NODE_ENV: "test" } });
     expect(json).toMatchObject({ status: 16, stderr: "" });
     expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: "usage", exit_code: 16 } });
   });
 
   test("wants flags after the command", async () => {
-    const ran = await runProgram(["--json", "info"]);
+    const ran = await finish(["--json", "info"]);
     expect(JSON.parse(ran.stdout)).toMatchObject({ error: { message: "unknown flag before the command: --json" } });
   });
 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { makeProgressView, type ProgressMode } from "../../src/cli/progress.ts";
 import type { Progress } from "../../src/lib/context.ts";
-import { type FakeTerminalOptions, fakeTerminal } from "../support/fake-terminal.ts";
+import { type FakeTerminalOptions, fakeTerminal } from "../support/command/fake-terminal.ts";
 
 const MIB = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 /** Proves that nothing dangerous happens without a yes. */
 import { describe, expect, test } from "vitest";
 import { confirm } from "../../src/cli/prompt.ts";
-import { fakeTerminal } from "../support/fake-terminal.ts";
+import { fakeTerminal } from "../support/command/fake-terminal.ts";
 
 const asked = { file: "base.img", question: "write 3 blocks into base.img?", yes: false, json: false };
 const never = new AbortController().signal;

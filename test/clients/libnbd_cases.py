@@ -1,6 +1,6 @@
 """
 Cases for cowtool's NBD server, asked by libnbd with its own checks off (strict mode 0), so that what a careful client
-would never send reaches the server. Knows nothing of cowtool but the exports that libnbd.once.test.ts serves:
+would never send reaches the server. Knows nothing of cowtool but the exports that libnbd.test.ts serves:
 
   ""     96 MiB, writable: 32 MiB of which no byte is zero, then a hole
   "ro"   1 MiB, read-only

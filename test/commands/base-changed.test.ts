@@ -1,9 +1,9 @@
 /** Proves what commands say and how they end when a base has changed under its cowfile. */
 import { closeSync, openSync, readFileSync, readSync, utimesSync, writeSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { pictureOf, useImages } from "../support/command-files.ts";
-import { expectErrorLine, expectJson, run } from "../support/command-harness.ts";
-import { startServing } from "../support/nbd-test-server.ts";
+import { pictureOf, useImages } from "../support/command/files.ts";
+import { expectErrorLine, expectJson, run } from "../support/command/harness.ts";
+import { startServing } from "../support/nbd/test-server.ts";
 
 const at = useImages();
 const KIB = 1024;

@@ -1,11 +1,11 @@
 /**
  * Proves what every command does with files that are missing, none of ours, locked, its own output, or badly named: the
- * right exit status, one clear line that names the file, and not a byte changed. Driven by test/support/command-rows.ts.
+ * right exit status, one clear line that names the file, and not a byte changed. Driven by test/support/command/rows.ts.
  */
 import { copyFileSync, linkSync, mkdirSync, symlinkSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { escapeControls } from "../../src/cli/render/escape.ts";
-import { type Picture, pictureOf, useImages } from "../support/command-files.ts";
+import { type Picture, pictureOf, useImages } from "../support/command/files.ts";
 import {
   eachOf,
   expectErrorJson,
@@ -14,8 +14,8 @@ import {
   expectNotices,
   expectPlainLines,
   run,
-} from "../support/command-harness.ts";
-import type { Rubbish } from "../support/command-row.ts";
+} from "../support/command/harness.ts";
+import type { Rubbish } from "../support/command/row.ts";
 import { holdLocks, type LockHolder } from "../support/lock-holder.ts";
 
 const at = useImages();

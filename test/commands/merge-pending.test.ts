@@ -17,8 +17,8 @@ import {
 } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { CowError, MemoryStorage, merge, type PendingFile } from "../../src/lib/index.ts";
-import { pictureOf, useImages } from "../support/command-files.ts";
-import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command-harness.ts";
+import { pictureOf, useImages } from "../support/command/files.ts";
+import { expectErrorJson, expectErrorLine, expectJson, run } from "../support/command/harness.ts";
 import { noise } from "../support/random.ts";
 
 const at = useImages();
@@ -65,7 +65,7 @@ describe("an interrupted merge", () => {
     const dry = await run("merge", [at("base.img"), at("vm.cow"), "-n", "--json"]);
     expect(expectJson(dry.stdout, "merge")).toMatchObject({ resumed: true, blocks_merged: 10, dry_run: true });
     expect(pictureOf(at(""))).toEqual(before);
-    const { fakeTerminal } = await import("../support/fake-terminal.ts");
+    const { fakeTerminal } = await import("../support/command/fake-terminal.ts");
     const said = (await run("merge", [at("base.img"), at("vm.cow"), "-n"])).stdout;
     expect(said).toMatch(
       /base\.img: holds a part of .*vm\.cow already, as a merge was interrupted; 10 blocks, .* would be/,

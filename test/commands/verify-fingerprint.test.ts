@@ -1,8 +1,8 @@
 /** Proves the answers of `verify-fingerprint`: yes is 0, no is 1, and both sides are named. */
 import { truncateSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { useImages } from "../support/command-files.ts";
-import { expectErrorJson, expectJson, run } from "../support/command-harness.ts";
+import { useImages } from "../support/command/files.ts";
+import { expectErrorJson, expectJson, run } from "../support/command/harness.ts";
 
 const at = useImages();
 

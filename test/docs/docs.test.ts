@@ -19,9 +19,9 @@ import {
   runLine,
   stable,
   stepsOf,
-} from "../support/documents.ts";
-import { skipsLoudly } from "../support/real-process.ts";
-import { ROOT } from "../support/run-command.ts";
+} from "../support/command/documents.ts";
+import { skipsLoudly } from "../support/command/real-process.ts";
+import { ROOT } from "../support/command/run-command.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const PAGES = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));

@@ -11,9 +11,9 @@ import { OTHER_PROSE, proseNames } from "../../scripts/manual/pages.ts";
 import { pageToRoff } from "../../scripts/manual/roff.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { ABI_NAMES, COW_PROBLEMS, headLayout } from "../../src/lib/index.ts";
-import { isInstalled, runLine } from "../support/documents.ts";
-import { skipsLoudly } from "../support/real-process.ts";
-import { ROOT } from "../support/run-command.ts";
+import { isInstalled, runLine } from "../support/command/documents.ts";
+import { skipsLoudly } from "../support/command/real-process.ts";
+import { ROOT } from "../support/command/run-command.ts";
 
 const commands = await loadCommands();
 const generated = await generatedFiles();

@@ -15,8 +15,8 @@ import {
   runLine,
   stable,
   stepsOf,
-} from "../support/documents.ts";
-import { ROOT } from "../support/run-command.ts";
+} from "../support/command/documents.ts";
+import { ROOT } from "../support/command/run-command.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 /** The e2fsprogs that laid out the file system of the tour. With another one, figures may differ, but no words. */

@@ -2,11 +2,11 @@
  * Owns what goes wrong with a disk during a session: it is full for a while, writes or fsyncs fail, holes can't be punched.
  */
 import { CowError } from "../../src/lib/index.ts";
+import type { Fate, Step } from "../support/storage/stepped-storage.ts";
 import { type Random, SECTOR_BYTES } from "./disk.ts";
-import type { Step, Stepper } from "./stepped-storage.ts";
 import { COW, pick, whole } from "./world.ts";
 
-type Fault = NonNullable<ReturnType<Stepper["before"]>>;
+type Fault = Fate & ("cannot" | { readonly error: CowError });
 
 /** How a disk is during a session. */
 type Health = "sound" | "no-holes" | "full" | "write-errors" | "punch-errors" | "fsync-error" | "map-errors";

@@ -11,6 +11,7 @@ import { WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { Control } from "../../src/lib/stack/live/shared-state.ts";
 import { random } from "../support/random.ts";
+import { type Step, type StepKind, SteppedStorage, type Stepper } from "../support/storage/stepped-storage.ts";
 import { byOriginals } from "./between.ts";
 import { Disk, type Random } from "./disk.ts";
 import { Faults } from "./faults.ts";
@@ -18,7 +19,6 @@ import { RawCowfile } from "./foreign.ts";
 import { Oracle } from "./oracle.ts";
 import { Requests } from "./requests.ts";
 import { watchMemory } from "./shared-memory.ts";
-import { type Step, SteppedStorage, type Stepper } from "./stepped-storage.ts";
 import { Locks } from "./threads.ts";
 import { Lost, Violation } from "./violation.ts";
 import { Witness } from "./witness.ts";
@@ -40,6 +40,9 @@ const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10, 0] as const;
 
 /** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
 const STEPS_AT_MOST = 400;
+
+/** Where others run, and the disk may fail. */
+const CHANGES: ReadonlySet<StepKind> = new Set(["write", "punch", "flush", "resize"]);
 
 const openWritable = WritableCowfile.open.bind(WritableCowfile);
 
@@ -278,14 +281,20 @@ export class Life {
       // What others do while a flush is under way is where the order of things shows.
       this.#letOthersIn(kind === "flush" ? 0.5 : 0.15);
     };
+    // Names begin to count once the file has its name.
+    const withName = (step: Step): Step => (step.isUnfinished ? { ...step, path: `${step.path} (unfinished)` } : step);
     return {
-      before: (step) => {
+      before: (unnamed) => {
+        if (!CHANGES.has(unnamed.kind)) return undefined;
+        const step = withName(unnamed);
         interrupt(step);
         this.witness.requireDirty(step);
         if (this.#requests) this.witness.requireInJournal(step);
         return this.witness.isDead ? undefined : faults.before(step);
       },
-      after: interrupt,
+      after: (step) => {
+        if (CHANGES.has(step.kind)) interrupt(withName(step));
+      },
     };
   }
 }

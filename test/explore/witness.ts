@@ -5,11 +5,11 @@
 
 import { FLAG_LIVE } from "../../src/lib/formats/cowfile/live/stamp.ts";
 import type { StorageChange } from "../../src/lib/index.ts";
+import type { Step } from "../support/storage/stepped-storage.ts";
 import { Disk, PAGE_BYTES, type Random } from "./disk.ts";
 import { RawCowfile } from "./foreign.ts";
 import type { Fate, Oracle } from "./oracle.ts";
 import { type Case, judgeForOriginals, judgeState } from "./states.ts";
-import type { Step } from "./stepped-storage.ts";
 import { Died, Violation } from "./violation.ts";
 import { COW, JOURNAL, type World } from "./world.ts";
 

@@ -5,7 +5,7 @@ import { ConnectionLost } from "../../../src/lib/device/remote/failures.ts";
 import { negotiate } from "../../../src/lib/device/remote/negotiate.ts";
 import { CowError } from "../../../src/lib/index.ts";
 import { WireViolation } from "../../../src/lib/protocol/wire-violation.ts";
-import { u16, u32 } from "../../support/handshake-client.ts";
+import { u16, u32 } from "../../support/nbd/handshake-client.ts";
 import type { Target } from "../engine.ts";
 import { Input } from "./input.ts";
 

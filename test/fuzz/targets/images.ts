@@ -1,9 +1,9 @@
 /** Owns the targets that are images: a cowfile's head, the whole of it under every command, packs. */
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { ABI_NAMES, check, diff, info, MemoryStorage, pack, unpack } from "../../../src/lib/index.ts";
-import { everyCommand, memoryBench } from "../../support/every-command.ts";
-import { base, sample } from "../../support/hostile-sample.ts";
-import { payloadOf, tinyCow } from "../../support/pack-images.ts";
+import { everyCommand, memoryBench } from "../../support/command/every-command.ts";
+import { base, sample } from "../../support/images/hostile-sample.ts";
+import { payloadOf, tinyCow } from "../../support/images/pack-images.ts";
 import type { Target } from "../engine.ts";
 import { Input, refusalOrResult } from "./input.ts";
 

@@ -23,7 +23,7 @@ import {
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
-import { base, sample } from "../../support/hostile-sample.ts";
+import { base, sample } from "../../support/images/hostile-sample.ts";
 import type { Target } from "../engine.ts";
 import { Input, refusalOrResult } from "./input.ts";
 

@@ -4,8 +4,8 @@ import { Handshake } from "../../../src/lib/nbd/handshake.ts";
 import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/outbox.ts";
 import { Transmission } from "../../../src/lib/nbd/transmission.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
-import * as client from "../../support/handshake-client.ts";
-import { base, sample } from "../../support/hostile-sample.ts";
+import { base, sample } from "../../support/images/hostile-sample.ts";
+import * as client from "../../support/nbd/handshake-client.ts";
 import type { Target } from "../engine.ts";
 import { Input } from "./input.ts";
 

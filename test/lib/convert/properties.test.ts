@@ -5,7 +5,15 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { convert, MemoryStorage, openStack } from "../../../src/lib/index.ts";
-import { drawing, layerFormat, layerText, putStack, unitBits, unitOf, viewOf } from "../../support/random-stacks.ts";
+import {
+  drawing,
+  layerFormat,
+  layerText,
+  putStack,
+  unitBits,
+  unitOf,
+  viewOf,
+} from "../../support/images/random-stacks.ts";
 
 const numRuns = Number(process.env["COWTOOL_CONVERT_RUNS"] ?? 200);
 const timeout = Math.max(60_000, numRuns * 100);

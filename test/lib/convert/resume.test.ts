@@ -5,8 +5,8 @@
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { CONVERT_FORMATS, type ConvertFormat, CowError, convert, MemoryStorage } from "../../../src/lib/index.ts";
+import { paint, putStack } from "../../support/images/random-stacks.ts";
 import { random } from "../../support/random.ts";
-import { paint, putStack } from "../../support/random-stacks.ts";
 
 const POWER_CUTS_PER_POINT = 3;
 /** A note after each piece. */

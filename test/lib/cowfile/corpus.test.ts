@@ -1,5 +1,5 @@
 /**
- * Proves on a small corpus of our own, which is always there, what golden-cowloop.test.ts proves on the large one: heads
+ * Proves on a small corpus of our own, which is always there, what golden/cowloop.both.test.ts proves on the large one: heads
  * of four machines, read and written byte for byte, crashed and repaired, merged and undone.
  */
 import { readFileSync } from "node:fs";

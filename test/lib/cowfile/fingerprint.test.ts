@@ -12,7 +12,7 @@ import {
 } from "../../../src/lib/formats/cowfile/fingerprint.ts";
 import { formatFingerprint, storedFingerprint } from "../../../src/lib/formats/cowfile/head.ts";
 import { FileDevice, MemoryDevice, SparseBytes, takeFingerprint } from "../../../src/lib/index.ts";
-import { BLOCK, naiveFingerprint, writeSparse } from "../../support/driver-model.ts";
+import { BLOCK, naiveFingerprint, writeSparse } from "../../support/images/driver-model.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const scratch = scratchDirectory();

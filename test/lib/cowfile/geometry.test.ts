@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { judgeHead, requireGeometry } from "../../../src/lib/formats/cowfile/geometry.ts";
 import { maxBlocks } from "../../../src/lib/formats/cowfile/layout.ts";
 import { ABI_NAMES, COW_PROBLEMS, type CowAbi, CowError, type CowHead } from "../../../src/lib/index.ts";
-import { leastDataOffset, mapBytesFor } from "../../support/driver-model.ts";
+import { leastDataOffset, mapBytesFor } from "../../support/images/driver-model.ts";
 
 const FILE = "some.cow";
 

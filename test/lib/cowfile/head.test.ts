@@ -16,7 +16,7 @@ import {
   headLayout,
   newHeadBlock,
 } from "../../../src/lib/index.ts";
-import { headBytes, mapBytesFor } from "../../support/driver-model.ts";
+import { headBytes, mapBytesFor } from "../../support/images/driver-model.ts";
 
 /** The same file as four machines wrote it: formats/cowfile.md §1. */
 const KNOWN: Record<CowAbi, string> = {

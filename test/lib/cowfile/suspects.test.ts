@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { check, MemoryStorage, repair } from "../../../src/lib/index.ts";
-import { BLOCK_BYTES, layOut } from "../../support/pack-images.ts";
+import { BLOCK_BYTES, layOut } from "../../support/images/pack-images.ts";
 
 const UNIT_BYTES = 4096;
 const BLOCKS = 60;

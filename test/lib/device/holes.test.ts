@@ -9,7 +9,13 @@ import { complement, type Extent, union } from "../../../src/lib/bytes/extent.ts
 import { cowfileFormat } from "../../../src/lib/formats/cowfile/index.ts";
 import { surveyCowfile } from "../../../src/lib/formats/cowfile/survey.ts";
 import { takeFingerprint } from "../../../src/lib/index.ts";
-import { BLOCK, type CowContents, cowfileBytes, naiveFingerprint, repaired } from "../../support/driver-model.ts";
+import {
+  BLOCK,
+  type CowContents,
+  cowfileBytes,
+  naiveFingerprint,
+  repaired,
+} from "../../support/images/driver-model.ts";
 
 const BLOCKS = 60;
 const UNITS = [1, 7, 512, 1024, 1536, 4096];

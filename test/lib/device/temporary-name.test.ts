@@ -9,7 +9,7 @@ import { basename, join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { temporaryName } from "../../../src/lib/device/temporary-name.ts";
 import { nodeStorage } from "../../../src/lib/index.ts";
-import { ROOT } from "../../support/run-command.ts";
+import { ROOT } from "../../support/command/run-command.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const scratch = scratchDirectory();

@@ -14,7 +14,7 @@ import {
   relativeCases,
   relativeImages,
   relativeManifest,
-} from "../../support/relatives.ts";
+} from "../../support/images/relatives.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 interface Manifest extends RelativeManifest {

@@ -11,8 +11,8 @@ import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts"
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { storeGeometry, tupleOffset } from "../../../src/lib/formats/dm-snapshot/layout.ts";
 import { STORE_PROBLEMS } from "../../../src/lib/formats/dm-snapshot/problems.ts";
-import { bytesOf, deviceOf, viewOf } from "../../support/memory-files.ts";
 import { noise, random } from "../../support/random.ts";
+import { bytesOf, deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 
 const SECTORS = 2;
 const CHUNK = SECTORS * 512;

@@ -4,7 +4,7 @@
 import { expect, it } from "vitest";
 import { HEADER_LAYOUT, TUPLE_LAYOUT } from "../../../src/lib/formats/dm-snapshot/layout.ts";
 import { STORE_PROBLEMS } from "../../../src/lib/formats/dm-snapshot/problems.ts";
-import { readDocument } from "../../support/documents.ts";
+import { readDocument } from "../../support/command/documents.ts";
 
 const page = readDocument("docs/dm-snapshot.md");
 

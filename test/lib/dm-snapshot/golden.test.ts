@@ -9,8 +9,8 @@ import type { MemoryDevice } from "../../../src/lib/device/memory-device.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts";
 import type { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
-import { goldenCases, goldenImage, goldenJson, hasGoldenFolder } from "../../support/golden-folder.ts";
-import { bytesOf, deviceOfFile, viewOf } from "../../support/memory-files.ts";
+import { goldenCases, goldenImage, goldenJson, hasGoldenFolder } from "../../support/images/golden-folder.ts";
+import { bytesOf, deviceOfFile, viewOf } from "../../support/storage/memory-files.ts";
 
 interface GoldenStore {
   readonly error?: string;

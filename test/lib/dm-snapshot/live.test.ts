@@ -12,9 +12,9 @@ import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { createStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
 import { levelsOf } from "../../../src/lib/stack/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../../../src/lib/stack/live/store-image.ts";
-import { FaultyStorage, type Judge } from "../../support/faulty-storage.ts";
-import { deviceOf, viewOf } from "../../support/memory-files.ts";
 import { noise, random } from "../../support/random.ts";
+import { FaultyStorage, type Judge } from "../../support/storage/faulty-storage.ts";
+import { deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 
 function serve(cow: BlockDevice, below: BlockDevice, mayGrow = true): DmSnapshotLiveImage {
   return new DmSnapshotLiveImage({ cow, below, levelsBelow: levelsOf(below, []), mayGrow });

@@ -13,9 +13,9 @@ import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { chunksNeeded, dataChunk, dataIndex, storeGeometry } from "../../../src/lib/formats/dm-snapshot/layout.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
 import { createStore, storeBytesFor, writeStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
-import { goldenCases, goldenImage } from "../../support/golden-folder.ts";
-import { bytesOf, deviceOf, deviceOfFile, viewOf } from "../../support/memory-files.ts";
+import { goldenCases, goldenImage } from "../../support/images/golden-folder.ts";
 import { noise, random } from "../../support/random.ts";
+import { bytesOf, deviceOf, deviceOfFile, viewOf } from "../../support/storage/memory-files.ts";
 
 const strict = (cow: BlockDevice, below: BlockDevice) => new DmSnapshotLayer(cow, { below, lenient: false });
 

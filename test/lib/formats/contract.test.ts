@@ -15,8 +15,8 @@ import {
   SparseBytes,
 } from "../../../src/lib/index.ts";
 import { collected } from "../../support/collected.ts";
-import { expectJson } from "../../support/command-harness.ts";
-import { type FormatSample, formatSamples } from "../../support/format-samples.ts";
+import { expectJson } from "../../support/command/harness.ts";
+import { type FormatSample, formatSamples } from "../../support/images/format-samples.ts";
 import { random } from "../../support/random.ts";
 
 const samples = await formatSamples();

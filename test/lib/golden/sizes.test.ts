@@ -14,7 +14,7 @@ import {
   mapSizeFor,
   newHeadBlock,
 } from "../../../src/lib/index.ts";
-import { goldenSizes, hasGolden } from "../../support/golden.ts";
+import { goldenSizes, hasGolden } from "../../support/images/golden.ts";
 import { readAt, scratchDirectory } from "../../support/scratch.ts";
 
 const BLOCK_BYTES = 1024;

@@ -21,9 +21,9 @@ import {
   snapshotText,
   stripedText,
   volumeText,
-} from "../../support/lvm-volume.ts";
-import { bytesOf, deviceOf, viewOf } from "../../support/memory-files.ts";
+} from "../../support/images/lvm-volume.ts";
 import { noise, random } from "../../support/random.ts";
+import { bytesOf, deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 
 const EXTENT = EXTENT_SECTORS * 512;
 const START = PE_START * 512;

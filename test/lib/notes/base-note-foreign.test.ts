@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, trunc
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { check, create, MemoryStorage, merge, verifyFingerprint } from "../../../src/lib/index.ts";
-import { BASE, CHANGED, KIB, listening, NOTE, report, start } from "../../support/noted-base.ts";
+import { BASE, CHANGED, KIB, listening, NOTE, report, start } from "../../support/images/noted-base.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 describe("a note that is not believed", () => {

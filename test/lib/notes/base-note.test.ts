@@ -17,7 +17,17 @@ import {
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { lookAtBase } from "../../../src/lib/operations/identity/serve-base.ts";
-import { BASE, chunk, KIB, listening, NOTE, poke, report, start, TimedStorage } from "../../support/noted-base.ts";
+import {
+  BASE,
+  chunk,
+  KIB,
+  listening,
+  NOTE,
+  poke,
+  report,
+  start,
+  TimedStorage,
+} from "../../support/images/noted-base.ts";
 
 describe("a base in memory", () => {
   test("has changed where it has, hidden where the cowfile holds all of it", async () => {

@@ -14,7 +14,7 @@ import {
   payloadOf,
   tinyCow,
   unpackInMemory,
-} from "../../support/pack-images.ts";
+} from "../../support/images/pack-images.ts";
 import { noise } from "../../support/random.ts";
 import { unheardDuring } from "../../support/unheard.ts";
 

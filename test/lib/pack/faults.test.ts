@@ -11,7 +11,7 @@ import {
   type SparseBytes,
   unpack,
 } from "../../../src/lib/index.ts";
-import { denseCow, firstDifference, packed } from "../../support/pack-images.ts";
+import { denseCow, firstDifference, packed } from "../../support/images/pack-images.ts";
 import { unheardDuring } from "../../support/unheard.ts";
 
 const FORMATS = ["zstd", "gzip", "plain"] as const;

@@ -14,7 +14,7 @@ import {
   openCases,
   type PackedCase,
   packedCases,
-} from "../../support/golden.ts";
+} from "../../support/images/golden.ts";
 import { readAt, scratchDirectory, sha256 } from "../../support/scratch.ts";
 
 const scratch = scratchDirectory();

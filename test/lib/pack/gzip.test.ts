@@ -4,7 +4,7 @@
  */
 import { crc32, deflateRawSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { denseCow, firstDifference, payloadOf, tinyCow, unpackInMemory } from "../../support/pack-images.ts";
+import { denseCow, firstDifference, payloadOf, tinyCow, unpackInMemory } from "../../support/images/pack-images.ts";
 
 const FLAGS = { text: 1, headerCrc: 2, extra: 4, name: 8, comment: 16 } as const;
 /** As much as is read of a file at once. */

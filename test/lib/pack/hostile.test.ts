@@ -16,9 +16,9 @@ import {
   plainOf,
   tinyCow,
   unpackInMemory,
-} from "../../support/pack-images.ts";
+} from "../../support/images/pack-images.ts";
+import { containerOf, honestRows } from "../../support/images/zstd-containers.ts";
 import { noise } from "../../support/random.ts";
-import { containerOf, honestRows } from "../../support/zstd-containers.ts";
 
 const FORMATS = ["zstd", "gzip", "plain"] as const;
 const STREAMS = ["zstd", "gzip"] as const;

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { mapOrdered } from "../../../src/lib/bytes/ordered.ts";
-import { pause } from "../../support/real-process.ts";
+import { pause } from "../../support/command/real-process.ts";
 import { unheardDuring } from "../../support/unheard.ts";
 
 interface Job {

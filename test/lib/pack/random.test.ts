@@ -17,7 +17,7 @@ import {
   payloadOf,
   plainOf,
   unpackInMemory,
-} from "../../support/pack-images.ts";
+} from "../../support/images/pack-images.ts";
 import { noise } from "../../support/random.ts";
 
 /** Bits in a window of the bitmap, as the library reads it. */

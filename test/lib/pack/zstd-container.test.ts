@@ -8,9 +8,23 @@ import { describe, expect, test } from "vitest";
 import { PackedView } from "../../../src/lib/formats/cowfile/pack/packed-view.ts";
 import type { ByteSource } from "../../../src/lib/index.ts";
 import { MemoryDevice, SparseBytes } from "../../../src/lib/index.ts";
-import { denseCow, firstDifference, packed, payloadOf, tinyCow, unpackInMemory } from "../../support/pack-images.ts";
+import {
+  denseCow,
+  firstDifference,
+  packed,
+  payloadOf,
+  tinyCow,
+  unpackInMemory,
+} from "../../support/images/pack-images.ts";
+import {
+  containerOf,
+  frameOf,
+  honestRows,
+  type Lies,
+  type Row,
+  readSeekTable,
+} from "../../support/images/zstd-containers.ts";
 import { unheardDuring } from "../../support/unheard.ts";
-import { containerOf, frameOf, honestRows, type Lies, type Row, readSeekTable } from "../../support/zstd-containers.ts";
 
 const MIB = 1 << 20;
 const tiny = tinyCow();

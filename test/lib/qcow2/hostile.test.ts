@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { qcow2Format } from "../../../src/lib/formats/qcow2/index.ts";
 import { zstdFrameBytes } from "../../../src/lib/formats/qcow2/zstd-frame.ts";
 import { CowError, convert, MemoryDevice, MemoryStorage, SparseBytes } from "../../../src/lib/index.ts";
-import { paint } from "../../support/random-stacks.ts";
+import { paint } from "../../support/images/random-stacks.ts";
 
 const PATCHES = [
   { start: 0, length: 3, seed: 1 },

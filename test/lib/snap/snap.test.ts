@@ -12,7 +12,7 @@ import {
   relativeCases,
   relativeImages,
   relativeManifest,
-} from "../../support/relatives.ts";
+} from "../../support/images/relatives.ts";
 
 interface Manifest extends RelativeManifest {
   readonly geometry: {

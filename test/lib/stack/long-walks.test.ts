@@ -18,8 +18,8 @@ import {
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { collected } from "../../support/collected.ts";
-import { PER_TABLE, qcow2Of, tableAt } from "../../support/hostile-qcow2.ts";
-import { deviceOf } from "../../support/memory-files.ts";
+import { PER_TABLE, qcow2Of, tableAt } from "../../support/images/hostile-qcow2.ts";
+import { deviceOf } from "../../support/storage/memory-files.ts";
 
 /** Tables in holes: gigabytes to look through, in a file of a megabyte. */
 const TABLES = 1 << 17;

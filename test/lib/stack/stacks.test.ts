@@ -15,7 +15,7 @@ import {
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { parsePart } from "../../../src/lib/stack/spec.ts";
-import { appliedTo, LAYER_KINDS, type LayerPlan, makeLayer } from "../../support/mixed-stacks.ts";
+import { appliedTo, LAYER_KINDS, type LayerPlan, makeLayer } from "../../support/images/mixed-stacks.ts";
 
 const SECTOR = 512;
 const SECTORS = 96;

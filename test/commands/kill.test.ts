@@ -1,0 +1,97 @@
+/**
+ * Proves that a real process of cowtool may be killed (SIGKILL) at any time: no half-written file has a final name, and
+ * the same command, run again, completes the job byte for byte. What a power cut does is proved on a storage that
+ * forgets, elsewhere; here it is the whole program, as it is installed.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { LONG_JOBS, type LongJob, LongJobBench } from "../support/command/long-jobs.ts";
+import { atOnce, finish, pause, start } from "../support/command/real-process.ts";
+
+const ROUNDS: Readonly<Record<string, number>> = {
+  "merge in place": 8,
+  "merge --undo": 8,
+  repair: 6,
+  "create --from": 4,
+  "merge -o": 4,
+};
+const SIZES = { mebibytes: 16, dirtyMebibytes: 40 };
+/** A disk that others keep busy makes each fsync slow. */
+const LIMIT_MS = 180_000;
+/** Start-up of node and oclif: no round needs to be killed before that. */
+const STARTUP_MS = 80;
+
+const bench = new LongJobBench();
+beforeAll(() => bench.make(SIZES));
+
+/** When to kill, in ms: since the start of the process, or (every other round) since its first sign of work. */
+function delayOf(round: number, totalMs: number): { readonly sinceWork: boolean; readonly ms: number } {
+  const workMs = Math.max(20, totalMs - STARTUP_MS);
+  const sinceWork = round % 2 === 1;
+  return { sinceWork, ms: sinceWork ? (Math.random() * workMs) / 2 : STARTUP_MS + Math.random() * workMs };
+}
+
+/** Starts the job, kills it, and tells whether it was still alive. */
+async function killOnce(job: LongJob, at: (name: string) => string, round: number, totalMs: number): Promise<string> {
+  const env = round % 4 === 3 ? { COWTOOL_NO_FFI: "1" } : {};
+  const { child, ended, says } = start([...job.argv(at), "--progress=json"], { env });
+  const { sinceWork, ms } = delayOf(round, totalMs);
+  if (sinceWork) await says(/"phase"/);
+  await pause(ms);
+  child.kill("SIGKILL");
+  const { signal, status } = await ended;
+  if (signal !== "SIGKILL") expect(status).toBe(0);
+  return signal ?? "";
+}
+
+/** How far a killed job had come, by what it left. */
+function stageOf(names: readonly string[]): string {
+  if (names.some((name) => name.endsWith(".cowtool-merge"))) return "merging";
+  return names.some((name) => name.endsWith(".tmp")) ? "writing" : "alive";
+}
+
+describe("killed at random", { timeout: LIMIT_MS }, () => {
+  test.each(LONG_JOBS)("$title is completed by the same command", async (job) => {
+    const { ms } = await bench.reference(job);
+    const rounds = Array.from({ length: ROUNDS[job.title] ?? 4 }, () => bench.newRound(job));
+    const seen: string[] = [];
+    await atOnce(2, rounds, async (round, i) => {
+      const signal = await killOnce(job, round.at, i, ms);
+      seen.push(signal === "" ? "done" : stageOf(readdirSync(round.dir)));
+      await bench.expectWhole(job, round);
+      await bench.expectCompletion(job, round, i % 3 === 2 ? { COWTOOL_NO_FFI: "1" } : {});
+      if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
+      bench.forget(round);
+    });
+    process.stderr.write(`killed: ${job.title}: ${seen.join(" ")}\n`);
+    // The rounds must have met the job at work, or they prove nothing.
+    expect(seen.filter((state) => state !== "done").length).toBeGreaterThan(0);
+  });
+
+  test("merge is completed though it is killed again and again", async () => {
+    const job = LONG_JOBS.find(({ title }) => title === "merge --undo") as LongJob;
+    const { ms } = await bench.reference(job);
+    const round = bench.newRound(job);
+    for (let i = 0; i < 4; i++) {
+      await killOnce(job, round.at, 1, ms);
+      await bench.expectWhole(job, round);
+    }
+    await bench.expectCompletion(job, round);
+    await bench.expectUndone(round);
+  });
+
+  test("merge is taken back by the undo file, wherever it was killed after saving that", async () => {
+    const job = LONG_JOBS.find(({ title }) => title === "merge --undo") as LongJob;
+    const round = bench.newRound(job);
+    const { child, ended, says } = start([...job.argv(round.at), "--progress=json"]);
+    await says(/"merging"/);
+    child.kill("SIGKILL");
+    await ended;
+    await bench.expectWhole(job, round);
+    await bench.expectUndone(round);
+    const undone = readdirSync(round.dir).sort();
+    expect(undone).toEqual(["large.cow", "large.img", "undo.cow"]);
+    const again = await finish(["merge", round.at("large.img"), round.at("large.cow"), "-y"]);
+    expect(again.status, again.stderr).toBe(0);
+  });
+});

@@ -1,0 +1,122 @@
+/**
+ * Proves how `cowtool serve` ends when it is told to: SIGTERM and SIGINT let it answer what it has, keep what it
+ * answered, and mark the cowfile clean, with exit status 0; no client can keep it from that; a second signal ends it at
+ * once, as a crash would.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { check, nodeStorage, openStack } from "../../src/lib/index.ts";
+import { pause } from "../support/command/real-process.ts";
+import { serveProgram } from "../support/nbd/program.ts";
+import { RawClient, STYLES } from "../support/nbd/raw-client.ts";
+import { CMD, RawSession } from "../support/nbd/raw-session.ts";
+import { cellsFor, LoggingClient, ReplyLog } from "../support/nbd/reply-log.ts";
+import { makeCowfile, makeImage } from "../support/nbd/test-server.ts";
+import { noise } from "../support/random.ts";
+import { scratchDirectory } from "../support/scratch.ts";
+
+const MIB = 1 << 20;
+const SIZE = 4 * MIB;
+const CLIENTS = 4;
+
+const at = scratchDirectory();
+beforeAll(() => makeImage(at("base.img"), noise(SIZE, 1)));
+
+async function readFiles(cowfile: string): Promise<Uint8Array> {
+  const stack = await openStack(nodeStorage, `${at("base.img")},${cowfile}`);
+  const bytes = new Uint8Array(SIZE);
+  stack.device.read(bytes, 0);
+  stack.close();
+  return bytes;
+}
+
+async function expectClean(cowfile: string): Promise<void> {
+  const { state, problems } = await check(cowfile, { rdofile: at("base.img") }, {});
+  expect([state, ...[...problems].filter(({ severity }) => severity !== "note")]).toEqual(["clean"]);
+  expect(existsSync(`${cowfile}.cowtool-live`)).toBe(false);
+}
+
+interface Busy {
+  readonly log: ReplyLog;
+  /** Resolves when all clients have been hung up on. */
+  readonly written: Promise<unknown>;
+}
+
+async function startWriting(socket: string): Promise<Busy> {
+  const log = new ReplyLog(readFileSync(at("base.img")));
+  const cells = cellsFor(CLIENTS, SIZE, 3);
+  const clients: LoggingClient[] = [];
+  for (let i = 0; i < CLIENTS; i++) {
+    const session = await RawSession.open(socket, STYLES[i % 3] ?? "simple");
+    clients.push(new LoggingClient(session, log, cells[i] ?? [], i));
+  }
+  const written = Promise.all(clients.map((client) => client.run()));
+  while (log.replied < 60) await pause(1);
+  return { log, written };
+}
+
+describe.each([
+  ["with threads", {}],
+  ["without system calls", { COWTOOL_NO_FFI: "1" }],
+] as const)("a server %s", (kind, env) => {
+  const name = kind.replaceAll(" ", "-");
+
+  test.each(["SIGTERM", "SIGINT"] as const)("%s ends it in order while clients write", async (signal) => {
+    const cowfile = await makeCowfile(at("base.img"), at(`${name}-${signal}.cow`));
+    const server = await serveProgram([at("base.img"), cowfile, "--socket", at("s"), "--pid-file", at("pid")], { env });
+    const { log, written } = await startWriting(at("s"));
+    expect(readFileSync(at("pid"), "utf8")).toBe(`${server.pid}\n`);
+    expect(await server.stop(signal)).toMatchObject({ status: 0, stderr: "", timedOut: false });
+    await written;
+    expect([existsSync(at("s")), existsSync(at("pid"))]).toEqual([false, false]);
+    await expectClean(cowfile);
+    log.judge(await readFiles(cowfile));
+  });
+
+  test("a second signal ends it at once; the next start finds everything that was answered", async () => {
+    const cowfile = await makeCowfile(at("base.img"), at(`${name}-twice.cow`));
+    const argv = [at("base.img"), cowfile, "--socket", at("s")];
+    const server = await serveProgram(argv, { env });
+    const { log, written } = await startWriting(at("s"));
+    // One who never reads makes the orderly end take its time.
+    const stuck = await RawSession.open(at("s"), "simple");
+    stuck.client.socket.pause();
+    for (let i = 0; i < 64; i++) void stuck.client.send(stuck.head({ type: CMD.READ, length: MIB }));
+    await pause(50);
+    server.child.kill("SIGTERM");
+    await pause(200);
+    const { status, ms: _, signal } = await server.stop("SIGTERM");
+    expect([status, signal]).toEqual([143, undefined]);
+    await written;
+    stuck.client.leave();
+    const again = await serveProgram(argv, { env });
+    const reader = await RawSession.open(at("s"), "simple");
+    log.judge(await reader.read(0, SIZE));
+    await reader.goodbye();
+    expect((await again.stop()).status).toBe(0);
+    await expectClean(cowfile);
+  });
+
+  test("a client that reads nothing, and one that says nothing, keep it from ending for some seconds only", async () => {
+    const cowfile = await makeCowfile(at("base.img"), at(`${name}-stuck.cow`));
+    const server = await serveProgram([at("base.img"), cowfile, "--socket", at("s")], { env });
+    const silent = await RawClient.connect(at("s"));
+    const idle = await RawSession.open(at("s"), "simple");
+    await idle.write(1000, noise(5000, 2));
+    const stuck = await RawSession.open(at("s"), "extended");
+    stuck.client.socket.pause();
+    for (let i = 0; i < 64; i++) void stuck.client.send(stuck.head({ type: CMD.READ, length: MIB }));
+    await pause(50);
+    const startMs = performance.now();
+    const { status, stderr } = await server.stop();
+    expect(performance.now() - startMs).toBeLessThan(12_000);
+    expect([status, stderr]).toEqual([0, ""]);
+    for (const client of [silent, idle.client, stuck.client]) client.leave();
+    await expectClean(cowfile);
+    expect(
+      Buffer.from(await readFiles(cowfile))
+        .subarray(1000, 6000)
+        .equals(noise(5000, 2)),
+    ).toBe(true);
+  });
+});

@@ -1,0 +1,98 @@
+/**
+ * Owns the rows of the command contract for squash and invert; see command-rows.ts.
+ */
+import type { CommandRow } from "./row.ts";
+
+export const squash: CommandRow = {
+  runs: [
+    { title: "two layers", argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`, at("new.cow")] },
+    {
+      title: "the upper one, for another machine",
+      argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`, at("new.cow"), "--from=2", "--abi=be32"],
+    },
+    { title: "over an old one", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, at("sibling.cow"), "-f"] },
+  ],
+  inputs: [
+    {
+      title: "STACK, its base",
+      good: "base.img",
+      isStack: true,
+      argv: (at, file) => [`${file},${at("vm.cow")}`, at("new.cow")],
+    },
+    {
+      title: "STACK, a layer of it",
+      good: "vm.cow",
+      isStack: true,
+      argv: (at, file) => [`${at("base.img")},${file}`, at("new.cow")],
+    },
+  ],
+  outputs: [{ title: "COWFILE", hasNote: true, argv: (at, output) => [`${at("base.img")},${at("vm.cow")}`, output] }],
+  collisions: [
+    {
+      title: "COWFILE and the base",
+      input: "base.img",
+      argv: (at, output) => [`${at("base.img")},${at("vm.cow")}`, output, "-f"],
+    },
+    {
+      title: "COWFILE and a layer",
+      input: "vm.cow",
+      argv: (at, output) => [`${at("base.img")},${at("vm.cow")}`, output, "-f"],
+    },
+  ],
+  progress: (at) => [`${at("base.img")},${at("vm.cow")}`, at("new.cow")],
+};
+
+export const invert: CommandRow = {
+  runs: [
+    { title: "a cowfile", argv: (at) => [at("base.img"), at("vm.cow"), "-o", at("new.img"), "--layer", at("new.cow")] },
+    {
+      title: "the top of a stack, for another machine",
+      argv: (at) => [
+        `${at("base.img")},${at("vm.cow")}`,
+        at("top.cow"),
+        "--abi=be64",
+        "-o",
+        at("new.img"),
+        "--layer",
+        at("new.cow"),
+      ],
+    },
+  ],
+  inputs: [
+    {
+      title: "BASE",
+      good: "base.img",
+      argv: (at, file) => [file, at("vm.cow"), "-o", at("new.img"), "--layer", at("new.cow")],
+    },
+    {
+      title: "LAYER",
+      good: "vm.cow",
+      argv: (at, file) => [at("base.img"), file, "-o", at("new.img"), "--layer", at("new.cow")],
+    },
+  ],
+  outputs: [
+    {
+      title: "-o",
+      makes: ["new.cow"],
+      argv: (at, output) => [at("base.img"), at("vm.cow"), "-o", output, "--layer", at("new.cow")],
+    },
+    {
+      title: "--layer",
+      makes: ["new.img"],
+      argv: (at, output) => [at("base.img"), at("vm.cow"), "-o", at("new.img"), "--layer", output],
+    },
+  ],
+  collisions: [
+    {
+      title: "-o and BASE",
+      input: "base.img",
+      argv: (at, output) => [at("base.img"), at("vm.cow"), "-f", "-o", output, "--layer", at("new.cow")],
+    },
+    {
+      title: "--layer and LAYER",
+      input: "vm.cow",
+      argv: (at, output) => [at("base.img"), at("vm.cow"), "-f", "-o", at("new.img"), "--layer", output],
+    },
+  ],
+  progress: (at) => [at("base.img"), at("vm.cow"), "-o", at("new.img"), "--layer", at("new.cow")],
+};

@@ -1,0 +1,78 @@
+/**
+ * Owns a server in the test's own process, listening on a unix socket of its own, and the images that it serves. The real
+ * program is program.ts' business.
+ */
+import { truncateSync, writeFileSync } from "node:fs";
+import { afterAll } from "vitest";
+import { create } from "../../../src/lib/index.ts";
+import { type ExportRequest, type Ready, type ServeRequest, serve } from "../../../src/lib/nbd/serve.ts";
+
+export interface TestServer {
+  readonly socket: string;
+  readonly ready: Ready;
+  /** What the server told its user. */
+  readonly notices: readonly string[];
+  /** Ends it in order, as a signal would. Rejects with what the server threw. */
+  stop(): Promise<void>;
+  /** Resolves when it has ended, however that came. */
+  readonly ended: Promise<void>;
+}
+
+const running = new Set<TestServer>();
+let count = 0;
+
+/** A server that lasts no longer than its test file. */
+export async function startServing(
+  at: (name: string) => string,
+  stack: readonly string[] | readonly ExportRequest[],
+  request: Partial<ServeRequest> = {},
+): Promise<TestServer> {
+  const socket = request.socket ?? at(`s${count++}`);
+  const exports = stack
+    .map((entry) => (typeof entry === "string" ? undefined : entry))
+    .filter((entry) => entry !== undefined);
+  const parts = stack.filter((entry) => typeof entry === "string");
+  if (parts.length > 0) exports.unshift({ name: "", parts });
+  const controller = new AbortController();
+  const notices: string[] = [];
+  const context = {
+    signal: controller.signal,
+    onNotice: ({ message }: { message: string }) => void notices.push(message),
+  };
+  let ended: Promise<void> = Promise.resolve();
+  const ready = await new Promise<Ready>((resolve, reject) => {
+    ended = serve({ ...request, exports, socket: request.listen ? request.socket : socket, env: {} }, context, resolve);
+    ended.catch(reject);
+  });
+  const server: TestServer = {
+    socket,
+    ready,
+    notices,
+    ended,
+    stop: () => {
+      running.delete(server);
+      controller.abort();
+      return ended;
+    },
+  };
+  running.add(server);
+  return server;
+}
+
+afterAll(async () => {
+  // The scratch directory of the test may be gone by now, which they mind.
+  await Promise.allSettled([...running].map((server) => server.stop()));
+});
+
+/** Makes a file of these bytes, made longer by a hole to `sizeBytes`. */
+export function makeImage(path: string, bytes: Uint8Array, sizeBytes = bytes.length): string {
+  writeFileSync(path, bytes);
+  truncateSync(path, sizeBytes);
+  return path;
+}
+
+/** Makes an empty cowfile over a stack. */
+export async function makeCowfile(below: string, cowfile: string): Promise<string> {
+  await create(below, cowfile, { force: true }, {});
+  return cowfile;
+}
