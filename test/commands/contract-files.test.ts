@@ -17,6 +17,7 @@ import {
 } from "../support/command/harness.ts";
 import type { Rubbish } from "../support/command/row.ts";
 import { holdLocks, type LockHolder } from "../support/lock-holder.ts";
+import { sampleOf } from "../support/sample.ts";
 
 const at = useImages();
 
@@ -92,7 +93,7 @@ describe.each(eachOf(({ inputs }) => inputs))("%s, %s", (name, _, input) => {
     "'\"$(x)`.img",
   ];
 
-  test.each(NAMES)("copes with the name %j", async (odd) => {
+  test.each(sampleOf(NAMES, 2, name.length + input.title.length))("copes with the name %j", async (odd) => {
     const text = (path: string): string => (input.isStack ? path.replaceAll(",", "\\,") : path);
     const missing = text(at(odd));
     const line = expectErrorLine(await run(name, input.argv(at, missing)), 8);

@@ -4,7 +4,7 @@
  */
 import { registerHooks } from "node:module";
 
-interface Mutation {
+export interface Mutation {
   readonly name: string;
   /** Where to begin, if what it takes is rare. */
   readonly seed?: number;

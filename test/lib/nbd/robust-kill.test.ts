@@ -15,13 +15,14 @@ import { RawSession } from "../../support/nbd/raw-session.ts";
 import { cellsFor, LoggingClient, ReplyLog } from "../../support/nbd/reply-log.ts";
 import { makeCowfile, makeImage } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
+import { isExhaustive } from "../../support/sample.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const MIB = 1 << 20;
 /** Small, since every round reads all of it: what is kept in memory, marked and flushed is the same as of a large one. */
 const SIZE = 5 * MIB + 3 * 1024;
 const CLIENTS = 4;
-const ROUNDS = Number(process.env["COWTOOL_KILL_ROUNDS"] ?? 200);
+const ROUNDS = Number(process.env["COWTOOL_KILL_ROUNDS"] ?? (isExhaustive ? 1000 : 40));
 /** Servers at a time, each with a cowfile and clients of its own. */
 const SERVERS = 2;
 /** After so many rounds the cowfile holds most of the disk, and a new one is begun. */
