@@ -48,9 +48,9 @@ function endServers(cwd: string): void {
   }
 }
 
-function runConsole(block: Block, cwd: string): void {
+async function runConsole(block: Block, cwd: string): Promise<void> {
   for (const { command, status, output } of stepsOf(block.text)) {
-    const ran = runLine(command, cwd);
+    const ran = await runLine(command, cwd);
     expect(ran, `$ ${command}\n${ran.errors}`).toMatchObject({ status });
     // Where the reader is, the documents can't know.
     const shown = ran.output.replaceAll(realpathSync(cwd), "/home/you");
@@ -58,10 +58,10 @@ function runConsole(block: Block, cwd: string): void {
   }
 }
 
-function runModule(block: Block, cwd: string): void {
+async function runModule(block: Block, cwd: string): Promise<void> {
   const name = `example-${block.line}.mjs`;
   writeFileSync(join(cwd, name), block.text);
-  const ran = runLine(`node ${name}`, cwd);
+  const ran = await runLine(`node ${name}`, cwd);
   expect(ran, `the example at line ${block.line}\n${ran.errors}`).toMatchObject({ status: 0 });
   expect(ran.output.split("\n").slice(0, -1), `the example at line ${block.line}`).toEqual(printedBy(block));
 }
@@ -79,14 +79,14 @@ describe.each(PAGES)("docs/%s", (page) => {
     `no ${missing.join(", ")}: the examples of docs/${page} are not run`,
   );
 
-  test.skipIf(cannotRun)("its examples run and print what is shown", () => {
+  test.skipIf(cannotRun)("its examples run and print what is shown", async () => {
     prepareWorkplace(path("."));
     let count = 0;
     for (const block of blocks) {
       const name = fileNameOf(block);
       if (name !== undefined) writeFileSync(path(name), block.text);
-      else if (block.language === "console") runConsole(block, path("."));
-      else if (block.language === "js") runModule(block, path("."));
+      else if (block.language === "console") await runConsole(block, path("."));
+      else if (block.language === "js") await runModule(block, path("."));
       else expect(NOT_RUN, `the language of the block at line ${block.line}`).toContain(block.language);
       count += NOT_RUN.includes(block.language) ? 0 : 1;
     }
@@ -173,14 +173,14 @@ describe("docs/serve.md", () => {
   const path = scratchDirectory();
   const noSystemd = skipsLoudly(!isInstalled("systemd-analyze"), "no systemd-analyze: the units are not checked");
 
-  test.skipIf(noSystemd)("has units that systemd takes", () => {
+  test.skipIf(noSystemd)("has units that systemd takes", async () => {
     const units = blocksOf(readDocument("docs/serve.md")).filter(({ language }) => language === "ini");
     const names = units.map((unit) => `./${fileNameOf(unit)}`);
     // The program that they start has to be there.
     for (const [i, { text }] of units.entries())
       writeFileSync(path(names[i] ?? ""), text.replace("/usr/local/bin/cowtool", "/bin/true"));
     expect(names).toHaveLength(2);
-    const found = runLine(`systemd-analyze verify --man=no ${names.join(" ")}`, path("."));
+    const found = await runLine(`systemd-analyze verify --man=no ${names.join(" ")}`, path("."));
     expect(found).toEqual({ status: 0, output: "", errors: "" });
   });
 });
@@ -197,7 +197,7 @@ describe("docs/library.md", () => {
   const path = scratchDirectory();
   const examples = blocksOf(readDocument("docs/library.md")).filter(({ language }) => language === "js");
 
-  test("has examples that a strict compiler takes", () => {
+  test("has examples that a strict compiler takes", async () => {
     for (const { text, line } of examples) writeFileSync(path(`example-${line}.mts`), text);
     prepareWorkplace(path("."));
     symlinkSync(join(ROOT, "node_modules", "@types"), path("node_modules/@types"));
@@ -211,7 +211,7 @@ describe("docs/library.md", () => {
     const compilerOptions = { ...strictest, module: "nodenext", target: "es2024", types: ["node"], noEmit: true };
     writeFileSync(path("tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.mts"] }));
     const tsc = join(ROOT, "node_modules", ".bin", "tsc");
-    const { status, output } = runLine(`"${tsc}" -p .`, path("."));
+    const { status, output } = await runLine(`"${tsc}" -p .`, path("."));
     expect(output).toBe("");
     expect(status).toBe(0);
   });

@@ -165,13 +165,13 @@ describe("programs that show man pages", () => {
   const noMandoc = skipsLoudly(!isInstalled("mandoc"), "no mandoc (package mandoc): the man pages are not checked");
   const noGroff = skipsLoudly(!isInstalled("groff"), "no groff (package groff-base): the man pages are not checked");
 
-  test.skipIf(noMandoc)("mandoc finds nothing to warn about", () => {
-    const found = runLine(`mandoc -T lint -W warning ${pages.join(" ")}`, ROOT);
+  test.skipIf(noMandoc)("mandoc finds nothing to warn about", async () => {
+    const found = await runLine(`mandoc -T lint -W warning ${pages.join(" ")}`, ROOT);
     expect(found).toEqual({ status: 0, output: "", errors: "" });
   });
 
-  test.skipIf(noGroff)("groff finds nothing to warn about", () => {
-    const found = runLine(`groff -man -ww -z ${pages.join(" ")}`, ROOT);
+  test.skipIf(noGroff)("groff finds nothing to warn about", async () => {
+    const found = await runLine(`groff -man -ww -z ${pages.join(" ")}`, ROOT);
     expect(found).toEqual({ status: 0, output: "", errors: "" });
   });
 });

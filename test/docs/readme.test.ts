@@ -39,9 +39,9 @@ if (missing.length > 0) {
 describe("README.md", () => {
   const path = scratchDirectory();
 
-  it.skipIf(missing.length > 0)("shows a tour that runs", () => {
+  it.skipIf(missing.length > 0)("shows a tour that runs", async () => {
     prepareWorkplace(path("."));
-    const version = runLine("mke2fs -V", path(".")).errors;
+    const version = (await runLine("mke2fs -V", path("."))).errors;
     const sameLayout = version.startsWith(`mke2fs ${SHOWN_E2FSPROGS} `);
     const tour = blocksOf(README)
       .filter(({ language }) => language === "console")
@@ -49,7 +49,7 @@ describe("README.md", () => {
     const simplify = (text: string): string => stableTour(text, sameLayout);
     expect(tour.filter(({ command }) => command.startsWith("cowtool ")).length).toBeGreaterThan(7);
     for (const { command, status, output } of tour) {
-      const ran = runLine(command, path("."));
+      const ran = await runLine(command, path("."));
       expect(ran, `$ ${command}\n${ran.errors}`).toMatchObject({ status });
       expect(simplify(ran.output), `$ ${command}`).toMatch(patternOf(output, simplify));
     }

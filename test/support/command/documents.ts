@@ -10,6 +10,7 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
+import { COMMAND_NAMES, run } from "./harness.ts";
 import { ROOT } from "./run-command.ts";
 
 export interface Block {
@@ -91,11 +92,40 @@ export function prepareWorkplace(directory: string): void {
   symlinkSync(ROOT, join(directory, "node_modules", "cowtool"));
 }
 
-/** Of other programs than cowtool, what they print on stderr is not compared: there they tell their version. */
-export function runLine(command: string, cwd: string): Ran {
+const ENV = { LC_ALL: "C.UTF-8", NO_COLOR: "1" };
+
+/** Words that a shell leaves as they are, bare or within single quotes. */
+const PLAIN = /^cowtool(?: +(?:[\w,./:=@%+-]+|'[^']*'))+$/;
+
+/** The words of a line that starts a command of ours and nothing else; undefined for one that needs a shell. */
+function wordsOf(line: string): [name: string, ...argv: string[]] | undefined {
+  const words = PLAIN.test(line) ? (line.match(/'[^']*'|[^ ]+/g) ?? []) : [];
+  const [name = "", ...argv] = words.slice(1).map((word) => word.replaceAll("'", ""));
+  const isOurs = COMMAND_NAMES.includes(name) && name !== "serve";
+  return isOurs && !argv.includes("--help") && !argv.includes("-h") ? [name, ...argv] : undefined;
+}
+
+async function runHere([name, ...argv]: [name: string, ...argv: string[]], cwd: string): Promise<Ran> {
+  const before = process.cwd();
+  process.chdir(cwd);
+  try {
+    const { stdout, stderr, status } = await run(name, argv, { env: ENV });
+    return { status, output: stdout + stderr, errors: stderr };
+  } finally {
+    process.chdir(before);
+  }
+}
+
+/**
+ * Runs a line as a shell would; our own commands, where there is nothing for a shell to do, in this process. Of other
+ * programs than cowtool, what they print on stderr is not compared: there they tell their version.
+ */
+export async function runLine(line: string, cwd: string): Promise<Ran> {
+  const words = wordsOf(line);
+  if (words) return await runHere(words, cwd);
   const path = [join(cwd, "node_modules", ".bin"), PATH].join(delimiter);
-  const env = { ...process.env, PATH: path, LC_ALL: "C.UTF-8", NO_COLOR: "1" };
-  const { status, stdout, stderr } = spawnSync("sh", ["-c", command], { cwd, env, encoding: "utf8" });
-  const output = command.startsWith("cowtool ") ? stdout + stderr : stdout;
+  const env = { ...process.env, ...ENV, PATH: path };
+  const { status, stdout, stderr } = spawnSync("sh", ["-c", line], { cwd, env, encoding: "utf8" });
+  const output = line.startsWith("cowtool ") ? stdout + stderr : stdout;
   return { status: status ?? undefined, output, errors: stderr };
 }
