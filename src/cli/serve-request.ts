@@ -3,7 +3,7 @@
  */
 import { parseSize } from "../lib/bytes/size.ts";
 import { CowError } from "../lib/errors.ts";
-import type { ExportRequest, ServeRequest } from "../lib/nbd/serve.ts";
+import type { ExportRequest, ServeRequest } from "../lib/nbd/server/serve.ts";
 import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
 import { parseStack } from "../lib/stack/open.ts";
 import { standardStream } from "./standard-stream.ts";

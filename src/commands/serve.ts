@@ -6,7 +6,7 @@ import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { forceFlag } from "../cli/flags.ts";
 import { serveRequest } from "../cli/serve-request.ts";
-import type { Ready } from "../lib/nbd/serve.ts";
+import type { Ready } from "../lib/nbd/server/serve.ts";
 
 /**
  * Has JavaScript compiled by the quick compiler only. What the thorough one makes is some hundredths faster, but it is at
@@ -61,7 +61,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
 
   protected async execute(): Promise<Outcome> {
     const request = serveRequest(this.positionals, this.flags);
-    const { serve } = await import("../lib/nbd/serve.ts");
+    const { serve } = await import("../lib/nbd/server/serve.ts");
     preferSoonFast();
     if (isActivated()) keepBlocking();
     const onReady = (ready: Ready): Promise<void> =>

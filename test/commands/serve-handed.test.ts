@@ -7,7 +7,7 @@ import { closeSync, constants, existsSync, linkSync, openSync, renameSync } from
 import { createServer, type Server, Socket } from "node:net";
 import { describe, expect, test } from "vitest";
 import { check } from "../../src/lib/index.ts";
-import { handedDown } from "../../src/lib/nbd/listeners.ts";
+import { handedDown } from "../../src/lib/nbd/server/listeners.ts";
 import { expectErrorLine, expectJson } from "../support/command/harness.ts";
 import { launch, portOf, serveProgram, until } from "../support/nbd/program.ts";
 import { handshakeOf, RawClient } from "../support/nbd/raw-client.ts";

@@ -6,7 +6,7 @@
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
 import { asideFile } from "../../src/lib/stack/live/aside-file.ts";
-import type { CowfileTerms } from "../../src/lib/stack/live/cowfile-terms.ts";
+import type { CowfileConfig } from "../../src/lib/stack/live/cowfile-config.ts";
 import { WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
 import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { Control } from "../../src/lib/stack/live/shared-state.ts";
@@ -171,27 +171,27 @@ export class Life {
   }
 
   async #serve(storage: SteppedStorage, steps: number, faults: Faults): Promise<void> {
-    const { stack, terms } = await this.#open(storage, pick(this.#next, SLOTS));
+    const { stack, config } = await this.#open(storage, pick(this.#next, SLOTS));
     this.#trace(`found ${stack.found}, the disk is ${faults.health}`);
-    this.#work(stack, terms, steps, faults);
+    this.#work(stack, config, steps, faults);
     this.#trace("closes");
     const since = this.#oracle.flushBegins();
     stack.close();
     this.#oracle.flushed(since, []);
   }
 
-  async #open(storage: SteppedStorage, slots: number): Promise<{ stack: ServedStack; terms: CowfileTerms }> {
-    let terms: CowfileTerms | undefined;
+  async #open(storage: SteppedStorage, slots: number): Promise<{ stack: ServedStack; config: CowfileConfig }> {
+    let config: CowfileConfig | undefined;
     const open: typeof WritableCowfile.open = (...parameters) => {
       const cowfile = openWritable(...parameters);
-      const control = new Int32Array(cowfile.terms.state.control);
+      const control = new Int32Array(cowfile.config.state.control);
       const slotsPerHalf = slots + (control[Control.NEXT_SLOT] ?? 0);
-      if (slotsPerHalf < cowfile.terms.slotsPerHalf) {
-        Object.assign(cowfile.terms, { slotsPerHalf });
+      if (slotsPerHalf < cowfile.config.slotsPerHalf) {
+        Object.assign(cowfile.config, { slotsPerHalf });
         control.fill(slotsPerHalf, Control.SLOTS, Control.SLOTS + 2);
       }
-      Object.assign(cowfile.terms, { logBytes: pick(this.#next, LOGS) });
-      terms = cowfile.terms;
+      Object.assign(cowfile.config, { logBytes: pick(this.#next, LOGS) });
+      config = cowfile.config;
       return cowfile;
     };
     Object.assign(WritableCowfile, { open });
@@ -202,14 +202,14 @@ export class Life {
         boot,
         repair: needsSearch,
       });
-      if (!terms) throw new Error("no cowfile was opened");
-      return { stack, terms };
+      if (!config) throw new Error("no cowfile was opened");
+      return { stack, config };
     } finally {
       Object.assign(WritableCowfile, { open: openWritable });
     }
   }
 
-  #work(stack: ServedStack, terms: CowfileTerms, steps: number, faults: Faults): void {
+  #work(stack: ServedStack, config: CowfileConfig, steps: number, faults: Faults): void {
     const next = this.#next;
     const images = Array.from({ length: pick(next, [1, 2, 2, 2, 3]) }, () => stack.image());
     const [first] = images;
@@ -220,7 +220,7 @@ export class Life {
     const requests = new Requests({
       next,
       oracle: this.#oracle,
-      locks: new Locks(terms.state),
+      locks: new Locks(config.state),
       images,
       takeNumber: () => ++this.#requestCount,
       trace: (line) => this.#trace(line),
@@ -229,9 +229,9 @@ export class Life {
       isDatabase: next() < 0.4,
     });
     this.#requests = requests;
-    this.#shared = new Set([terms.state.control, terms.state.locks, terms.state.pages]);
-    this.#control = new Int32Array(terms.state.control);
-    this.witness.journalEnd = terms.logOffsetBytes + terms.logBytes;
+    this.#shared = new Set([config.state.control, config.state.locks, config.state.pages]);
+    this.#control = new Int32Array(config.state.control);
+    this.witness.journalEnd = config.logOffsetBytes + config.logBytes;
     for (let i = 0; i < steps; i++) {
       requests.step();
       if (this.witness.violation) throw this.witness.violation;

@@ -136,7 +136,7 @@ export class Requests {
       if (!(error instanceof CowError) || (faults.count === before && !faults.isSick)) throw error;
       this.#options.trace(`${thread.name} failed: ${error.code} ${error.message}`);
       // The server then ends without another reply, as a crash would: see Transmission.
-      if (thread.image.isLost) throw new Lost("a commit failed");
+      if (thread.image.failed) throw new Lost("a commit failed");
       return false;
     } finally {
       this.#running.delete(thread);
@@ -233,7 +233,7 @@ export class Requests {
     const isDone = this.#run(thread, `replies to ${batch.length}`, () => thread.image.commit());
     thread.owesReply = false;
     thread.batch = thread.batch.filter((change) => !batch.includes(change));
-    if (thread.image.isLost) throw new Lost("a commit failed");
+    if (thread.image.failed) throw new Lost("a commit failed");
     if (isDone) for (const change of batch) this.#options.oracle.replied(change);
     else this.#reread(thread, "after a commit failed");
   }
@@ -244,7 +244,7 @@ export class Requests {
     const own = [...thread.batch];
     const { isBroken } = this.#options.faults;
     const isDone = this.#run(thread, "flushes", () => thread.image.flush());
-    if (thread.image.isLost) throw new Lost("a commit failed");
+    if (thread.image.failed) throw new Lost("a commit failed");
     if (isDone && isBroken) throw new Violation("a flush is said to be done after an fsync had failed");
     if (isDone) {
       oracle.flushed(since, own);

@@ -169,7 +169,7 @@ export function reopen(files: Files, { parts, dataOffsetBytes }: World, boot: Ui
   const cowfile = openWritable(storage, COW, storage.open(COW), { boot });
   guard.isOn = false;
   const layers = parts.slice(1, -1).map((path) => new CowfileLayer(storage.open(path), { allowDirty: false }));
-  const top = { cow: cowfile.device, journal: cowfile.journal, terms: cowfile.terms };
+  const top = { cow: cowfile.device, journal: cowfile.journal, config: cowfile.config };
   const image = assembleImage({ name: COW, base: storage.open(BASE), layers, top });
   return { found: cowfile.found, image, cowfile };
 }

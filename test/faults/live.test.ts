@@ -218,7 +218,7 @@ class Session {
       const image = images[i % 2];
       if (!image || this.isLost || (isCutShort && this.refused.flush + this.refused.change > 0)) return;
       this.#one(image, request);
-      this.isLost = image.isLost;
+      this.isLost = image.failed;
     }
   }
 
@@ -260,7 +260,7 @@ class Session {
       image.commit();
     } catch (error) {
       this.#refusal(error);
-      expect(image.isLost, this.#where).toBe(true);
+      expect(image.failed, this.#where).toBe(true);
     }
   }
 

@@ -7,7 +7,7 @@ import type { ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 
 /** Told of a part of a file that is not in memory. */
-export type OnMiss = (fd: number, offset: number, lengthBytes: number) => void;
+export type OnCacheMiss = (fd: number, offset: number, lengthBytes: number) => void;
 
 export interface BlockDevice extends ByteTarget {
   readonly writable: boolean;
@@ -21,16 +21,16 @@ export interface BlockDevice extends ByteTarget {
   /**
    * Fills `target` if that needs no waiting, and returns whether it did. Absent where a device can't tell.
    *
-   * @param onMiss told where the data would have to be read from, if it is all in one place of a file
+   * @param onCacheMiss told where the data would have to be read from, if it is all in one place of a file
    */
-  readNow?(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean;
+  tryRead?(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean;
   /**
    * Where a part of the device lies in this process's memory, for system calls (nothing else) to read it there; 0 if it
    * doesn't, or would have to be fetched first. Absent where nothing does.
    */
   addressOf?(offsetBytes: number, lengthBytes: number): number;
   /** Has addressOf() look again: something had to be fetched, or could not be had. */
-  distrustAddresses?(): void;
+  invalidateMappings?(): void;
   /**
    * Has parts of it compared from here on whenever it is found again after it was lost, so that it is not taken for another
    * one. Absent where nothing can be lost.

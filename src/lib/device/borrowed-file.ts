@@ -2,11 +2,11 @@
  * Owns a device over a descriptor that somebody else opened, locks and closes: what each thread of a server has of a file
  * that other threads read and write, too. How long it is they know together.
  */
-import type { BlockDevice, OnMiss } from "./block-device.ts";
+import type { BlockDevice, OnCacheMiss } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { KnownLength } from "./known-length.ts";
-import { FileMapping, type MappingHandover } from "./sys/file-mapping.ts";
-import { readNow } from "./sys/nowait.ts";
+import { FileMapping, type PassedMapping } from "./sys/file-mapping.ts";
+import { tryRead } from "./sys/nowait.ts";
 import { readAt, writeAt } from "./sys/positioned.ts";
 
 /** A file that is lent to other threads, in the way in which they have it. */
@@ -20,7 +20,7 @@ export interface Lent {
   /** What all who have the file know of its length; without it, as it is now. */
   readonly length?: SharedArrayBuffer | undefined;
   /** Of the same file, if there is one; the lender closes it, too. */
-  readonly mapping?: MappingHandover | undefined;
+  readonly mapping?: PassedMapping | undefined;
 }
 
 export class BorrowedFile extends FileDevice {
@@ -43,8 +43,8 @@ export class BorrowedFile extends FileDevice {
     return isWhole;
   }
 
-  distrustAddresses(): void {
-    this.#mapping?.distrust();
+  invalidateMappings(): void {
+    this.#mapping?.invalidate();
   }
 
   override read(target: Uint8Array, offsetBytes: number): number {
@@ -65,9 +65,9 @@ export class BorrowedFile extends FileDevice {
     super.write(source.subarray(done), offsetBytes + done);
   }
 
-  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
-    if (!this.length.isCut && readNow(this.fd, target, offsetBytes) === target.length) return true;
-    onMiss(this.fd, offsetBytes, target.length);
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
+    if (!this.length.isCut && tryRead(this.fd, target, offsetBytes) === target.length) return true;
+    onCacheMiss(this.fd, offsetBytes, target.length);
     return false;
   }
 

@@ -67,9 +67,9 @@ export class Overlay implements BlockDevice {
     return this.#base.addressOf?.(offsetBytes, lengthBytes) ?? 0;
   }
 
-  distrustAddresses(): void {
-    this.#base.distrustAddresses?.();
-    for (const device of this.#addressed) device.distrustAddresses?.();
+  invalidateMappings(): void {
+    this.#base.invalidateMappings?.();
+    for (const device of this.#addressed) device.invalidateMappings?.();
   }
 
   /** Reads through the lowest `depth` layers. */

@@ -1,8 +1,8 @@
 /** Owns the targets that are the server's side of a connection: the handshake, and requests. */
 import { MemoryStorage } from "../../../src/lib/index.ts";
-import { Handshake } from "../../../src/lib/nbd/handshake.ts";
-import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/outbox.ts";
-import { Transmission } from "../../../src/lib/nbd/transmission.ts";
+import { Handshake } from "../../../src/lib/nbd/handshake/handshake.ts";
+import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/transmission/outbox.ts";
+import { Transmission } from "../../../src/lib/nbd/transmission/transmission.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { base, sample } from "../../support/images/hostile-sample.ts";
 import * as client from "../../support/nbd/handshake-client.ts";

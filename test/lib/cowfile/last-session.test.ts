@@ -314,16 +314,16 @@ test("a server removes no journal but its own", async () => {
 
 test("the numbers of the flush log's records do not begin anew at 2^32", async () => {
   const storage = await fresh();
-  let terms: WritableCowfile["terms"] | undefined;
+  let config: WritableCowfile["config"] | undefined;
   const { open } = WritableCowfile;
   WritableCowfile.open = (...parameters) => {
     const cowfile = open.apply(WritableCowfile, parameters);
-    ({ terms } = cowfile);
+    ({ config } = cowfile);
     return cowfile;
   };
   const stack = await serve(storage);
   WritableCowfile.open = open;
-  const control = new Int32Array(terms?.state.control ?? new SharedArrayBuffer(0));
+  const control = new Int32Array(config?.state.control ?? new SharedArrayBuffer(0));
   writeLong(control, Control.LOG_NUMBER, 2 ** 32 - 2);
   const image = stack.image();
   // The first two flushes are checkpoints, the second announces the log; the others are records.

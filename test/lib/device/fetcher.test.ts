@@ -6,7 +6,7 @@ import { closeSync, fdatasyncSync, openSync, readdirSync, readFileSync } from "n
 import { describe, expect, test } from "vitest";
 import { Fetcher } from "../../../src/lib/device/sys/fetcher.ts";
 import { libc } from "../../../src/lib/device/sys/libc.ts";
-import { readNow } from "../../../src/lib/device/sys/nowait.ts";
+import { tryRead } from "../../../src/lib/device/sys/nowait.ts";
 import { makeImage } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
@@ -42,7 +42,7 @@ describe.skipIf(!hasRings)("fetching side by side", () => {
       while (asked.size > 0) {
         fetcher.wait((tag) => {
           const [offset, length] = asked.get(tag) ?? [-1, 0];
-          expect(readNow(fd, read.subarray(0, length), offset)).toBe(length);
+          expect(tryRead(fd, read.subarray(0, length), offset)).toBe(length);
           expect(read.subarray(0, length).equals(image.subarray(offset, offset + length))).toBe(true);
           asked.delete(tag);
         });

@@ -21,7 +21,7 @@ import { decodeHead, encodeHead } from "../../../src/lib/formats/cowfile/head.ts
 import { FLAG_DIRTY } from "../../../src/lib/formats/cowfile/layout.ts";
 import { FLAG_LIVE, writeStamp } from "../../../src/lib/formats/cowfile/live/stamp.ts";
 import { CowError, convert, create, info, merge, nodeStorage, repair } from "../../../src/lib/index.ts";
-import { PidFile } from "../../../src/lib/nbd/pid-file.ts";
+import { PidFile } from "../../../src/lib/nbd/server/pid-file.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 

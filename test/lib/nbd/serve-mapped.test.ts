@@ -123,8 +123,8 @@ describe.skipIf(!libc())("a mapping of a file", () => {
     const mapping = FileMapping.map(fd, MIB + 5000);
     expect(mapping?.locate(0, 4096)).toBe(0);
     readFileSync(at("cached"));
-    expect(mapping?.locate(0, 4096)).toBe(mapping?.handover.address);
-    expect(mapping?.locate(MIB, 5000)).toBe((mapping?.handover.address ?? 0) + MIB);
+    expect(mapping?.locate(0, 4096)).toBe(mapping?.passed.address);
+    expect(mapping?.locate(MIB, 5000)).toBe((mapping?.passed.address ?? 0) + MIB);
     expect(mapping?.locate(MIB, 5001)).toBe(0);
     mapping?.close();
     closeSync(fd);
@@ -136,8 +136,8 @@ describe.skipIf(!libc())("a mapping of a file", () => {
     readFileSync(at("doubtful"));
     const mapping = FileMapping.map(fd, MIB);
     for (let i = 0; i < 16; i++) {
-      expect(mapping?.locate(1000, 70_000)).toBe((mapping?.handover.address ?? 0) + 1000);
-      mapping?.distrust();
+      expect(mapping?.locate(1000, 70_000)).toBe((mapping?.passed.address ?? 0) + 1000);
+      mapping?.invalidate();
     }
     expect(mapping?.locate(1000, 70_000)).toBe(0);
     mapping?.close();

@@ -3,7 +3,7 @@
  */
 import { chmodSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { TlsTerms } from "../../../src/lib/nbd/tls-terms.ts";
+import { TlsConfig } from "../../../src/lib/nbd/server/tls-config.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 test("a file of pre-shared keys that others can read is warned of, and a private one is not", () => {
@@ -16,7 +16,7 @@ test("a file of pre-shared keys that others can read is warned of, and a private
   ] as const) {
     chmodSync(psk, mode);
     const notices: unknown[] = [];
-    new TlsTerms({ psk }, (notice) => void notices.push(notice));
+    new TlsConfig({ psk }, (notice) => void notices.push(notice));
     expect(notices).toHaveLength(count);
     if (count > 0)
       expect(notices[0]).toMatchObject({

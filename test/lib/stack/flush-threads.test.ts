@@ -27,7 +27,7 @@ async function playRound(round: number, seconds: number): Promise<readonly Flush
   const cowfile = await makeCowfile(at("base.img"), at(`${round}.cow`));
   const stack = await ServedStack.open(nodeStorage, [at("base.img"), cowfile], { access: "writable" });
   try {
-    const image = stack.handover();
+    const image = stack.passed();
     if (!image) throw new Error("the stack has no descriptors");
     const counts = new SharedArrayBuffer(8);
     return await Promise.all(

@@ -8,12 +8,12 @@ import { BorrowedFile } from "../../../src/lib/device/borrowed-file.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
 import { readJournal } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { assembleImage } from "../../../src/lib/stack/live/assemble.ts";
-import type { ImageHandover } from "../../../src/lib/stack/live/handover.ts";
+import type { PassedImage } from "../../../src/lib/stack/live/passed-image.ts";
 import { REGION_BLOCKS } from "../../../src/lib/stack/live/shared-state.ts";
 import { random } from "../random.ts";
 
 export interface FlushThreadOrder {
-  readonly image: ImageHandover;
+  readonly image: PassedImage;
   /** Two words: changes of the cowfile so far, and how many of them an fdatasync covered that is done. */
   readonly counts: SharedArrayBuffer;
   readonly from: number;
@@ -31,12 +31,12 @@ const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
 const CHANGES = 0;
 const SYNCED = 1;
 
-const { image: handover, counts: buffer, from, end, milliseconds, seed } = workerData as FlushThreadOrder;
+const { image: passed, counts: buffer, from, end, milliseconds, seed } = workerData as FlushThreadOrder;
 const counts = new Int32Array(buffer);
 const next = random(seed);
-const { top, base } = handover;
+const { top, base } = passed;
 if (!top?.journal || base.fd === undefined) throw new Error("a cowfile with a journal, over a file");
-const { terms } = top;
+const { config } = top;
 const file = BorrowedFile.borrow(top.cow.fd, top.cow.name, true, top.cow);
 const journal = BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal);
 
@@ -51,7 +51,7 @@ const counted = new Proxy<BlockDevice>(file, {
       return (...parameters: unknown[]): unknown => {
         const result: unknown = value.apply(file, parameters);
         const change = Atomics.add(counts, CHANGES, 1) + 1;
-        if (Number(parameters[name === "write" ? 1 : 0]) >= terms.dataOffsetBytes) lastChange = change;
+        if (Number(parameters[name === "write" ? 1 : 0]) >= config.dataOffsetBytes) lastChange = change;
         return result;
       };
     }
@@ -66,10 +66,10 @@ const counted = new Proxy<BlockDevice>(file, {
 });
 
 const image = assembleImage({
-  name: handover.name,
+  name: passed.name,
   base: BorrowedFile.borrow(base.fd, base.name, false, base),
   layers: [],
-  top: { cow: counted, journal, terms },
+  top: { cow: counted, journal, config },
 });
 
 /** Is a range marked in the bitmap of the file? */
@@ -88,7 +88,7 @@ function isMarked(offset: number, length: number): boolean {
 /** Would the records of the flush log bring all of it back? */
 function isInLog(offset: number, data: Uint8Array): boolean {
   const found = data.map((byte) => byte ^ 0xff);
-  for (const record of readJournal(journal, terms.nonce)?.log.records ?? []) {
+  for (const record of readJournal(journal, config.nonce)?.log.records ?? []) {
     let at = 0;
     for (const { offset: start, length } of record.extents) {
       const begin = Math.max(start, offset);

@@ -2,8 +2,13 @@
  * Owns a client of the handshake that says what it likes: options by the book and against it, and what the server's
  * steps mean, as lines of a transcript. Has the protocol's numbers from the book; must not use the library's codec.
  */
-import type { ExportFacts } from "../../../src/lib/nbd/export.ts";
-import { Handshake, type HandshakeHost, type HandshakeStep, type TlsMode } from "../../../src/lib/nbd/handshake.ts";
+import type { ExportFacts } from "../../../src/lib/nbd/handshake/export.ts";
+import {
+  Handshake,
+  type HandshakeHost,
+  type HandshakeStep,
+  type TlsMode,
+} from "../../../src/lib/nbd/handshake/handshake.ts";
 
 export const OPT = {
   EXPORT_NAME: 1,

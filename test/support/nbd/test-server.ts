@@ -5,7 +5,7 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { afterAll } from "vitest";
 import { create } from "../../../src/lib/index.ts";
-import { type ExportRequest, type Ready, type ServeRequest, serve } from "../../../src/lib/nbd/serve.ts";
+import { type ExportRequest, type Ready, type ServeRequest, serve } from "../../../src/lib/nbd/server/serve.ts";
 
 export interface TestServer {
   readonly socket: string;

@@ -34,7 +34,7 @@ const DISAPPOINTMENTS = 1;
 const HEAD_WORDS = 2;
 
 /** A mapping, for all threads of the process. */
-export interface MappingHandover {
+export interface PassedMapping {
   readonly address: number;
   readonly lengthBytes: number;
   readonly fd: number;
@@ -43,7 +43,7 @@ export interface MappingHandover {
 }
 
 export class FileMapping {
-  readonly handover: MappingHandover;
+  readonly passed: PassedMapping;
   readonly #address: number;
   readonly #length: number;
   readonly #head: Int32Array;
@@ -51,12 +51,12 @@ export class FileMapping {
   readonly #pages = new Uint8Array(CHUNK_BYTES / PAGE_BYTES);
   #found = 0;
 
-  private constructor(handover: MappingHandover) {
-    this.handover = handover;
-    this.#address = handover.address;
-    this.#length = handover.lengthBytes;
-    this.#head = new Int32Array(handover.words, 0, HEAD_WORDS);
-    this.#chunks = new Int32Array(handover.words, HEAD_WORDS * 4);
+  private constructor(passed: PassedMapping) {
+    this.passed = passed;
+    this.#address = passed.address;
+    this.#length = passed.lengthBytes;
+    this.#head = new Int32Array(passed.words, 0, HEAD_WORDS);
+    this.#chunks = new Int32Array(passed.words, HEAD_WORDS * 4);
   }
 
   /**
@@ -75,8 +75,8 @@ export class FileMapping {
   }
 
   /** A mapping that another thread made, and closes. */
-  static receive(handover: MappingHandover): FileMapping {
-    return new FileMapping(handover);
+  static receive(passed: PassedMapping): FileMapping {
+    return new FileMapping(passed);
   }
 
   /** Where `[offset, offset + length)` of the file lies in memory; 0 if it is not in the mapping, or not in the page cache. */
@@ -110,7 +110,7 @@ export class FileMapping {
   }
 
   #beginAnew(): void {
-    const { address, lengthBytes, fd } = this.handover;
+    const { address, lengthBytes, fd } = this.passed;
     this.#chunks.fill(0);
     Atomics.store(this.#head, USED, 1);
     // In one step, so that no other thread finds the place empty, or taken by something else.
@@ -120,7 +120,7 @@ export class FileMapping {
   }
 
   /** Something that locate() had found had to be waited for, or could not be had. */
-  distrust(): void {
+  invalidate(): void {
     if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return;
     Atomics.add(this.#head, DISAPPOINTMENTS, 1);
     this.#beginAnew();

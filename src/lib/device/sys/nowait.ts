@@ -18,7 +18,7 @@ let iovecAddress: number | undefined;
  *
  * @returns the bytes read; fewer than asked where the rest would have to be waited for, or the file ends
  */
-export function readNow(fd: number, target: Uint8Array, offset: number): number {
+export function tryRead(fd: number, target: Uint8Array, offset: number): number {
   const c = isLittleEndian ? libc() : null;
   const start = addressOf(target);
   if (!c || start === undefined) return 0;

@@ -5,12 +5,12 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { BlockMap } from "./block-map.ts";
-import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
+import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { LiveImage } from "./image.ts";
 import { LiveCowfileImage } from "./live-cowfile-image.ts";
 import { levelsOf, PlainImage } from "./plain-image.ts";
-import { Room } from "./room.ts";
+import { SpaceReserve } from "./space-reserve.ts";
 
 /** The devices of one thread. */
 export interface ImageParts {
@@ -19,7 +19,7 @@ export interface ImageParts {
   /** Bottom to top, without the writable one. */
   readonly layers: readonly Layer[];
   readonly top:
-    | { readonly cow: BlockDevice; readonly journal: BlockDevice | undefined; readonly terms: CowfileTerms }
+    | { readonly cow: BlockDevice; readonly journal: BlockDevice | undefined; readonly config: CowfileConfig }
     | undefined;
   /** What of it another program could cut short: the image looks after that. */
   readonly files?: readonly BlockDevice[];
@@ -30,17 +30,17 @@ export function assembleImage({ name, base, layers, top, files = [] }: ImagePart
   const below = layers.length === 0 ? base : new Overlay(name, base, layers);
   const watch = new FileWatch(files);
   if (!top) return new PlainImage(below, base, layers, watch);
-  const { terms, cow, journal } = top;
+  const { config, cow, journal } = top;
   return new LiveCowfileImage({
     cow,
-    dataOffsetBytes: terms.dataOffsetBytes,
+    dataOffsetBytes: config.dataOffsetBytes,
     below,
     levelsBelow: levelsOf(base, layers),
-    map: new BlockMap(terms.state.bitmap, terms.blockCount),
-    state: terms.state,
-    order: makeOrder(terms, cow, journal),
-    room: new Room(terms.path, terms.reserveBytes),
-    sizeBytes: terms.sizeBytes,
+    map: new BlockMap(config.state.bitmap, config.blockCount),
+    state: config.state,
+    order: makeOrder(config, cow, journal),
+    reserve: new SpaceReserve(config.path, config.reserveBytes),
+    sizeBytes: config.sizeBytes,
     watch,
   });
 }

@@ -3,7 +3,7 @@
  * for the same image. Calls block.
  */
 
-import type { OnMiss } from "../../device/block-device.ts";
+import type { OnCacheMiss } from "../../device/block-device.ts";
 
 /** What is known of a part of an image: which question it answers is the caller's choice. */
 export type StatusKind = "allocation" | "depth" | "dirty";
@@ -29,25 +29,25 @@ export interface LiveImage {
   lookAtFiles(): void;
   /** Fills `target`; the range lies within the image. @throws CowError `io` */
   read(target: Uint8Array, offsetBytes: number): void;
-  /** As read(), if nothing has to be waited for; false if something has. @param onMiss as BlockDevice.readNow() */
-  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean;
+  /** As read(), if nothing has to be waited for; false if something has. @param onCacheMiss as BlockDevice.tryRead() */
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean;
   /**
    * Where the range lies in this process's memory, for system calls to read it there; 0 if it doesn't, not in one place, or
    * would have to be fetched. System calls must be ready for EFAULT all the same.
    */
   addressOf(offsetBytes: number, lengthBytes: number): number;
   /** Has addressOf() look again: something had to be fetched, or could not be had. */
-  distrustAddresses(): void;
+  invalidateMappings(): void;
   /** No reply to a change may go out before commit() has returned. @throws CowError `io`, `no-space` */
   write(source: Uint8Array, offsetBytes: number): void;
   /** Makes the range read as zeros. */
   zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): void;
   /** Gives up the range's content, in whole blocks; what was in it reads as zeros or stays, but never turns into the base's. */
   trim(offsetBytes: number, lengthBytes: number): void;
-  /** Makes the changes of this thread outlive the process. @throws CowError `io`; then isLost is true */
+  /** Makes the changes of this thread outlive the process. @throws CowError `io`; then failed is true */
   commit(): void;
   /** Has a commit failed, of this thread or another? No reply to a change that still waits may go out any more. */
-  readonly isLost: boolean;
+  readonly failed: boolean;
   /** Makes every change durable that was committed before, by any thread. */
   flush(): void;
   /** Reads ahead, as a hint. */

@@ -9,19 +9,19 @@ import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import type { OpenPart } from "../open-part.ts";
 import { BlockMap } from "./block-map.ts";
-import type { FileHandover, LayerHandover } from "./handover.ts";
+import type { PassedFile, PassedLayer } from "./passed-image.ts";
 import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
 import { newSharedState } from "./shared-state.ts";
 
 export interface KeptLayer {
   readonly layer: Layer;
   /** How another thread gets it; undefined if it can't. */
-  readonly handover: LayerHandover | undefined;
+  readonly passed: PassedLayer | undefined;
 }
 
 /** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
 export function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLayer {
-  const reopened = { layer, handover: part && reopenable(layer, part) };
+  const reopened = { layer, passed: part && reopenable(layer, part) };
   if (!(layer instanceof CowfileLayer)) return reopened;
   const source = layer.source as Partial<BlockDevice> & ByteSource;
   if (!("punchHole" in source)) return reopened;
@@ -45,8 +45,8 @@ export function keepMapped(
   const { base } = cowfile;
   const dataOffsetBytes = cowfile.locate(0);
   const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
-  if (source.fd === undefined) return { layer, handover: undefined };
-  const handover: LayerHandover = {
+  if (source.fd === undefined) return { layer, passed: undefined };
+  const passed: PassedLayer = {
     kind: "resident",
     fd: source.fd,
     ...lend(source),
@@ -55,16 +55,16 @@ export function keepMapped(
     bitmap,
     base,
   };
-  return { layer, handover };
+  return { layer, passed };
 }
 
 /** How another thread opens a layer again: only if it is all in one file. */
-function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): LayerHandover | undefined {
+function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): PassedLayer | undefined {
   if (file.fd === undefined || paths.length > 1) return undefined;
   return { kind: "reopen", fd: file.fd, ...lend(file), formatId, settings: [...part.settings] };
 }
 
 /** What another thread needs of a file besides its descriptor. */
-export function lend(file: { readonly name: string }): Pick<FileHandover, "name" | "length"> {
+export function lend(file: { readonly name: string }): Pick<PassedFile, "name" | "length"> {
   return { name: file.name, length: file instanceof FileDevice ? file.length.shared : undefined };
 }

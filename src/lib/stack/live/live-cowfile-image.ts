@@ -4,15 +4,15 @@
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
+import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BlockMap } from "./block-map.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { MAX_BATCH } from "./journal-writer.ts";
 import { markedExtents } from "./resident-layer.ts";
-import type { Room } from "./room.ts";
 import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
+import type { SpaceReserve } from "./space-reserve.ts";
 import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
 import { WriteOrder } from "./write-order.ts";
 
@@ -34,7 +34,7 @@ export interface CowfileParts {
   readonly map: BlockMap;
   readonly state: SharedState;
   readonly order: WriteOrder;
-  readonly room: Room;
+  readonly reserve: SpaceReserve;
   readonly sizeBytes: number;
   readonly watch: FileWatch;
 }
@@ -46,7 +46,7 @@ export class LiveCowfileImage implements LiveImage {
   readonly #below: BlockDevice;
   readonly #map: BlockMap;
   readonly #order: WriteOrder;
-  readonly #room: Room;
+  readonly #reserve: SpaceReserve;
   readonly #control: Int32Array;
   readonly #dataOffset: number;
   readonly #levels: readonly Level[];
@@ -58,7 +58,7 @@ export class LiveCowfileImage implements LiveImage {
     this.#below = parts.below;
     this.#map = parts.map;
     this.#order = parts.order;
-    this.#room = parts.room;
+    this.#reserve = parts.reserve;
     this.#watch = parts.watch;
     this.#control = new Int32Array(parts.state.control);
     this.#dataOffset = parts.dataOffsetBytes;
@@ -70,8 +70,8 @@ export class LiveCowfileImage implements LiveImage {
     return this.#cow.name;
   }
 
-  get isLost(): boolean {
-    return this.#order.isLost;
+  get failed(): boolean {
+    return this.#order.failed;
   }
 
   get zeroesFast(): boolean {
@@ -97,12 +97,12 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
-  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
     const isHere = this.#isAllHere(offsetBytes, target.length);
     // What lies in two places is rare enough to be waited for.
     if (isHere === undefined) return false;
-    if (isHere) return this.#cow.readNow?.(target, this.#dataOffset + offsetBytes, onMiss) ?? false;
-    return this.#below.readNow?.(target, offsetBytes, onMiss) ?? false;
+    if (isHere) return this.#cow.tryRead?.(target, this.#dataOffset + offsetBytes, onCacheMiss) ?? false;
+    return this.#below.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
@@ -120,9 +120,9 @@ export class LiveCowfileImage implements LiveImage {
     return this.#map.runEnd(block, lastBlock, isHere) < lastBlock ? undefined : isHere;
   }
 
-  distrustAddresses(): void {
-    this.#cow.distrustAddresses?.();
-    this.#below.distrustAddresses?.();
+  invalidateMappings(): void {
+    this.#cow.invalidateMappings?.();
+    this.#below.invalidateMappings?.();
   }
 
   #readCow(target: Uint8Array, offset: number): void {
@@ -159,7 +159,7 @@ export class LiveCowfileImage implements LiveImage {
     const end = offset + source.length;
     const first = Math.floor(offset / BLOCK_BYTES);
     const last = Math.floor((end - 1) / BLOCK_BYTES);
-    if (!this.#map.hasAll(first, last + 1)) this.#room.take(source.length);
+    if (!this.#map.hasAll(first, last + 1)) this.#reserve.take(source.length);
     this.#order.hold(WriteOrder.regionOf(first));
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
     const copiesStart = offset % BLOCK_BYTES !== 0 && !this.#map.has(first);
@@ -223,7 +223,7 @@ export class LiveCowfileImage implements LiveImage {
       this.#order.change(start / BLOCK_BYTES, end / BLOCK_BYTES, (cow) => {
         if (way === "punch" && cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(cow, end);
         else {
-          this.#room.take(end - start);
+          this.#reserve.take(end - start);
           this.#writeZeros(cow, start, end);
         }
       });

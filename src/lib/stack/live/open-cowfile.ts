@@ -17,7 +17,7 @@ import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/st
 import { sweepUnmarked, unmarkedRuns } from "../../formats/cowfile/live/sweep.ts";
 import { isTooMuchToLookAt, type MarksAt } from "../../formats/cowfile/unmarked-data.ts";
 import { BlockMap } from "./block-map.ts";
-import { type CowfileTerms, makeOrder } from "./cowfile-terms.ts";
+import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import { LogState } from "./flush-log-writer.ts";
 import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown } from "./found-state.ts";
 import { writeLong } from "./head-writer.ts";
@@ -48,7 +48,7 @@ const FOUND: Record<"ended" | "killed" | "restarted", FoundState> = {
 export class WritableCowfile {
   readonly device: BlockDevice;
   readonly journal: BlockDevice;
-  readonly terms: CowfileTerms;
+  readonly config: CowfileConfig;
   readonly found: FoundState;
   readonly opened: OpenedCowfile;
   readonly #journalFile: JournalFile;
@@ -60,7 +60,7 @@ export class WritableCowfile {
     kept: readonly BlockRun[];
     device: BlockDevice;
     journal: BlockDevice;
-    terms: CowfileTerms;
+    config: CowfileConfig;
     found: FoundState;
     opened: OpenedCowfile;
   }) {
@@ -68,7 +68,7 @@ export class WritableCowfile {
     this.#kept = parts.kept;
     this.device = parts.device;
     this.journal = parts.journal;
-    this.terms = parts.terms;
+    this.config = parts.config;
     this.found = parts.found;
     this.opened = parts.opened;
   }
@@ -143,7 +143,7 @@ export class WritableCowfile {
       journal.close();
       throw error;
     }
-    const terms: CowfileTerms = {
+    const config: CowfileConfig = {
       name: device.name,
       path: storage.realPath(path),
       reserveBytes: options.reserveBytes ?? 0,
@@ -159,12 +159,12 @@ export class WritableCowfile {
       logOffsetBytes: logOffset(slotsPerHalf),
       logBytes: LOG_BYTES,
     };
-    return new WritableCowfile({ journalFile, kept, device, journal, terms, found, opened });
+    return new WritableCowfile({ journalFile, kept, device, journal, config, found, opened });
   }
 
   /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
   settle(): void {
-    const order = makeOrder(this.terms, this.device, this.journal);
+    const order = makeOrder(this.config, this.device, this.journal);
     if (order.isUnsettled) order.settle();
   }
 
@@ -175,11 +175,11 @@ export class WritableCowfile {
    */
   close(): void {
     try {
-      const order = makeOrder(this.terms, this.device, this.journal);
+      const order = makeOrder(this.config, this.device, this.journal);
       order.settle();
       // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
-      writeSettled(this.journal, this.terms.nonce);
-      const control = new Int32Array(this.terms.state.control);
+      writeSettled(this.journal, this.config.nonce);
+      const control = new Int32Array(this.config.state.control);
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
     } catch (error) {
       this.abandon();
@@ -201,13 +201,13 @@ export class WritableCowfile {
 
   #markClean(): void {
     const { head, headBlock, geometry } = this.opened;
-    const hasResidue = new Int32Array(this.terms.state.control)[Control.RESIDUE] === 1;
+    const hasResidue = new Int32Array(this.config.state.control)[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
       sweepUnmarked(this.device, geometry, this.#kept);
       this.device.flush();
     }
-    const map = new BlockMap(this.terms.state.bitmap, this.terms.blockCount);
-    const used = countMarks(map, new Uint8Array(this.terms.state.pages), this.terms.mapSizeBytes);
+    const map = new BlockMap(this.config.state.bitmap, this.config.blockCount);
+    const used = countMarks(map, new Uint8Array(this.config.state.pages), this.config.mapSizeBytes);
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
     clearStamps(sector);

@@ -2,7 +2,7 @@
  * Owns an image that is served for reading only: a base, or a stack of layers.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
+import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
 import { heldData } from "../../formats/layer-content.ts";
@@ -33,7 +33,7 @@ export function levelsOf(base: BlockDevice, layers: readonly Layer[]): Level[] {
 export class PlainImage implements LiveImage {
   readonly writable = false;
   readonly zeroesFast = false;
-  readonly isLost = false;
+  readonly failed = false;
   readonly #device: BlockDevice;
   readonly #levels: readonly Level[];
   readonly #hasLayers: boolean;
@@ -63,16 +63,16 @@ export class PlainImage implements LiveImage {
     readZeroFilled(this.#device, target, offsetBytes);
   }
 
-  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
-    return this.#device.readNow?.(target, offsetBytes, onMiss) ?? false;
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
+    return this.#device.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
     return this.#device.addressOf?.(offsetBytes, lengthBytes) ?? 0;
   }
 
-  distrustAddresses(): void {
-    this.#device.distrustAddresses?.();
+  invalidateMappings(): void {
+    this.#device.invalidateMappings?.();
   }
 
   write(): never {

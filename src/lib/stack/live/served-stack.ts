@@ -7,7 +7,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
-import { FileMapping, type MappingHandover } from "../../device/sys/file-mapping.ts";
+import { FileMapping, type PassedMapping } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
@@ -19,11 +19,11 @@ import { parsePart } from "../spec.ts";
 import { assembleImage } from "./assemble.ts";
 import { FileGuard, type WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
-import type { ImageHandover, LayerHandover } from "./handover.ts";
 import type { LiveImage } from "./image.ts";
 import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
 import { openLeft } from "./left-layer.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import type { PassedImage, PassedLayer } from "./passed-image.ts";
 import { repairFirst } from "./repair-first.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 import { ServedStore } from "./served-store.ts";
@@ -84,7 +84,7 @@ export class ServedStack {
     this.#store = store;
     this.#layers = layers;
     this.found = parts.found;
-    this.sizeBytes = top?.terms.sizeBytes ?? stack.device.sizeBytes;
+    this.sizeBytes = top?.config.sizeBytes ?? stack.device.sizeBytes;
     this.depth = layers.length + (top || store ? 1 : 0);
     const written = [...writtenBy(top), ...(store ? [store.written] : [])];
     const layer = written.find(({ role }) => role === "layer");
@@ -118,10 +118,10 @@ export class ServedStack {
       if (opened instanceof ServedStore)
         return new ServedStack({ storage, name, access, stack, layers, store: opened });
       const top: Top = {
-        path: opened.terms.path,
+        path: opened.config.path,
         cow: asLent(opened.device),
         journal: opened.journal,
-        terms: opened.terms,
+        config: opened.config,
         settle: () => opened.settle(),
         close: () => opened.close(),
         abandon: () => opened.abandon(),
@@ -151,9 +151,9 @@ export class ServedStack {
   }
 
   /** What another thread needs, or undefined where a part of it has no descriptor. */
-  handover(): ImageHandover | undefined {
+  passed(): PassedImage | undefined {
     if (this.#store) return undefined;
-    const layers = this.#layers.map(({ handover, layer }) => this.#withMapping(handover, layer));
+    const layers = this.#layers.map(({ passed, layer }) => this.#withMapping(passed, layer));
     if (!layers.every((layer) => layer !== undefined)) return undefined;
     const top = this.#top;
     if (top && (top.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
@@ -172,23 +172,23 @@ export class ServedStack {
         cow: {
           fd: top.cow.fd ?? -1,
           ...lend(top.cow),
-          mapping: this.#map(top.cow.fd, top.terms.dataOffsetBytes + top.terms.sizeBytes),
+          mapping: this.#map(top.cow.fd, top.config.dataOffsetBytes + top.config.sizeBytes),
         },
         journal: top.journal && { fd: top.journal.fd ?? -1, ...lend(top.journal) },
-        terms: top.terms,
+        config: top.config,
       },
     };
   }
 
-  #withMapping(handover: LayerHandover | undefined, layer: Layer): LayerHandover | undefined {
-    if (handover?.kind !== "resident" || !(layer instanceof ResidentLayer)) return handover;
-    return { ...handover, mapping: this.#map(handover.fd, layer.source.sizeBytes) };
+  #withMapping(passed: PassedLayer | undefined, layer: Layer): PassedLayer | undefined {
+    if (passed?.kind !== "resident" || !(layer instanceof ResidentLayer)) return passed;
+    return { ...passed, mapping: this.#map(passed.fd, layer.source.sizeBytes) };
   }
 
-  #map(fd: number | undefined, lengthBytes: number): MappingHandover | undefined {
+  #map(fd: number | undefined, lengthBytes: number): PassedMapping | undefined {
     const mapping = fd === undefined ? undefined : FileMapping.map(fd, lengthBytes);
     if (mapping) this.#mappings.push(mapping);
-    return mapping?.handover;
+    return mapping?.passed;
   }
 
   /** What is mapped keeps its file locked. */

@@ -5,7 +5,7 @@
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { BlockDevice, OnMiss } from "../../device/block-device.ts";
+import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { placesOf } from "../../formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../formats/dm-snapshot/writable-store.ts";
@@ -41,7 +41,7 @@ export class DmSnapshotLiveImage implements LiveImage {
   readonly #levels: readonly Level[];
   readonly #watch: FileWatch;
   #scratch: Uint8Array | undefined;
-  #isLost = false;
+  #failed = false;
 
   /** @throws CowError as for reading a store: nothing that is damaged, or that a kernel gave up, is extended */
   constructor({ cow, below, levelsBelow, mayGrow, files = [] }: StoreImageParts) {
@@ -62,8 +62,8 @@ export class DmSnapshotLiveImage implements LiveImage {
     return this.#cow.name;
   }
 
-  get isLost(): boolean {
-    return this.#isLost;
+  get failed(): boolean {
+    return this.#failed;
   }
 
   /** Exceptions of the store, those included that are not yet committed. */
@@ -100,16 +100,16 @@ export class DmSnapshotLiveImage implements LiveImage {
     return 0;
   }
 
-  distrustAddresses(): void {
+  invalidateMappings(): void {
     // There are none.
   }
 
-  readNow(target: Uint8Array, offsetBytes: number, onMiss: OnMiss): boolean {
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
     for (const place of this.#places(offsetBytes, offsetBytes + target.length)) {
       // What lies in two places is rare enough to be waited for.
-      return place.length === target.length && (this.#cow.readNow?.(target, place.at, onMiss) ?? false);
+      return place.length === target.length && (this.#cow.tryRead?.(target, place.at, onCacheMiss) ?? false);
     }
-    return this.#below.readNow?.(target, offsetBytes, onMiss) ?? false;
+    return this.#below.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
   }
 
   write(source: Uint8Array, offsetBytes: number): void {
@@ -261,13 +261,13 @@ export class DmSnapshotLiveImage implements LiveImage {
     try {
       work();
     } catch (error) {
-      this.#isLost = true;
+      this.#failed = true;
       throw error;
     }
   }
 
   #requireKept(): void {
-    if (!this.#isLost) return;
+    if (!this.#failed) return;
     throw new CowError("io", "something written before could not be made durable: the store has to be opened anew", {
       file: this.name,
     });

@@ -5,7 +5,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import type { CowfileTerms } from "./cowfile-terms.ts";
+import type { CowfileConfig } from "./cowfile-config.ts";
 import { Control, newSharedState } from "./shared-state.ts";
 
 export interface Top {
@@ -13,7 +13,7 @@ export interface Top {
   readonly path: string | undefined;
   readonly cow: BlockDevice;
   readonly journal: BlockDevice | undefined;
-  readonly terms: CowfileTerms;
+  readonly config: CowfileConfig;
   settle?(): void;
   close(): void;
   /** Closes as a crash would leave it. */
@@ -27,7 +27,7 @@ export function throwAway(storage: Storage, name: string, sizeBytes: number): To
   const mapSizeBytes = mapSizeFor(blockCount);
   const state = newSharedState(mapSizeBytes);
   new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
-  const terms: CowfileTerms = {
+  const config: CowfileConfig = {
     name: cow.name,
     path: cow.name,
     reserveBytes: 0,
@@ -44,5 +44,5 @@ export function throwAway(storage: Storage, name: string, sizeBytes: number): To
     slotsPerHalf: 0,
   };
   const close = (): void => cow.close();
-  return { path: undefined, cow: asLent(cow), journal: undefined, terms, close, abandon: close };
+  return { path: undefined, cow: asLent(cow), journal: undefined, config, close, abandon: close };
 }

@@ -245,7 +245,7 @@ export class WriteOrder {
   }
 
   /** Has a commit failed, of any thread? Then replies that wait must not go out. */
-  get isLost(): boolean {
+  get failed(): boolean {
     return Atomics.load(this.#control, Control.FAILED) === Failure.COMMIT;
   }
 }

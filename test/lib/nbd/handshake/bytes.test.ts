@@ -10,7 +10,7 @@ import {
   MAX_ANSWER_BYTES,
   MAX_OPTION_BYTES,
   type TlsMode,
-} from "../../../../src/lib/nbd/handshake.ts";
+} from "../../../../src/lib/nbd/handshake/handshake.ts";
 import {
   Client,
   DEFAULT,

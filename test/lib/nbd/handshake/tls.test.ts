@@ -3,7 +3,7 @@
  * what is answered on either side of it.
  */
 import { describe, expect, test } from "vitest";
-import { Handshake } from "../../../../src/lib/nbd/handshake.ts";
+import { Handshake } from "../../../../src/lib/nbd/handshake/handshake.ts";
 import {
   Client,
   DEFAULT,

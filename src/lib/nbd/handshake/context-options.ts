@@ -1,0 +1,58 @@
+/**
+ * Owns the answers to options about meta contexts: which of an export's contexts a query means.
+ */
+import { Option, Reply } from "../../protocol/constants.ts";
+import {
+  decodeContextRequest,
+  encodeContext,
+  encodeReply,
+  joined,
+  OptionRefusal,
+} from "../../protocol/option-codec.ts";
+import { type Agreement, nothingAgreed } from "./agreement.ts";
+import type { ExportFacts } from "./export.ts";
+import { findExport } from "./export-options.ts";
+
+/** `base:`, `qemu:` and `qemu:dirty-bitmap:` are wildcards when listing. Other namespaces simply match nothing. */
+function isListedBy(query: string, context: string): boolean {
+  return query === context || (query.endsWith(":") && context.startsWith(query));
+}
+
+/**
+ * The whole answer to LIST_META_CONTEXT. Works without structured replies, too: it promises nothing.
+ * @throws {OptionRefusal}
+ */
+export function answerListContexts(data: Uint8Array, exports: readonly ExportFacts[]): Uint8Array {
+  const { exportName, queries } = decodeContextRequest(data);
+  const { contexts } = findExport(exports, exportName);
+  const listed =
+    queries.length === 0 ? contexts : contexts.filter((name) => queries.some((query) => isListedBy(query, name)));
+  // The id means nothing before a context was selected, and is 0 by the book.
+  const lines = listed.map((name) => encodeContext(Option.LIST_META_CONTEXT, 0, name));
+  return joined([...lines, encodeReply(Option.LIST_META_CONTEXT, Reply.ACK)]);
+}
+
+/**
+ * The whole answer to SET_META_CONTEXT. What was selected before is given up in any case, also when this one fails.
+ * @throws {OptionRefusal}
+ */
+export function answerSetContexts(data: Uint8Array, exports: readonly ExportFacts[], agreement: Agreement): Uint8Array {
+  forgetContexts(agreement);
+  if (!agreement.structuredReplies && !agreement.extendedHeaders)
+    throw new OptionRefusal(
+      Reply.ERR_INVALID,
+      "meta contexts need structured replies or extended headers, which were not negotiated",
+    );
+  const { exportName, queries } = decodeContextRequest(data);
+  const { contexts } = findExport(exports, exportName);
+  const wanted = new Set(queries);
+  const selected = contexts.map((name, i) => ({ id: i + 1, name })).filter(({ name }) => wanted.has(name));
+  agreement.contexts = { exportName, selected };
+  const lines = selected.map(({ id, name }) => encodeContext(Option.SET_META_CONTEXT, id, name));
+  return joined([...lines, encodeReply(Option.SET_META_CONTEXT, Reply.ACK)]);
+}
+
+/** What a SET_META_CONTEXT does that is refused before it is looked at. */
+export function forgetContexts(agreement: Agreement): void {
+  agreement.contexts = nothingAgreed().contexts;
+}

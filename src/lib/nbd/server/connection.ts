@@ -1,0 +1,202 @@
+/**
+ * Owns one connection from its first byte to its end: the handshake on the event loop, TLS, and then who serves it: a
+ * thread of its own, or the loop.
+ */
+import * as fs from "node:fs";
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { hasHungUp } from "../../device/sys/hang-up.ts";
+import { canTakeSockets, endSocket, takeSocket } from "../../device/sys/socket.ts";
+import type { Negotiated } from "../handshake/export.ts";
+import { Handshake, type HandshakeHost, type HandshakeStep } from "../handshake/handshake.ts";
+import type { WorkerPool } from "../threads/worker-pool.ts";
+import { LoopSession } from "../transmission/loop-session.ts";
+import { wordsOf } from "../transmission/wire-errors.ts";
+import type { ServedExport } from "./served-export.ts";
+import type { TlsConfig } from "./tls-config.ts";
+
+/** A client that has not finished the handshake by then is hung up on. */
+const HANDSHAKE_MS = 30_000;
+/** Answers of the handshake that a client does not read; the handshake itself gives up before. */
+const UNREAD_AT_MOST = 8 << 20;
+
+export interface ConnectionHost extends HandshakeHost {
+  readonly tlsConfig: TlsConfig | undefined;
+  readonly pool: WorkerPool | undefined;
+  find(name: string): { readonly served: ServedExport; readonly number: number } | undefined;
+  /**
+   * Waits until the connections whose clients have gone are done with what those sent: a client that comes back must not
+   * have its new writes overwritten by its old ones.
+   */
+  awaitGone(): Promise<void>;
+  /** Something went wrong on our side. */
+  onFailure(message: string): void;
+}
+
+/** The parts of a socket's handle that Node does not document, and that every release has had. */
+interface Handle {
+  readonly fd?: number;
+  readStop?(): void;
+}
+
+export class Connection {
+  readonly #host: ConnectionHost;
+  #stream: Duplex;
+  #handshake: Handshake | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #session: LoopSession | undefined;
+  /** Has it got as far as to use an export? */
+  hasBegun = false;
+  /** The socket while a thread has it. */
+  #taken: number | undefined;
+  #isStopping = false;
+  #end: () => void = () => undefined;
+  readonly #ended: Promise<void>;
+
+  constructor(stream: Duplex, host: ConnectionHost) {
+    this.#stream = stream;
+    this.#host = host;
+    this.#ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  /** Serves the client until it leaves. Never rejects. */
+  async run(): Promise<void> {
+    const handshake = new Handshake(this.#host);
+    this.#handshake = handshake;
+    this.#timer = setTimeout(() => this.#drop(), HANDSHAKE_MS);
+    this.#listen();
+    this.#stream.write(handshake.greeting());
+    await this.#ended;
+    clearTimeout(this.#timer);
+  }
+
+  /** Takes no more requests; what has come is answered. */
+  stop(): void {
+    this.#isStopping = true;
+    if (this.#taken !== undefined) endSocket(this.#taken, false);
+    else if (this.#session) this.#session.finish();
+    else this.#drop();
+  }
+
+  /** Resolves when it has ended. */
+  get ended(): Promise<void> {
+    return this.#ended;
+  }
+
+  /** Has the client gone, while a thread may still be at work on what it sent? */
+  get isLeft(): boolean {
+    return this.#taken !== undefined && hasHungUp(this.#taken);
+  }
+
+  /** Ends it now: the client takes no replies. */
+  kill(): void {
+    if (this.#taken !== undefined) endSocket(this.#taken, true);
+    else this.#stream.destroy();
+  }
+
+  readonly #onData = (bytes: Buffer): void => {
+    if (!this.#handshake) return;
+    for (const step of this.#handshake.feed(bytes)) this.#take(step);
+    if (this.#stream.writableLength > UNREAD_AT_MOST) this.#drop();
+  };
+
+  readonly #onGone = (): void => this.#drop();
+
+  #listen(): void {
+    this.#stream.on("data", this.#onData).on("error", this.#onGone).on("end", this.#onGone).on("close", this.#onGone);
+  }
+
+  #unlisten(): void {
+    this.#stream.off("data", this.#onData).off("end", this.#onGone).off("close", this.#onGone);
+    // "error" stays: without a listener it would end the process.
+  }
+
+  #drop(): void {
+    this.#handshake = undefined;
+    this.#stream.destroy();
+    this.#end();
+  }
+
+  #take(step: HandshakeStep): void {
+    if (step.kind === "send") this.#stream.write(step.bytes);
+    else if (step.kind === "close") {
+      this.#handshake = undefined;
+      this.#stream.end(() => this.#drop());
+    } else if (step.kind === "start-tls") void this.#startTls();
+    else this.#beginTransmission(step.negotiated, step.rest);
+  }
+
+  async #startTls(): Promise<void> {
+    this.#unlisten();
+    this.#stream.pause();
+    try {
+      const encrypted = await this.#host.tlsConfig?.upgrade(this.#stream);
+      if (!encrypted) {
+        this.#drop();
+        return;
+      }
+      this.#stream = encrypted;
+      this.#handshake?.tlsStarted();
+      this.#listen();
+      this.#stream.resume();
+    } catch {
+      // A client that fails at TLS is the client's concern: it has been told by TLS itself.
+      this.#drop();
+    }
+  }
+
+  #beginTransmission(negotiated: Negotiated, rest: Uint8Array): void {
+    this.#handshake = undefined;
+    clearTimeout(this.#timer);
+    const found = this.#host.find(negotiated.export.name);
+    if (!found || this.#isStopping) {
+      this.#drop();
+      return;
+    }
+    this.hasBegun = true;
+    this.#unlisten();
+    const { pool } = this.#host;
+    const image = found.served.passed;
+    if (pool && image && this.#stream instanceof Socket && !("encrypted" in this.#stream) && canTakeSockets()) {
+      const handle = (this.#stream as unknown as { _handle?: Handle })._handle;
+      // From here on, not a byte may end up in this loop's hands.
+      handle?.readStop?.();
+      // What we wrote must be out before the socket is taken away.
+      this.#stream.write(new Uint8Array(0), async () => {
+        await this.#host.awaitGone();
+        const fd = takeSocket(handle?.fd ?? -1);
+        if (fd === undefined) {
+          this.#drop();
+          return;
+        }
+        this.#stream.destroy();
+        const { number } = found;
+        void this.#inThread(pool, fd, { fd, exportNumber: number, image, negotiated, rest: Uint8Array.from(rest) });
+      });
+      return;
+    }
+    void this.#inLoop(found.served, negotiated, rest);
+  }
+
+  async #inThread(pool: WorkerPool, fd: number, job: Parameters<WorkerPool["run"]>[0]): Promise<void> {
+    this.#taken = fd;
+    if (this.#isStopping) endSocket(fd, false);
+    const failure = await pool.run(job);
+    this.#taken = undefined;
+    fs.closeSync(fd);
+    if (failure !== undefined) this.#host.onFailure(failure);
+    this.#end();
+  }
+
+  async #inLoop(served: ServedExport, negotiated: Negotiated, rest: Uint8Array): Promise<void> {
+    try {
+      this.#session = new LoopSession(this.#stream, served.image, negotiated, rest);
+      await this.#session.run();
+    } catch (error) {
+      this.#host.onFailure(wordsOf(error));
+    }
+    this.#end();
+  }
+}

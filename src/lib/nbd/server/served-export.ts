@@ -1,0 +1,49 @@
+/**
+ * Owns one export of a server: an open stack under a name, and what clients are told of it.
+ */
+
+import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../../protocol/constants.ts";
+import type { LiveImage } from "../../stack/live/image.ts";
+import type { PassedImage } from "../../stack/live/passed-image.ts";
+import type { ServedStack } from "../../stack/live/served-stack.ts";
+import type { ExportFacts } from "../handshake/export.ts";
+
+/** What clients should ask for at a time: a page, and the block size of most file systems. */
+const PREFERRED_BYTES = 4096;
+
+/** Every flush makes the replied writes of all connections durable, so that many connections are as good as one. */
+const READABLE = ExportFlag.HAS_FLAGS | ExportFlag.SEND_FLUSH | ExportFlag.CAN_MULTI_CONN | ExportFlag.SEND_CACHE;
+const WRITABLE = ExportFlag.SEND_FUA | ExportFlag.SEND_TRIM | ExportFlag.SEND_WRITE_ZEROES | ExportFlag.SEND_FAST_ZERO;
+
+export class ServedExport {
+  readonly facts: ExportFacts;
+  readonly stack: ServedStack;
+  #image: LiveImage | undefined;
+  #passed: PassedImage | null | undefined;
+
+  /** @param name "" for the default export */
+  constructor(name: string, stack: ServedStack) {
+    this.stack = stack;
+    const isWritable = stack.access !== "read-only";
+    this.facts = {
+      name,
+      description: isWritable ? `${stack.name} (${stack.access})` : `${stack.name} (read-only)`,
+      sizeBytes: stack.sizeBytes,
+      flags: READABLE | (isWritable ? WRITABLE : ExportFlag.READ_ONLY),
+      blockSizes: { minimum: 1, preferred: PREFERRED_BYTES, maximum: MAX_PAYLOAD_BYTES },
+      contexts: [Context.ALLOCATION, Context.DEPTH, Context.DIRTY],
+    };
+  }
+
+  /** The image in the server's own thread. */
+  get image(): LiveImage {
+    this.#image ??= this.stack.image();
+    return this.#image;
+  }
+
+  /** The image for other threads, if they can have it. */
+  get passed(): PassedImage | undefined {
+    this.#passed ??= this.stack.passed() ?? null;
+    return this.#passed ?? undefined;
+  }
+}

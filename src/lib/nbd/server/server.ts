@@ -1,0 +1,130 @@
+/**
+ * Owns a running server: its exports, its connections and their number, and its orderly end. What it listens on is
+ * listeners.ts' business.
+ */
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { canOpen } from "../../device/sys/descriptors.ts";
+import { canTakeSockets } from "../../device/sys/socket.ts";
+import type { TlsMode } from "../handshake/handshake.ts";
+import { THREAD_DESCRIPTORS, WorkerPool } from "../threads/worker-pool.ts";
+import { Connection, type ConnectionHost } from "./connection.ts";
+import type { ServedExport } from "./served-export.ts";
+import type { TlsConfig } from "./tls-config.ts";
+
+/** How long clients may take to read the last replies once the server is to end. */
+const PATIENCE_MS = 5000;
+/** How long a dead peer goes unnoticed, about: first probe after this, then the system's own schedule. */
+const KEEP_ALIVE_MS = 60_000;
+
+/** What a client may take: its sockets and a thread, which needs a dozen, with what is being started besides. */
+const CLIENT_DESCRIPTORS = 2 * THREAD_DESCRIPTORS;
+
+export interface ServerOptions {
+  readonly exports: readonly ServedExport[];
+  readonly tls: TlsMode;
+  readonly tlsConfig: TlsConfig | undefined;
+  /** Connections at a time; who comes then is hung up on. */
+  readonly maxConnections: number;
+  readonly onFailure: (message: string) => void;
+  /** Called when the last connection has ended, once any of them has used an export. */
+  readonly onIdle?: () => void;
+  /** Called when a part of the server died, so that only a new start helps. */
+  readonly onFatal: () => void;
+}
+
+export class NbdServer implements ConnectionHost {
+  readonly tls: TlsMode;
+  readonly tlsConfig: TlsConfig | undefined;
+  readonly pool: WorkerPool | undefined;
+  readonly #options: ServerOptions;
+  readonly #connections = new Set<Connection>();
+  readonly #byName: ReadonlyMap<string, { readonly served: ServedExport; readonly number: number }>;
+  readonly #facts: readonly ServedExport["facts"][];
+  #isStopping = false;
+  #wasUsed = false;
+  /** Has it been said that there are too few descriptors? */
+  #wasShort = false;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.tls = options.tls;
+    this.tlsConfig = options.tlsConfig;
+    this.pool = canTakeSockets() ? new WorkerPool(options.onFatal) : undefined;
+    this.#facts = options.exports.map(({ facts }) => facts);
+    this.#byName = new Map(options.exports.map((served, number) => [served.facts.name, { served, number }]));
+  }
+
+  exports(): readonly ServedExport["facts"][] {
+    return this.#facts;
+  }
+
+  find(name: string): { readonly served: ServedExport; readonly number: number } | undefined {
+    return this.#byName.get(name);
+  }
+
+  async awaitGone(): Promise<void> {
+    const left = [...this.#connections].filter((connection) => connection.isLeft);
+    if (left.length === 0) return;
+    const limit = new Promise<void>((resolve) => setTimeout(resolve, PATIENCE_MS).unref());
+    await Promise.race([Promise.all(left.map(({ ended }) => ended)), limit]);
+  }
+
+  onFailure(message: string): void {
+    this.#options.onFailure(message);
+  }
+
+  /** Serves a client that has connected. */
+  accept(socket: Socket): void {
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    void this.serve(socket);
+  }
+
+  /** Serves whoever is at the other end of a stream, until it leaves. */
+  async serve(stream: Duplex): Promise<void> {
+    if (this.#isStopping || this.#connections.size >= this.#options.maxConnections || !this.#hasDescriptors()) {
+      stream.on("error", () => undefined);
+      stream.destroy();
+      return;
+    }
+    const connection = new Connection(stream, this);
+    this.#connections.add(connection);
+    await connection.run();
+    this.#connections.delete(connection);
+    this.#wasUsed ||= connection.hasBegun;
+    if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
+  }
+
+  /** Of the last of them the server would die, and the clients that it has with it. */
+  #hasDescriptors(): boolean {
+    if (canOpen(CLIENT_DESCRIPTORS)) {
+      this.#wasShort = false;
+      return true;
+    }
+    if (!this.#wasShort)
+      this.onFailure("too many open files: clients are refused until others leave; `ulimit -n` allows more");
+    this.#wasShort = true;
+    return false;
+  }
+
+  /** Ends all connections at once. */
+  kill(): void {
+    for (const connection of this.#connections) connection.kill();
+  }
+
+  /** Lets all connections finish what they have, then ends them and the threads. The stacks stay open. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    for (const connection of this.#connections) connection.stop();
+    const start = performance.now();
+    while (this.#connections.size > 0) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      const waited = performance.now() - start;
+      if (waited > PATIENCE_MS) this.kill();
+      // Whoever is still there waits for a thread that has died.
+      if (waited > 2 * PATIENCE_MS) break;
+    }
+    await this.pool?.close();
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * Owns a connection in a thread of its own: a loop of receive, work, send on a socket that blocks. Fast, because a batch of
+ * requests costs one receive and one send, and nothing goes through an event loop.
+ */
+import * as fs from "node:fs";
+import { Receiver } from "../../device/sys/socket.ts";
+import { errnoName } from "../../errors.ts";
+import type { LiveImage } from "../../stack/live/image.ts";
+import type { Negotiated } from "../handshake/export.ts";
+import { GatherList } from "../read-path/gather-list.ts";
+import { OUTBOX_BYTES, Outbox } from "../transmission/outbox.ts";
+import { Transmission, WHOLE_PAYLOAD_BYTES } from "../transmission/transmission.ts";
+
+/** A whole payload, its request, and what came behind it. */
+const INBOX_BYTES = WHOLE_PAYLOAD_BYTES + 256 * 1024;
+/** What is left over is moved to the front, if it is little or lies behind this: so the processor's cache holds what is used. */
+const CHEAP_BYTES = 16 * 1024;
+const HOT_BYTES = 384 * 1024;
+/** Looks for the next request before the thread goes to sleep: the next one of a busy client comes within microseconds. */
+const SPINS = 100;
+
+/** Places in the memory that all connections share. */
+export const Busy = { CONNECTIONS: 0, MAY_SPIN_UP_TO: 1, LENGTH: 2 } as const;
+
+/** The buffers of one thread, for one connection after the other. */
+export class BlockingSession {
+  readonly #inbox = new Uint8Array(INBOX_BYTES);
+  readonly #busy: Int32Array;
+  #fd = -1;
+  readonly #replies = new ArrayBuffer(OUTBOX_BYTES);
+  readonly #references = GatherList.of(this.#replies);
+  readonly #outbox = new Outbox((bytes) => sendAll(this.#fd, bytes), this.#replies, this.#references);
+
+  constructor(busy: SharedArrayBuffer) {
+    this.#busy = new Int32Array(busy);
+  }
+
+  /**
+   * Serves until the client leaves or the connection breaks. The caller closes the socket.
+   *
+   * @param rest what came behind the handshake
+   * @throws CowError where what was written could not be kept; the client has had no reply to it
+   */
+  run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array): void {
+    this.#fd = fd;
+    if (this.#references) this.#references.fd = fd;
+    this.#outbox.clear();
+    const transmission = new Transmission(image, negotiated, this.#outbox);
+    const receiver = new Receiver(fd, this.#inbox);
+    this.#inbox.set(rest);
+    let [start, end] = [0, rest.length];
+    try {
+      for (;;) {
+        start += transmission.consume(this.#inbox.subarray(start, end));
+        while (transmission.isOver && transmission.waiting > 0) transmission.answerWaiting();
+        transmission.send();
+        if (transmission.isOver) return;
+        if (start === end) start = end = 0;
+        else if (start > 0 && (end - start <= CHEAP_BYTES || end >= HOT_BYTES)) {
+          this.#inbox.copyWithin(0, start, end);
+          end -= start;
+          start = 0;
+        }
+        const got = transmission.waiting > 0 ? receiver.now(end) : this.#receive(receiver, end);
+        if (got > 0) end += got;
+        else if (transmission.waiting > 0) transmission.answerWaiting();
+        else return;
+      }
+    } catch (error) {
+      // A client that has gone is no failure of ours.
+      if (!isBroken(error)) throw error;
+    } finally {
+      transmission.end();
+    }
+  }
+
+  #receive(receiver: Receiver, at: number): number {
+    const busy = Atomics.load(this.#busy, Busy.CONNECTIONS);
+    // With more connections than processors, looking would take the time of those who have work.
+    if (busy <= (this.#busy[Busy.MAY_SPIN_UP_TO] ?? 0)) {
+      for (let spin = 0; spin < SPINS; spin++) {
+        const got = receiver.now(at);
+        if (got >= 0) return got;
+      }
+    }
+    for (;;) {
+      try {
+        return receiver.wait(at);
+      } catch (error) {
+        if (errnoName(error) !== "EINTR") throw error;
+      }
+    }
+  }
+}
+
+const BROKEN = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTCONN", "EHOSTUNREACH", "ENETUNREACH", "ECONNABORTED"]);
+
+function isBroken(error: unknown): boolean {
+  return BROKEN.has(errnoName(error) ?? "");
+}
+
+function sendAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += fs.writeSync(fd, bytes, done, bytes.length - done);
+    } catch (error) {
+      if (errnoName(error) !== "EINTR") throw error;
+    }
+  }
+}

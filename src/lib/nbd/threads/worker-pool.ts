@@ -1,0 +1,287 @@
+/**
+ * Owns the threads of the data plane. A connection gets a thread of its own, which blocks on its socket; when there are
+ * more connections than that is worth, the rest share a few threads with event loops. Threads are started ahead of need
+ * and kept for the next connection for a while.
+ */
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { nodeStorage } from "../../device/node-storage.ts";
+import { canOpen } from "../../device/sys/descriptors.ts";
+import { preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
+import { wordsOf } from "../transmission/wire-errors.ts";
+import { Busy } from "./blocking-session.ts";
+import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
+
+/** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
+const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
+const SHARED_THREADS = 2;
+/** A thread that has not ended by then hangs in a native call. */
+const END_MS = 3000;
+/** Threads that are kept ready, those with a connection counted: what most clients open at once. */
+const READY_AT_LEAST = 4;
+/** Threads that are started with the server. More would take the processors from its first client. */
+const READY_AT_FIRST = Math.min(READY_AT_LEAST, availableParallelism());
+/** The others are started one by one, in such intervals, while nobody else has need of the processors. */
+const CALM_MS = 1000;
+/** Threads that wait for a connection: more are let go. */
+const IDLE_AT_MOST = 4;
+/** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
+const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
+
+/** A connection whose thread died before it was ready is given to another after this time, this often. */
+const RETRY_MS = 250;
+const RETRIES = 40;
+
+/** What a thread opens at most: its event loop, its program, a ring for cold reads, sockets. */
+export const THREAD_DESCRIPTORS = 24;
+
+/** The thread died before it saw the connection. */
+class NotBegun {
+  readonly why: string;
+
+  constructor(why: string) {
+    this.why = why;
+  }
+}
+
+/** How a connection ended: `undefined` in order. */
+type Ending = string | undefined | NotBegun;
+
+class Thread {
+  readonly worker: Worker;
+  /** Before that it has not seen an image. */
+  #isReady = false;
+  readonly #waiting = new Map<number, (ending: Ending) => void>();
+
+  /** @param onDeath told whether it was at work */
+  constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
+    // Run from source (tests) or compiled.
+    const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
+    this.worker = new Worker(new URL(file, import.meta.url), {
+      workerData: setup,
+      resourceLimits: HEAP_MIB,
+      // Descriptors come from native calls and from other threads: Node would count them wrongly.
+      trackUnmanagedFds: false,
+    });
+    this.worker.unref();
+    this.worker.on("message", ({ id, failure }: WorkerDone) => {
+      if (id === READY) {
+        this.#isReady = true;
+        onReady();
+      } else this.#settle(id, failure);
+    });
+    const die = (why: string): void => {
+      onDeath(this.#isReady && this.#waiting.size > 0);
+      const message = `a thread of the server died: ${why}`;
+      const ending = this.#isReady ? message : new NotBegun(message);
+      for (const id of [...this.#waiting.keys()]) this.#settle(id, ending);
+    };
+    this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
+    this.worker.on("exit", (code) => die(`it ended with ${code}`));
+  }
+
+  get connections(): number {
+    return this.#waiting.size;
+  }
+
+  run(job: NumberedJob): Promise<Ending> {
+    return new Promise((resolve) => {
+      this.#waiting.set(job.id, resolve);
+      this.worker.postMessage(job);
+    });
+  }
+
+  /**
+   * Lets it come to its end by itself: a thread that is stopped in the middle of a native call would take the process
+   * with it.
+   */
+  end(): Promise<void> {
+    return new Promise((resolve) => {
+      const limit = setTimeout(() => void this.worker.terminate().then(() => resolve()), END_MS);
+      this.worker.once("exit", () => {
+        clearTimeout(limit);
+        resolve();
+      });
+      this.worker.ref();
+      this.worker.postMessage(END);
+    });
+  }
+
+  #settle(id: number, ending: Ending): void {
+    this.#waiting.get(id)?.(ending);
+    this.#waiting.delete(id);
+  }
+}
+
+export class WorkerPool {
+  readonly #busy = new SharedArrayBuffer(Busy.LENGTH * 4);
+  readonly #words = new Int32Array(this.#busy);
+  readonly #idle: Thread[] = [];
+  readonly #all = new Set<Thread>();
+  readonly #shared: Thread[] = [];
+  readonly #onFatal: () => void;
+  #ownThreads = 0;
+  #nextId = 0;
+  /** Threads that are getting ready. */
+  #starting = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #practice: BlockDevice | undefined;
+  #isClosed = false;
+
+  /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
+  constructor(onFatal: () => void) {
+    this.#onFatal = onFatal;
+    preferSmallMemory();
+    this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
+    for (let i = 0; i < READY_AT_FIRST; i++) this.#startAhead();
+  }
+
+  /** Runs a connection to its end. Never rejects: a thread that died is a failure like others. */
+  async run(job: WorkerJob): Promise<string | undefined> {
+    const id = this.#nextId++;
+    Atomics.add(this.#words, Busy.CONNECTIONS, 1);
+    try {
+      for (let tries = 0; ; tries++) {
+        const ending = await this.#runOnce(job, id);
+        if (!(ending instanceof NotBegun)) return ending;
+        // Out of descriptors, most likely: others leave, and the client can wait a little.
+        if (tries === RETRIES || this.#isClosed) return ending.why;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    } catch (error) {
+      // No thread could be started.
+      return wordsOf(error);
+    } finally {
+      Atomics.sub(this.#words, Busy.CONNECTIONS, 1);
+    }
+  }
+
+  #runOnce(job: WorkerJob, id: number): Promise<Ending> {
+    if (this.#ownThreads >= OWN_THREADS_AT_MOST) return this.#runShared({ ...job, id, shared: true });
+    return this.#runAlone({ ...job, id, shared: false });
+  }
+
+  async #runAlone(job: NumberedJob): Promise<Ending> {
+    this.#ownThreads++;
+    try {
+      const thread = this.#idle.shift() ?? this.#start();
+      this.#refillLater();
+      const failure = await thread.run(job);
+      this.#keepOrEnd(thread);
+      return failure;
+    } finally {
+      this.#ownThreads--;
+    }
+  }
+
+  async #runShared(job: NumberedJob): Promise<Ending> {
+    const thread = this.#share();
+    const failure = await thread.run(job);
+    if (thread.connections === 0) this.#end(thread);
+    return failure;
+  }
+
+  /** Ends all threads; none of them has a connection any more. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    const threads = [...this.#all];
+    this.#all.clear();
+    this.#idle.length = 0;
+    this.#shared.length = 0;
+    await Promise.all(threads.map((thread) => thread.end()));
+  }
+
+  /** Starts a thread ahead of need: the next client is not to wait for it. */
+  #startAhead(): void {
+    // What is left is for clients.
+    if (!canOpen(2 * THREAD_DESCRIPTORS)) {
+      this.#refillLater();
+      return;
+    }
+    this.#starting++;
+    let isOver = false;
+    const onStarted = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.#starting--;
+      this.#refillLater();
+      if (this.#starting === 0) this.#endPractice();
+    };
+    this.#idle.push(this.#start(this.#practiceFd(), onStarted));
+  }
+
+  #refillLater(): void {
+    clearTimeout(this.#timer);
+    if (this.#isClosed || !this.#wantsMore) return;
+    this.#timer = setTimeout(() => {
+      // Nobody waits for it: unless there is none left, it has time until the clients have gone.
+      if (this.#ownThreads === 0 || this.#idle.length === 0) this.#startAhead();
+      else this.#refillLater();
+    }, CALM_MS).unref();
+  }
+
+  get #wantsMore(): boolean {
+    if (this.#starting > 0 || this.#ownThreads + this.#idle.length >= OWN_THREADS_AT_MOST) return false;
+    return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
+  }
+
+  /** All threads practise on one file: what is in it does not matter to them. */
+  #practiceFd(): number | undefined {
+    try {
+      this.#practice ??= nodeStorage.scratch("warm-up");
+      return this.#practice.fd;
+    } catch {
+      // Without room for it, the first client warms its thread up.
+      return undefined;
+    }
+  }
+
+  #endPractice(): void {
+    this.#practice?.close();
+    this.#practice = undefined;
+  }
+
+  /** @param onStarted told once when the thread is ready, or has died */
+  #start(warmUpFd?: number, onStarted: () => void = () => undefined): Thread {
+    const thread: Thread = new Thread({ busy: this.#busy, warmUpFd }, onStarted, (hadWork) => {
+      const isOurs = this.#all.has(thread);
+      this.#forget(thread);
+      if (isOurs && hadWork) this.#onFatal();
+      // Threads that can't even start are not tried again and again.
+      if (this.#all.size > 0) onStarted();
+    });
+    this.#all.add(thread);
+    return thread;
+  }
+
+  /** The thread with the fewest connections among those that have many. */
+  #share(): Thread {
+    if (this.#shared.length < SHARED_THREADS) this.#shared.push(this.#start());
+    return this.#shared.reduce((a, b) => (b.connections < a.connections ? b : a));
+  }
+
+  #forget(thread: Thread): void {
+    this.#all.delete(thread);
+    for (const list of [this.#idle, this.#shared]) {
+      const index = list.indexOf(thread);
+      if (index >= 0) list.splice(index, 1);
+    }
+  }
+
+  #keepOrEnd(thread: Thread): void {
+    if (!this.#all.has(thread)) return;
+    if (this.#idle.length < IDLE_AT_MOST) {
+      // The next client gets the thread that was last at work: what it needs is compiled, and in the caches.
+      this.#idle.unshift(thread);
+      return;
+    }
+    this.#end(thread);
+  }
+
+  #end(thread: Thread): void {
+    this.#forget(thread);
+    void thread.end().then(trimMemory);
+  }
+}

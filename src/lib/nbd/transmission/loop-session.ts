@@ -1,0 +1,122 @@
+/**
+ * Owns a connection on the event loop: for TLS, for standard streams, and where sockets can't be given to threads. The
+ * work itself blocks the loop while it lasts.
+ */
+import type { Duplex } from "node:stream";
+import type { LiveImage } from "../../stack/live/image.ts";
+import type { Negotiated } from "../handshake/export.ts";
+import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
+import { Transmission } from "./transmission.ts";
+
+/** Replies that the client has not taken yet: above this, no further request is looked at. */
+const UNSENT_AT_MOST = 4 << 20;
+
+/** Replies gather here; between two turns of the loop it is empty. */
+const sharedOutbox = new ArrayBuffer(OUTBOX_BYTES);
+
+export class LoopSession {
+  readonly #stream: Duplex;
+  readonly #transmission: Transmission;
+  readonly #outbox: Outbox;
+  /** What came and was not looked at. */
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  /** No more input is taken; what has come is answered. */
+  #isEnding = false;
+  /** The last reply has been written. */
+  #isFinished = false;
+  #hasEnded = false;
+  #resolve: () => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+
+  constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array) {
+    this.#stream = stream;
+    this.#take(Buffer.from(rest));
+    this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)), sharedOutbox);
+    this.#outbox.isBlocked = () => this.#isBlocked;
+    this.#transmission = new Transmission(image, negotiated, this.#outbox);
+  }
+
+  get #isBlocked(): boolean {
+    return this.#stream.writableLength > UNSENT_AT_MOST;
+  }
+
+  /** Serves until the client leaves. @throws CowError where what was written could not be kept */
+  run(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#stream.on("data", (chunk: Buffer) => {
+        if (this.#isEnding) return;
+        this.#take(chunk);
+        this.#work();
+      });
+      this.#stream.on("drain", () => this.#work());
+      // The client may close its side and still wait for replies.
+      this.#stream.on("end", () => this.finish());
+      this.#stream.on("error", () => this.#end());
+      this.#stream.on("close", () => this.#end());
+      this.#stream.resume();
+      this.#work();
+    });
+  }
+
+  /** Takes no more requests, answers those that have come, and ends the connection. */
+  finish(): void {
+    this.#isEnding = true;
+    this.#work();
+  }
+
+  #take(chunk: Buffer): void {
+    if (chunk.length === 0) return;
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+  }
+
+  #work(): void {
+    if (this.#hasEnded || this.#isFinished) return;
+    try {
+      // Pieces are joined once there are enough: a payload that comes in crumbs is not copied for each of them.
+      if (this.#bytes >= this.#transmission.wanted) {
+        const input = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks);
+        const used = this.#transmission.consume(input);
+        this.#chunks = [];
+        this.#bytes = 0;
+        this.#take(input.subarray(used));
+      }
+      while (this.#transmission.waiting > 0) this.#transmission.answerWaiting();
+      this.#transmission.send();
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#transmission.isOver || (this.#isEnding && !this.#isBlocked)) {
+      this.#isFinished = true;
+      this.#stream.end(() => this.#end());
+    } else if (this.#isBlocked) this.#stream.pause();
+    else this.#stream.resume();
+  }
+
+  #fail(error: unknown): void {
+    this.#hasEnded = true;
+    this.#stream.destroy();
+    try {
+      this.#transmission.end();
+    } catch {
+      // The first failure is the one to tell.
+    }
+    this.#reject(error);
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#stream.destroy();
+    try {
+      this.#transmission.end();
+      this.#resolve();
+    } catch (error) {
+      this.#reject(error);
+    }
+  }
+}

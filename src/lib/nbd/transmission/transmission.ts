@@ -1,0 +1,315 @@
+/**
+ * Owns the transmission phase of one connection: requests in, replies out, whatever carries the bytes. Takes input as it
+ * comes, answers every complete request in order, and keeps replies back until what they promise is true.
+ */
+
+import { Chunk, Command, CommandFlag, WireError } from "../../protocol/constants.ts";
+import type { LiveImage } from "../../stack/live/image.ts";
+import type { Negotiated } from "../handshake/export.ts";
+import { ColdReads } from "../read-path/cache-misses.ts";
+import { answerByReference, answerRead } from "../read-path/read-reply.ts";
+import { sendAgain } from "../read-path/unsent.ts";
+import { answerBlockStatus } from "./block-status.ts";
+import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
+import { Request, requestBytes } from "./request.ts";
+import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
+import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
+
+/** Replies that are this large together go out, whatever else waits. */
+const SEND_AT_BYTES = 256 * 1024;
+/** A payload up to this size is written in one piece, once all of it is there. */
+export const WHOLE_PAYLOAD_BYTES = 1 << 20;
+/** Larger ones are written as they come, in multiples of this. */
+const PIECE_BYTES = 64 * 1024;
+
+/** A payload of which not all has come yet, or which nobody wants. */
+interface Payload {
+  readonly request: Request;
+  offset: number;
+  left: number;
+  failure: unknown;
+}
+
+export class Transmission {
+  /** The client said goodbye, or nonsense: nothing more is to be read. */
+  isOver = false;
+  readonly #image: LiveImage;
+  readonly #outbox: Outbox;
+  readonly #negotiated: Negotiated;
+  readonly #headBytes: number;
+  readonly #structured: boolean;
+  readonly #cold: ColdReads;
+  readonly #request = new Request();
+  /** Is there another request behind the one at hand? */
+  #hasMore = false;
+  #payload: Payload | undefined;
+
+  constructor(image: LiveImage, negotiated: Negotiated, outbox: Outbox) {
+    this.#image = image;
+    this.#outbox = outbox;
+    this.#negotiated = negotiated;
+    this.#headBytes = requestBytes(negotiated.extendedHeaders);
+    this.#structured = negotiated.structuredReplies || negotiated.extendedHeaders;
+    outbox.extended = negotiated.extendedHeaders;
+    this.#cold = new ColdReads(image, outbox, this.#structured);
+  }
+
+  /** Reads that wait for a disk: to be answered by answerWaiting() when there is no other input. */
+  get waiting(): number {
+    return this.#cold.waiting;
+  }
+
+  /** Answers some of the reads that wait. */
+  answerWaiting(): void {
+    for (const request of this.#cold.next()) this.#answer(request, "read");
+  }
+
+  /** How much must be there before consume() can go on. */
+  get wanted(): number {
+    const { left = 0 } = this.#payload ?? {};
+    return this.#payload ? Math.min(left, WHOLE_PAYLOAD_BYTES) : this.#headBytes;
+  }
+
+  /**
+   * Works through the input; replies are in the outbox, or gone already.
+   *
+   * @returns how many bytes were used; the rest is to be given again, with more behind it
+   */
+  consume(input: Uint8Array): number {
+    const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
+    this.#image.lookAtFiles();
+    let at = 0;
+    while (!this.isOver && !this.#outbox.isBlocked()) {
+      if (this.#payload) {
+        const used = this.#takePayload(input, at, this.#payload);
+        if (used === 0) break;
+        at += used;
+        continue;
+      }
+      if (input.length - at < this.#headBytes) break;
+      if (!this.#request.decode(view, at, this.#negotiated.extendedHeaders)) {
+        this.isOver = true;
+        break;
+      }
+      at += this.#headBytes;
+      this.#hasMore = input.length - at >= this.#headBytes;
+      at += this.#begin(this.#request, input, at);
+      if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
+    }
+    return at;
+  }
+
+  /** Sends the replies, once what they say has been made true. */
+  send(): void {
+    this.#cold.begin();
+    this.#image.commit();
+    if (this.#image.failed) throw new Error("what was written could not be kept");
+    if (this.#outbox.pending === this.#outbox.length) this.#outbox.flush();
+    else this.#sendReferences();
+  }
+
+  /** Sends data from where it lies, and what could not be read there in the way that waits, or fails, for each by itself. */
+  #sendReferences(): void {
+    const start = this.#cold.start();
+    const bytes = this.#outbox.pending;
+    const unsent = this.#outbox.flush();
+    this.#cold.endOfSend(start, bytes);
+    if (unsent.length === 0) return;
+    this.#cold.distrust();
+    const answer = (request: Request): void => this.#answer(request, "read");
+    if (!sendAgain(unsent, this.#image, this.#outbox, answer)) this.isOver = true;
+  }
+
+  /** To be called when the connection has ended, however it did. */
+  end(): void {
+    this.isOver = true;
+    this.#cold.end();
+    this.#image.commit();
+  }
+
+  /** @returns how many bytes of a payload were used */
+  #begin(request: Request, input: Uint8Array, at: number): number {
+    if (request.type !== Command.WRITE && !this.#hasOtherPayload(request)) {
+      this.#answer(request, "perform");
+      return 0;
+    }
+    const { length } = request;
+    const failure = this.#refusalOfWrite(request);
+    if (failure === undefined && length > 0 && length <= input.length - at) {
+      // The common case: all of it is here.
+      this.#answerWrite(request, input.subarray(at, at + length));
+      return length;
+    }
+    const copy = new Request();
+    copy.copy(request);
+    this.#payload = { request: copy, offset: copy.offset, left: length, failure };
+    if (length === Number.POSITIVE_INFINITY) this.isOver = true;
+    if (length === 0) this.#endPayload(this.#payload);
+    return 0;
+  }
+
+  #hasOtherPayload({ flags }: Request): boolean {
+    return this.#negotiated.extendedHeaders && (flags & CommandFlag.PAYLOAD_LEN) !== 0;
+  }
+
+  #refusalOfWrite(request: Request): unknown {
+    try {
+      requireWrite(request, this.#image, this.#negotiated.extendedHeaders);
+      return undefined;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  #answerWrite(request: Request, payload: Uint8Array): void {
+    this.#makeRoom();
+    try {
+      this.#image.write(payload, request.offset);
+      this.#honourFua(request);
+      this.#done(request);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  /** Uses what there is of a payload; 0 means that there is too little to begin with. */
+  #takePayload(input: Uint8Array, at: number, payload: Payload): number {
+    const available = Math.min(input.length - at, payload.left);
+    let piece = available;
+    if (payload.failure === undefined && available < payload.left) {
+      // In the middle of a large payload: whole pieces only, so that no block is copied up for nothing.
+      if (payload.left <= WHOLE_PAYLOAD_BYTES || available < PIECE_BYTES) return 0;
+      piece -= (payload.offset + piece) % PIECE_BYTES;
+      if (piece <= 0) return 0;
+    }
+    if (piece === 0) return 0;
+    if (payload.failure === undefined) {
+      try {
+        this.#image.write(input.subarray(at, at + piece), payload.offset);
+      } catch (error) {
+        payload.failure = error;
+      }
+    }
+    payload.offset += piece;
+    payload.left -= piece;
+    if (payload.left === 0) this.#endPayload(payload);
+    return piece;
+  }
+
+  #endPayload({ request, failure }: Payload): void {
+    this.#payload = undefined;
+    this.#makeRoom();
+    try {
+      if (failure !== undefined) throw failure;
+      this.#honourFua(request);
+      this.#done(request);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+    if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
+  }
+
+  /** For any reply without data, or for the head of one with data. */
+  #makeRoom(): void {
+    if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.send();
+  }
+
+  #answer(request: Request, how: "perform" | "read"): void {
+    this.#makeRoom();
+    try {
+      if (how === "read") this.#readWaiting(request);
+      else this.#perform(request);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  #fail(request: Request, error: unknown): void {
+    // What waits in the outbox may promise what was lost. Without a reply, the client knows that it knows nothing.
+    if (this.#image.failed) throw error;
+    const number = wireErrorOf(error);
+    if (this.#structured) this.#outbox.error(request, number, wordsForClient(error), offsetOf(error));
+    else this.#outbox.simple(request, number);
+  }
+
+  #done(request: Request): void {
+    if (this.#negotiated.extendedHeaders) this.#outbox.chunk(request, Chunk.NONE, 0, true);
+    else this.#outbox.simple(request, WireError.NONE);
+  }
+
+  #perform(request: Request): void {
+    if (request.type === Command.DISC) {
+      this.isOver = true;
+      return;
+    }
+    requireKnown(request, this.#structured);
+    switch (request.type) {
+      case Command.READ:
+        this.#read(request);
+        return;
+      case Command.BLOCK_STATUS:
+        this.#blockStatus(request);
+        return;
+      case Command.FLUSH:
+        this.#image.flush();
+        break;
+      case Command.TRIM:
+        requireWritable(this.#image);
+        requireRange(request, this.#image, WireError.EINVAL);
+        this.#image.trim(request.offset, request.length);
+        break;
+      case Command.CACHE:
+        requireRange(request, this.#image, WireError.EINVAL);
+        this.#image.cache(request.offset, request.length);
+        break;
+      case Command.WRITE_ZEROES:
+        this.#zero(request);
+        break;
+    }
+    this.#honourFua(request);
+    this.#done(request);
+  }
+
+  #zero(request: Request): void {
+    requireWritable(this.#image);
+    requireRange(request, this.#image, WireError.ENOSPC);
+    const mayPunch = (request.flags & CommandFlag.NO_HOLE) === 0;
+    if ((request.flags & CommandFlag.FAST_ZERO) !== 0 && !(mayPunch && this.#image.zeroesFast))
+      throw new Refusal(WireError.ENOTSUP, "zeros would have to be written");
+    if (request.length > 0) this.#image.zero(request.offset, request.length, { mayPunch });
+  }
+
+  #honourFua({ flags }: Request): void {
+    if ((flags & CommandFlag.FUA) !== 0 && this.#image.writable) this.#image.flush();
+  }
+
+  #read(request: Request): void {
+    requireRead(request, this.#image);
+    this.#makeRoomFor(request);
+    this.#outbox.mayRefer = !this.#cold.wants(request);
+    if (answerByReference(this.#image, this.#outbox, request, this.#structured)) return;
+    if (this.#cold.take(request, !this.#hasMore)) return;
+    const start = this.#cold.start();
+    this.#readWaiting(request);
+    this.#cold.stop(start, request.length);
+  }
+
+  #makeRoomFor(request: Request): void {
+    if (this.#outbox.room < Math.min(request.length, OUTBOX_BYTES / 2) + HEAD_BYTES_AT_MOST) this.send();
+  }
+
+  #readWaiting(request: Request): void {
+    this.#makeRoomFor(request);
+    if (answerRead(this.#image, this.#outbox, request, this.#structured, () => this.send())) return;
+    // A simple reply had promised data that can't be had: only the end of the connection tells the client.
+    this.isOver = true;
+  }
+
+  #blockStatus(request: Request): void {
+    requireRange(request, this.#image, WireError.EINVAL);
+    if (request.length === 0) throw new Refusal(WireError.EINVAL, "BLOCK_STATUS of nothing");
+    if (this.#negotiated.contexts.length === 0)
+      throw new Refusal(WireError.EINVAL, "no meta context was agreed on for this export");
+    answerBlockStatus(this.#image, this.#outbox, request, this.#negotiated, () => this.send());
+  }
+}

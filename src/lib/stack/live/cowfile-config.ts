@@ -1,0 +1,55 @@
+/**
+ * Owns what all threads must know of a cowfile that is open for writing, and each thread's ordering of writes to it. Kept
+ * apart from opening and closing, which only one thread does: every module that a thread of the server loads costs time.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { LiveStamp } from "../../formats/cowfile/live/stamp.ts";
+import { BlockMap } from "./block-map.ts";
+import { FlushLogWriter } from "./flush-log-writer.ts";
+import { HeadWriter } from "./head-writer.ts";
+import { JournalWriter } from "./journal-writer.ts";
+import type { SharedState } from "./shared-state.ts";
+import { WriteOrder } from "./write-order.ts";
+
+/** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
+export interface CowfileConfig {
+  readonly name: string;
+  /** Where it lies, for its file system's sake. */
+  readonly path: string;
+  /** What is to be left free there. */
+  readonly reserveBytes: number;
+  /** Of the image. */
+  readonly sizeBytes: number;
+  readonly dataOffsetBytes: number;
+  readonly blockCount: number;
+  readonly mapSizeBytes: number;
+  readonly state: SharedState;
+  readonly dirtyHead: Uint8Array | undefined;
+  readonly nonce: Uint8Array;
+  /** The stamp in that head; undefined where there is no place for one. */
+  readonly stamp: LiveStamp | undefined;
+  /** Where the flush log begins in the journal. */
+  readonly logOffsetBytes: number;
+  /** How much of it is used before a checkpoint. */
+  readonly logBytes: number;
+  readonly slotsPerHalf: number;
+}
+
+/** One thread's ordering of writes to an open cowfile. */
+export function makeOrder(config: CowfileConfig, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
+  const { state, nonce, stamp, dirtyHead } = config;
+  const control = new Int32Array(state.control);
+  const head = dirtyHead && new HeadWriter(cow, dirtyHead, stamp, control);
+  return new WriteOrder({
+    cow,
+    map: new BlockMap(state.bitmap, config.blockCount),
+    state,
+    head,
+    journal: journal && new JournalWriter({ journal, nonce, slotsPerHalf: config.slotsPerHalf, control, head }),
+    log:
+      journal &&
+      stamp &&
+      new FlushLogWriter(journal, nonce, { offset: config.logOffsetBytes, size: config.logBytes }, state),
+    mapSizeBytes: config.mapSizeBytes,
+  });
+}
