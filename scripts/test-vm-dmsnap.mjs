@@ -19,12 +19,13 @@ import { readZeroFilled } from "../src/lib/bytes/byte-source.ts";
 import { nodeStorage } from "../src/lib/device/node-storage.ts";
 import { describeStore } from "../src/lib/formats/dm-snapshot/describe.ts";
 import { dmSnapshotFormat } from "../src/lib/formats/dm-snapshot/index.ts";
-import { createStore, writeStore } from "../src/lib/formats/dm-snapshot/write-store.ts";
+import { createStore } from "../src/lib/formats/dm-snapshot/writer.ts";
 import { lvmFormat } from "../src/lib/formats/lvm/index.ts";
 import { mergeStore } from "../src/lib/operations/merge/store.ts";
 import { levelsOf } from "../src/lib/stack/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../src/lib/stack/live/store-image.ts";
 import { Overlay } from "../src/lib/stack/overlay.ts";
+import { writeStore } from "../test/support/images/write-store.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tool = join(root, "..", "shared", "tools", "vm-dmsnap-check.sh");
@@ -154,7 +155,7 @@ async function writtenByUs(chunkSectors, at) {
     extents: () => parts,
     read: (to, offset) => to.set(image.subarray(offset, offset + to.length)),
   };
-  const { exceptions, storeBytes } = await writeStore(target.device, content, { chunkSectors }, {});
+  const { exceptions, storeBytes } = await writeStore(target.device, content, { chunkSectors });
   target.commit({ replace: true });
   target.device.close();
   const first = await ours(origin, cow);

@@ -4,8 +4,9 @@
  */
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
-import { mayReplace, type Overwrite, refuseOther } from "../lib/operations/claim-output.ts";
 import { refuseSameFile } from "../lib/operations/files.ts";
+import { claimName, mayReplace, type Overwrite, refuseOther } from "../lib/output/claim.ts";
+import { withNewFile } from "../lib/output/new-file.ts";
 import { filesOfStack } from "../lib/stack/open.ts";
 
 /**
@@ -17,18 +18,8 @@ import { filesOfStack } from "../lib/stack/open.ts";
 export function claimTextFile(path: string, stacks: readonly string[], allowed: Overwrite): void {
   if (path === "") throw new CowError("usage", "an empty name is no file's", { file: path });
   refuseSameFile(nodeStorage, path, stacks.flatMap(filesOfStack));
-  const facts = nodeStorage.facts(path);
-  if (!facts) return;
-  if (facts.kind !== "file") {
-    throw new CowError(
-      "usage",
-      `is ${facts.kind === "directory" ? "a directory" : "not a regular file"}: it cannot be replaced`,
-      { file: path },
-    );
-  }
-  if (!mayReplace(allowed, path))
-    throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
-  if (facts.sizeBytes !== 0 && !allowed.replace?.includes(path) && !isPicture(path))
+  const facts = claimName(nodeStorage, path, allowed);
+  if (facts && facts.sizeBytes !== 0 && !allowed.replace?.includes(path) && !isPicture(path))
     throw refuseOther(path, "no picture", "one");
 }
 
@@ -45,16 +36,12 @@ function isPicture(path: string): boolean {
 
 /** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, … */
 export async function writeTextFile(path: string, text: AsyncIterable<string>, allowed: Overwrite): Promise<void> {
-  const pending = nodeStorage.create(path);
-  try {
+  await withNewFile(nodeStorage, path, { replace: mayReplace(allowed, path) }, async (device) => {
     let size = 0;
     for await (const piece of text) {
       const bytes = Buffer.from(piece);
-      pending.device.write(bytes, size);
+      device.write(bytes, size);
       size += bytes.length;
     }
-    pending.commit({ replace: mayReplace(allowed, path) });
-  } finally {
-    pending.abandon();
-  }
+  });
 }

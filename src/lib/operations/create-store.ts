@@ -2,16 +2,14 @@
  * Owns `create --format dm-snapshot`: a new exception store, empty as the kernel makes it, or holding the chunks in which
  * another image differs. It has room for every chunk of its origin, as a sparse file.
  */
-import { readZeroFilled } from "../bytes/byte-source.ts";
-import { type Extent, ExtentList } from "../bytes/extent.ts";
-import { interrupted, makeBreath, type OperationContext } from "../context.ts";
-import type { BlockDevice } from "../device/block-device.ts";
+import { interrupted, type OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { DEFAULT_CHUNK_SECTORS, SECTOR_BYTES } from "../formats/dm-snapshot/layout.ts";
-import { createStore, requireGeometry, storeBytesFor, writeStore } from "../formats/dm-snapshot/write-store.ts";
+import { DmSnapshotWriter, requireGeometry } from "../formats/dm-snapshot/writer.ts";
+import { claimOutput, type Overwrite } from "../output/claim.ts";
+import { differences } from "../output/differences.ts";
+import { viewOf, writeImage } from "../output/write-image.ts";
 import { filesOfStack } from "../stack/open.ts";
-import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
-import { differences } from "./convert/differences.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 
 export interface CreateStoreRequest extends Overwrite {
@@ -48,7 +46,7 @@ export async function createStoreFile(
     throw new CowError("usage", `a chunk of ${chunkBytes} bytes is no whole number of sectors`, {
       hints: ["a size has a unit: 16k, 8s for 8 sectors"],
     });
-  const { chunkSectors } = requireGeometry(chunkBytes / SECTOR_BYTES);
+  const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
   return OpenFiles.during(context, async (files) => {
     const stacks = from === undefined ? [rdofile] : [rdofile, from];
     refuseSameFile(files.storage, cowfile, stacks.flatMap(filesOfStack));
@@ -64,51 +62,15 @@ export async function createStoreFile(
         { file: image.name },
       );
     claimOutput(files, cowfile, request, "dm-snapshot");
-    const differing = image ? await chunksOf(origin, image, chunkBytes, context) : [];
-    const pending = files.create(cowfile, stacks.flatMap(filesOfStack));
-    try {
-      const target = pending.device;
-      const storeBytes = storeBytesFor(chunkSectors, [{ offset: 0, length: sizeBytes }], sizeBytes);
-      let exceptions = 0;
-      if (image) {
-        const read = (bytes: Uint8Array, offset: number): void => void readZeroFilled(image, bytes, offset);
-        const content = { sizeBytes, extents: () => differing, read };
-        ({ exceptions } = await writeStore(target, content, { chunkSectors, storeBytes }, context));
-      } else {
-        target.resize(storeBytes);
-        createStore(target, { chunkSectors });
-      }
-      pending.commit({ replace: mayReplace(request, cowfile) });
+    return files.write(cowfile, stacks.flatMap(filesOfStack), request, async (target) => {
+      const writer = new DmSnapshotWriter(target, geometry, sizeBytes);
+      const held = image ? differences(image, origin, chunkBytes, 0, sizeBytes) : [];
+      const view = viewOf(image ?? origin);
+      const stopped = () => interrupted(target.name, "nothing was created");
+      await writeImage({ view, sizeBytes, held, writer, target, phase: "comparing", stopped }, context);
+      const { exceptions } = writer;
       const made = { rdofile, cowfile, virtual_size: sizeBytes, chunk_size: chunkBytes };
       return { format: "dm-snapshot", ...made, exceptions, store_size: target.sizeBytes };
-    } finally {
-      pending.abandon();
-    }
+    });
   });
-}
-
-async function chunksOf(
-  origin: BlockDevice,
-  image: BlockDevice,
-  chunkBytes: number,
-  context: OperationContext,
-): Promise<Iterable<Extent>> {
-  const list = new ExtentList();
-  const breath = makeBreath();
-  const total = origin.sizeBytes;
-  for (const { offset, length } of differences(image, origin, chunkBytes, 0, total)) {
-    list.append(offset, length);
-    if (context.signal?.aborted) throw interrupted(image.name, "nothing was created");
-    context.onProgress?.({ phase: "comparing", done: offset + length, total, unit: "bytes" });
-    await breath();
-  }
-  if (list.omitted > 0)
-    throw new CowError(
-      "unsuitable",
-      `differs from ${origin.name} in more than half a million places: a larger chunk joins them`,
-      {
-        file: image.name,
-      },
-    );
-  return list;
 }

@@ -2,28 +2,29 @@
  * Owns `create`: a new cowfile, empty as the driver makes it, or holding just what differs between two images.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
-import { union, widen } from "../bytes/extent.ts";
-import { interrupted, makePause, type OperationContext } from "../context.ts";
+import { type ExtentList, widen } from "../bytes/extent.ts";
+import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
-import { NewCowfile } from "../formats/cowfile/new-cowfile.ts";
+import { claimOutput, type Overwrite } from "../output/claim.ts";
+import { differences } from "../output/differences.ts";
+import { writeCowfile } from "../output/write-cowfile.ts";
+import { type Held, viewOf } from "../output/write-image.ts";
 import { filesOfStack } from "../stack/open.ts";
-import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
 import { OpenFiles, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
-const COMPARE_BYTES = 1 << 20;
-
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
   /** A stack: the new cowfile shall hold exactly the blocks in which it differs from the base. */
   readonly from?: string | undefined;
+  /** The parts in which `from` differs, where they were compared already; default: they are compared now. */
+  readonly differing?: ExtentList | undefined;
   /** How much of the base is looked at, so that a change of it is noticed later; default `quick`. */
   readonly identity?: IdentityMode;
 }
@@ -67,33 +68,47 @@ export async function create(
     const image = request.from === undefined ? undefined : (await files.openStack(request.from, request.force)).device;
     if (image) requireSameShape(base, image, rdoBlocks);
     claimOutput(files, cowfile, request, "cowfile");
-    const fingerprint = (await takeFingerprint(base, rdoBlocks, { signal: context.signal })).value;
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
-    const pending = files.create(cowfile, inputs);
-    try {
-      const made = new NewCowfile(pending.device, { abi, rdoBlocks });
-      if (image) await writeDifferences({ base, image, target: pending.device, rdoBlocks, made }, context);
-      made.finish(fingerprint);
+    const made = await files.write(cowfile, inputs, request, async (target) => {
+      const [view, differing] = image
+        ? [viewOf(image), differingBlocks(request, base, image, rdoBlocks)]
+        : [NOTHING, []];
+      const job = { target, abi, base, rdoBlocks, view, held: differing, phase: "comparing" };
+      const written = await writeCowfile(job, context);
       forgetOld(files.storage, cowfile, context);
-      pending.commit({ replace: mayReplace(request, cowfile) });
-      const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
-      const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
-      return {
-        rdofile,
-        cowfile,
-        abi,
-        rdo_blocks: rdoBlocks,
-        virtual_size: rdoBlocks * BLOCK_BYTES,
-        map_size: made.mapSizeBytes,
-        data_offset: made.dataOffsetBytes,
-        fingerprint: formatFingerprint(fingerprint),
-        blocks_used: made.blocksUsed,
-        identity: { recorded, complete: recorded && (taken?.isComplete ?? false) },
-      };
-    } finally {
-      pending.abandon();
-    }
+      return written;
+    });
+    const { writer, fingerprint } = made;
+    const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
+    const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
+    return {
+      rdofile,
+      cowfile,
+      abi,
+      rdo_blocks: rdoBlocks,
+      virtual_size: rdoBlocks * BLOCK_BYTES,
+      map_size: writer.mapSizeBytes,
+      data_offset: writer.dataOffsetBytes,
+      fingerprint: formatFingerprint(fingerprint),
+      blocks_used: writer.blocksUsed,
+      identity: { recorded, complete: recorded && (taken?.isComplete ?? false) },
+    };
   });
+}
+
+const NOTHING = { data: () => [] };
+
+/** The blocks in which the image differs from the base: compared already, or while the cowfile is written. */
+function differingBlocks(
+  { differing }: CreateRequest,
+  base: BlockDevice,
+  image: BlockDevice,
+  rdoBlocks: number,
+): Iterable<Held> {
+  const end = rdoBlocks * BLOCK_BYTES;
+  // Of a list that became too long only the beginning was kept.
+  if (differing?.omitted === 0) return widen(differing, BLOCK_BYTES, end);
+  return differences(image, base, BLOCK_BYTES, 0, end);
 }
 
 /** Looks at the base before anything is created, so that an interruption leaves nothing. */
@@ -173,56 +188,5 @@ export function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlock
       `differs from ${base.name} in its last ${tail} bytes, which are less than a block and cannot be in a cowfile`,
       { file: image.name },
     );
-  }
-}
-
-interface Differing {
-  readonly base: BlockDevice;
-  readonly image: BlockDevice;
-  readonly target: BlockDevice;
-  readonly rdoBlocks: number;
-  readonly made: NewCowfile;
-}
-
-/** Writes data and bitmap for every block in which the two differ; what is a hole in both is never read. */
-async function writeDifferences(
-  { base, image, target, rdoBlocks, made }: Differing,
-  context: OperationContext,
-): Promise<void> {
-  const end = rdoBlocks * BLOCK_BYTES;
-  const ours = new Uint8Array(COMPARE_BYTES);
-  const theirs = new Uint8Array(COMPARE_BYTES);
-  const pause = makePause(context.signal, () => interrupted(target.name, "nothing was created"));
-  for (const extent of union(
-    widen(base.dataExtents(0, end), BLOCK_BYTES, end),
-    widen(image.dataExtents(0, end), BLOCK_BYTES, end),
-  )) {
-    if (extent.length === 0) await pause();
-    for (let at = extent.offset; at < extent.offset + extent.length; at += COMPARE_BYTES) {
-      const length = Math.min(COMPARE_BYTES, extent.offset + extent.length - at);
-      const [a, b] = [ours.subarray(0, length), theirs.subarray(0, length)];
-      readZeroFilled(base, a, at);
-      readZeroFilled(image, b, at);
-      for (const [from, to] of differingRuns(a, b)) made.put(b.subarray(from, to), at + from);
-      context.onProgress?.({ phase: "comparing", done: at + length, total: end, unit: "bytes" });
-      await pause();
-    }
-  }
-}
-
-/** The runs of whole blocks in which two pieces of equal length differ. */
-function* differingRuns(a: Uint8Array, b: Uint8Array): Generator<readonly [from: number, to: number]> {
-  if (Buffer.compare(a, b) === 0) return;
-  const differ = (at: number): boolean =>
-    Buffer.compare(a.subarray(at, at + BLOCK_BYTES), b.subarray(at, at + BLOCK_BYTES)) !== 0;
-  for (let at = 0; at < a.length; ) {
-    if (!differ(at)) {
-      at += BLOCK_BYTES;
-      continue;
-    }
-    let to = at + BLOCK_BYTES;
-    while (to < a.length && differ(to)) to += BLOCK_BYTES;
-    yield [at, to];
-    at = to;
   }
 }

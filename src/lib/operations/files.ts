@@ -5,11 +5,13 @@
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { nodeStorage } from "../device/node-storage.ts";
-import type { FileFacts, OpenOptions, PendingFile, Storage } from "../device/storage.ts";
+import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { bootId } from "../device/sys/boot.ts";
 import { overlap, type Place } from "../device/sys/underlying.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
+import { mayReplace, type Overwrite } from "../output/claim.ts";
+import { withNewFile } from "../output/new-file.ts";
 import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../stack/open.ts";
 import { type OpenPart, openPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
@@ -60,13 +62,17 @@ export class OpenFiles {
   }
 
   /**
-   * Starts an output, which is abandoned at the end unless it was committed.
+   * Makes an output that was claimed: it appears whole once `fill` has ended, or not at all.
    * @param inputs what it is made of: it is open to no more users than these
    */
-  create(path: string, inputs: readonly string[]): PendingFile {
-    const pending = this.storage.create(path, { inputs, onNotice: this.#context.onNotice });
-    this.keep({ close: () => pending.abandon() });
-    return pending;
+  async write<Result>(
+    path: string,
+    inputs: readonly string[],
+    allowed: Overwrite,
+    fill: (device: BlockDevice) => Promise<Result>,
+  ): Promise<Result> {
+    const { onNotice } = this.#context;
+    return withNewFile(this.storage, path, { inputs, replace: mayReplace(allowed, path), onNotice }, fill);
   }
 
   /** An empty file without a name, for one operation. */

@@ -2,9 +2,9 @@
  * Owns `invert`: base and layer exchanged. The new base is the merged image, and the new layer, a cowfile over it, holds what
  * the old base had in the places that the layer holds: new data over an old base becomes old data over a new one, and back.
  */
+import { widen } from "../bytes/extent.ts";
 import { interrupted, makeBreath, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
-import type { PendingFile } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint, hasCowMagic, isDirty } from "../formats/cowfile/head.ts";
@@ -12,17 +12,18 @@ import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { packKind } from "../formats/cowfile/pack/kind.ts";
 import { headOf } from "../formats/registry.ts";
+import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
+import { differences } from "../output/differences.ts";
+import { writeCowfile } from "../output/write-cowfile.ts";
 import { Overlay } from "../stack/overlay.ts";
-import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
-import { differences } from "./convert/differences.ts";
+import { StackView } from "./convert/view.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
-import { type FillJob, fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld } from "./identity/take.ts";
 import { sizeOf } from "./merge/already.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
-import { fillImage } from "./merge/fill-image.ts";
 import { belowLayer } from "./squash.ts";
+import { wholeView, writeWhole } from "./whole-image.ts";
 
 export interface InvertRequest extends Overwrite {
   /** The new base. */
@@ -83,20 +84,33 @@ export async function invert(
       : await madeBefore(files, at, context);
     if (!made.base) claimOutput(files, output, request, "raw");
     if (!made.layer) claimOutput(files, newLayer, request, "cowfile");
-    const merged = made.base ? undefined : files.create(output, stack.paths);
-    if (merged) await fillImage({ base: below, layer: top, target: merged.device, output, total: 0 }, context);
-    const held = { extents: top.extents(0, top.virtualSizeBytes), image: below, base: stack.device };
-    const { blocksUsed, fingerprint, pending } =
-      made.layer ?? (await fillInverse(files.create(newLayer, stack.paths), { ...held, abi, rdoBlocks }, context));
-    if (pending) forgetOld(storage, newLayer, context);
+    const fillLayer = async (target: BlockDevice): Promise<Inverse> => {
+      const view = new StackView(stack.base, stack.layers.slice(0, -1));
+      const end = rdoBlocks * BLOCK_BYTES;
+      const held = widen(top.extents(0, top.virtualSizeBytes), BLOCK_BYTES, end);
+      const job = { target, abi, base: stack.device, rdoBlocks, view, held, phase: "keeping the old base" };
+      const { writer, fingerprint } = await writeCowfile(job, context);
+      forgetOld(storage, newLayer, context);
+      return { blocksUsed: writer.blocksUsed, fingerprint };
+    };
     const wasThere = storage.facts(output) !== undefined;
-    merged?.commit({ replace: mayReplace(request, output) });
-    try {
-      pending?.commit({ replace: mayReplace(request, newLayer) });
-    } catch (error) {
-      if (!wasThere) storage.remove(output);
+    let isHalfDone = false;
+    const fillBoth = async (layerTarget: BlockDevice): Promise<Inverse> => {
+      if (made.base) return fillLayer(layerTarget);
+      const inverse = await files.write(output, stack.paths, request, async (target) => {
+        const stopped = () => interrupted(output, "it was not created, and the inputs are as they were");
+        const view = wholeView(stack, below.sizeBytes);
+        await writeWhole({ view, base: stack.base, target, phase: "merging", stopped }, context);
+        return fillLayer(layerTarget);
+      });
+      isHalfDone = true;
+      return inverse;
+    };
+    const making = made.layer ?? files.write(newLayer, stack.paths, request, fillBoth);
+    const { blocksUsed, fingerprint } = await Promise.resolve(making).catch((error: unknown) => {
+      if (isHalfDone && !wasThere) storage.remove(output);
       throw error;
-    }
+    });
     return {
       base,
       layer,
@@ -115,18 +129,6 @@ export async function invert(
 interface Inverse {
   readonly blocksUsed: number;
   readonly fingerprint: number;
-  /** It has its name only once this is committed. */
-  readonly pending?: PendingFile;
-}
-
-async function fillInverse(
-  pending: PendingFile,
-  job: Omit<FillJob, "target" | "phase">,
-  context: OperationContext,
-): Promise<Inverse> {
-  const phase = "keeping the old base";
-  const { cowfile, fingerprint } = await fillCowfile({ ...job, target: pending.device, phase }, context);
-  return { blocksUsed: cowfile.blocksUsed, fingerprint, pending };
 }
 
 /**

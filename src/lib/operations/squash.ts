@@ -2,17 +2,19 @@
  * Owns `squash`: neighbouring layers of a stack made one, a new cowfile over what lies below them. The layers stay as they
  * are.
  */
+import { widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { claimOutput, type Overwrite } from "../output/claim.ts";
+import { writeCowfile } from "../output/write-cowfile.ts";
 import { parseStack, type Stack, stackOf } from "../stack/open.ts";
 import { heldBy, Overlay } from "../stack/overlay.ts";
-import { claimOutput, mayReplace, type Overwrite } from "./claim-output.ts";
+import { StackView } from "./convert/view.ts";
 import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
-import { fillCowfile } from "./fill-cowfile.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
 
@@ -60,35 +62,34 @@ export async function squash(
     refuseSameFile(files.storage, output, stack.paths);
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);
+    const end = rdoBlocks * BLOCK_BYTES;
     requireSameShape(base, stack.device, rdoBlocks);
     await noticeUnmarkedOf(stack.layers.slice(from - 1), context, "squashed");
     claimOutput(files, output, request, "cowfile");
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
-    const pending = files.create(output, stack.paths);
-    try {
-      const extents = heldBy(stack.layers.slice(from - 1), 0, rdoBlocks * BLOCK_BYTES);
-      const job = { target: pending.device, abi, base, rdoBlocks, image: stack.device, extents, phase: "squashing" };
-      const { cowfile, fingerprint } = await fillCowfile(job, context);
+    const made = await files.write(output, stack.paths, request, async (target) => {
+      const held = widen(heldBy(stack.layers.slice(from - 1), 0, end), BLOCK_BYTES, end);
+      const view = new StackView(stack.base, stack.layers);
+      const written = await writeCowfile({ target, abi, base, rdoBlocks, view, held, phase: "squashing" }, context);
       forgetOld(files.storage, output, context);
-      pending.commit({ replace: mayReplace(request, output) });
-      const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
-      if (taken) noteOrWarn(files.storage, output, context, () => taken.write(output, identity));
-      return {
-        stack: text,
-        output,
-        from,
-        to,
-        over: stackOf(parts.slice(0, from)),
-        abi,
-        rdo_blocks: rdoBlocks,
-        virtual_size: rdoBlocks * BLOCK_BYTES,
-        fingerprint: formatFingerprint(fingerprint),
-        blocks_used: cowfile.blocksUsed,
-      };
-    } finally {
-      pending.abandon();
-    }
+      return written;
+    });
+    const { writer, fingerprint } = made;
+    const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
+    if (taken) noteOrWarn(files.storage, output, context, () => taken.write(output, identity));
+    return {
+      stack: text,
+      output,
+      from,
+      to,
+      over: stackOf(parts.slice(0, from)),
+      abi,
+      rdo_blocks: rdoBlocks,
+      virtual_size: end,
+      fingerprint: formatFingerprint(fingerprint),
+      blocks_used: writer.blocksUsed,
+    };
   });
 }
 

@@ -6,8 +6,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { dmCowFormat } from "../../../src/lib/formats/dm-cow/index.ts";
 import { formatTable } from "../../../src/lib/formats/dm-cow/table.ts";
-import { writeDmCow } from "../../../src/lib/formats/dm-cow/write.ts";
 import { type ByteSource, type Extent, MemoryDevice, SparseBytes } from "../../../src/lib/index.ts";
+import { writeDmCow } from "../../support/images/write-dm-cow.ts";
 
 const SECTOR = 512;
 

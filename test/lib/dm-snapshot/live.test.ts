@@ -9,7 +9,7 @@ import { MemoryStorage } from "../../../src/lib/device/memory-storage.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts";
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
+import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { levelsOf } from "../../../src/lib/stack/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../../../src/lib/stack/live/store-image.ts";
 import { noise, random } from "../../support/random.ts";

@@ -7,7 +7,7 @@ import { MemoryStorage } from "../../../src/lib/device/memory-storage.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
+import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import {
   convert,
   invert,

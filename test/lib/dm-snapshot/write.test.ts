@@ -12,8 +12,9 @@ import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts"
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { chunksNeeded, dataChunk, dataIndex, storeGeometry } from "../../../src/lib/formats/dm-snapshot/layout.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore, storeBytesFor, writeStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
+import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { goldenCases, goldenImage } from "../../support/images/golden-folder.ts";
+import { storeBytesFor, writeStore } from "../../support/images/write-store.ts";
 import { noise, random } from "../../support/random.ts";
 import { bytesOf, deviceOf, deviceOfFile, viewOf } from "../../support/storage/memory-files.ts";
 
@@ -94,7 +95,6 @@ describe("a store from extents", () => {
               read: (target, offset) => void target.set(expected.subarray(offset, offset + target.length)),
             },
             { chunkSectors: sectors },
-            {},
           );
           expect(viewOf(origin, strict(cow, origin)).equals(expected)).toBe(true);
           const { worst } = await dmSnapshotFormat.check(cow, { below: origin });
@@ -124,7 +124,6 @@ describe("a store from extents", () => {
           read: (target, offset) => void target.set(origin.subarray(offset, offset + target.length)),
         },
         { chunkSectors: 2 },
-        {},
       );
     const whole = start.clone();
     await work(whole);

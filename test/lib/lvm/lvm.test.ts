@@ -8,7 +8,7 @@ import { describe, expect, it } from "vitest";
 import type { ByteSource } from "../../../src/lib/bytes/byte-source.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
+import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { lvmFormat } from "../../../src/lib/formats/lvm/index.ts";
 import { lvmChecksum } from "../../../src/lib/formats/lvm/layout.ts";
 import { parseText } from "../../../src/lib/formats/lvm/text.ts";

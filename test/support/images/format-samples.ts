@@ -2,7 +2,7 @@
  * Owns small sound samples of every format for the shared contract: files in memory, the part that names them, and what they
  * show over their base.
  */
-import { writeStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
+
 import { convert, MemoryDevice, MemoryStorage, SparseBytes } from "../../../src/lib/index.ts";
 import {
   EXTENT_SECTORS,
@@ -14,6 +14,7 @@ import {
   volumeText,
 } from "./lvm-volume.ts";
 import { appliedTo, type LayerKind, makeLayer } from "./mixed-stacks.ts";
+import { writeStore } from "./write-store.ts";
 
 const SECTOR = 512;
 const BASE_SECTORS = 160;
@@ -109,7 +110,6 @@ async function ofLvm(): Promise<FormatSample> {
       read: (target, offset) => target.set(view.subarray(offset, offset + target.length)),
     },
     { chunkSectors: 8 },
-    {},
   );
   pv.set(store.toBytes(), at(22));
   storage.put("base", below);

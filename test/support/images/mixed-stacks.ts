@@ -4,10 +4,10 @@
  */
 
 import { formatTable } from "../../../src/lib/formats/dm-cow/table.ts";
-import { writeDmCow } from "../../../src/lib/formats/dm-cow/write.ts";
-import { writeStore } from "../../../src/lib/formats/dm-snapshot/write-store.ts";
 import { geometryOf } from "../../../src/lib/formats/snap/geometry.ts";
 import { create, type Extent, type MemoryStorage } from "../../../src/lib/index.ts";
+import { writeDmCow } from "./write-dm-cow.ts";
+import { writeStore } from "./write-store.ts";
 
 /** The formats that a test can make layers of. */
 export const LAYER_KINDS = ["cowfile", "dm-snapshot", "dm-cow", "snap"] as const;
@@ -68,7 +68,7 @@ export async function makeLayer(
   }
   if (plan.kind === "dm-snapshot") {
     const content = { sizeBytes: image.length, extents: () => extentsOf(plan, 2 * SECTOR, image.length), read };
-    await writeStore(device, content, { chunkSectors: 2 }, {});
+    await writeStore(device, content, { chunkSectors: 2 });
     pending.commit({ replace: false });
     return name;
   }

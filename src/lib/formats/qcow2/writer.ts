@@ -7,6 +7,7 @@ import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { encodeStruct } from "../../bytes/struct.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { CowError } from "../../errors.ts";
+import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
 import {
   bytesPerTable,
   ENTRY_BYTES,
@@ -38,14 +39,8 @@ export interface NewQcow2 {
   readonly backing?: { readonly name: string; readonly format: string } | undefined;
 }
 
-/** A part of the image, and where its bytes go in the file. */
-export interface Destination {
-  readonly offset: number;
-  readonly length: number;
-  readonly at: number;
-}
-
-export class Qcow2Writer {
+export class Qcow2Writer implements ImageWriter {
+  readonly unitBytes: number;
   readonly virtualSizeBytes: number;
   readonly #target: ByteTarget;
   readonly #file: NewQcow2;
@@ -69,6 +64,7 @@ export class Qcow2Writer {
     this.#target = target;
     this.#file = file;
     this.#clusterBytes = file.clusterBytes;
+    this.unitBytes = file.clusterBytes;
     this.virtualSizeBytes = Math.ceil(file.virtualSizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
     this.#perTable = bytesPerTable(file.clusterBytes);
     this.#l1Entries = Math.ceil(this.virtualSizeBytes / this.#perTable);
@@ -80,16 +76,9 @@ export class Qcow2Writer {
     this.#header(0, 0);
   }
 
-  /** How many clusters of the file are in use. */
-  get clusters(): number {
-    return this.#next;
-  }
-
-  /**
-   * Goes on with a file of which everything before `offset` of the image is done, as `checkpoint` left it.
-   * @param clusters what `clusters` said then
-   */
-  resume(offset: number, clusters: number): void {
+  /** Goes on with a file of which everything before `offset` of the image is done, as `checkpoint` left it. */
+  resume(offset: number, state: WriterState): void {
+    const clusters = state["clusters"] ?? 0;
     this.#target.resize(clusters * this.#clusterBytes);
     this.#next = clusters;
     const index = Math.floor(offset / this.#perTable);
@@ -130,8 +119,9 @@ export class Qcow2Writer {
     }
   }
 
-  /** Marks whole clusters as zero, whatever a backing file has there. */
+  /** Marks whole clusters as zero, whatever a backing file has there. Without one they are what is not allocated. */
   zeros(offset: number, length: number): void {
+    if (!this.#file.backing) return;
     for (let at = offset; at < offset + length; at += this.#clusterBytes) {
       this.#enter(Math.floor(at / this.#perTable));
       this.#view.setUint32(((at % this.#perTable) / this.#clusterBytes) * ENTRY_BYTES + 4, LOW_ZERO);
@@ -139,8 +129,9 @@ export class Qcow2Writer {
   }
 
   /** Writes what is only in memory, so that after a flush `resume` can go on here. */
-  checkpoint(): void {
+  checkpoint(): WriterState {
     if (this.#changed) this.#target.write(this.#table, this.#tableAt);
+    return { clusters: this.#next };
   }
 
   /** Writes tables and reference counts; the file is complete, but for the caller's flush. */

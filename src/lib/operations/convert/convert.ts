@@ -2,23 +2,23 @@
  * Owns `convert`: a stack becomes a file of another format. Inputs are only read; the output appears whole, or not at all,
  * and an interrupted conversion is gone on with by the same command.
  */
-import type { Extent } from "../../bytes/extent.ts";
 import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { claimOutput, mayReplace } from "../../output/claim.ts";
+import { DryTarget } from "../../output/dry-target.ts";
+import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, wholeBefore } from "../../output/partial.ts";
+import { cloneBase, type Held, type Pace, type Position, writeImage } from "../../output/write-image.ts";
 import { filesOfStack, parseStack } from "../../stack/open.ts";
 import { parsePart } from "../../stack/spec.ts";
-import { claimOutput, mayReplace } from "../claim-output.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { QUICK } from "../identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
 import { noticeUnmarkedOf } from "../merge/doubts.ts";
 import { refusePendingMerge } from "../merge/journal-places.ts";
-import { copyImage, type Pace } from "./copy-image.ts";
-import { DryTarget } from "./dry-target.ts";
+import { heldOfRaw } from "../whole-image.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, type Position, wholeBefore } from "./partial.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
 
@@ -149,16 +149,21 @@ async function write(
   let isDone = false;
   let keep = false;
   try {
-    const copied = await copyImage(
+    const { device, from } = partial;
+    const isClone = from
+      ? from.sink["clone"] === 1
+      : request.to === "raw" && !!plan.base && cloneBase(plan.base, device);
+    const writer = made.makeWriter(device, (suffix) => partial.beside(output + suffix), isClone);
+    const copied = await writeImage(
       {
-        view: plan.view,
-        sizeBytes: made.sizeBytes,
-        held: heldOf(plan, made),
-        sink: made.makeSink(partial.device, (suffix) => partial.beside(output + suffix)),
-        target: partial.device,
-        from: partial.from,
+        ...jobOf(plan, made),
+        held: heldOf(plan, made, writer.unitBytes, from?.offset, isClone),
+        writer,
+        target: device,
+        stopped,
+        from,
+        notes: { pace, save: (position) => partial.note(position) },
       },
-      { pace, note: (position: Position) => partial.note(position), stopped },
       context,
     );
     const size = partial.device.sizeBytes;
@@ -180,7 +185,7 @@ function writeText(files: OpenFiles, path: string, text: string, plan: Plan, rep
     const there = Buffer.alloc(text.length);
     if (files.open(path, { lock: "none" }).read(there, 0) === there.length && there.equals(Buffer.from(text))) return;
   }
-  const pending = files.create(path, plan.paths);
+  const pending = files.storage.create(path, { inputs: plan.paths });
   try {
     pending.device.write(Buffer.from(text), 0);
     pending.commit({ replace });
@@ -192,19 +197,20 @@ function writeText(files: OpenFiles, path: string, text: string, plan: Plan, rep
 /** The same without a file: what it would be. */
 async function dryRun(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Done> {
   const nothing = new DryTarget(output);
-  const sink = made.makeSink(nothing, () => new DryTarget(output));
-  const pace = { bytes: Number.POSITIVE_INFINITY, milliseconds: Number.POSITIVE_INFINITY };
+  const writer = made.makeWriter(nothing, () => new DryTarget(output), false);
   const stopped = (): CowError => interrupted(output, "nothing was created, as with --dry-run");
-  const { held } = await copyImage(
-    { view: plan.view, sizeBytes: made.sizeBytes, held: heldOf(plan, made), sink, target: undefined, from: undefined },
-    { pace, note: () => undefined, stopped },
-    context,
-  );
-  return { held, size: nothing.sizeBytes, resumedAt: null };
+  const held = heldOf(plan, made, writer.unitBytes);
+  const done = await writeImage({ ...jobOf(plan, made), held, writer, target: nothing, stopped }, context);
+  return { held: done.held, size: nothing.sizeBytes, resumedAt: null };
 }
 
-function heldOf(plan: Plan, { sizeBytes }: Output): (from: number, unitBytes: number) => Iterable<Extent> {
-  return (from, unitBytes) => plan.held(from, unitBytes, sizeBytes);
+function jobOf({ view }: Plan, { sizeBytes }: Output) {
+  return { view, sizeBytes, phase: "converting" };
+}
+
+/** What the output is to hold from an offset on. */
+function heldOf(plan: Plan, { sizeBytes }: Output, unitBytes: number, from = 0, isClone = false): Iterable<Held> {
+  return isClone ? heldOfRaw(plan.view, true, from) : plan.held(from, unitBytes, sizeBytes);
 }
 
 /** Looks at the base of a new cowfile before that is made, as `create` does. */

@@ -1,5 +1,5 @@
 /**
- * Owns what each format needs to be an output: its options judged, its sink, and what of the input it cannot tell.
+ * Owns what each format needs to be an output: its options judged, its writer, and what of the input it cannot tell.
  */
 import * as path from "node:path";
 import { readZeroFilled } from "../../bytes/byte-source.ts";
@@ -8,22 +8,21 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { BLOCK_BYTES, type CowAbi, maxBlocks } from "../../formats/cowfile/layout.ts";
+import { CowfileWriter } from "../../formats/cowfile/writer.ts";
 import { formatTable } from "../../formats/dm-cow/table.ts";
+import { DmCowWriter } from "../../formats/dm-cow/writer.ts";
 import { DEFAULT_CHUNK_SECTORS, MAX_CHUNK_SECTORS } from "../../formats/dm-snapshot/layout.ts";
-import { requireGeometry } from "../../formats/dm-snapshot/write-store.ts";
+import { DmSnapshotWriter, requireGeometry } from "../../formats/dm-snapshot/writer.ts";
+import type { ImageWriter } from "../../formats/image-writer.ts";
 import { DEFAULT_CLUSTER_BYTES, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, SECTOR_BYTES } from "../../formats/qcow2/layout.ts";
+import { Qcow2Writer } from "../../formats/qcow2/writer.ts";
+import { RawWriter } from "../../formats/raw/writer.ts";
 import { parseStack } from "../../stack/open.ts";
 import { parsePart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
-import { CowfileSink } from "./cowfile-sink.ts";
-import { DmCowSink } from "./dm-cow-sink.ts";
-import { DmSnapshotSink } from "./dm-snapshot-sink.ts";
 import { loss } from "./losses.ts";
 import type { BelowOutput, Plan } from "./plan.ts";
-import { Qcow2Sink } from "./qcow2-sink.ts";
-import { RawSink } from "./raw-sink.ts";
 import type { ConvertRequest, Loss } from "./request.ts";
-import type { MakeSink } from "./sink.ts";
 
 /** A dm-cow stack has a file for each device, beside its table. */
 const BITMAP_SUFFIX = ".bitmap";
@@ -36,7 +35,12 @@ export interface Output {
   /** What the output itself says its size is. */
   readonly virtualSizeBytes: number;
   readonly granularityBytes: number | null;
-  readonly makeSink: MakeSink;
+  /**
+   * Makes the writer of an empty file, or of one to be resumed.
+   * @param beside opens the second file of formats that have two
+   * @param isClone the file has the bytes of the base already
+   */
+  readonly makeWriter: (target: BlockDevice, beside: (suffix: string) => BlockDevice, isClone: boolean) => ImageWriter;
   readonly losses: readonly Loss[];
   /**
    * Of formats of several files: that of the one with the data, that of the other one, each behind the output's name, and
@@ -87,7 +91,7 @@ function rawOutput({ plan }: Making): Output {
     sizeBytes,
     virtualSizeBytes: sizeBytes,
     granularityBytes: null,
-    makeSink: (target) => new RawSink(target, sizeBytes),
+    makeWriter: (target, _beside, isClone) => new RawWriter(target, sizeBytes, isClone),
     losses: [],
   };
 }
@@ -107,7 +111,7 @@ function qcow2Output({ files, plan, output, request }: Making): Output {
     sizeBytes,
     virtualSizeBytes,
     granularityBytes: clusterBytes,
-    makeSink: (target: BlockDevice) => new Qcow2Sink(target, { virtualSizeBytes, clusterBytes, backing }),
+    makeWriter: (target) => new Qcow2Writer(target, { virtualSizeBytes, clusterBytes, backing }),
     losses: padded > 0 ? [loss("size-padded", `the image is ${padded} zeros longer, up to a whole sector`)] : [],
   };
 }
@@ -150,7 +154,7 @@ async function cowfileOutput({ plan, output, request, context }: Making): Promis
     sizeBytes,
     virtualSizeBytes: sizeBytes,
     granularityBytes: BLOCK_BYTES,
-    makeSink: (target) => new CowfileSink(target, { abi, rdoBlocks: blocks, fingerprint }),
+    makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks: blocks, fingerprint }),
     losses: tailLosses(plan, below, sizeBytes),
     identity: { blocks, fingerprint },
   };
@@ -197,7 +201,7 @@ function dmSnapshotOutput(making: Making): Output {
     sizeBytes,
     virtualSizeBytes: sizeBytes,
     granularityBytes: chunkBytes,
-    makeSink: (target) => new DmSnapshotSink(target, geometry),
+    makeWriter: (target) => new DmSnapshotWriter(target, geometry),
     losses: tailLosses(plan, below, sizeBytes),
   };
 }
@@ -234,7 +238,7 @@ function dmCowOutput(making: Making): Output {
     virtualSizeBytes: sizeBytes,
     granularityBytes: SECTOR_BYTES,
     several: { data: DATA_SUFFIX, beside: BITMAP_SUFFIX, text },
-    makeSink: (target, beside) => new DmCowSink(target, beside(BITMAP_SUFFIX), sectors),
+    makeWriter: (target, beside) => new DmCowWriter(target, beside(BITMAP_SUFFIX), sectors),
     losses: tailLosses(plan, below, sizeBytes),
   };
 }

@@ -2,16 +2,17 @@
  * Owns working out what a conversion is: the image, what the output lies over, and which parts it is to hold. Opens the
  * inputs and changes nothing.
  */
-import { type Extent, widen } from "../../bytes/extent.ts";
+import { widen } from "../../bytes/extent.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat, formatById } from "../../formats/registry.ts";
+import { differences } from "../../output/differences.ts";
+import type { Held } from "../../output/write-image.ts";
 import { parseStack, type Stack } from "../../stack/open.ts";
 import { filesOf, parsePart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
-import { differences } from "./differences.ts";
 import type { ConvertRequest } from "./request.ts";
 import { StackView } from "./view.ts";
 
@@ -29,6 +30,8 @@ export interface Plan {
   readonly view: StackView;
   /** The whole image, for reading through the layers. */
   readonly image: BlockDevice | undefined;
+  /** The bottom of the stack; undefined for a cowfile by itself. */
+  readonly base: BlockDevice | undefined;
   /** Every file that is read. */
   readonly paths: readonly string[];
   /** All layers of the stack; the output takes the place of those from `height` on. */
@@ -39,7 +42,7 @@ export interface Plan {
   /** Is what the output holds found by comparing contents, rather than told by layers? */
   readonly isCompared: boolean;
   /** What the output is to hold from an offset on, in such units; extents of no length are pauses. */
-  readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Extent>;
+  readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Held>;
 }
 
 /** Formats that hold changes of something else, and nothing by themselves. */
@@ -62,7 +65,7 @@ export async function makePlan(
   const stack = await files.openStack(text, request.force);
   const parts = parseStack(text);
   const view = new StackView(stack.base, stack.layers);
-  const common = { view, image: stack.device, layers: stack.layers };
+  const common = { view, base: stack.base, image: stack.device, layers: stack.layers };
   const isLayer = LAYERED.includes(request.to);
   if (request.base === undefined && !isLayer) {
     return {
@@ -118,6 +121,7 @@ async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal |
   const view = new StackView(nothing, [layer]);
   return {
     view,
+    base: undefined,
     image: undefined,
     paths: [part.path],
     layers: [layer],

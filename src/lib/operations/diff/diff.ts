@@ -11,7 +11,7 @@ import { walkExtents } from "../../formats/walk-extents.ts";
 import { heldBy } from "../../stack/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
-import { Comparison, type ComparisonHooks } from "./compare.ts";
+import { type ComparisonHooks, compareExtents } from "./comparison.ts";
 import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
 import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameBase } from "./sides.ts";
 
@@ -40,9 +40,9 @@ export async function diff(a: string, b: string, request: DiffRequest, context: 
     }
     const stackA = bareA ? `${rdofile},${a}` : a;
     const stackB = bareB ? `${rdofile},${b}` : b;
-    const result = await diffImages(files, [a, stackA], [b, stackB], request, context);
-    if (request.delta !== undefined)
-      await create(stackA, request.delta, { from: stackB, force: request.force, replace: request.replace }, context);
+    const { result, differing } = await diffImages(files, [a, stackA], [b, stackB], request, context);
+    const { delta, force, replace } = request;
+    if (delta !== undefined) await create(stackA, delta, { from: stackB, differing, force, replace }, context);
     return result;
   });
 }
@@ -63,14 +63,18 @@ async function diffImages(
   [nameB, stackB]: readonly [string, string],
   request: DiffRequest,
   context: OperationContext,
-): Promise<DiffResult> {
+): Promise<{ readonly result: DiffResult; readonly differing: ExtentList }> {
   const a = await openSide(files, nameA, stackA);
   const b = await openSide(files, nameB, stackB);
   const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
   const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
   const hooks = hooksFor(nameA, 0, request, context);
-  const comparison = new Comparison(a.image, b.image, hooks);
-  await comparison.run(widen(candidates(a, b, common), BLOCK_BYTES, common));
+  const comparison = await compareExtents(
+    a.image,
+    b.image,
+    widen(candidates(a, b, common), BLOCK_BYTES, common),
+    hooks,
+  );
   const changed = await listOf(comparison.different, hooks);
   // What only one side has is a difference, whatever it holds.
   changed.append(common, size - common);
@@ -82,7 +86,7 @@ async function diffImages(
       )
     : [];
   const redundant = await listOf(intersect(comparison.same, ofOneSide), hooks);
-  return {
+  const result = {
     identical: changed.totalBytes === 0,
     virtualSizeBytes: size,
     bytesDifferent: comparison.different.totalBytes + size - common,
@@ -91,14 +95,15 @@ async function diffImages(
     redundant,
     samples: comparison.samples,
   };
+  return { result, differing: comparison.different };
 }
 
 async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   requireSameBase(a, b);
   const end = a.virtualSizeBytes;
   const hooks = hooksFor(a.name, 0, request, context);
-  const comparison = new Comparison(layerContent(a), layerContent(b), hooks);
-  await comparison.run(intersect(a.extents(0, end), b.extents(0, end)));
+  const both = intersect(a.extents(0, end), b.extents(0, end));
+  const comparison = await compareExtents(layerContent(a), layerContent(b), both, hooks);
   const { different } = comparison;
   const onlyA = await listOf(subtract(a.extents(0, end), b.extents(0, end)), hooks);
   const onlyB = await listOf(subtract(b.extents(0, end), a.extents(0, end)), hooks);

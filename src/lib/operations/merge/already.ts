@@ -10,6 +10,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { totalLength } from "../../formats/walk-extents.ts";
 import { Overlay } from "../../stack/overlay.ts";
+import { lengthened } from "../whole-image.ts";
 
 const COMPARE_BYTES = 1 << 20;
 
@@ -71,15 +72,7 @@ function* pieces(layer: Layer, base: BlockDevice): Generator<{ readonly ours: Bu
 export async function changesFingerprint(base: BlockDevice, layer: Layer, context: OperationContext): Promise<boolean> {
   const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
   // The end of a longer base stays as it is, though nothing of it shows through the layer.
-  const written: Layer = {
-    formatId: layer.formatId,
-    name: layer.name,
-    granularityBytes: layer.granularityBytes,
-    base: layer.base,
-    virtualSizeBytes: base.sizeBytes,
-    extents: (from, to) => layer.extents(from, Math.min(to, layer.virtualSizeBytes)),
-    places: (from, to) => layer.places(from, Math.min(to, layer.virtualSizeBytes)),
-  };
+  const written = lengthened(layer, base.sizeBytes);
   const before = await takeFingerprint(base, blocks, { signal: context.signal });
   const after = await takeFingerprint(new Overlay(base.name, base, [written]), blocks, { signal: context.signal });
   return before.value !== after.value;

@@ -14,13 +14,11 @@ import type { Layer } from "../../formats/format.ts";
 import { requireBelongs, stackOf } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
 import { parsePart, type StackPart } from "../../stack/spec.ts";
-import { claimOutput, mayReplace } from "../claim-output.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
-import { belowLayer } from "../squash.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
-import { noticeUnmarked, requireUndoubted } from "./doubts.ts";
-import { fillImage } from "./fill-image.ts";
+import { requireUndoubted } from "./doubts.ts";
 import { intoCowfile } from "./into-cowfile.ts";
+import { mergeIntoNewFile } from "./new-file.ts";
 import type { AnyMerge, Merged, MergeRequest, MergeResult } from "./request.ts";
 import { mergeStore, openForMerge } from "./store.ts";
 
@@ -40,7 +38,7 @@ export async function mergeAnyLayer(
     });
   if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), [], false);
   const done = await (request.output !== undefined
-    ? intoNewImage(files, merge, { ...request, output: request.output }, context)
+    ? mergeIntoNewFile(files, merge, { ...request, output: request.output }, context)
     : merge.parts.length > 1
       ? intoCowfile(files, merge, request, context)
       : intoBase(files, merge, request, context));
@@ -60,34 +58,6 @@ export async function mergeAnyLayer(
     unmarked_blocks: done.unmarked,
     given_up: false,
   };
-}
-
-async function intoNewImage(
-  files: OpenFiles,
-  { parts, cowfile }: AnyMerge,
-  request: MergeRequest & { readonly output: string },
-  context: OperationContext,
-): Promise<Merged> {
-  const { output, force = false } = request;
-  const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
-  const stack = await files.openStack(stackOf([...parts, cowfile]), force);
-  const layer = stack.layers.at(-1);
-  if (!layer) throw new CowError("usage", "is no layer", { file: cowfile });
-  refuseSameFile(files.storage, output, stack.paths);
-  claimOutput(files, output, allowed, "raw");
-  const size = await sizeOf(layer, context);
-  const unmarked = await noticeUnmarked(layer, context, "merged");
-  const merged: Merged = { mode: "new-file", output, ...size, already: false, fingerprintChanged: false, unmarked };
-  if (request.dryRun) return merged;
-  const pending = files.create(output, stack.paths);
-  try {
-    const base = belowLayer(stack, stack.layers.length);
-    await fillImage({ base, layer, target: pending.device, output, total: size.bytes }, context);
-    pending.commit({ replace: mayReplace(allowed, output) });
-  } finally {
-    pending.abandon();
-  }
-  return merged;
 }
 
 async function intoBase(

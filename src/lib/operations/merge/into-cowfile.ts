@@ -2,17 +2,18 @@
  * Owns merging a layer into the cowfile below it: a new cowfile that holds what both hold, in the place of the old one. It
  * appears whole; the same command again finds everything there and does nothing.
  */
-import { subtract } from "../../bytes/extent.ts";
+import { subtract, widen } from "../../bytes/extent.ts";
 import type { OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
+import { writeCowfile } from "../../output/write-cowfile.ts";
 import { requireBelongs, stackOf } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { heldBy, Overlay } from "../../stack/overlay.ts";
+import { StackView } from "../convert/view.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
-import { fillCowfile } from "../fill-cowfile.ts";
 import { forgetOld } from "../identity/take.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { noticeUnmarked, requireSound, requireUndoubted, unmarkedIn, unmarkedText } from "./doubts.ts";
@@ -63,19 +64,16 @@ export async function intoCowfile(
   await requireNothingLost(lower, force, context);
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
-  const pending = files.create(path, [path, ...under.paths, ...upperPart.paths]);
-  try {
+  const inputs = [path, ...under.paths, ...upperPart.paths];
+  await files.write(path, inputs, { force: true }, async (target) => {
     const { abi } = lower.opened.head;
-    const rdoBlocks = lower.virtualSizeBytes / BLOCK_BYTES;
-    const image = new Overlay(path, under.base, [...under.layers, lower, upper]);
-    const extents = heldBy([lower, upper], 0, lower.virtualSizeBytes);
-    const target = pending.device;
-    await fillCowfile({ target, abi, base: under.device, rdoBlocks, image, extents, phase: "merging" }, context);
+    const end = lower.virtualSizeBytes;
+    const view = new StackView(under.base, [...under.layers, lower, upper]);
+    const held = widen(heldBy([lower, upper], 0, end), BLOCK_BYTES, end);
+    const job = { target, abi, base: under.device, rdoBlocks: end / BLOCK_BYTES, view, held, phase: "merging" };
+    await writeCowfile(job, context);
     forgetOld(files.storage, path, context);
-    pending.commit({ replace: true });
-  } finally {
-    pending.abandon();
-  }
+  });
   return merged;
 }
 

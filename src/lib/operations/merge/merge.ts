@@ -12,7 +12,6 @@ import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { refusePendingMerge } from "./journal-places.ts";
-import { mergeIntoNewFile } from "./new-file.ts";
 import type { MergeRequest, MergeResult } from "./request.ts";
 
 /**
@@ -50,10 +49,9 @@ export async function merge(
     if (!files.storage.facts(layer)) refusePendingMerge(files.storage, rdofile, [layer], request.force);
     const parts = partsOf(files.storage, rdofile);
     const simple = ofCowfileAndImage(files, parts, cowfile);
-    if (!simple) return mergeAnyLayer(files, { rdofile, cowfile, parts }, request, context);
-    return output === undefined
+    return simple && output === undefined
       ? mergeInPlace(files, simple.rdofile, simple.cowfile, request, context)
-      : mergeIntoNewFile(files, { ...simple, output }, request, context);
+      : mergeAnyLayer(files, { rdofile, cowfile, parts, simple }, request, context);
   });
 }
 

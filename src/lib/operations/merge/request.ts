@@ -61,6 +61,8 @@ export interface AnyMerge {
   readonly cowfile: string;
   /** Base and layers below the one that is merged. */
   readonly parts: readonly string[];
+  /** The files of a cowfile over an image. */
+  readonly simple?: { readonly rdofile: string; readonly cowfile: string } | undefined;
 }
 
 /** What was merged: how many units of the layer, and how many bytes. */

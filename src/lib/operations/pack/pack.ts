@@ -20,7 +20,7 @@ import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream
 import { type Payload, payloadOf, readPayload } from "../../formats/cowfile/pack/payload.ts";
 import { FRAME_BYTES } from "../../formats/cowfile/pack/zstd-pack.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { claimOutput, mayReplace } from "../claim-output.ts";
+import { claimOutput } from "../../output/claim.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { noticeUnmarked } from "../merge/doubts.ts";
 import { plainPieces } from "./plain.ts";
@@ -74,14 +74,7 @@ export async function pack(
     if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
     refuseSameFile(files.storage, packfile, [cowfile]);
     claimOutput(files, packfile, request, "pack");
-    const pending = files.create(packfile, [cowfile]);
-    try {
-      const size = await toDevice(pieces, pending.device, watch);
-      pending.commit({ replace: mayReplace(request, packfile) });
-      return result(size);
-    } finally {
-      pending.abandon();
-    }
+    return files.write(packfile, [cowfile], request, async (device) => result(await toDevice(pieces, device, watch)));
   });
 }
 

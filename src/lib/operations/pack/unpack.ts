@@ -7,7 +7,7 @@ import { interrupted, makeBreath, type OperationContext } from "../../context.ts
 import { CowError } from "../../errors.ts";
 import { type PackKind, requirePack } from "../../formats/cowfile/pack/kind.ts";
 import { type Unpacked, unpackInto } from "../../formats/cowfile/pack/open-pack.ts";
-import { claimOutput, mayReplace } from "../claim-output.ts";
+import { claimOutput } from "../../output/claim.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import type { PackRequest, PackResult } from "./request.ts";
 import { pourOut, spool } from "./streams.ts";
@@ -56,15 +56,10 @@ export async function unpack(
     }
     refuseSameFile(files.storage, cowfile, [packfile]);
     claimOutput(files, cowfile, request, "cowfile");
-    const pending = files.create(cowfile, [packfile]);
-    try {
-      const unpacked = await run(pending.device, source, kind, request, context);
-      const size = pending.device.sizeBytes;
-      pending.commit({ replace: mayReplace(request, cowfile) });
-      return result(unpacked, size);
-    } finally {
-      pending.abandon();
-    }
+    return files.write(cowfile, [packfile], request, async (device) => {
+      const unpacked = await run(device, source, kind, request, context);
+      return result(unpacked, device.sizeBytes);
+    });
   });
 }
 

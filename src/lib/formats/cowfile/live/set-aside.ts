@@ -15,8 +15,8 @@ import type { CowGeometry } from "../geometry.ts";
 import { fingerprint32 } from "../head.ts";
 import type { OpenedCowfile } from "../layer.ts";
 import { BLOCK_BYTES } from "../layout.ts";
-import { NewCowfile } from "../new-cowfile.ts";
 import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
+import { CowfileWriter } from "../writer.ts";
 import { type LastSession, MAX_AHEAD } from "./last-session.ts";
 import { type LiveStamp, STAMP_SECTOR_BYTES, writeStamp } from "./stamp.ts";
 import { extentsOfRuns } from "./sweep.ts";
@@ -102,7 +102,8 @@ export function unflushedWords(blocks: number, file: string | undefined): string
 export class AsideCopy {
   readonly #source: ByteSource;
   readonly #opened: OpenedCowfile;
-  readonly #output: NewCowfile;
+  readonly #target: ByteTarget;
+  readonly #writer: CowfileWriter;
   readonly #buffer = new Uint8Array(PIECE_BYTES);
 
   /** @param target an empty file */
@@ -110,7 +111,9 @@ export class AsideCopy {
     const { head, geometry } = opened;
     this.#source = source;
     this.#opened = opened;
-    this.#output = new NewCowfile(target, { abi: head.abi, rdoBlocks: geometry.rdoBlocks });
+    this.#target = target;
+    const fingerprint = fingerprint32(head);
+    this.#writer = new CowfileWriter(target, { abi: head.abi, rdoBlocks: geometry.rdoBlocks, fingerprint });
   }
 
   /** Copies blocks after those copied before. @param extents of the image, ascending @throws CowError `io`, `no-space` */
@@ -119,14 +122,14 @@ export class AsideCopy {
       for (let at = offset; at < offset + length; at += PIECE_BYTES) {
         const piece = this.#buffer.subarray(0, Math.min(PIECE_BYTES, offset + length - at));
         readZeroFilled(this.#source, piece, this.#opened.geometry.dataOffsetBytes + at);
-        if (isZero(piece)) this.#output.putZeros(at, piece.length);
-        else this.#output.put(piece, at);
+        if (isZero(piece)) this.#writer.zeros(at, piece.length);
+        else for (const to of this.#writer.data(at, piece.length)) this.#target.write(piece, to.at);
       }
     }
   }
 
   /** Completes the file; flushing is the caller's business. @throws CowError `io`, `no-space` */
   finish(): void {
-    this.#output.finish(fingerprint32(this.#opened.head));
+    this.#writer.finish();
   }
 }

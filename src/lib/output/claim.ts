@@ -4,13 +4,13 @@
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { isZstd } from "../bytes/zstd-seekable.ts";
+import type { BlockDevice } from "../device/block-device.ts";
 import { refuseOwnName } from "../device/own-file.ts";
-import type { FileFacts } from "../device/storage.ts";
+import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
 import { isGzip } from "../formats/cowfile/pack/kind.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
 import { detectFormat, headOf } from "../formats/registry.ts";
-import type { OpenFiles } from "./files.ts";
 
 /** What an output is: of a format, packed, or an image without any mark. */
 export type Made = "cowfile" | "dm-snapshot" | "dm-cow" | "qcow2" | "pack" | "raw";
@@ -24,6 +24,12 @@ export interface Overwrite {
 
 export function mayReplace({ force = false, replace = [] }: Overwrite, path: string): boolean {
   return force || replace.includes(path);
+}
+
+/** Opens files, and closes them at the end of an operation. */
+export interface Opener {
+  readonly storage: Storage;
+  open(path: string, options: OpenOptions): BlockDevice;
 }
 
 /** @returns the format's id, `pack`, `compressed` for what is and is no pack, or `raw` for what has no mark */
@@ -43,15 +49,13 @@ function titleOf(kind: string): string {
 }
 
 /**
- * Makes sure that a new file may appear at `path`, and that nobody uses what is there.
+ * The part of claiming a name that is the same for every kind of output.
  *
- * @returns what is there now, if it is to be replaced
- * @throws CowError `exists` unless `allowed` says otherwise; `locked` if it is in use; `usage` if it is no regular file, or
- *   has a name of ours
+ * @returns what is there now
+ * @throws CowError `exists` unless `allowed` says otherwise; `usage` if it is no regular file
  */
-export function claimOutput(files: OpenFiles, path: string, allowed: Overwrite, made: Made): FileFacts | undefined {
-  refuseOwnName(path);
-  const facts = files.storage.facts(path);
+export function claimName(storage: Storage, path: string, allowed: Overwrite): FileFacts | undefined {
+  const facts = storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")
     throw new CowError(
@@ -61,11 +65,23 @@ export function claimOutput(files: OpenFiles, path: string, allowed: Overwrite, 
     );
   if (!mayReplace(allowed, path))
     throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+  return facts;
+}
+
+/**
+ * Makes sure that a new file may appear at `path`, and that no process uses what is there.
+ *
+ * @throws CowError `exists` unless `allowed` says otherwise; `locked` if it is in use; `usage` if it is no regular file, or
+ *   has a name of ours
+ */
+export function claimOutput(files: Opener, path: string, allowed: Overwrite, made: Made): void {
+  refuseOwnName(path);
+  const facts = claimName(files.storage, path, allowed);
+  if (!facts) return;
   const device = files.open(path, { writable: true, lock: "exclusive" });
-  if (facts.sizeBytes === 0 || allowed.replace?.includes(path)) return facts;
+  if (facts.sizeBytes === 0 || allowed.replace?.includes(path)) return;
   const kind = kindOf(device);
   if (kind !== made) throw refuseOther(path, titleOf(kind), titleOf(made));
-  return facts;
 }
 
 /** For a file that is there and is not what the command makes. */

@@ -1,13 +1,13 @@
 /**
- * Owns writing one layer of a dm-cow stack: linear, as the format was intended, or closed, so that a driver which reads
+ * Owns, for tests, writing one layer of a dm-cow stack: linear, as the format was intended, or closed, so that a driver which reads
  * bitmaps as it was coded shows the same image: with each sector all those are written that share its bit.
  */
-import { setRange, setRuns } from "../../bytes/bitmap.ts";
-import type { ByteTarget } from "../../bytes/byte-source.ts";
-import { type Extent, widen } from "../../bytes/extent.ts";
-import { isZero } from "../../bytes/zero.ts";
-import { asCoded, isLossy } from "./addressing.ts";
-import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
+import { setRange, setRuns } from "../../../src/lib/bytes/bitmap.ts";
+import type { ByteTarget } from "../../../src/lib/bytes/byte-source.ts";
+import { type Extent, widen } from "../../../src/lib/bytes/extent.ts";
+import { isZero } from "../../../src/lib/bytes/zero.ts";
+import { asCoded, isLossy } from "../../../src/lib/formats/dm-cow/addressing.ts";
+import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "../../../src/lib/formats/dm-cow/layout.ts";
 
 /** How the bitmap is to be read. `closed`: as coded with blocks of so many bytes, and right in that way. */
 export type DmCowMode = "linear" | { readonly closed: number };

@@ -1,7 +1,7 @@
 /**
  * Owns the device that a dry run writes to: it knows how long it would be, and keeps nothing.
  */
-import type { BlockDevice } from "../../device/block-device.ts";
+import type { BlockDevice } from "../device/block-device.ts";
 
 export class DryTarget implements BlockDevice {
   readonly name: string;

@@ -4,29 +4,21 @@
  * comes first and goes last: an unfinished file without one is not cowtool's, and is left unchanged.
  */
 import { createHash } from "node:crypto";
-import type { OperationContext } from "../../context.ts";
-import type { BlockDevice } from "../../device/block-device.ts";
-import type { CreateOptions, RenameOptions, Storage } from "../../device/storage.ts";
-import { CowError } from "../../errors.ts";
-import type { OpenFiles } from "../files.ts";
-import { NOTE_SUFFIX, PARTIAL_SUFFIX } from "./partial-names.ts";
-import type { SinkState } from "./sink.ts";
+import type { OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import type { CreateOptions, RenameOptions, Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import type { Opener } from "./claim.ts";
+import type { Position } from "./write-image.ts";
 
+const PARTIAL_SUFFIX = ".cowtool-partial";
+const NOTE_SUFFIX = ".cowtool-partial-note";
 const LIMIT_BYTES = 64 * 1024;
 /** How a note begins. */
 const NOTE_BEGINNING = '{"cowtool_convert":';
 const NOWHERE: Position = { offset: 0, held: 0, copied: 0, sink: {} };
 /** Of a conversion that only began: no inputs have this digest. */
 const NO_INPUTS = "";
-
-/** How far a conversion got. */
-export interface Position {
-  /** Everything of the image before it is done, and durable. */
-  readonly offset: number;
-  readonly held: number;
-  readonly copied: number;
-  readonly sink: SinkState;
-}
 
 interface Note extends Position {
   readonly cowtool_convert: 1;
@@ -48,7 +40,7 @@ export class PartialOutput {
   readonly from: Position | undefined;
   /** Is there a note of how far it got? */
   noted: boolean;
-  readonly #files: OpenFiles;
+  readonly #files: Opener;
   readonly #storage: Storage;
   readonly #output: string;
   readonly #path: string;
@@ -62,7 +54,7 @@ export class PartialOutput {
   /**
    * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
    */
-  constructor(files: OpenFiles, output: string, inputs: Inputs) {
+  constructor(files: Opener, output: string, inputs: Inputs) {
     const real = files.storage.realPath(output);
     this.#storage = files.storage;
     this.#output = output;

@@ -1,24 +1,24 @@
 /**
- * Owns dm-cow layers as the output of a conversion: data in its place in one file, a linear bitmap in another.
+ * Owns writing new dm-cow layers: data in its place in one file, a linear bitmap in another.
  */
-import type { BlockDevice } from "../../device/block-device.ts";
-import { WindowedBitmapWriter } from "../../formats/cowfile/bitmap-writer.ts";
-import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "../../formats/dm-cow/layout.ts";
-import type { Destination, Sink, SinkState } from "./sink.ts";
+import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { WindowedBitmapWriter } from "../cowfile/bitmap-writer.ts";
+import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
 
 /** What the driver took as the block size of a device is told by its size: an odd number of such blocks. */
 const SOFT_BLOCK_BYTES = 4096;
 
-export class DmCowSink implements Sink {
+export class DmCowWriter implements ImageWriter {
   readonly unitBytes = SECTOR_BYTES;
-  readonly #data: BlockDevice;
-  readonly #bitmapDevice: BlockDevice;
+  readonly #data: ByteTarget;
+  readonly #bitmapFile: ByteTarget;
   readonly #bitmap: WindowedBitmapWriter;
   readonly #sectors: number;
 
-  constructor(data: BlockDevice, bitmap: BlockDevice, sectors: number) {
+  constructor(data: ByteTarget, bitmap: ByteTarget, sectors: number) {
     this.#data = data;
-    this.#bitmapDevice = bitmap;
+    this.#bitmapFile = bitmap;
     this.#bitmap = new WindowedBitmapWriter(bitmap, bitmapSectors(sectors) * SECTOR_BYTES, 0);
     this.#sectors = sectors;
   }
@@ -32,14 +32,14 @@ export class DmCowSink implements Sink {
     this.#bitmap.mark(offset / SECTOR_BYTES, (offset + length) / SECTOR_BYTES);
   }
 
-  checkpoint(): SinkState {
+  checkpoint(): WriterState {
     this.#bitmap.checkpoint();
-    this.#bitmapDevice.flush();
+    this.#bitmapFile.flush();
     return { marked: this.#bitmap.marked };
   }
 
-  resume(offset: number, state: SinkState): void {
-    // What was written behind that, and is not known to be whole, goes.
+  resume(offset: number, state: WriterState): void {
+    // What was written beyond that may be incomplete.
     this.#data.resize(Math.min(offset, this.#data.sizeBytes));
     this.#bitmap.resume(offset / SECTOR_BYTES, state["marked"] ?? 0);
   }
@@ -47,8 +47,8 @@ export class DmCowSink implements Sink {
   finish(): void {
     const length = bitmapSectors(this.#sectors);
     this.#bitmap.finish();
-    this.#bitmapDevice.resize(markOffsetBytes(length) + SOFT_BLOCK_BYTES);
-    this.#bitmapDevice.write(encodeMark(length), markOffsetBytes(length));
+    this.#bitmapFile.resize(markOffsetBytes(length) + SOFT_BLOCK_BYTES);
+    this.#bitmapFile.write(encodeMark(length), markOffsetBytes(length));
     this.#data.resize(this.#sectors * SECTOR_BYTES);
   }
 }

@@ -1,0 +1,84 @@
+/**
+ * Owns writing new cowfiles, of any ABI: blocks in ascending order, the head last.
+ */
+import type { ByteTarget } from "../../bytes/byte-source.ts";
+import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import { WindowedBitmapWriter } from "./bitmap-writer.ts";
+import { newHeadBlock, storedFingerprint } from "./head.ts";
+import { BLOCK_BYTES, COW_VERSION, type CowAbi, dataOffsetFor, freshFileSize, mapSizeFor } from "./layout.ts";
+
+export interface NewCowfile {
+  readonly abi: CowAbi;
+  readonly rdoBlocks: number;
+  /** Of the base. */
+  readonly fingerprint: number;
+}
+
+export class CowfileWriter implements ImageWriter {
+  readonly unitBytes = BLOCK_BYTES;
+  readonly mapSizeBytes: number;
+  readonly dataOffsetBytes: number;
+  readonly #target: ByteTarget;
+  readonly #file: NewCowfile;
+  readonly #bitmap: WindowedBitmapWriter;
+  /** Where the last allocated block ends, in the image. */
+  #end = 0;
+
+  /** @param target an empty file, or one to resume */
+  constructor(target: ByteTarget, file: NewCowfile) {
+    this.#target = target;
+    this.#file = file;
+    this.mapSizeBytes = mapSizeFor(file.rdoBlocks);
+    this.dataOffsetBytes = dataOffsetFor(this.mapSizeBytes);
+    this.#bitmap = new WindowedBitmapWriter(target, this.mapSizeBytes);
+    if (target.sizeBytes < freshFileSize(file.rdoBlocks)) target.resize(freshFileSize(file.rdoBlocks));
+  }
+
+  get blocksUsed(): number {
+    return this.#bitmap.marked;
+  }
+
+  data(offset: number, length: number): readonly Destination[] {
+    this.zeros(offset, length);
+    return [{ offset, length, at: this.dataOffsetBytes + offset }];
+  }
+
+  /** A block that is a hole in the data area reads as zeros. */
+  zeros(offset: number, length: number): void {
+    this.#bitmap.mark(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
+    this.#end = offset + length;
+  }
+
+  checkpoint(): WriterState {
+    this.#bitmap.checkpoint();
+    return { marked: this.#bitmap.marked, end: this.#end };
+  }
+
+  resume(offset: number, state: WriterState): void {
+    const size = Math.max(freshFileSize(this.#file.rdoBlocks), this.dataOffsetBytes + offset);
+    // What was written beyond that may be incomplete.
+    if (this.#target.sizeBytes > size) this.#target.resize(size);
+    this.#bitmap.resume(offset / BLOCK_BYTES, state["marked"] ?? 0);
+    this.#end = state["end"] ?? 0;
+  }
+
+  finish(): void {
+    const { abi, rdoBlocks, fingerprint } = this.#file;
+    this.#bitmap.finish();
+    // A block whose data is beyond the end of the file would count as lost.
+    const end = this.dataOffsetBytes + this.#end;
+    if (this.#end > 0 && this.#target.sizeBytes < end) this.#target.resize(end);
+    const head = newHeadBlock({
+      abi,
+      version: COW_VERSION,
+      flags: 0,
+      mapUnit: BigInt(BLOCK_BYTES),
+      mapSize: BigInt(this.mapSizeBytes),
+      dataOffset: BigInt(this.dataOffsetBytes),
+      rdoBlocks: BigInt(rdoBlocks),
+      fingerprint: storedFingerprint(abi, fingerprint),
+      used: BigInt(this.#bitmap.marked),
+    });
+    this.#target.write(head, 0);
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * Owns writing a new cowfile with given parts of an image, for every operation that makes one.
+ */
+import { interrupted, type OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
+import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { CowfileWriter } from "../formats/cowfile/writer.ts";
+import { type Held, type ImageJob, writeImage } from "./write-image.ts";
+
+export interface CowfileJob extends Pick<ImageJob, "view" | "phase"> {
+  /** An empty file. */
+  readonly target: BlockDevice;
+  readonly abi: CowAbi;
+  /** What the cowfile is over. */
+  readonly base: BlockDevice;
+  readonly rdoBlocks: number;
+  /** The parts that it is to hold, ascending, in whole blocks. */
+  readonly held: Iterable<Held>;
+}
+
+/** What of a new cowfile its makers report. */
+export interface WrittenCowfile {
+  readonly writer: CowfileWriter;
+  readonly fingerprint: number;
+}
+
+/** Writes all of it but for the flush. @throws CowError `io`, `no-space`, `interrupted` */
+export async function writeCowfile(job: CowfileJob, context: OperationContext): Promise<WrittenCowfile> {
+  const { target, abi, base, rdoBlocks, view, phase, held } = job;
+  const { value: fingerprint } = await takeFingerprint(base, rdoBlocks, { signal: context.signal });
+  const writer = new CowfileWriter(target, { abi, rdoBlocks, fingerprint });
+  const sizeBytes = rdoBlocks * BLOCK_BYTES;
+  const stopped = () => interrupted(target.name, "nothing was created");
+  await writeImage({ view, sizeBytes, held, writer, target, phase, stopped }, context);
+  return { writer, fingerprint };
+}

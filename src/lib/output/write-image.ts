@@ -1,0 +1,243 @@
+/**
+ * Owns writing an image: what it is to hold goes to where its writer says, piece by piece, with notes of how far it got.
+ * One policy for zeros, whatever reads the image and whatever writes it: zeros are never written as data. Whole units of
+ * zeros are `zeros` to the writer, and parts of 4 KiB within others stay holes. So the same content gives the same file.
+ */
+import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
+import { type Extent, widen, within } from "../bytes/extent.ts";
+import { isZero } from "../bytes/zero.ts";
+import { makeBreath, type OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { cloneFile } from "../device/sys/kernel-copy.ts";
+import type { Place, PreparingSource } from "../formats/format.ts";
+import type { Destination, ImageWriter, WriterState } from "../formats/image-writer.ts";
+
+/** What is read at once: a copy through memory of that size is as fast as the kernel's, and zeros are seen on the way. */
+const PIECE_BYTES = 1 << 20;
+/** Zeros stay holes in parts of this size, which is what file systems allocate. */
+const CELL_BYTES = 4096;
+
+/** A part that the new image is to hold, with its content where that was read already. */
+export interface Held extends Extent {
+  readonly bytes?: Uint8Array | undefined;
+}
+
+/** How far the writing of an image got. */
+export interface Position {
+  /** Everything of the image before it is done, and durable. */
+  readonly offset: number;
+  readonly held: number;
+  readonly copied: number;
+  readonly sink: WriterState;
+}
+
+/** How often a long job makes sure of what it has done. */
+export interface Pace {
+  readonly bytes: number;
+  readonly milliseconds: number;
+}
+
+export interface ImageJob {
+  /** What the image shows: the parts that may be something other than zeros, ascending, each with where its bytes are. */
+  readonly view: { data(from: number, to: number): Iterable<Place> };
+  /** Bytes of the image. */
+  readonly sizeBytes: number;
+  /** What the file is to hold, ascending, in units of the writer; extents of no length are pauses. */
+  readonly held: Iterable<Held>;
+  readonly writer: ImageWriter;
+  readonly target: BlockDevice;
+  readonly phase: string;
+  /** Makes the error for a job that was stopped. */
+  readonly stopped: () => Error;
+  /** Where an earlier run got to; `held` begins there. */
+  readonly from?: Position | undefined;
+  /** Told of positions that can be resumed from, as often as the pace says and before the job stops. */
+  readonly notes?: { readonly pace: Pace; readonly save: (position: Position) => void };
+}
+
+/** A source as a view of itself. */
+export function viewOf(source: ByteSource): ImageJob["view"] {
+  return {
+    *data(from, to) {
+      for (const { offset, length } of source.dataExtents(from, to)) yield { offset, length, source, at: offset };
+    },
+  };
+}
+
+/** Has the target share all blocks of the base, for a raw image to be written over them. False where that is not possible. */
+export function cloneBase(base: BlockDevice, target: BlockDevice): boolean {
+  return base.fd !== undefined && target.fd !== undefined && cloneFile(base.fd, target.fd);
+}
+
+/**
+ * Writes all of the image but for the flush.
+ * @returns bytes of the image that the file holds, and those that were looked at; holes are held, but not looked at
+ * @throws CowError `io`, `no-space`; what `stopped` makes
+ */
+export async function writeImage(
+  job: ImageJob,
+  context: OperationContext,
+): Promise<{ readonly held: number; readonly copied: number }> {
+  const { view, writer, sizeBytes, phase } = job;
+  const piece = new ImagePiece(job);
+  const breath = makeBreath();
+  let { held, copied } = job.from ?? { held: 0, copied: 0 };
+  let noted = { copied, at: performance.now() };
+  const note = (offset: number): void => {
+    job.notes?.save({ offset, held, copied, sink: writer.checkpoint() });
+    noted = { copied, at: performance.now() };
+  };
+  const pause = (offset: number): Promise<void> | undefined => {
+    if (context.signal?.aborted) {
+      note(offset);
+      throw job.stopped();
+    }
+    context.onProgress?.({ phase, done: Math.min(offset, sizeBytes), total: sizeBytes, unit: "bytes" });
+    const { pace } = job.notes ?? {};
+    const isDue = pace && (copied - noted.copied >= pace.bytes || performance.now() - noted.at >= pace.milliseconds);
+    if (isDue) note(offset);
+    return breath();
+  };
+  if (job.from) writer.resume(job.from.offset, job.from.sink);
+  for (const extent of job.held) {
+    for (const { offset, length, isData } of extent.bytes
+      ? [{ ...extent, isData: true }]
+      : runsOf(view, extent, piece.grainBytes)) {
+      if (length > 0 && !isData) writer.zeros(offset, length);
+      for (let at = offset; isData && at < offset + length; ) {
+        const stop = Math.min(offset + length, piece.endAfter(at));
+        await piece.write(at, stop, extent.bytes?.subarray(at - offset, stop - offset));
+        copied += stop - at;
+        held += stop - at;
+        at = stop;
+        await pause(at);
+      }
+      if (!isData) held += length;
+      await pause(offset + length);
+    }
+  }
+  writer.finish();
+  return { held, copied };
+}
+
+/** A piece of the image in memory, on its way from the view to the target. */
+class ImagePiece {
+  /** Zeros are looked for in parts of this size, at multiples of it. */
+  readonly grainBytes: number;
+  readonly #job: ImageJob;
+  readonly #buffer: Uint8Array;
+  /** Of each source that takes long to read, what was made ready. */
+  readonly #prepared = new Map<PreparingSource, { from: number; to: number }>();
+
+  constructor(job: ImageJob) {
+    this.#job = job;
+    this.grainBytes = Math.max(CELL_BYTES, job.writer.unitBytes);
+    this.#buffer = new Uint8Array(PIECE_BYTES);
+  }
+
+  /** Where the piece ends that begins at an offset. */
+  endAfter(offset: number): number {
+    const size = Math.max(PIECE_BYTES, this.grainBytes);
+    return (Math.floor(offset / size) + 1) * size;
+  }
+
+  /** @param bytes the content, if it is known */
+  async write(from: number, to: number, bytes: Uint8Array | undefined): Promise<void> {
+    const { writer } = this.#job;
+    if (to - from > PIECE_BYTES) {
+      // A unit that is larger than the buffer: its parts stay holes where they are zeros.
+      for (const { offset, length, at } of writer.data(from, to - from)) {
+        for (let done = 0; done < length; done += PIECE_BYTES) {
+          const stop = Math.min(length, done + PIECE_BYTES);
+          this.#put(
+            bytes?.subarray(offset + done - from, offset + stop - from) ??
+              (await this.#read(offset + done, offset + stop)),
+            offset + done,
+            at + done,
+          );
+        }
+      }
+      return;
+    }
+    const content = bytes ?? (await this.#read(from, to));
+    for (const run of zeroRuns(content, from, this.grainBytes)) {
+      if (run.isZero) writer.zeros(run.offset, run.length);
+      else
+        for (const { offset, length, at } of writer.data(run.offset, run.length))
+          this.#put(content.subarray(offset - from, offset - from + length), offset, at);
+    }
+  }
+
+  /** Writes all of it but for what can stay a hole. */
+  #put(content: Uint8Array, offset: number, at: number): void {
+    for (const run of zeroRuns(content, offset, CELL_BYTES)) {
+      const start = run.offset - offset;
+      if (!run.isZero) this.#job.target.write(content.subarray(start, start + run.length), at + start);
+    }
+  }
+
+  /** Valid until the next call. */
+  async #read(from: number, to: number): Promise<Uint8Array> {
+    const content = this.#buffer.subarray(0, to - from);
+    let end = from;
+    for (const { offset, length, source, at } of this.#job.view.data(from, to)) {
+      if (length === 0) continue;
+      if ("prepare" in source) await this.#prepare(source as PreparingSource, { offset, length, at });
+      content.fill(0, end - from, offset - from);
+      end = offset + length;
+      readZeroFilled(source, content.subarray(offset - from, end - from), at);
+    }
+    content.fill(0, end - from);
+    return content;
+  }
+
+  /** Has a part made ready on other threads, with what follows it in the same source: that is done side by side. */
+  async #prepare(source: PreparingSource, { offset, length, at }: Destination): Promise<void> {
+    const ready = this.#prepared.get(source);
+    if (ready && at >= ready.from && at + length <= ready.to) return;
+    let size = length;
+    for (const place of this.#job.view.data(offset, offset + source.preparesBytes)) {
+      if (place.length === 0) continue;
+      if (place.source === source && place.at === at) size = Math.max(size, place.length);
+      break;
+    }
+    await source.prepare(at, size);
+    this.#prepared.set(source, { from: at, to: at + size });
+  }
+}
+
+interface Run extends Extent {
+  readonly isZero: boolean;
+}
+
+/** The runs of zeros, and of anything else, in content that begins at `offset`; told apart at multiples of `step`. */
+function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator<Run> {
+  const end = offset + content.length;
+  let start = offset;
+  let wasZero: boolean | undefined;
+  for (let at = offset; at < end; ) {
+    const stop = Math.min(end, (Math.floor(at / step) + 1) * step);
+    const zero = isZero(content, at - offset, stop - offset);
+    if (zero !== wasZero && at > start) yield { offset: start, length: at - start, isZero: !zero };
+    if (zero !== wasZero) start = at;
+    wasZero = zero;
+    at = stop;
+  }
+  if (wasZero !== undefined) yield { offset: start, length: end - start, isZero: wasZero };
+}
+
+/** An extent, divided into what may hold data and what is nothing but holes, in whole grains; without a length a pause. */
+function* runsOf(view: ImageJob["view"], { offset, length }: Extent, grainBytes: number) {
+  const end = offset + length;
+  let at = offset;
+  for (const data of within(widen(view.data(offset, end), grainBytes, end), offset, end)) {
+    if (data.length === 0) {
+      yield { offset: at, length: 0, isData: false };
+      continue;
+    }
+    if (data.offset > at) yield { offset: at, length: data.offset - at, isData: false };
+    yield { ...data, isData: true };
+    at = data.offset + data.length;
+  }
+  if (at < end) yield { offset: at, length: end - at, isData: false };
+}
