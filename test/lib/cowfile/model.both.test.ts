@@ -37,7 +37,8 @@ import {
   writeCowfile,
   writeImage,
 } from "../../support/images/driver-model.ts";
-import { scratchDirectory } from "../../support/scratch.ts";
+import { runs } from "../../support/sample.ts";
+import { scratchDirectory, seesHoles } from "../../support/scratch.ts";
 
 const scratch = scratchDirectory();
 const ZERO_BLOCK = new Uint8Array(BLOCK);
@@ -242,14 +243,14 @@ describe.each(ABI_NAMES)("%s: a model of the driver and the library agree", (abi
   test("on random bases of a few hundred blocks, crashes and damage", async () => {
     const small = fc.integer({ min: 1, max: 300 });
     const property = fc.asyncProperty(small, scene, (blocks, made) => play(build(abi, blocks, made)));
-    await fc.assert(property, { numRuns: 30 });
+    await fc.assert(property, { numRuns: runs(seesHoles ? 15 : 6) });
   });
 
   test.each([8192, 8193, 24576, 24577, 32769])(
     "on sparse bases of %i blocks, where the layout changes",
     async (blocks) => {
       const property = fc.asyncProperty(scene, (made) => play(build(abi, blocks, made)));
-      await fc.assert(property, { numRuns: 2 });
+      await fc.assert(property, { numRuns: runs(seesHoles ? 2 : 1) });
     },
   );
 });

@@ -30,7 +30,8 @@ import {
   rdoFacts,
   rdoPath,
 } from "../../support/images/golden.ts";
-import { copyImage, readAt, scratchDirectory, sha256 } from "../../support/scratch.ts";
+import { sampleOf } from "../../support/sample.ts";
+import { copyImage, readAt, scratchDirectory, seesHoles, sha256 } from "../../support/scratch.ts";
 
 const BLOCK_BYTES = 1024;
 const scratch = scratchDirectory();
@@ -39,6 +40,11 @@ const driverCases = openCases.filter(({ kind }) => kind === "clean" || kind === 
 const unpackedCases = openCases.filter(({ of }) => of !== undefined);
 const dirtyCases = driverCases.filter(({ kind }) => kind === "dirty");
 const cleanCases = driverCases.filter(({ kind }) => kind === "clean");
+
+/** All of them; of the ways without native calls a share. */
+function tried<Case>(cases: readonly Case[]): readonly Case[] {
+  return seesHoles ? cases : sampleOf(cases, Math.ceil(cases.length / 6), cases.length);
+}
 
 /** Corrections that `cowrepair -f -v` counted. */
 function correctionsOf({ cowrepair_fv }: OpenCase): number {
@@ -95,28 +101,31 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
   });
 
   describe("cowfiles", () => {
-    test.each(openCases)("$id: the head decodes to the manifest's fields, and encodes to the same bytes", (golden) => {
-      const block = readAt(goldenPath(golden.file), 0, BLOCK_BYTES);
-      const { header } = golden;
-      const head = decodeHead(block, golden.file);
-      expect(head).toEqual({
-        abi: golden.abi,
-        version: header.version,
-        flags: header.flags,
-        mapUnit: BigInt(header.mapunit),
-        mapSize: BigInt(header.mapsize),
-        dataOffset: BigInt(header.doffset),
-        rdoBlocks: BigInt(header.rdoblocks),
-        fingerprint: BigInt(header.rdofingerprint),
-        used: BigInt(header.cowused),
-      });
-      if (golden.header_hex) expect(block.toString("hex", 0, golden.header_hex.length / 2)).toBe(golden.header_hex);
-      const again = Buffer.alloc(BLOCK_BYTES);
-      expect(encodeHead(head, again)).toBe(header.sizeof);
-      expect(again.subarray(0, header.sizeof)).toEqual(block.subarray(0, header.sizeof));
-    });
+    test.each(tried(openCases))(
+      "$id: the head decodes to the manifest's fields, and encodes to the same bytes",
+      (golden) => {
+        const block = readAt(goldenPath(golden.file), 0, BLOCK_BYTES);
+        const { header } = golden;
+        const head = decodeHead(block, golden.file);
+        expect(head).toEqual({
+          abi: golden.abi,
+          version: header.version,
+          flags: header.flags,
+          mapUnit: BigInt(header.mapunit),
+          mapSize: BigInt(header.mapsize),
+          dataOffset: BigInt(header.doffset),
+          rdoBlocks: BigInt(header.rdoblocks),
+          fingerprint: BigInt(header.rdofingerprint),
+          used: BigInt(header.cowused),
+        });
+        if (golden.header_hex) expect(block.toString("hex", 0, golden.header_hex.length / 2)).toBe(golden.header_hex);
+        const again = Buffer.alloc(BLOCK_BYTES);
+        expect(encodeHead(head, again)).toBe(header.sizeof);
+        expect(again.subarray(0, header.sizeof)).toEqual(block.subarray(0, header.sizeof));
+      },
+    );
 
-    test.each(openCases)("$id: info tells what the manifest tells", async (golden) => {
+    test.each(tried(openCases))("$id: info tells what the manifest tells", async (golden) => {
       const { header } = golden;
       const { facts, extents, close } = await info(goldenPath(golden.file), { map: true }, {});
       const map = await collected(extents);
@@ -151,7 +160,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       else expect(blocksIn(allocated)).toBe(golden.bits_on_disk);
     });
 
-    test.each(cleanCases)(
+    test.each(tried(cleanCases))(
       "$id: a clean one has no problem, and the stack reads as the driver showed it",
       async (golden) => {
         const [rdo, cow] = [rdoPath(golden.rdo), goldenPath(golden.file)];
@@ -161,7 +170,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(dirtyCases)(
+    test.each(tried(dirtyCases))(
       "$id: a dirty one is refused without a trace; forced, it merges what the bitmap on disk says",
       async (golden) => {
         const [rdo, cow, out] = [rdoPath(golden.rdo), goldenPath(golden.file), scratch("forced.img")];
@@ -175,7 +184,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(dirtyCases)(
+    test.each(tried(dirtyCases))(
       "$id: repair needs no force for a dirty one (U01), and leaves what cowrepair -f left",
       async (golden) => {
         const cow = copyImage(goldenPath(golden.file), scratch("repair.cow"));
@@ -194,7 +203,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(cleanCases)(
+    test.each(tried(cleanCases))(
       "$id: repair finds nothing in a clean one, forced or not, and changes no byte",
       async (golden) => {
         expect(golden.after_repair.sha256).toBe(golden.sha256);
@@ -208,7 +217,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(driverCases)(
+    test.each(tried(driverCases))(
       "$id: repaired and merged, the base is the original's; undo gives the old base back",
       async (golden) => {
         const rdo = rdoPath(golden.rdo);
@@ -236,14 +245,14 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
     );
 
     const fresh = openCases.filter(({ scenario, kind }) => scenario === "fresh" && kind === "clean");
-    test.each(fresh)("$id: create makes the very same file", async (golden) => {
+    test.each(tried(fresh))("$id: create makes the very same file", async (golden) => {
       const result = await create(rdoPath(golden.rdo), scratch("new.cow"), { abi: golden.abi, force: true }, {});
       expect(result.rdo_blocks).toBe(golden.header.rdoblocks);
       expect(sha256(scratch("new.cow"))).toBe(golden.sha256);
     });
 
     const written = openCases.filter(({ scenario, kind }) => kind === "clean" && scenario !== "fresh");
-    test.each(written)("$id: create --from the merged image merges to that image again", async (golden) => {
+    test.each(tried(written))("$id: create --from the merged image merges to that image again", async (golden) => {
       const [rdo, cow, out] = [rdoPath(golden.rdo), scratch("from.cow"), scratch("from.img")];
       await merge(rdo, goldenPath(golden.file), { output: out, force: true }, {});
       const made = await create(rdo, cow, { from: out, abi: golden.abi, force: true }, {});
@@ -255,7 +264,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
   });
 
   describe("packs", () => {
-    test.each(packedCases)("$id: it is in order, and reads as the cowfile it was made from", async (golden) => {
+    test.each(tried(packedCases))("$id: it is in order, and reads as the cowfile it was made from", async (golden) => {
       const [rdo, file] = [rdoPath(golden.rdo), goldenPath(golden.file)];
       const source = openCase(golden.of ?? "");
       const { facts, problems } = await info(file, {}, {});
@@ -275,18 +284,21 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       expect(await viewOf(rdo, file)).toBe(source.ondisk_bitmap_view_sha256);
     });
 
-    test.each(packedCases)("$id: what would write to it, or reads it as a cowfile, refuses it", async (golden) => {
-      const file = goldenPath(golden.file);
-      const base = borrowBase(golden.rdo);
-      const { mtimeMs } = statSync(base);
-      for (const dryRun of [true, false]) {
-        const refused = { code: "packed", file };
-        await expect(repair(file, { force: true, dryRun }, {})).rejects.toMatchObject(refused);
-        await expect(merge(base, file, { force: true, dryRun }, {})).rejects.toMatchObject(refused);
-      }
-      expect(statSync(base).mtimeMs).toBe(mtimeMs);
-      intact.set(golden.rdo, base);
-    });
+    test.each(tried(packedCases))(
+      "$id: what would write to it, or reads it as a cowfile, refuses it",
+      async (golden) => {
+        const file = goldenPath(golden.file);
+        const base = borrowBase(golden.rdo);
+        const { mtimeMs } = statSync(base);
+        for (const dryRun of [true, false]) {
+          const refused = { code: "packed", file };
+          await expect(repair(file, { force: true, dryRun }, {})).rejects.toMatchObject(refused);
+          await expect(merge(base, file, { force: true, dryRun }, {})).rejects.toMatchObject(refused);
+        }
+        expect(statSync(base).mtimeMs).toBe(mtimeMs);
+        intact.set(golden.rdo, base);
+      },
+    );
   });
 
   test("no golden image was changed by all this", () => {
