@@ -15,6 +15,8 @@ export type WriterState = Readonly<Record<string, number>>;
 export interface ImageWriter {
   /** Parts of the image are given in multiples of it, but for the end of the image. */
   readonly unitBytes: number;
+  /** A unit of zeros is something else in the file than a unit of data, so that each has to be looked at. */
+  readonly marksZeros?: boolean;
   /** Room for bytes that are about to be written; what of them is not written stays zero. */
   data(offset: number, length: number): Iterable<Destination>;
   /** Parts that read as zeros, whatever is in the layers below. */

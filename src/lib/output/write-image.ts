@@ -131,7 +131,8 @@ class ImagePiece {
 
   constructor(job: ImageJob) {
     this.#job = job;
-    this.grainBytes = Math.max(CELL_BYTES, job.writer.unitBytes);
+    const { unitBytes, marksZeros = false } = job.writer;
+    this.grainBytes = marksZeros ? unitBytes : Math.max(CELL_BYTES, unitBytes);
     this.#buffer = new Uint8Array(PIECE_BYTES);
   }
 

@@ -41,6 +41,7 @@ export interface NewQcow2 {
 
 export class Qcow2Writer implements ImageWriter {
   readonly unitBytes: number;
+  readonly marksZeros = true;
   readonly virtualSizeBytes: number;
   readonly #target: ByteTarget;
   readonly #file: NewQcow2;
