@@ -70,6 +70,6 @@ export default class Diff extends BaseCommand<typeof Diff> {
     const { columns, env } = this.terminal;
     const view = { columns, env, none: "the same", all: "different" };
     if (this.flags.map === "text") yield* renderBlockMap(result.extents, result.virtualSizeBytes, view);
-    yield* renderDiff(this.args.a, this.args.b, result, this.flags.verbose);
+    yield* renderDiff(this.args.a, this.args.b, result, { all: this.flags.verbose, columns });
   }
 }

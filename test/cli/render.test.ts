@@ -6,6 +6,7 @@ import { escapeControls } from "../../src/cli/render/escape.ts";
 import { renderKeyValue } from "../../src/cli/render/key-value.ts";
 import { renderTable } from "../../src/cli/render/table.ts";
 import { writeText } from "../../src/cli/render/text.ts";
+import { collected } from "../support/collected.ts";
 
 describe("escapeControls", () => {
   test("shows what would act on a terminal", () => {
@@ -41,8 +42,12 @@ describe("renderKeyValue", () => {
 });
 
 describe("renderTable", () => {
+  async function tableOf(...args: Parameters<typeof renderTable>): Promise<string> {
+    return (await collected(renderTable(...args))).join("");
+  }
+
   test("aligns columns, without trailing blanks", async () => {
-    const text = await renderTable(
+    const text = await tableOf(
       ["OFFSET", "STATE"],
       [
         [0, "ok"],
@@ -52,15 +57,21 @@ describe("renderTable", () => {
     expect(text).toBe("OFFSET   STATE\n0        ok\n1048576  dirty\n");
   });
 
+  test("of any number of rows has one header and the same columns throughout", async () => {
+    const rows = Array.from({ length: 2500 }, (_, i) => [i, i * i]);
+    const lines = (await tableOf(["N", "SQUARE"], rows)).trimEnd().split("\n");
+    expect(lines).toEqual(["N     SQUARE", ...rows.map(([n, square]) => `${String(n).padEnd(4)}  ${square}`)]);
+  });
+
   test("takes no rows, ragged rows and control characters", async () => {
-    expect(await renderTable(["A", "B"], [])).toBe("A  B\n");
-    expect(await renderTable(["A", "B"], [["1"], ["1", "2", "3"], ["\u001b[0m", "\n"]])).toBe(
+    expect(await tableOf(["A", "B"], [])).toBe("A  B\n");
+    expect(await tableOf(["A", "B"], [["1"], ["1", "2", "3"], ["\u001b[0m", "\n"]])).toBe(
       "A        B\n1\n1        2\n\\x1b[0m  \\n\n",
     );
   });
 
   test("wraps to fit the terminal", async () => {
-    const text = await renderTable(["ID", "MESSAGE"], [["x", "a rather long message that needs a second line"]], 30);
+    const text = await tableOf(["ID", "MESSAGE"], [["x", "a rather long message that needs a second line"]], 30);
     const lines = text.trimEnd().split("\n");
     expect(lines.length).toBeGreaterThan(2);
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(30);
@@ -79,7 +90,7 @@ describe("renderTable", () => {
         fc.array(fc.array(fc.string({ unit: "binary" }))),
         fc.option(fc.integer({ min: 1, max: 200 }), { nil: undefined }),
         async (header, rows, columns) => {
-          await renderTable(header, rows, columns);
+          await tableOf(header, rows, columns);
         },
       ),
       { numRuns: 50 },

@@ -2,9 +2,9 @@
  * Owns how a diff is shown to people: extents, a hex dump of the first differing places, one line that sums it up.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
-import { atByte } from "../../lib/errors.ts";
 import type { DifferenceSample, DiffResult } from "../../lib/operations/diff/request.ts";
 import { escapeControls } from "./escape.ts";
+import { renderTable } from "./table.ts";
 
 const SHOWN_EXTENTS = 20;
 const ROW_BYTES = 16;
@@ -26,16 +26,32 @@ export function diffAsJson(a: string, b: string, result: DiffResult): object {
   };
 }
 
-export function* renderDiff(a: string, b: string, result: DiffResult, all: boolean): Generator<string> {
-  let shown = 0;
-  let left = result.extentsOmitted;
-  for (const { offset, length, kind } of result.extents) {
-    if (!all && shown === SHOWN_EXTENTS) left++;
-    else {
-      yield `${WORDS[kind]}: ${formatSize(length)} from ${atByte(offset)}\n`;
-      shown++;
-    }
-  }
+/** The rows of the table of extents, made anew each time they are gone through. */
+function rowsOf(extents: DiffResult["extents"], most: number): Iterable<readonly string[]> {
+  return {
+    *[Symbol.iterator]() {
+      let count = 0;
+      for (const { offset, length, kind } of extents) {
+        if (count++ === most) return;
+        yield [WORDS[kind], `${offset} (0x${offset.toString(16)})`, formatSize(length)];
+      }
+    },
+  };
+}
+
+/** @param view everything there is, or what is enough at a glance; columns of the terminal, if there is one */
+export async function* renderDiff(
+  a: string,
+  b: string,
+  result: DiffResult,
+  view: { readonly all: boolean; readonly columns: number | undefined },
+): AsyncGenerator<string> {
+  const { all, columns } = view;
+  let count = 0;
+  for (const _ of result.extents) count++;
+  const shown = all ? count : Math.min(count, SHOWN_EXTENTS);
+  if (shown > 0) yield* renderTable(["DIFFERENCE", "FROM BYTE", "LENGTH"], rowsOf(result.extents, shown), columns);
+  const left = result.extentsOmitted + count - shown;
   if (left > 0) yield `${left} more extents${all ? ", too many to list" : " (-v shows them)"}\n`;
   yield* renderHexdump(result.samples);
   const names = `${escapeControls(a)} and ${escapeControls(b)}`;

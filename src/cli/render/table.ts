@@ -1,11 +1,12 @@
 /**
  * Owns tables for people: the `table` package behind the care it needs (it throws on control characters, on zero rows
- * and on ragged rows, and doesn't fit the terminal). Must not be used for millions of rows: it holds them all.
+ * and on ragged rows, and doesn't fit the terminal).
  */
 import type { TableUserConfig } from "table";
 import { escapeControls } from "./escape.ts";
 
 const GAP = 2;
+const ROWS_AT_ONCE = 1000;
 /** No column is squeezed below this, even if the table then is wider than the terminal. */
 const NARROWEST = 8;
 
@@ -22,25 +23,39 @@ function fitWidths(natural: readonly number[], columns: number | undefined): num
 }
 
 /**
+ * Rows are rendered some at a time, so that their number does not matter; all of them decide on the widths before.
+ *
  * @param header names of the columns; longer rows are cut to it, shorter ones filled up
+ * @param rows gone through twice
  * @param columns width to fit into, or undefined where nothing needs to fit
  * @returns lines, each ended; only the header's line when there are no rows
  */
-export async function renderTable(
+export async function* renderTable(
   header: readonly string[],
   rows: Iterable<readonly (string | number)[]>,
   columns?: number,
-): Promise<string> {
-  if (header.length === 0) return "";
-  const cells = [header, ...rows].map((row) => header.map((_, index) => escapeControls(String(row[index] ?? ""))));
-  const natural = header.map((_, index) => cells.reduce((widest, row) => Math.max(widest, row[index]?.length ?? 0), 1));
+): AsyncGenerator<string> {
+  if (header.length === 0) return;
+  const cellsOf = (row: readonly (string | number)[]): string[] =>
+    header.map((_, index) => escapeControls(String(row[index] ?? "")));
+  const natural = header.map((name) => Math.max(1, name.length));
+  for (const row of rows)
+    for (const [i, cell] of cellsOf(row).entries()) natural[i] = Math.max(natural[i] ?? 1, cell.length);
   const widths = fitWidths(natural, columns);
   const { getBorderCharacters, table } = await import("table");
   const config: TableUserConfig = {
     border: getBorderCharacters("void"),
     drawHorizontalLine: () => false,
     columnDefault: { paddingLeft: 0, paddingRight: GAP },
-    columns: widths.map((width, index) => (width < (natural[index] ?? 0) ? { width, wrapWord: true } : {})),
+    columns: widths.map((width) => ({ width, wrapWord: true })),
   };
-  return table(cells, config).replace(/ +$/gm, "");
+  const render = (cells: string[][]): string => table(cells, config).replace(/ +$/gm, "");
+  let batch = [cellsOf(header)];
+  for (const row of rows) {
+    batch.push(cellsOf(row));
+    if (batch.length < ROWS_AT_ONCE) continue;
+    yield render(batch);
+    batch = [];
+  }
+  if (batch.length > 0) yield render(batch);
 }

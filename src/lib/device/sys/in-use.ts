@@ -110,7 +110,7 @@ function isClaimed(device: string): boolean {
   }
 }
 
-/** Every use of a file or block device that can be seen from here. */
+/** Every use of a file or block device that can be seen from here. @internal */
 export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
   const folder = stat.isBlockDevice() ? sysfsFolder(stat.rdev, roots.sys) : undefined;
   return [...usesAt(identityOf(stat), folder, roots, 0)];

@@ -25,7 +25,11 @@ export interface Fingerprint {
   readonly contributions: readonly Contribution[];
 }
 
-/** The sum of one block's bytes mod 256. Adds four lanes of bytes at a time; at most 1024 bytes, so no lane overflows 32 bits. */
+/**
+ * The sum of one block's bytes mod 256. Adds four lanes of bytes at a time; at most 1024 bytes, so no lane overflows 32 bits.
+ *
+ * @internal
+ */
 export function blockSum(bytes: Uint8Array, start: number): number {
   let sum = 0;
   for (let i = start; i < start + BLOCK_BYTES; i += 4)
@@ -33,6 +37,7 @@ export function blockSum(bytes: Uint8Array, start: number): number {
   return sum & 0xff;
 }
 
+/** @internal */
 export function fingerprintOf(contributions: readonly Contribution[]): number {
   return contributions.reduce((value, { sum }, n) => value | (sum << (8 * n)), 0) >>> 0;
 }

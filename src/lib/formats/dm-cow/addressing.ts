@@ -52,6 +52,7 @@ export function addressingFor(choice: AddressingChoice, deviceBytes: number): Ad
   return choice === "linear" ? LINEAR : asCoded(choice.softBlock || softBlockOf(deviceBytes));
 }
 
+/** @internal */
 export function asCoded(softBlock: number): Addressing {
   return { name: `as-coded:${softBlock}`, blockBytes: softBlock, bits: softBlock, copies: COPIES_AS_CODED };
 }

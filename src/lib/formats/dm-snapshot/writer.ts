@@ -44,6 +44,7 @@ function seal(target: ByteTarget, { chunkSectors, chunkBytes }: StoreGeometry): 
  * chunks stay as they are. A target that is too short for that is made longer.
  *
  * @throws CowError `usage`, `io`, `no-space`
+ * @internal
  */
 export function createStore(target: ByteTarget, { chunkSectors }: { readonly chunkSectors: number }): void {
   const geometry = requireGeometry(chunkSectors);

@@ -46,11 +46,11 @@ export type HandshakeStep =
   /** The handshake is over; `rest` is what the client sent behind it. */
   | { readonly kind: "transmission"; readonly negotiated: Negotiated; readonly rest: Uint8Array };
 
-/** The longest data of an option that is looked at: room for 15 names of the greatest length. Longer is ERR_TOO_BIG. */
+/** The longest data of an option that is looked at: room for 15 names of the greatest length. Longer is ERR_TOO_BIG. @internal */
 export const MAX_OPTION_BYTES = 64 * 1024;
 /** The longest data that is passed over; no client has a reason to send more, and it is hung up on. */
 const MAX_SKIPPED_BYTES = 32 * 1024 * 1024;
-/** A client that was answered this much and asks yet another time is hung up on: it pipelines or loops, and wants nothing. */
+/** A client that was answered this much and asks yet another time is hung up on: it pipelines or loops, and wants nothing. @internal */
 export const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 /** The options that have data. What others bring along is never held. */
