@@ -71,7 +71,7 @@ describe.skipIf(!libc())("data that is sent from where it lies", () => {
     outbox.simple(requestFor(1), 0);
     outbox.flush();
     expect(received(client)).toHaveLength(16);
-    outbox.refer(memoryAddress + 100, 5000, 100);
+    outbox.gather(memoryAddress + 100, 5000, 100);
     expect([outbox.pending, outbox.flush(), outbox.pending]).toEqual([5000, [], 0]);
     expect(received(client).equals(memory.subarray(100, 5100))).toBe(true);
     for (const one of [client, server]) closeSync(one);

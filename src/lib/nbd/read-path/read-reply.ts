@@ -17,23 +17,42 @@ export const SMALL_READ_BYTES = WORTH_ASKING_BYTES - 1;
 /** A shorter hole is sent as data. */
 const HOLE_BYTES = 4096;
 
+/** How the replies to READ of one connection are made. */
+export interface ReplyWay {
+  readonly image: LiveImage;
+  readonly outbox: Outbox;
+  /** Structured replies, or extended headers. */
+  readonly structured: boolean;
+  /** Empties the outbox. */
+  readonly send: () => void;
+}
+
+/** How the data of one reply gets into the outbox: `gather` points to it where it is in memory, and copies what is not. */
+export type DataWay = "gather" | "copy";
+
+/** Is the reply one piece of data, in which no holes are told? */
+export function isOnePiece({ length, flags }: Request, structured: boolean): boolean {
+  if (length === 0 || length > PIECE_BYTES) return false;
+  return !structured || length < WORTH_ASKING_BYTES || (flags & CommandFlag.DF) !== 0;
+}
+
 /**
- * Reads a piece into the outbox, or refers to it where it lies; there is room for it.
+ * Puts a piece of data into the outbox; there is room for it.
  *
  * @param head where the reply begins, or this part of it
  * @throws what reading threw, the outbox being as before
  */
-function readPiece(
-  image: LiveImage,
-  outbox: Outbox,
+function putPiece(
+  { image, outbox }: ReplyWay,
+  how: DataWay,
   request: Request,
   head: number,
   offset: number,
   length: number,
 ): void {
-  const address = outbox.mayRefer ? image.addressOf(offset, length) : 0;
+  const address = how === "gather" ? image.addressOf(offset, length) : 0;
   if (address > 0) {
-    outbox.refer(address, length, offset);
+    outbox.gather(address, length, offset);
     if (length === request.length) outbox.noteWhole(request, head);
     return;
   }
@@ -47,23 +66,16 @@ function readPiece(
 }
 
 /**
- * Answers a READ whose range is in the image.
+ * Answers a READ whose range is in the image, however long its data takes.
  *
- * @param send empties the outbox
  * @returns false if the connection must end, since a simple reply can't take back what its head said
  * @throws what reading threw, while nothing of the reply has gone out
  */
-export function answerRead(
-  image: LiveImage,
-  outbox: Outbox,
-  request: Request,
-  structured: boolean,
-  send: () => void,
-): boolean {
-  if (!structured) return answerSimply(image, outbox, request, send);
-  if (request.length === 0) outbox.chunk(request, Chunk.NONE, 0, true);
-  else if ((request.flags & CommandFlag.DF) !== 0) answerInOneChunk(image, outbox, request, send);
-  else answerInChunks(image, outbox, request, send);
+export function answerRead(way: ReplyWay, how: DataWay, request: Request): boolean {
+  if (!way.structured) return answerSimply(way, how, request);
+  if (request.length === 0) way.outbox.chunk(request, Chunk.NONE, 0, true);
+  else if ((request.flags & CommandFlag.DF) !== 0) answerInOneChunk(way, how, request);
+  else answerInChunks(way, how, request);
   return true;
 }
 
@@ -78,21 +90,16 @@ function putHead(outbox: Outbox, request: Request, structured: boolean): void {
 }
 
 /**
- * Answers a READ with its data where it lies in memory, if it all lies there in one place; there is room for the head.
+ * Answers a READ of one piece with its data where it is in memory; there is room for the head.
  *
- * @returns false if not, or if holes in it might be told as such: then nothing was answered
+ * @returns false if it is not, or not in one place: nothing was answered then
  */
-export function answerByReference(image: LiveImage, outbox: Outbox, request: Request, structured: boolean): boolean {
-  const { offset, length } = request;
-  if (!outbox.mayRefer || length === 0 || length > PIECE_BYTES) return false;
-  if (structured && length >= WORTH_ASKING_BYTES && (request.flags & CommandFlag.DF) === 0) return false;
-  const address = image.addressOf(offset, length);
-  // It is not asked again when the data is read.
-  outbox.mayRefer = false;
+export function answerGathered({ image, outbox, structured }: ReplyWay, request: Request): boolean {
+  const address = image.addressOf(request.offset, request.length);
   if (address === 0) return false;
   const head = outbox.length;
   putHead(outbox, request, structured);
-  outbox.refer(address, length, offset);
+  outbox.gather(address, request.length, request.offset);
   outbox.noteWhole(request, head);
   return true;
 }
@@ -101,13 +108,11 @@ export function answerByReference(image: LiveImage, outbox: Outbox, request: Req
  * Answers a small READ if its data is there without waiting; there is room for it.
  *
  * @param onCacheMiss told where its data would have to be read from
- * @returns false if it would have to wait: then nothing was answered
+ * @returns false if it would have to wait: nothing was answered then
  */
 export function answerIfCached(
-  image: LiveImage,
-  outbox: Outbox,
+  { image, outbox, structured }: ReplyWay,
   request: Request,
-  structured: boolean,
   onCacheMiss: OnCacheMiss,
 ): boolean {
   const before = outbox.length;
@@ -117,14 +122,15 @@ export function answerIfCached(
   return false;
 }
 
-function answerSimply(image: LiveImage, outbox: Outbox, request: Request, send: () => void): boolean {
+function answerSimply(way: ReplyWay, how: DataWay, request: Request): boolean {
+  const { outbox, send } = way;
   const start = outbox.length;
   outbox.simple(request, WireError.NONE);
   for (let done = 0; done < request.length; ) {
     const length = Math.min(PIECE_BYTES, request.length - done);
     if (outbox.room < length) send();
     try {
-      readPiece(image, outbox, request, start, request.offset + done, length);
+      putPiece(way, how, request, start, request.offset + done, length);
     } catch (error) {
       if (done > 0) return false;
       outbox.length = start;
@@ -136,7 +142,8 @@ function answerSimply(image: LiveImage, outbox: Outbox, request: Request, send: 
 }
 
 /** DF: one chunk with all of it. What can't be read is padded with zeros, and an error chunk says where. */
-function answerInOneChunk(image: LiveImage, outbox: Outbox, request: Request, send: () => void): void {
+function answerInOneChunk(way: ReplyWay, how: DataWay, request: Request): void {
+  const { outbox, send } = way;
   const start = outbox.length;
   const first = Math.min(PIECE_BYTES, request.length);
   outbox.chunk(request, Chunk.OFFSET_DATA, 8 + request.length, request.length <= PIECE_BYTES);
@@ -147,7 +154,7 @@ function answerInOneChunk(image: LiveImage, outbox: Outbox, request: Request, se
     if (outbox.room < length) send();
     try {
       if (failure) outbox.take(length).fill(0);
-      else readPiece(image, outbox, request, start, request.offset + done, length);
+      else putPiece(way, how, request, start, request.offset + done, length);
     } catch (error) {
       if (request.length <= PIECE_BYTES) {
         outbox.length = start;
@@ -164,7 +171,8 @@ function answerInOneChunk(image: LiveImage, outbox: Outbox, request: Request, se
   else outbox.chunk(request, Chunk.NONE, 0, true);
 }
 
-function answerInChunks(image: LiveImage, outbox: Outbox, request: Request, send: () => void): void {
+function answerInChunks(way: ReplyWay, how: DataWay, request: Request): void {
+  const { image, outbox, send } = way;
   const end = request.offset + request.length;
   let at = request.offset;
   for (const { length, isHole } of partsOf(image, request.offset, request.length)) {
@@ -181,7 +189,7 @@ function answerInChunks(image: LiveImage, outbox: Outbox, request: Request, send
         } else {
           outbox.chunk(request, Chunk.OFFSET_DATA, 8 + piece, at + piece === end);
           outbox.u64(at);
-          readPiece(image, outbox, request, before, at, piece);
+          putPiece(way, how, request, before, at, piece);
         }
       } catch (error) {
         outbox.length = before;

@@ -12,7 +12,7 @@ const PIECE_BYTES = OUTBOX_BYTES / 4;
 /**
  * Sends what is left.
  *
- * @param answer answers a READ of which nothing has gone out
+ * @param answer answers a READ of which nothing has gone out, and copies its data
  * @returns false where the connection must end, in the middle of a reply that said there was data
  */
 export function sendAgain(
@@ -21,7 +21,6 @@ export function sendAgain(
   outbox: Outbox,
   answer: (request: Request) => void,
 ): boolean {
-  outbox.mayRefer = false;
   for (const part of unsent) {
     if (part.kind === "reply") answer(part.request);
     else if (part.kind === "bytes") pass(part.bytes, outbox);

@@ -28,8 +28,8 @@ export class BlockingSession {
   readonly #busy: Int32Array;
   #fd = -1;
   readonly #replies = new ArrayBuffer(OUTBOX_BYTES);
-  readonly #references = GatherList.of(this.#replies);
-  readonly #outbox = new Outbox((bytes) => sendAll(this.#fd, bytes), this.#replies, this.#references);
+  readonly #gatherList = GatherList.of(this.#replies);
+  readonly #outbox = new Outbox((bytes) => sendAll(this.#fd, bytes), this.#replies, this.#gatherList);
 
   constructor(busy: SharedArrayBuffer) {
     this.#busy = new Int32Array(busy);
@@ -43,7 +43,7 @@ export class BlockingSession {
    */
   run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array): void {
     this.#fd = fd;
-    if (this.#references) this.#references.fd = fd;
+    if (this.#gatherList) this.#gatherList.fd = fd;
     this.#outbox.clear();
     const transmission = new Transmission(image, negotiated, this.#outbox);
     const receiver = new Receiver(fd, this.#inbox);

@@ -24,74 +24,69 @@ export class Outbox {
   extended = false;
   /** Is there more than the client takes? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
-  #mayRefer = false;
-  readonly #references: GatherList | undefined;
+  readonly #gatherList: GatherList | undefined;
   readonly #view: DataView;
   readonly #send: (bytes: Uint8Array) => void;
 
   /**
    * @param send takes what is in the bytes before it returns: the buffer is used again
    * @param buffer OUTBOX_BYTES; connections that take turns on one thread may share it, as it is empty between turns
-   * @param references sends data from where it lies, if that is possible at all; of the same buffer
+   * @param gatherList sends data from where it lies, if that is possible at all; of the same buffer
    */
   constructor(
     send: (bytes: Uint8Array) => void,
     buffer: ArrayBuffer = new ArrayBuffer(OUTBOX_BYTES),
-    references?: GatherList,
+    gatherList?: GatherList,
   ) {
     this.bytes = new Uint8Array(buffer);
     this.#view = new DataView(buffer);
     this.#send = send;
-    this.#references = references;
+    this.#gatherList = gatherList;
   }
 
-  /** May data be sent from where it lies? Never, where there is no way to. */
-  get mayRefer(): boolean {
-    return this.#mayRefer;
+  /** Can data be sent from where it lies at all? */
+  get canGather(): boolean {
+    return this.#gatherList !== undefined;
   }
 
-  set mayRefer(may: boolean) {
-    this.#mayRefer = may && this.#references !== undefined;
-  }
-
-  /** @returns what could not be sent, since data that was referred to could not be read after all; the outbox is empty then */
+  /** @returns what could not be sent, since gathered data could not be read after all; the outbox is empty then */
   flush(): readonly Unsent[] {
     const { length } = this;
-    const references = this.#references;
+    const gatherList = this.#gatherList;
     if (this.pending === 0) return NOTHING;
     this.length = 0;
-    if (!references || references.count === 0) {
+    if (!gatherList || gatherList.count === 0) {
       this.#send(this.bytes.subarray(0, length));
       return NOTHING;
     }
-    const unsent = references.send(length) ? NOTHING : references.unsent(length);
-    references.forget();
+    const unsent = gatherList.send(length) ? NOTHING : gatherList.unsent(length);
+    gatherList.forget();
     return unsent;
   }
 
   /** Forgets everything. */
   clear(): void {
     this.length = 0;
-    this.#references?.forget();
+    this.#gatherList?.forget();
   }
 
-  /** Bytes that wait to be sent, with the data that was referred to. */
+  /** Bytes that wait to be sent, with gathered data. */
   get pending(): number {
-    return this.length + (this.#references?.bytes ?? 0);
+    return this.length + (this.#gatherList?.bytes ?? 0);
   }
 
   get room(): number {
-    return this.#references?.isFull ? 0 : OUTBOX_BYTES - this.length;
+    return this.#gatherList?.isFull ? 0 : OUTBOX_BYTES - this.length;
   }
 
   /** Data that is not copied here, but sent from where it lies; there must be room. @param offset of it in the image */
-  refer(address: number, length: number, offset: number): void {
-    this.#references?.add(this.length, address, length, offset);
+  gather(address: number, length: number, offset: number): void {
+    this.#gatherList?.add(this.length, address, length, offset);
   }
 
-  /** Notes that the last data that was referred to is all of a reply. @param head where the reply begins */
+  /** Notes that the last gathered data is all of a reply. @param head where the reply begins */
   noteWhole(request: Request, head: number): void {
-    this.#references?.noteWhole(request, head);
+    this.#gatherList?.noteWhole(request, head);
   }
 
   /** A part of the buffer to be filled by the caller; there must be room. */

@@ -6,11 +6,9 @@
 import { Chunk, Command, CommandFlag, WireError } from "../../protocol/constants.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
-import { ColdReads } from "../read-path/cache-misses.ts";
-import { answerByReference, answerRead } from "../read-path/read-reply.ts";
-import { sendAgain } from "../read-path/unsent.ts";
+import { ReadPath } from "../read-path/read-path.ts";
 import { answerBlockStatus } from "./block-status.ts";
-import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES, type Outbox } from "./outbox.ts";
+import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
@@ -38,7 +36,7 @@ export class Transmission {
   readonly #negotiated: Negotiated;
   readonly #headBytes: number;
   readonly #structured: boolean;
-  readonly #cold: ColdReads;
+  readonly #reads: ReadPath;
   readonly #request = new Request();
   /** Is there another request behind the one at hand? */
   #hasMore = false;
@@ -51,17 +49,17 @@ export class Transmission {
     this.#headBytes = requestBytes(negotiated.extendedHeaders);
     this.#structured = negotiated.structuredReplies || negotiated.extendedHeaders;
     outbox.extended = negotiated.extendedHeaders;
-    this.#cold = new ColdReads(image, outbox, this.#structured);
+    this.#reads = new ReadPath({ image, outbox, structured: this.#structured, send: () => this.send() });
   }
 
   /** Reads that wait for a disk: to be answered by answerWaiting() when there is no other input. */
   get waiting(): number {
-    return this.#cold.waiting;
+    return this.#reads.queued;
   }
 
   /** Answers some of the reads that wait. */
   answerWaiting(): void {
-    for (const request of this.#cold.next()) this.#answer(request, "read");
+    for (const request of this.#reads.takeQueued()) this.#answer(request, "copy");
   }
 
   /** How much must be there before consume() can go on. */
@@ -101,29 +99,18 @@ export class Transmission {
 
   /** Sends the replies, once what they say has been made true. */
   send(): void {
-    this.#cold.begin();
+    this.#reads.beginFetching();
     this.#image.commit();
     if (this.#image.failed) throw new Error("what was written could not be kept");
-    if (this.#outbox.pending === this.#outbox.length) this.#outbox.flush();
-    else this.#sendReferences();
+    if (!this.#reads.send(this.#copyAgain)) this.isOver = true;
   }
 
-  /** Sends data from where it lies, and what could not be read there in the way that waits, or fails, for each by itself. */
-  #sendReferences(): void {
-    const start = this.#cold.start();
-    const bytes = this.#outbox.pending;
-    const unsent = this.#outbox.flush();
-    this.#cold.endOfSend(start, bytes);
-    if (unsent.length === 0) return;
-    this.#cold.distrust();
-    const answer = (request: Request): void => this.#answer(request, "read");
-    if (!sendAgain(unsent, this.#image, this.#outbox, answer)) this.isOver = true;
-  }
+  readonly #copyAgain = (request: Request): void => this.#answer(request, "copy");
 
   /** To be called when the connection has ended, however it did. */
   end(): void {
     this.isOver = true;
-    this.#cold.end();
+    this.#reads.end();
     this.#image.commit();
   }
 
@@ -214,10 +201,10 @@ export class Transmission {
     if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.send();
   }
 
-  #answer(request: Request, how: "perform" | "read"): void {
+  #answer(request: Request, how: "perform" | "copy"): void {
     this.#makeRoom();
     try {
-      if (how === "read") this.#readWaiting(request);
+      if (how === "copy") this.#endUnless(this.#reads.copy(request));
       else this.#perform(request);
     } catch (error) {
       this.#fail(request, error);
@@ -285,24 +272,12 @@ export class Transmission {
 
   #read(request: Request): void {
     requireRead(request, this.#image);
-    this.#makeRoomFor(request);
-    this.#outbox.mayRefer = !this.#cold.wants(request);
-    if (answerByReference(this.#image, this.#outbox, request, this.#structured)) return;
-    if (this.#cold.take(request, !this.#hasMore)) return;
-    const start = this.#cold.start();
-    this.#readWaiting(request);
-    this.#cold.stop(start, request.length);
+    if (this.#reads.answer(request, !this.#hasMore) === "must wait") this.#endUnless(this.#reads.wait(request));
   }
 
-  #makeRoomFor(request: Request): void {
-    if (this.#outbox.room < Math.min(request.length, OUTBOX_BYTES / 2) + HEAD_BYTES_AT_MOST) this.send();
-  }
-
-  #readWaiting(request: Request): void {
-    this.#makeRoomFor(request);
-    if (answerRead(this.#image, this.#outbox, request, this.#structured, () => this.send())) return;
-    // A simple reply had promised data that can't be had: only the end of the connection tells the client.
-    this.isOver = true;
+  /** A simple reply had promised data that can't be read: only the end of the connection tells the client. */
+  #endUnless(isWhole: boolean): void {
+    if (!isWhole) this.isOver = true;
   }
 
   #blockStatus(request: Request): void {
