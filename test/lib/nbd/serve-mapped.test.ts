@@ -10,6 +10,7 @@ import { STYLES } from "../../support/nbd/raw-client.ts";
 import { CMD, ERR, FLAG, RawSession, succeed } from "../../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
+import { runs } from "../../support/sample.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const MIB = 1 << 20;
@@ -44,7 +45,7 @@ describe.skipIf(!libc()).each(STYLES)("data sent from where it lies, %s replies"
     const next = random(3);
     const base = openSync(at(`written-${style}.img`), "r+");
     fdatasyncSync(base);
-    for (let round = 0; round < 60; round++) {
+    for (let round = 0; round < runs(20); round++) {
       // Some of it is in memory, and some is not.
       libc()?.posixFadvise(base, Math.floor(next() * SIZE), MIB, POSIX_FADV_DONTNEED);
       const asks = Array.from({ length: 40 }, () => {
