@@ -1,10 +1,9 @@
 /**
- * Owns several layers as one, for formats of which one part is many: the devices of a dm-cow table, the logs of a snapshot.
- * And a layer over a base of its own, as an image.
+ * Owns several layers as one, for formats of which one part is many: the devices of a dm-cow table.
  */
-import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
-import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
-import type { Layer, Place, Remarks } from "./format.ts";
+import type { Extent } from "../bytes/extent.ts";
+import type { Layer, Place } from "./format.ts";
+import { allocatedBy, shown } from "./layered-image.ts";
 
 export class CombinedLayer implements Layer {
   readonly name: string;
@@ -28,63 +27,10 @@ export class CombinedLayer implements Layer {
   }
 
   extents(from: number, to: number): Iterable<Extent> {
-    let all: Iterable<Extent> = [];
-    for (const layer of this.#layers) all = union(all, layer.extents(from, to));
-    return coalesce(all);
+    return allocatedBy(this.#layers, from, Math.min(to, this.virtualSizeBytes));
   }
 
   places(from: number, to: number): Iterable<Place> {
-    return this.#placesOf(this.#layers.length, from, to);
+    return shown(undefined, this.#layers, from, to);
   }
-
-  *#placesOf(depth: number, from: number, to: number): Generator<Place> {
-    const layer = this.#layers[depth - 1];
-    if (!layer || from >= to) return;
-    let at = from;
-    for (const place of layer.places(from, to)) {
-      yield* this.#placesOf(depth - 1, at, place.offset);
-      yield place;
-      at = place.offset + place.length;
-    }
-    yield* this.#placesOf(depth - 1, at, to);
-  }
-}
-
-/** A layer over a base: what a format makes of its files when it is an image by itself. */
-export function imageOver(
-  base: { readonly source: ByteSource; readonly offsetBytes: number },
-  layer: Layer,
-): ByteSource & Remarks {
-  const { source, offsetBytes } = base;
-  const size = layer.virtualSizeBytes;
-  return {
-    name: layer.name,
-    sizeBytes: size,
-    allocationUnitBytes: source.allocationUnitBytes,
-    seesHoles: source.seesHoles,
-    warnings: layer.warnings,
-    read(target, from) {
-      const length = Math.max(0, Math.min(target.length, size - from));
-      let at = from;
-      const readBase = (to: number): void => {
-        if (to > at) readZeroFilled(source, target.subarray(at - from, to - from), offsetBytes + at);
-      };
-      for (const place of layer.places(from, from + length)) {
-        readBase(place.offset);
-        at = place.offset + place.length;
-        readZeroFilled(place.source, target.subarray(place.offset - from, at - from), place.at);
-      }
-      readBase(from + length);
-      return length;
-    },
-    dataExtents(from, to) {
-      const end = Math.min(to, size);
-      const below = shifted(source.dataExtents(offsetBytes + from, offsetBytes + end), -offsetBytes);
-      return within(union(below, layer.extents(from, end)), from, end);
-    },
-  };
-}
-
-function* shifted(extents: Iterable<Extent>, by: number): Generator<Extent> {
-  for (const { offset, length } of extents) yield { offset: offset + by, length };
 }

@@ -239,7 +239,7 @@ export interface LayerFormat {
    * Opens it as a whole image, for formats that can be one by themselves: the bottom of a stack. `below` is never given.
    * @throws CowError as openLayer
    */
-  openImage?(source: ByteSource, options: OpenLayerOptions): ByteSource & Remarks;
+  openImage?(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks;
   /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
   describe(
     source: ByteSource,

@@ -96,7 +96,7 @@ export async function create(
   });
 }
 
-const NOTHING = { data: () => [] };
+const NOTHING = { places: () => [] };
 
 /** The blocks in which the image differs from the base: compared already, or while the cowfile is written. */
 function differingBlocks(

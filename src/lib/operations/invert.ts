@@ -11,12 +11,12 @@ import { formatFingerprint, hasCowMagic, isDirty } from "../formats/cowfile/head
 import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { packKind } from "../formats/cowfile/pack/kind.ts";
+import { LayeredImage } from "../formats/layered-image.ts";
 import { headOf } from "../formats/registry.ts";
 import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { writeCowfile } from "../output/write-cowfile.ts";
 import { Overlay } from "../stack/overlay.ts";
-import { StackView } from "./convert/view.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
 import { forgetOld } from "./identity/take.ts";
@@ -85,7 +85,7 @@ export async function invert(
     if (!made.base) claimOutput(files, output, request, "raw");
     if (!made.layer) claimOutput(files, newLayer, request, "cowfile");
     const fillLayer = async (target: BlockDevice): Promise<Inverse> => {
-      const view = new StackView(stack.base, stack.layers.slice(0, -1));
+      const view = new LayeredImage(stack.base.name, stack.base, stack.layers.slice(0, -1));
       const end = rdoBlocks * BLOCK_BYTES;
       const held = widen(top.extents(0, top.virtualSizeBytes), BLOCK_BYTES, end);
       const job = { target, abi, base: stack.device, rdoBlocks, view, held, phase: "keeping the old base" };

@@ -8,11 +8,11 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import { claimOutput, type Overwrite } from "../output/claim.ts";
 import { writeCowfile } from "../output/write-cowfile.ts";
 import { parseStack, type Stack, stackOf } from "../stack/open.ts";
-import { heldBy, Overlay } from "../stack/overlay.ts";
-import { StackView } from "./convert/view.ts";
+import { Overlay } from "../stack/overlay.ts";
 import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
@@ -69,8 +69,8 @@ export async function squash(
     const paths = stack.pathsOf(from);
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
     const made = await files.write(output, stack.paths, request, async (target) => {
-      const held = widen(heldBy(stack.layers.slice(from - 1), 0, end), BLOCK_BYTES, end);
-      const view = new StackView(stack.base, stack.layers);
+      const held = widen(allocatedBy(stack.layers.slice(from - 1), 0, end), BLOCK_BYTES, end);
+      const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
       const written = await writeCowfile({ target, abi, base, rdoBlocks, view, held, phase: "squashing" }, context);
       forgetOld(files.storage, output, context);
       return written;

@@ -6,15 +6,15 @@ import { type Extent, widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Layer } from "../formats/format.ts";
+import { LayeredImage } from "../formats/layered-image.ts";
 import { RawWriter } from "../formats/raw/writer.ts";
 import { cloneBase, type ImageJob, writeImage } from "../output/write-image.ts";
 import type { Stack } from "../stack/open.ts";
-import { StackView } from "./convert/view.ts";
 
 /** The stack's image with the end of what is below its top layer, where that is longer. */
-export function wholeView({ base, layers }: Pick<Stack, "base" | "layers">, belowBytes: number): StackView {
+export function wholeView({ base, layers }: Pick<Stack, "base" | "layers">, belowBytes: number): LayeredImage {
   const top = layers.at(-1);
-  return new StackView(base, top ? [...layers.slice(0, -1), lengthened(top, belowBytes)] : layers);
+  return new LayeredImage(base.name, base, top ? [...layers.slice(0, -1), lengthened(top, belowBytes)] : layers);
 }
 
 /** A layer that is as long as what is below it at least, and holds nothing beyond its own end. */
@@ -33,14 +33,14 @@ export function lengthened(layer: Layer, sizeBytes: number): Layer {
 }
 
 /** What a raw file has to be given: everything, or where it is a clone of the base only what layers hold. */
-export function heldOfRaw(view: StackView, isClone: boolean, from: number): Iterable<Extent> {
+export function heldOfRaw(view: LayeredImage, isClone: boolean, from: number): Iterable<Extent> {
   const { sizeBytes } = view;
-  return isClone ? view.held(0, from, sizeBytes) : widen(view.data(from, sizeBytes), 1, sizeBytes);
+  return isClone ? view.allocated(from, sizeBytes) : widen(view.places(from, sizeBytes), 1, sizeBytes);
 }
 
 /** Writes a raw image of a view into an empty file; all but the flush. @throws CowError `io`, `no-space`, `interrupted` */
 export async function writeWhole(
-  job: Pick<ImageJob, "target" | "phase" | "stopped"> & { readonly view: StackView; readonly base: BlockDevice },
+  job: Pick<ImageJob, "target" | "phase" | "stopped"> & { readonly view: LayeredImage; readonly base: BlockDevice },
   context: OperationContext,
 ): Promise<void> {
   const { view, base, target } = job;

@@ -9,7 +9,7 @@ import { isZero } from "../bytes/zero.ts";
 import { makeBreath, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { cloneFile } from "../device/sys/kernel-copy.ts";
-import type { Place, PreparingSource } from "../formats/format.ts";
+import type { PlacedSource, PreparingSource } from "../formats/format.ts";
 import type { Destination, ImageWriter, WriterState } from "../formats/image-writer.ts";
 
 /** What is read at once: a copy through memory of that size is as fast as the kernel's, and zeros are seen on the way. */
@@ -39,7 +39,7 @@ export interface Pace {
 
 export interface ImageJob {
   /** What the image shows: the parts that may be something other than zeros, ascending, each with where its bytes are. */
-  readonly view: { data(from: number, to: number): Iterable<Place> };
+  readonly view: Pick<PlacedSource, "places">;
   /** Bytes of the image. */
   readonly sizeBytes: number;
   /** What the file is to hold, ascending, in units of the writer; extents of no length are pauses. */
@@ -58,7 +58,7 @@ export interface ImageJob {
 /** A source as a view of itself. */
 export function viewOf(source: ByteSource): ImageJob["view"] {
   return {
-    *data(from, to) {
+    *places(from, to) {
       for (const { offset, length } of source.dataExtents(from, to)) yield { offset, length, source, at: offset };
     },
   };
@@ -100,6 +100,7 @@ export async function writeImage(
   };
   if (job.from) writer.resume(job.from.offset, job.from.sink);
   for (const extent of job.held) {
+    if (extent.length === 0) await pause(extent.offset);
     for (const { offset, length, isData } of extent.bytes
       ? [{ ...extent, isData: true }]
       : runsOf(view, extent, piece.grainBytes)) {
@@ -181,7 +182,7 @@ class ImagePiece {
   async #read(from: number, to: number): Promise<Uint8Array> {
     const content = this.#buffer.subarray(0, to - from);
     let end = from;
-    for (const { offset, length, source, at } of this.#job.view.data(from, to)) {
+    for (const { offset, length, source, at } of this.#job.view.places(from, to)) {
       if (length === 0) continue;
       if ("prepare" in source) await this.#prepare(source as PreparingSource, { offset, length, at });
       content.fill(0, end - from, offset - from);
@@ -197,7 +198,7 @@ class ImagePiece {
     const ready = this.#prepared.get(source);
     if (ready && at >= ready.from && at + length <= ready.to) return;
     let size = length;
-    for (const place of this.#job.view.data(offset, offset + source.preparesBytes)) {
+    for (const place of this.#job.view.places(offset, offset + source.preparesBytes)) {
       if (place.length === 0) continue;
       if (place.source === source && place.at === at) size = Math.max(size, place.length);
       break;
@@ -231,7 +232,7 @@ function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator
 function* runsOf(view: ImageJob["view"], { offset, length }: Extent, grainBytes: number) {
   const end = offset + length;
   let at = offset;
-  for (const data of within(widen(view.data(offset, end), grainBytes, end), offset, end)) {
+  for (const data of within(widen(view.places(offset, end), grainBytes, end), offset, end)) {
     if (data.length === 0) {
       yield { offset: at, length: 0, isData: false };
       continue;

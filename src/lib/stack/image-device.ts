@@ -2,7 +2,6 @@
  * Owns an image that a format makes of its files (a qcow2 with its backing, a dm-cow table, a logical volume) as a device:
  * read-only, without a descriptor, so that whoever needs one does without.
  */
-import type { ByteSource } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
@@ -11,10 +10,10 @@ import type { Place, PlacedSource, Remarks } from "../formats/format.ts";
 export class ImageDevice implements BlockDevice, PlacedSource {
   readonly writable = false;
   readonly fd = undefined;
-  readonly #image: ByteSource & Remarks;
+  readonly #image: PlacedSource & Remarks;
 
   /** @param image whoever opened the files behind it closes them */
-  constructor(image: ByteSource & Remarks) {
+  constructor(image: PlacedSource & Remarks) {
     this.#image = image;
   }
 
@@ -46,10 +45,8 @@ export class ImageDevice implements BlockDevice, PlacedSource {
     return this.#image.dataExtents(from, to);
   }
 
-  /** As the image tells, or the image itself where it does not. */
-  *places(from: number, to: number): Generator<Place> {
-    if ("places" in this.#image) yield* (this.#image as PlacedSource).places(from, to);
-    else if (from < to) yield { offset: from, length: to - from, source: this.#image, at: from };
+  places(from: number, to: number): Iterable<Place> {
+    return this.#image.places(from, to);
   }
 
   write(): never {

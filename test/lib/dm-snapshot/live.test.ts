@@ -10,14 +10,13 @@ import { CowError } from "../../../src/lib/errors.ts";
 import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts";
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
-import { levelsOf } from "../../../src/lib/stack/live/plain-image.ts";
 import { DmSnapshotLiveImage } from "../../../src/lib/stack/live/store-image.ts";
 import { noise, random } from "../../support/random.ts";
 import { FaultyStorage, type Judge } from "../../support/storage/faulty-storage.ts";
 import { deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 
 function serve(cow: BlockDevice, below: BlockDevice, mayGrow = true): DmSnapshotLiveImage {
-  return new DmSnapshotLiveImage({ cow, below, levelsBelow: levelsOf(below, []), mayGrow });
+  return new DmSnapshotLiveImage({ cow, below, base: below, layers: [], mayGrow });
 }
 
 const layerOf = (cow: BlockDevice, below: BlockDevice) => new DmSnapshotLayer(cow, { below, lenient: false });

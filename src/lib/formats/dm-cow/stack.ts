@@ -4,8 +4,19 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
-import { CombinedLayer, imageOver } from "../combined-layer.ts";
-import type { Companions, Layer, OpenLayerOptions, PartOptions, Problem, Remarks, Setting } from "../format.ts";
+import { CombinedLayer } from "../combined-layer.ts";
+import type {
+  Companions,
+  Layer,
+  OpenLayerOptions,
+  PartOptions,
+  Place,
+  PlacedSource,
+  Problem,
+  Remarks,
+  Setting,
+} from "../format.ts";
+import { dataPlaces, LayeredImage } from "../layered-image.ts";
 import { type AddressingChoice, addressingFor, isLossy, parseAddressing, SectorBitmap } from "./addressing.ts";
 import { DmCowLayer } from "./layer.ts";
 import { bitmapSectors, decodeMark, MAGIC, MARK_BYTES, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
@@ -150,7 +161,7 @@ export function openDmCowLayer(source: ByteSource, options: OpenLayerOptions): L
 }
 
 /** The whole stack, its base included. @throws CowError as openDmCowLayer */
-export function openDmCowImage(source: ByteSource, options: OpenLayerOptions): ByteSource & Remarks {
+export function openDmCowImage(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks {
   const part = openTable(source, options);
   if (part.only !== undefined)
     throw new CowError("usage", "layer=N takes one layer out of a stack: what lies below is to be named before it", {
@@ -159,10 +170,25 @@ export function openDmCowImage(source: ByteSource, options: OpenLayerOptions): B
     });
   const { base, findings } = openTableBase(part);
   refuse(findings);
-  return imageOver(
-    { source: base, offsetBytes: part.table.base.offset * SECTOR_BYTES },
-    openDmCowLayer(source, options),
-  );
+  const layer = openDmCowLayer(source, options);
+  return new LayeredImage(layer.name, startingAt(base, part.table.base.offset * SECTOR_BYTES), [layer]);
+}
+
+/** What a source holds from an offset on. */
+function startingAt(source: ByteSource, start: number): PlacedSource {
+  const { name, allocationUnitBytes, seesHoles } = source;
+  const sizeBytes = Math.max(0, source.sizeBytes - start);
+  const placesOf = (from: number, to: number): Place[] =>
+    from < to ? [{ offset: from, length: to - from, source, at: start + from }] : [];
+  return {
+    name,
+    allocationUnitBytes,
+    seesHoles,
+    sizeBytes,
+    read: (target, offsetBytes) => source.read(target, start + offsetBytes),
+    places: (from, to) => placesOf(from, Math.min(to, sizeBytes)),
+    dataExtents: (from, to) => dataPlaces(placesOf(from, Math.min(to, sizeBytes))),
+  };
 }
 
 function lossyWarning({ spec, bitmap: { addressing } }: LayerDevices, recover: boolean): string {

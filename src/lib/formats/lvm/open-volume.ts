@@ -6,9 +6,10 @@ import type { ByteSource } from "../../bytes/byte-source.ts";
 import { CowError } from "../../errors.ts";
 import { DmSnapshotLayer } from "../dm-snapshot/layer.ts";
 import type { Layer, OpenLayerOptions, PlacedSource, Remarks } from "../format.ts";
+import { LayeredImage } from "../layered-image.ts";
 import { readPhysicalVolume } from "./physical-volume.ts";
 import { type LogicalVolume, type ThickSnapshot, type VolumeGroup, volumeGroupOf } from "./volume-group.ts";
-import { LogicalVolumeSource, SnapshotView } from "./volume-source.ts";
+import { LogicalVolumeSource } from "./volume-source.ts";
 
 type Settings = OpenLayerOptions["settings"];
 
@@ -75,8 +76,9 @@ export function openVolume(source: ByteSource, options: OpenLayerOptions): Place
     return Object.assign(plain, { warnings });
   }
   const { origin, store } = openPair(source, group, snapshot);
-  const layer = new DmSnapshotLayer(store, { below: origin, lenient: isLenient(options) });
-  return Object.assign(new SnapshotView(store.name, origin, layer), { warnings: layer.warnings });
+  return new LayeredImage(store.name, origin, [
+    new DmSnapshotLayer(store, { below: origin, lenient: isLenient(options) }),
+  ]);
 }
 
 /** The store of a thick snapshot, to lie over whatever is below. */

@@ -1,10 +1,10 @@
 /**
- * Owns reading a logical volume through its physical volume, and a thick snapshot through its store and origin.
+ * Owns reading a logical volume through its physical volume.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
-import { coalesce, type Extent, union } from "../../bytes/extent.ts";
+import { coalesce, type Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
-import type { Layer, Place, PlacedSource } from "../format.ts";
+import type { Place, PlacedSource } from "../format.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import type { LogicalVolume, Segment } from "./volume-group.ts";
 
@@ -88,50 +88,5 @@ export class LogicalVolumeSource implements PlacedSource {
         offset += size;
       }
     }
-  }
-}
-
-/** What a layer shows over a source, as a source. */
-export class SnapshotView implements PlacedSource {
-  readonly name: string;
-  readonly allocationUnitBytes: number;
-  readonly seesHoles: boolean;
-  readonly #below: PlacedSource;
-  readonly #layer: Layer;
-
-  constructor(name: string, below: PlacedSource, layer: Layer) {
-    this.name = name;
-    this.#below = below;
-    this.#layer = layer;
-    this.allocationUnitBytes = below.allocationUnitBytes;
-    this.seesHoles = below.seesHoles;
-  }
-
-  get sizeBytes(): number {
-    return this.#below.sizeBytes;
-  }
-
-  read(target: Uint8Array, offsetBytes: number): number {
-    const end = Math.min(offsetBytes + target.length, this.sizeBytes);
-    if (end <= offsetBytes) return 0;
-    readZeroFilled(this.#below, target.subarray(0, end - offsetBytes), offsetBytes);
-    for (const { offset, length, source, at } of this.#layer.places(offsetBytes, end)) {
-      readZeroFilled(source, target.subarray(offset - offsetBytes, offset - offsetBytes + length), at);
-    }
-    return end - offsetBytes;
-  }
-
-  *places(from: number, to: number): Generator<Place> {
-    let at = from;
-    for (const place of this.#layer.places(from, to)) {
-      if (place.offset > at) yield* this.#below.places(at, place.offset);
-      yield place;
-      at = place.offset + place.length;
-    }
-    if (at < to) yield* this.#below.places(at, to);
-  }
-
-  dataExtents(from: number, to: number): Iterable<Extent> {
-    return union(this.#below.dataExtents(from, to), this.#layer.extents(from, to));
   }
 }

@@ -3,11 +3,10 @@
  * to be opened. Its places tell where everything lies, so that copies need not go through a buffer.
  */
 import { posix } from "node:path";
-import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
-import type { Extent } from "../../bytes/extent.ts";
+import type { ByteSource } from "../../bytes/byte-source.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import type { Companions, OpenLayerOptions, Place, PlacedSource } from "../format.ts";
-import { dataPlaces } from "../layer-content.ts";
+import type { Companions, OpenLayerOptions, PlacedSource } from "../format.ts";
+import { LayeredImage } from "../layered-image.ts";
 import type { Qcow2Header } from "./header.ts";
 import { Qcow2Layer } from "./layer.ts";
 
@@ -22,11 +21,11 @@ type ImageOptions = Pick<OpenLayerOptions, "settings" | "companions">;
  * @throws CowError as Qcow2Layer; `unsuitable` where it needs a backing file and nobody asked for it, or where that is of
  *   no known format
  */
-export function openQcow2Image(source: ByteSource, options: ImageOptions): ByteSource {
+export function openQcow2Image(source: ByteSource, options: ImageOptions): PlacedSource {
   return openChain(source, options, 0);
 }
 
-function openChain(source: ByteSource, options: ImageOptions, depth: number): ByteSource {
+function openChain(source: ByteSource, options: ImageOptions, depth: number): PlacedSource {
   const layer = new Qcow2Layer(source, options);
   const { backingFile } = layer.header;
   if (backingFile === undefined) return new Qcow2Image(layer, undefined);
@@ -88,61 +87,13 @@ function backingFormat({ backingFormat: stored }: Qcow2Header, { settings }: Ima
   });
 }
 
-class Qcow2Image implements PlacedSource {
-  readonly name: string;
-  readonly sizeBytes: number;
-  readonly allocationUnitBytes: number;
-  readonly seesHoles = true;
-  readonly layer: Qcow2Layer;
-  readonly #backing: ByteSource | undefined;
+/** A hole in a qcow2 file is one, whatever its backing file can tell of its own. */
+class Qcow2Image extends LayeredImage {
+  override readonly seesHoles = true;
+  override readonly allocationUnitBytes: number;
 
   constructor(layer: Qcow2Layer, backing: ByteSource | undefined) {
-    this.name = layer.name;
-    this.sizeBytes = layer.virtualSizeBytes;
+    super(layer.name, backing, [layer]);
     this.allocationUnitBytes = layer.granularityBytes;
-    this.layer = layer;
-    this.#backing = backing;
-  }
-
-  read(target: Uint8Array, offsetBytes: number): number {
-    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
-    let at = offsetBytes;
-    const fillTo = (end: number): void => {
-      const gap = target.subarray(at - offsetBytes, end - offsetBytes);
-      if (gap.length === 0) return;
-      if (this.#backing) readZeroFilled(this.#backing, gap, at);
-      else gap.fill(0);
-    };
-    for (const { offset, length: size, source, at: where } of this.layer.places(offsetBytes, offsetBytes + length)) {
-      fillTo(offset);
-      readZeroFilled(source, target.subarray(offset - offsetBytes, offset - offsetBytes + size), where);
-      at = offset + size;
-    }
-    fillTo(offsetBytes + length);
-    return length;
-  }
-
-  /** Where everything lies that is not zero because nobody ever wrote it; ascending. */
-  *places(from: number, to: number): Generator<Place> {
-    const end = Math.min(to, this.sizeBytes);
-    let at = from;
-    for (const place of this.layer.places(from, end)) {
-      yield* this.#below(at, place.offset);
-      yield place;
-      at = place.offset + place.length;
-    }
-    yield* this.#below(at, end);
-  }
-
-  *#below(from: number, to: number): Generator<Place> {
-    const backing = this.#backing;
-    if (!backing || from >= to) return;
-    const end = Math.min(to, backing.sizeBytes);
-    if (backing instanceof Qcow2Image) yield* backing.places(from, end);
-    else if (end > from) yield { offset: from, length: end - from, source: backing, at: from };
-  }
-
-  dataExtents(from: number, to: number): Generator<Extent> {
-    return dataPlaces(this.places(from, to));
   }
 }

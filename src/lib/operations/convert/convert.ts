@@ -236,7 +236,7 @@ function* lossesOf(files: OpenFiles, { stack, request }: Job, plan: Plan, made: 
   yield* made.losses;
   if (plan.below && !plan.isCompared) {
     let exact = 0;
-    for (const { length } of plan.view.held(plan.height, 0, made.sizeBytes)) exact += length;
+    for (const { length } of plan.view.allocated(0, made.sizeBytes, plan.height)) exact += length;
     if (held > exact) {
       const more = `${held - exact} bytes more than the layers do, in units of ${made.granularityBytes}`;
       yield loss("extents-rounded", `the output holds ${more}`);

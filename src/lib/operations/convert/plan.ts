@@ -7,6 +7,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
+import { LayeredImage } from "../../formats/layered-image.ts";
 import { detectFormat, formatById } from "../../formats/registry.ts";
 import { differences } from "../../output/differences.ts";
 import type { Held } from "../../output/write-image.ts";
@@ -14,7 +15,6 @@ import { parseStack, type Stack } from "../../stack/open.ts";
 import { filesOf, parsePart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 import type { ConvertRequest } from "./request.ts";
-import { StackView } from "./view.ts";
 
 /** What a layer lies over. */
 export interface BelowOutput {
@@ -27,7 +27,7 @@ export interface BelowOutput {
 }
 
 export interface Plan {
-  readonly view: StackView;
+  readonly view: LayeredImage;
   /** The whole image, for reading through the layers. */
   readonly image: BlockDevice | undefined;
   /** The bottom of the stack; undefined for a cowfile by itself. */
@@ -64,7 +64,7 @@ export async function makePlan(
     throw new CowError("usage", "a raw image is whole: it lies over no base");
   const stack = await files.openStack(text, request.force);
   const parts = parseStack(text);
-  const view = new StackView(stack.base, stack.layers);
+  const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
   const common = { view, base: stack.base, image: stack.device, layers: stack.layers };
   const isLayer = LAYERED.includes(request.to);
   if (request.base === undefined && !isLayer) {
@@ -74,7 +74,7 @@ export async function makePlan(
       height: stack.layers.length,
       below: undefined,
       isCompared: false,
-      held: (from, unit, size) => widen(view.data(from, size), unit, size),
+      held: (from, unit, size) => widen(view.places(from, size), unit, size),
     };
   }
   if (request.base === undefined && stack.layers.length === 0) {
@@ -91,7 +91,7 @@ export async function makePlan(
     : { text: bottom, sizeBytes: stack.base.sizeBytes, device: stack.base, paths: filesOf(parsePart(bottom)) };
   const paths = [...new Set([...stack.paths, ...(base?.paths ?? [])])];
   if (height !== undefined) {
-    const held = (from: number, unit: number, size: number) => widen(view.held(height, from, size), unit, size);
+    const held = (from: number, unit: number, size: number) => widen(view.allocated(from, size, height), unit, size);
     return { ...common, paths, height, below, isCompared: false, held };
   }
   const other = base?.device ?? stack.base;
@@ -118,7 +118,7 @@ async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal |
   const layer = new CowfileLayer(readable, { allowDirty: false });
   // Where the cowfile holds nothing, nobody will look.
   const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
-  const view = new StackView(nothing, [layer]);
+  const view = new LayeredImage(nothing.name, nothing, [layer]);
   return {
     view,
     base: undefined,
@@ -128,7 +128,7 @@ async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal |
     height: 0,
     below: { text: "", sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
     isCompared: false,
-    held: (from, unit, size) => widen(view.held(0, from, size), unit, size),
+    held: (from, unit, size) => widen(view.allocated(from, size), unit, size),
   };
 }
 

@@ -6,9 +6,8 @@ import { interrupted, makePause, type OperationContext } from "../../context.ts"
 import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
-import { layerContent } from "../../formats/layer-content.ts";
+import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
 import { walkExtents } from "../../formats/walk-extents.ts";
-import { heldBy } from "../../stack/overlay.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { type ComparisonHooks, compareExtents } from "./comparison.ts";
@@ -81,8 +80,8 @@ async function diffImages(
   // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
   const ofOneSide = haveSameBase(a, b)
     ? inOrder(
-        subtract(heldBy(a.layers, 0, common), heldBy(b.layers, 0, common)),
-        subtract(heldBy(b.layers, 0, common), heldBy(a.layers, 0, common)),
+        subtract(allocatedBy(a.layers, 0, common), allocatedBy(b.layers, 0, common)),
+        subtract(allocatedBy(b.layers, 0, common), allocatedBy(a.layers, 0, common)),
       )
     : [];
   const redundant = await listOf(intersect(comparison.same, ofOneSide), hooks);
@@ -103,7 +102,7 @@ async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: Opera
   const end = a.virtualSizeBytes;
   const hooks = hooksFor(a.name, 0, request, context);
   const both = intersect(a.extents(0, end), b.extents(0, end));
-  const comparison = await compareExtents(layerContent(a), layerContent(b), both, hooks);
+  const comparison = await compareExtents(alone(a), alone(b), both, hooks);
   const { different } = comparison;
   const onlyA = await listOf(subtract(a.extents(0, end), b.extents(0, end)), hooks);
   const onlyB = await listOf(subtract(b.extents(0, end), a.extents(0, end)), hooks);
@@ -134,4 +133,9 @@ function kinds(extents: Iterable<Extent>, kind: DifferenceKind): Iterable<Differ
       for (const { offset, length } of extents) yield { offset, length, kind };
     },
   };
+}
+
+/** What a layer holds, over zeros. */
+function alone(layer: Layer): LayeredImage {
+  return new LayeredImage(layer.name, undefined, [layer]);
 }

@@ -8,10 +8,10 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
+import { allocatedBy } from "../../formats/layered-image.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import { parseStack, type Stack } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
-import { heldBy } from "../../stack/overlay.ts";
 import { parsePart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 
@@ -75,7 +75,7 @@ export function candidates(a: Side, b: Side, end: number): Iterable<Extent> {
     a.keys[common + 1] === b.keys[common + 1]
   )
     common++;
-  return heldBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
+  return allocatedBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
 }
 
 /** Is what lies at the bottom of both the same? */

@@ -8,11 +8,11 @@ import { CowError, shellWord } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
+import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
 import { writeCowfile } from "../../output/write-cowfile.ts";
 import { requireBelongs, stackOf } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
-import { heldBy, Overlay } from "../../stack/overlay.ts";
-import { StackView } from "../convert/view.ts";
+import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
 import { forgetOld } from "../identity/take.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
@@ -68,8 +68,8 @@ export async function intoCowfile(
   await files.write(path, inputs, { force: true }, async (target) => {
     const { abi } = lower.opened.head;
     const end = lower.virtualSizeBytes;
-    const view = new StackView(under.base, [...under.layers, lower, upper]);
-    const held = widen(heldBy([lower, upper], 0, end), BLOCK_BYTES, end);
+    const view = new LayeredImage(under.base.name, under.base, [...under.layers, lower, upper]);
+    const held = widen(allocatedBy([lower, upper], 0, end), BLOCK_BYTES, end);
     const job = { target, abi, base: under.device, rdoBlocks: end / BLOCK_BYTES, view, held, phase: "merging" };
     await writeCowfile(job, context);
     forgetOld(files.storage, path, context);

@@ -9,7 +9,7 @@ import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { LiveImage } from "./image.ts";
 import { LiveCowfileImage } from "./live-cowfile-image.ts";
-import { levelsOf, PlainImage } from "./plain-image.ts";
+import { PlainImage } from "./plain-image.ts";
 import { SpaceReserve } from "./space-reserve.ts";
 
 /** The devices of one thread. */
@@ -35,7 +35,8 @@ export function assembleImage({ name, base, layers, top, files = [] }: ImagePart
     cow,
     dataOffsetBytes: config.dataOffsetBytes,
     below,
-    levelsBelow: levelsOf(base, layers),
+    base,
+    layers,
     map: new BlockMap(config.state.bitmap, config.blockCount),
     state: config.state,
     order: makeOrder(config, cow, journal),

@@ -6,14 +6,15 @@ import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { MAX_BATCH } from "./journal-writer.ts";
-import { markedExtents } from "./resident-layer.ts";
+import { ResidentLayer } from "./resident-layer.ts";
 import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
 import type { SpaceReserve } from "./space-reserve.ts";
-import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
+import { blockStatus } from "./status.ts";
 import { WriteOrder } from "./write-order.ts";
 
 const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
@@ -21,6 +22,8 @@ const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
 const ZERO_REGIONS = (2 * MAX_BATCH) / REGION_BLOCKS;
 const ZEROS = new Uint8Array(1 << 20);
 const MIB = 1 << 20;
+/** What is being written is not compared with a base again. */
+const NO_BASE: BaseIdentity = { blocks: undefined, blockBytes: BLOCK_BYTES, fingerprint: undefined };
 
 /** Only the write order gives a way to change the file. */
 type ReadableCow = Omit<BlockDevice, "write" | "punchHole" | "resize" | "flush" | "close">;
@@ -29,8 +32,9 @@ export interface CowfileParts {
   readonly cow: ReadableCow;
   readonly dataOffsetBytes: number;
   readonly below: BlockDevice;
-  /** Of what lies below the cowfile, top to bottom. */
-  readonly levelsBelow: readonly Level[];
+  /** The parts of `below`, layers bottom to top. */
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
   readonly map: BlockMap;
   readonly state: SharedState;
   readonly order: WriteOrder;
@@ -49,7 +53,7 @@ export class LiveCowfileImage implements LiveImage {
   readonly #reserve: SpaceReserve;
   readonly #control: Int32Array;
   readonly #dataOffset: number;
-  readonly #levels: readonly Level[];
+  readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
   readonly #watch: FileWatch;
   readonly #scratch = new Uint8Array(BLOCK_BYTES);
 
@@ -63,7 +67,8 @@ export class LiveCowfileImage implements LiveImage {
     this.#control = new Int32Array(parts.state.control);
     this.#dataOffset = parts.dataOffsetBytes;
     this.sizeBytes = parts.sizeBytes;
-    this.#levels = [this.#topLevel(), ...parts.levelsBelow];
+    const top = new ResidentLayer(parts.cow, parts.map, parts.dataOffsetBytes, NO_BASE);
+    this.#parts = { base: parts.base, layers: [...parts.layers, top] };
   }
 
   get name(): string {
@@ -276,24 +281,7 @@ export class LiveCowfileImage implements LiveImage {
     // The kernel reads ahead by itself.
   }
 
-  #topLevel(): Level {
-    const map = this.#map;
-    return {
-      held: (from, to) => markedExtents(map, from, to),
-      data: (from, to) => this.#dataHere(from, to),
-    };
-  }
-
-  *#dataHere(from: number, to: number): Generator<Extent> {
-    for (const { offset, length } of this.#cow.dataExtents(this.#dataOffset + from, this.#dataOffset + to)) {
-      yield { offset: offset - this.#dataOffset, length };
-    }
-  }
-
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
-    const end = offsetBytes + lengthBytes;
-    if (kind === "allocation") walkAllocation(this.#levels, offsetBytes, end, onStatus);
-    else if (kind === "depth") walkDepth(this.#levels, offsetBytes, end, onStatus);
-    else walkHeld(this.#levels[0], offsetBytes, end, onStatus);
+    blockStatus(kind, this.#parts, [offsetBytes, offsetBytes + lengthBytes], onStatus);
   }
 }

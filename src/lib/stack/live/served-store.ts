@@ -9,7 +9,6 @@ import { atByte } from "../../errors.ts";
 import type { Stack } from "../open.ts";
 import type { WrittenFile } from "./file-guard.ts";
 import type { LiveImage } from "./image.ts";
-import { levelsOf } from "./plain-image.ts";
 import { DmSnapshotLiveImage } from "./store-image.ts";
 
 export class ServedStore {
@@ -36,7 +35,8 @@ export class ServedStore {
     const image = new DmSnapshotLiveImage({
       cow: device,
       below,
-      levelsBelow: levelsOf(base, layers),
+      base,
+      layers,
       mayGrow,
       files: all,
     });

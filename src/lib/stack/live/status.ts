@@ -1,82 +1,63 @@
 /**
- * Owns the answers to "what is there?" for an image of layers: zeros or data, and which layer holds it. Walks extents,
- * never blocks.
+ * Owns the answers to "what is there?" for an image of layers: zeros or data, and which layer holds it. Derived from the
+ * walk of formats/layered-image.ts, by extent.
  */
+import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import type { OnStatus } from "./image.ts";
+import type { Layer } from "../../formats/format.ts";
+import { dataPlaces, shown } from "../../formats/layered-image.ts";
+import type { OnStatus, StatusKind } from "./image.ts";
 
 /** Flags of `base:allocation`. Data is 0; HOLE alone would mean undefined contents, so that it is never said. */
 const ZERO_AND_HOLE = 3;
 
-/** A layer, or the base, as the walk sees it. */
-export interface Level {
-  /** The parts of `[from, to)` that it holds. */
-  held(from: number, to: number): Iterable<Extent>;
-  /** The parts of `[from, to)`, all of which it holds, that may be something other than zeros. */
-  data(from: number, to: number): Iterable<Extent>;
+/**
+ * Answers for `[from, to)` of layers over a base, until `onStatus` returns false. `depth` is 1 for the top layer and 0 where
+ * nothing is allocated; `dirty` is 1 where the top layer holds the part.
+ *
+ * @param layers bottom to top
+ */
+export function blockStatus(
+  kind: StatusKind,
+  { base, layers }: { readonly base: ByteSource; readonly layers: readonly Layer[] },
+  [from, to]: readonly [from: number, to: number],
+  onStatus: OnStatus,
+): void {
+  const top = layers.at(-1);
+  if (kind === "allocation") tell(dataPlaces(shown(base, layers, from, to)), [from, to], ZERO_AND_HOLE, onStatus, 0);
+  else if (kind === "dirty") tell(top?.extents(from, to) ?? [], [from, to], 0, onStatus, 1);
+  else tell(depths(base, layers, from, to), [from, to], 0, onStatus);
 }
 
-/** Splits `[from, to)` at ascending extents; stops and returns false as soon as one of the two says so. */
-function split(
-  extents: Iterable<Extent>,
-  from: number,
-  to: number,
-  onGap: (from: number, to: number) => boolean,
-  onExtent: (from: number, to: number) => boolean,
-): boolean {
+interface Depth extends Extent {
+  readonly depth: number;
+}
+
+/** The base holds what is not a hole in it. */
+function* depths(base: ByteSource, layers: readonly Layer[], from: number, to: number): Generator<Depth> {
+  for (const { offset, length, level } of shown(base, layers, from, to)) {
+    const depth = layers.length - level + 1;
+    if (level > 0) yield { offset, length, depth };
+    else for (const data of base.dataExtents(offset, offset + length)) yield { ...data, depth };
+  }
+}
+
+/** Tells ascending extents and the gaps between them. @param flags of each extent; its depth where that is not given */
+function tell(
+  extents: Iterable<Extent & { readonly depth?: number }>,
+  [from, to]: readonly [from: number, to: number],
+  gapFlags: number,
+  onStatus: OnStatus,
+  flags?: number,
+): void {
   let at = from;
-  for (const { offset, length } of extents) {
+  for (const { offset, length, depth = 0 } of extents) {
     const start = Math.max(offset, at);
     const end = Math.min(offset + length, to);
     if (end <= start) continue;
-    if (start > at && !onGap(at, start)) return false;
-    if (!onExtent(start, end)) return false;
+    if (start > at && !onStatus(start - at, gapFlags)) return;
+    if (!onStatus(end - start, flags ?? depth)) return;
     at = end;
   }
-  return at >= to || onGap(at, to);
-}
-
-/** Allocation of `[from, to)`. @param levels top to bottom, the base last */
-export function walkAllocation(levels: readonly Level[], from: number, to: number, onStatus: OnStatus): boolean {
-  const [top, ...below] = levels;
-  if (!top) return onStatus(to - from, ZERO_AND_HOLE);
-  return split(
-    top.held(from, to),
-    from,
-    to,
-    (start, end) => walkAllocation(below, start, end, onStatus),
-    (start, end) =>
-      split(
-        top.data(start, end),
-        start,
-        end,
-        (a, b) => onStatus(b - a, ZERO_AND_HOLE),
-        (a, b) => onStatus(b - a, 0),
-      ),
-  );
-}
-
-/** The number of the level that holds each part, from 1 for the top; 0 where none does. */
-export function walkDepth(levels: readonly Level[], from: number, to: number, onStatus: OnStatus, depth = 1): boolean {
-  const [top, ...below] = levels;
-  if (!top) return onStatus(to - from, 0);
-  return split(
-    top.held(from, to),
-    from,
-    to,
-    (start, end) => walkDepth(below, start, end, onStatus, depth + 1),
-    (start, end) => onStatus(end - start, depth),
-  );
-}
-
-/** 1 where the top level holds the part, else 0. */
-export function walkHeld(top: Level | undefined, from: number, to: number, onStatus: OnStatus): boolean {
-  if (!top) return onStatus(to - from, 0);
-  return split(
-    top.held(from, to),
-    from,
-    to,
-    (start, end) => onStatus(end - start, 0),
-    (start, end) => onStatus(end - start, 1),
-  );
+  if (at < to) onStatus(to - at, gapFlags);
 }

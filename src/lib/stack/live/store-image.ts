@@ -9,9 +9,10 @@ import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { placesOf } from "../../formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../formats/dm-snapshot/writable-store.ts";
+import type { Layer } from "../../formats/format.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
-import { type Level, walkAllocation, walkDepth, walkHeld } from "./status.ts";
+import { blockStatus } from "./status.ts";
 
 /** New chunks are put together and copied in pieces of at most so many bytes, but at least a sector. */
 const PIECE_BYTES = 1 << 20;
@@ -22,8 +23,9 @@ export interface StoreImageParts {
   readonly cow: BlockDevice;
   /** What lies below it, as one device. */
   readonly below: BlockDevice;
-  /** The same for status, top to bottom: levelsOf(base, layers). */
-  readonly levelsBelow: readonly Level[];
+  /** The parts of `below`, layers bottom to top. */
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
   /** The files of all of it. */
   readonly files?: readonly BlockDevice[];
   /** Make the store's file longer where it is full. */
@@ -38,23 +40,20 @@ export class DmSnapshotLiveImage implements LiveImage {
   readonly #cow: BlockDevice;
   readonly #below: BlockDevice;
   readonly #chunkBytes: number;
-  readonly #levels: readonly Level[];
+  readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
   readonly #watch: FileWatch;
   #scratch: Uint8Array | undefined;
   #failed = false;
 
   /** @throws CowError as for reading a store: nothing that is damaged, or that a kernel gave up, is extended */
-  constructor({ cow, below, levelsBelow, mayGrow, files = [] }: StoreImageParts) {
+  constructor({ cow, below, base, layers, mayGrow, files = [] }: StoreImageParts) {
     this.#watch = new FileWatch(files);
     this.#store = new WritableStore(cow, { below, mayGrow });
     this.#cow = cow;
     this.#below = below;
     this.#chunkBytes = this.#store.geometry.chunkBytes;
     this.sizeBytes = below.sizeBytes;
-    this.#levels = [
-      { held: (from, to) => this.#places(from, to), data: (from, to) => this.#dataHere(from, to) },
-      ...levelsBelow,
-    ];
+    this.#parts = { base, layers: [...layers, this.#topLayer()] };
     this.zeroesFast = this.#canPunch();
   }
 
@@ -277,20 +276,21 @@ export class DmSnapshotLiveImage implements LiveImage {
     // The kernel reads ahead by itself.
   }
 
-  *#dataHere(from: number, to: number): Generator<Extent> {
-    for (const place of this.#places(from, to)) {
-      const shift = place.offset - place.at;
-      for (const { offset, length } of this.#cow.dataExtents(place.at, place.at + place.length)) {
-        yield { offset: offset + shift, length };
-      }
-    }
+  #topLayer(): Layer {
+    const places = (from: number, to: number) => this.#places(from, to);
+    return {
+      formatId: "dm-snapshot",
+      name: this.name,
+      granularityBytes: this.#chunkBytes,
+      virtualSizeBytes: this.sizeBytes,
+      base: { blocks: undefined, blockBytes: this.#chunkBytes, fingerprint: undefined },
+      extents: places,
+      places,
+    };
   }
 
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
-    const end = offsetBytes + lengthBytes;
-    if (kind === "allocation") walkAllocation(this.#levels, offsetBytes, end, onStatus);
-    else if (kind === "depth") walkDepth(this.#levels, offsetBytes, end, onStatus);
-    else walkHeld(this.#levels[0], offsetBytes, end, onStatus);
+    blockStatus(kind, this.#parts, [offsetBytes, offsetBytes + lengthBytes], onStatus);
   }
 
   /** Tried where nothing is lost: on the chunk that is the next to be filled, be it beyond the end of the file. */

@@ -1,0 +1,141 @@
+/**
+ * Owns the walk of a stack: which layer shows in each part of an image, and where its bytes lie. Reads, copies, block status
+ * and the images that formats make of their own files all derive from it. Works by extent, never by block.
+ */
+import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
+import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
+import type { Layer, Place, PlacedSource, Remarks } from "./format.ts";
+
+/** A part of an image, with the layer that shows there: 0 is the base, 1 the layer over it, and so on. */
+export interface Shown extends Place {
+  readonly level: number;
+}
+
+/**
+ * The highest of the lowest `level` layers that may show in `[from, to)`, or that ends before `to`; 0 if only the base
+ * can. Quick, so that a read that misses every layer needs no walk.
+ */
+export function topLevel(layers: readonly Layer[], from: number, to: number, level = layers.length): number {
+  for (let n = level; n > 0; n--) {
+    const layer = layers[n - 1];
+    if (layer && (to > layer.virtualSizeBytes || !layer.isClearOf?.(from, to))) return n;
+  }
+  return 0;
+}
+
+/**
+ * What shows in `[from, to)` of the lowest `level` layers over a base, ascending; what is left out reads as zeros. A layer
+ * that is longer than its backing shows zeros there, one that is shorter hides everything below beyond its end. Extents
+ * without a length are pauses.
+ *
+ * @param base undefined where nothing but zeros lies below the layers
+ */
+export function* shown(
+  base: ByteSource | undefined,
+  layers: readonly Layer[],
+  from: number,
+  to: number,
+  level = layers.length,
+): Generator<Shown> {
+  const top = topLevel(layers, from, to, level);
+  const layer = layers[top - 1];
+  const end = Math.min(to, (layer ? layer.virtualSizeBytes : base?.sizeBytes) ?? 0);
+  if (from >= end) return;
+  if (!layer) {
+    if (base) yield { offset: from, length: end - from, source: base, at: from, level: 0 };
+    return;
+  }
+  let at = from;
+  for (const { offset, length, source, at: where } of layer.places(from, end)) {
+    if (offset > at) yield* shown(base, layers, at, offset, top - 1);
+    yield { offset, length, source, at: where, level: top };
+    at = offset + length;
+  }
+  if (at < end) yield* shown(base, layers, at, end, top - 1);
+}
+
+/** What of places may be something other than zeros. Sources that are put together from others are taken apart. */
+export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
+  for (const place of places) {
+    const { offset, length, source, at } = place;
+    if (length === 0) yield place;
+    else if ("places" in source) {
+      for (const inner of dataPlaces((source as PlacedSource).places(at, at + length)))
+        yield { offset: offset + inner.offset - at, length: inner.length, source: inner.source, at: inner.at };
+    } else {
+      for (const data of source.dataExtents(at, at + length))
+        yield { offset: offset + data.offset - at, length: data.length, source, at: data.offset };
+    }
+  }
+}
+
+/**
+ * What any of these layers holds of `[from, to)`, ascending and joined. A layer that is shorter than the others hides what
+ * is below it beyond its end, so that it counts as holding zeros there.
+ */
+export function allocatedBy(layers: readonly Layer[], from: number, to: number): Iterable<Extent> {
+  let all: Iterable<Extent> = [];
+  for (const layer of layers) {
+    all = union(all, layer.extents(from, Math.min(to, layer.virtualSizeBytes)));
+    const tail = Math.max(from, layer.virtualSizeBytes);
+    if (tail < to) all = union(all, [{ offset: tail, length: to - tail }]);
+  }
+  return within(coalesce(all), from, to);
+}
+
+/** Layers over a base, or over zeros, as one source. */
+export class LayeredImage implements PlacedSource, Remarks {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly seesHoles: boolean;
+  readonly allocationUnitBytes: number;
+  readonly #base: ByteSource | undefined;
+  readonly #layers: readonly Layer[];
+
+  /** @param layers bottom to top; each must fit what lies below it (stack/open.ts checks that) */
+  constructor(name: string, base: ByteSource | undefined, layers: readonly Layer[]) {
+    const top = layers.at(-1);
+    this.name = name;
+    this.#base = base;
+    this.#layers = layers;
+    this.sizeBytes = top?.virtualSizeBytes ?? base?.sizeBytes ?? 0;
+    this.seesHoles = base?.seesHoles ?? true;
+    this.allocationUnitBytes = base?.allocationUnitBytes ?? top?.granularityBytes ?? 1;
+  }
+
+  get warnings(): readonly string[] {
+    return this.#layers.flatMap(({ warnings = [] }) => warnings);
+  }
+
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
+    const end = offsetBytes + length;
+    if (this.#base && topLevel(this.#layers, offsetBytes, end) === 0) {
+      readZeroFilled(this.#base, length === target.length ? target : target.subarray(0, length), offsetBytes);
+      return length;
+    }
+    let done = 0;
+    for (const { offset, length: size, source, at } of shown(this.#base, this.#layers, offsetBytes, end)) {
+      const start = offset - offsetBytes;
+      if (start > done) target.fill(0, done, start);
+      done = start + size;
+      readZeroFilled(source, target.subarray(start, done), at);
+    }
+    if (done < length) target.fill(0, done, length);
+    return length;
+  }
+
+  /** Everything that may be something other than zeros, with the source that each part lies in. */
+  places(from: number, to: number): Generator<Place> {
+    return dataPlaces(shown(this.#base, this.#layers, from, Math.min(to, this.sizeBytes)));
+  }
+
+  /** What the layers above the lowest `level` hold of `[from, to)`, ascending and joined. */
+  allocated(from: number, to: number, level = 0): Iterable<Extent> {
+    return allocatedBy(this.#layers.slice(level), from, Math.min(to, this.sizeBytes));
+  }
+
+  dataExtents(from: number, to: number): Iterable<Extent> {
+    return coalesce(this.places(from, to));
+  }
+}
