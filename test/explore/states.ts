@@ -43,6 +43,17 @@ export function judgeState(files: Files, { fate, boot, world, oracle, needsSearc
   return bytes;
 }
 
+/** A clean cowfile has no data without a mark, but for what others have left there. @throws Violation */
+export function judgeIfClean(files: Files, { fate, strays }: Pick<Case, "fate" | "strays">): void {
+  const content = files.get(COW);
+  if (!content) return;
+  const raw = new RawCowfile(content);
+  if (raw.isDirty) return;
+  for (const block of raw.unmarked()) {
+    if (!strays.has(block)) throw new Violation(`${fate}: the head is clean, but block ${block} has data and no mark`);
+  }
+}
+
 /** @returns undefined for a file that may be refused, and is, until it was searched */
 function open(files: Files, fate: Fate, boot: Uint8Array, world: World, needsSearch: boolean): Reopened | undefined {
   try {
@@ -94,15 +105,12 @@ function sourceOver(content: SparseBytes): MemoryDevice {
  *
  * @throws Violation
  */
-export function judgeForOriginals(files: Files, { fate, boot, world, oracle, needsSearch, strays }: Case): void {
+export function judgeForOriginals(files: Files, { fate, boot, world, oracle, needsSearch }: Case): void {
   const before = cowfileOf(files);
   if (!before.isDirty && !before.opensInDriver)
     throw new Violation(
       `${fate}: the head is clean and counts ${before.used}, but ${before.count()} blocks are marked`,
     );
-  for (const block of before.isDirty ? [] : before.unmarked()) {
-    if (!strays.has(block)) throw new Violation(`${fate}: the head is clean, but block ${block} has data and no mark`);
-  }
   if (needsSearch) return;
   const repaired = cowfileOf(files);
   repaired.cowrepair();

@@ -9,7 +9,7 @@ import type { Step } from "../support/storage/stepped-storage.ts";
 import { Disk, PAGE_BYTES, type Random } from "./disk.ts";
 import { RawCowfile } from "./foreign.ts";
 import type { Fate, Oracle } from "./oracle.ts";
-import { type Case, judgeForOriginals, judgeState } from "./states.ts";
+import { type Case, judgeForOriginals, judgeIfClean, judgeState } from "./states.ts";
 import { Died, Violation } from "./violation.ts";
 import { COW, JOURNAL, type World } from "./world.ts";
 
@@ -117,6 +117,7 @@ export class Witness {
   #judge(fate: Fate, files: ReturnType<Disk["killed"]>, boot: Uint8Array): void {
     this.states++;
     judgeState(files, this.#case(fate, boot));
+    judgeIfClean(files, this.#case(fate, boot));
     if (this.#look() < SHARE_FOR_ORIGINALS) judgeForOriginals(files, this.#case(fate, boot));
   }
 
