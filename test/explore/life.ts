@@ -229,7 +229,7 @@ export class Life {
       isDatabase: next() < 0.4,
     });
     this.#requests = requests;
-    this.#shared = new Set([config.state.control, config.state.locks, config.state.pages]);
+    this.#shared = new Set([config.state.control, config.state.locks, config.state.allocations, config.state.pages]);
     this.#control = new Int32Array(config.state.control);
     this.witness.journalEnd = config.logOffsetBytes + config.logBytes;
     for (let i = 0; i < steps; i++) {

@@ -55,7 +55,7 @@ const RACES: readonly Mutation[] = [
       {
         file: ORDER,
         from: "log.remember(whole, workAndMark);\n",
-        to: "log.remember(whole, () => work(cow));\n      if (isRemembered) this.#mark(first, end);\n",
+        to: "log.remember(whole, () => work(cow));\n      if (isRemembered) this.#mark(claim);\n",
       },
     ],
   },
@@ -120,8 +120,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "blocks are marked before their data is there",
     ORDER,
-    "      work(cow);\n      this.#mark(first, end);\n",
-    "      this.#mark(first, end);\n      work(cow);\n",
+    "      work(cow);\n      this.#mark(claim);\n",
+    "      this.#mark(claim);\n      work(cow);\n",
   ),
   change(
     "the checkpoint's first fdatasync is left out",
@@ -157,7 +157,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "zeros over a block without a mark leave what lay there",
     IMAGE,
     'if (way === "punch" && cow.punchHole(',
-    'if (way === "punch" && !this.#map.has(start / BLOCK_BYTES)) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
+    'if (way === "punch" && !claim.isFirstAllocated) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
     200014,
   ),
   change(
@@ -227,7 +227,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "if ((head.flags & FLAG_LIVE) === 0) return undefined;",
     "if (head.flags < 0) return undefined;",
   ),
-  change("the file is closed without a flush", OPEN, "      order.settle();\n", "      order.commit();\n"),
+  change("the file is closed without a flush", OPEN, "      order.checkpoint();\n", "      order.commit();\n"),
   change(
     "marks out of the journal do not get into the bitmap",
     TAKE_UP,
@@ -252,8 +252,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the journal goes before the head is clean",
     OPEN,
-    "      order.settle();\n",
-    "      order.settle();\n      this.#journalFile.remove();\n",
+    "      order.checkpoint();\n",
+    "      order.checkpoint();\n      this.#journalFile.remove();\n",
   ),
   change(
     "a hole at the end of the file does not make it longer",

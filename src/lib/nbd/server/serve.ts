@@ -32,7 +32,7 @@ const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
 
 const DEFAULT_MAX_CONNECTIONS = 256;
 /** So long at most is anything that a flush covered in the journal's log alone. */
-const SETTLE_MS = 5000;
+const CHECKPOINT_MS = 5000;
 
 /**
  * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
@@ -188,7 +188,7 @@ async function run(
     const ready = readyOf(exports, listeners, tls !== "off");
     await onReady(ready);
     watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
-    watches.push(setInterval(() => settleAll(exports), SETTLE_MS).unref());
+    watches.push(setInterval(() => checkpointAll(exports), CHECKPOINT_MS).unref());
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -206,10 +206,10 @@ async function run(
   }
 }
 
-function settleAll(exports: readonly ServedExport[]): void {
+function checkpointAll(exports: readonly ServedExport[]): void {
   for (const { stack } of exports) {
     try {
-      stack.settle();
+      stack.checkpoint();
     } catch {
       // The next flush meets the same, and tells its client.
     }

@@ -43,9 +43,14 @@ export class BlockMap {
     return limit;
   }
 
-  /** Is every block of `[from, to)` marked? */
-  hasAll(from: number, to: number): boolean {
-    return from >= to || (this.has(from) && this.runEnd(from, to, true) === to);
+  /** Appends the runs of unallocated blocks in `[from, to)` to `bounds`: first block and end of each. */
+  clearRuns(from: number, to: number, bounds: number[]): void {
+    for (let at = from; at < to; ) {
+      const marked = this.has(at);
+      const end = this.runEnd(at, to, marked);
+      if (!marked) bounds.push(at, end);
+      at = end;
+    }
   }
 
   /** Sets or clears the bits of `[from, to)`. The caller keeps other writers of the same bytes away. */

@@ -6,7 +6,7 @@
  * the switch waits for those who still write into the half that is to be used next.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError } from "../../errors.ts";
+import { assert, CowError } from "../../errors.ts";
 import { encodeRecord, LOG_BYTES, type LogRecord } from "../../formats/cowfile/live/flush-log.ts";
 import {
   type BlockRun,
@@ -137,9 +137,10 @@ export class JournalWriter {
     return true;
   }
 
-  /** Remembers a run of at most MAX_ENTRY_BLOCKS. */
+  /** Remembers a run of blocks. No change is large enough for one that does not fit into an entry. */
   add(first: number, count: number): void {
-    this.#codec.encode(first, Math.min(count, MAX_ENTRY_BLOCKS), this.#words, this.#count * WORDS);
+    assert(count <= MAX_ENTRY_BLOCKS, "a run that fits into an entry");
+    this.#codec.encode(first, count, this.#words, this.#count * WORDS);
     this.#count++;
   }
 

@@ -3,11 +3,12 @@
  * what reaches the disk is write-order.ts' business.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
-import type { Extent } from "../../bytes/extent.ts";
+import { widen } from "../../bytes/extent.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
+import type { Claim } from "./claim.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import { MAX_BATCH } from "./journal-writer.ts";
@@ -15,7 +16,7 @@ import { ResidentLayer } from "./resident-layer.ts";
 import { Control, REGION_BLOCKS, type SharedState } from "./shared-state.ts";
 import type { SpaceReserve } from "./space-reserve.ts";
 import { blockStatus } from "./status.ts";
-import { WriteOrder } from "./write-order.ts";
+import type { WriteOrder } from "./write-order.ts";
 
 const REGION_BYTES = REGION_BLOCKS * BLOCK_BYTES;
 /** Zeros are made in pieces of so many regions, so that no other writer waits long, and their marks fit into one batch. */
@@ -136,46 +137,41 @@ export class LiveCowfileImage implements LiveImage {
   }
 
   write(source: Uint8Array, offsetBytes: number): void {
-    if (source.length === 0) return;
     const end = offsetBytes + source.length;
-    if (this.#isAllSettled(offsetBytes, end)) {
-      this.#order.rewrite({ source, offset: offsetBytes }, this.#dataOffset + offsetBytes);
-      return;
-    }
+    /** From here to `at` everything is allocated, and written in one piece. */
+    let from = offsetBytes;
     for (let at = offsetBytes; at < end; ) {
       const stop = Math.min(end, (Math.floor(at / REGION_BYTES) + 1) * REGION_BYTES);
-      this.#writeInRegion(source.subarray(at - offsetBytes, stop - offsetBytes), at);
+      const claim = this.#order.look(Math.floor(at / BLOCK_BYTES), Math.ceil(stop / BLOCK_BYTES));
+      if (!claim.isAllocated || !this.#order.isCommitted(claim)) {
+        this.#rewrite(source.subarray(from - offsetBytes, at - offsetBytes), from);
+        this.#writeClaimed(claim, source.subarray(at - offsetBytes, stop - offsetBytes), at);
+        from = stop;
+      }
       at = stop;
     }
+    this.#rewrite(from === offsetBytes ? source : source.subarray(from - offsetBytes), from);
   }
 
-  /** Are all blocks of `[from, end)` marked, and is no mark of them on its way? Then the data has its place already. */
-  #isAllSettled(from: number, end: number): boolean {
-    const first = Math.floor(from / BLOCK_BYTES);
-    const last = Math.ceil(end / BLOCK_BYTES);
-    if (!this.#map.hasAll(first, last)) return false;
-    for (let region = WriteOrder.regionOf(first); region <= WriteOrder.regionOf(last - 1); region++) {
-      if (!this.#order.isSettled(region)) return false;
-    }
-    return true;
+  /** Writes to blocks whose data has its place already. */
+  #rewrite(source: Uint8Array, offset: number): void {
+    if (source.length > 0) this.#order.rewrite({ source, offset }, this.#dataOffset + offset);
   }
 
-  #writeInRegion(source: Uint8Array, offset: number): void {
+  #writeClaimed(claim: Claim, source: Uint8Array, offset: number): void {
     const end = offset + source.length;
-    const first = Math.floor(offset / BLOCK_BYTES);
-    const last = Math.floor((end - 1) / BLOCK_BYTES);
-    if (!this.#map.hasAll(first, last + 1)) this.#reserve.take(source.length);
-    this.#order.hold(WriteOrder.regionOf(first));
+    if (!claim.isAllocated) this.#reserve.take(source.length);
+    this.#order.hold(claim);
     // The rest of a block that is written in part comes from below; there may be stale data in its place.
-    const copiesStart = offset % BLOCK_BYTES !== 0 && !this.#map.has(first);
-    const copiesEnd = end % BLOCK_BYTES !== 0 && !this.#map.has(last);
+    const copiesStart = offset % BLOCK_BYTES !== 0 && !claim.isFirstAllocated;
+    const copiesEnd = end % BLOCK_BYTES !== 0 && !claim.isLastAllocated;
     const write = (cow: BlockDevice): void => {
-      if (copiesStart) this.#copyUp(cow, first * BLOCK_BYTES, offset);
-      if (copiesEnd) this.#copyUp(cow, end, (last + 1) * BLOCK_BYTES);
+      if (copiesStart) this.#copyUp(cow, claim.first * BLOCK_BYTES, offset);
+      if (copiesEnd) this.#copyUp(cow, end, claim.end * BLOCK_BYTES);
       cow.write(source, this.#dataOffset + offset);
     };
     // Of several pieces no flush may take down one without the others.
-    this.#order.change(first, last + 1, write, copiesStart || copiesEnd ? undefined : { source, offset });
+    this.#order.change(claim, write, copiesStart || copiesEnd ? undefined : { source, offset });
   }
 
   #copyUp(cow: BlockDevice, from: number, to: number): void {
@@ -207,11 +203,10 @@ export class LiveCowfileImage implements LiveImage {
 
   #zeroBlocks(from: number, to: number, way: "punch" | "write", allocate: boolean): void {
     for (let at = from; at < to; ) {
-      const region = Math.floor(at / REGION_BYTES);
-      const stop = Math.min(to, (region + ZERO_REGIONS) * REGION_BYTES);
-      this.#order.holdAll(region, Math.ceil(stop / REGION_BYTES));
+      const stop = Math.min(to, (Math.floor(at / REGION_BYTES) + ZERO_REGIONS) * REGION_BYTES);
+      const claim = this.#order.holdAll(at / BLOCK_BYTES, stop / BLOCK_BYTES);
       try {
-        this.#zeroHeld(at, stop, way, allocate);
+        this.#zeroClaimed(claim, way, allocate);
       } finally {
         this.#order.commit();
       }
@@ -219,13 +214,11 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
-  #zeroHeld(from: number, to: number, way: "punch" | "write", allocate: boolean): void {
-    // What nobody holds and is a hole below is zero already, and stays so: the base does not change.
-    const extents = allocate ? [{ offset: from, length: to - from }] : this.#notZeroByItself(from, to);
-    for (const { offset, length } of extents) {
-      const start = Math.floor(offset / BLOCK_BYTES) * BLOCK_BYTES;
-      const end = Math.min(to, Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES);
-      this.#order.change(start / BLOCK_BYTES, end / BLOCK_BYTES, (cow) => {
+  #zeroClaimed(all: Claim, way: "punch" | "write", allocate: boolean): void {
+    for (const claim of allocate ? [all] : [...this.#notZeroByItself(all)]) {
+      const start = claim.first * BLOCK_BYTES;
+      const end = claim.end * BLOCK_BYTES;
+      this.#order.change(claim, (cow) => {
         if (way === "punch" && cow.punchHole(this.#dataOffset + start, end - start)) this.#reach(cow, end);
         else {
           this.#reserve.take(end - start);
@@ -235,17 +228,19 @@ export class LiveCowfileImage implements LiveImage {
     }
   }
 
-  /** Parts of `[from, to)` that are held here, or may be data below. */
-  *#notZeroByItself(from: number, to: number): Generator<Extent> {
-    const lastBlock = to / BLOCK_BYTES;
-    for (let block = from / BLOCK_BYTES; block < lastBlock; ) {
-      const isHere = this.#map.has(block);
-      const stop = this.#map.runEnd(block, lastBlock, isHere);
-      const extent = { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
-      if (isHere) yield extent;
-      else yield* this.#below.dataExtents(extent.offset, extent.offset + extent.length);
-      block = stop;
+  /** The allocated parts of a claim, and those that may be data below: a hole below is zero, and the base does not change. */
+  *#notZeroByItself(claim: Claim): Generator<Claim> {
+    let at = claim.first;
+    for (let i = 0; i < claim.bounds.length; i += 2) {
+      const first = claim.bounds[i] ?? 0;
+      const end = claim.bounds[i + 1] ?? 0;
+      if (at < first) yield claim.part(at, first);
+      const data = this.#below.dataExtents(first * BLOCK_BYTES, end * BLOCK_BYTES);
+      for (const { offset, length } of widen(data, BLOCK_BYTES, end * BLOCK_BYTES))
+        if (length > 0) yield claim.part(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES);
+      at = end;
     }
+    if (at < claim.end) yield claim.part(at, claim.end);
   }
 
   #writeZeros(cow: BlockDevice, from: number, to: number): void {

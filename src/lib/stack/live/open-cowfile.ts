@@ -163,9 +163,9 @@ export class WritableCowfile {
   }
 
   /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
-  settle(): void {
+  checkpoint(): void {
     const order = makeOrder(this.config, this.device, this.journal);
-    if (order.isUnsettled) order.settle();
+    if (order.needsCheckpoint) order.checkpoint();
   }
 
   /**
@@ -176,7 +176,7 @@ export class WritableCowfile {
   close(): void {
     try {
       const order = makeOrder(this.config, this.device, this.journal);
-      order.settle();
+      order.checkpoint();
       // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
       writeSettled(this.journal, this.config.nonce);
       const control = new Int32Array(this.config.state.control);

@@ -122,7 +122,7 @@ export class ServedStack {
         cow: asLent(opened.device),
         journal: opened.journal,
         config: opened.config,
-        settle: () => opened.settle(),
+        checkpoint: () => opened.checkpoint(),
         close: () => opened.close(),
         abandon: () => opened.abandon(),
       };
@@ -216,8 +216,8 @@ export class ServedStack {
    *
    * @throws CowError as flush() does
    */
-  settle(): void {
-    this.#top?.settle?.();
+  checkpoint(): void {
+    this.#top?.checkpoint?.();
   }
 
   /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */

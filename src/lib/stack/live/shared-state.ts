@@ -96,6 +96,8 @@ export const Failure = {
 export interface SharedState {
   readonly control: SharedArrayBuffer;
   readonly locks: SharedArrayBuffer;
+  /** One word per lock: how often blocks were allocated under it. */
+  readonly allocations: SharedArrayBuffer;
   /** One byte per page of the bitmap, see PageState. */
   readonly pages: SharedArrayBuffer;
   readonly bitmap: SharedArrayBuffer;
@@ -131,6 +133,7 @@ function allocate(mapSizeBytes: number): SharedState {
   return {
     control: new SharedArrayBuffer(Control.LENGTH * 4),
     locks: new SharedArrayBuffer(LOCKS * 4),
+    allocations: new SharedArrayBuffer(LOCKS * 4),
     pages: new SharedArrayBuffer(Math.ceil(mapSizeBytes / MAP_PAGE_BYTES) + 1),
     bitmap: new SharedArrayBuffer(Math.ceil(mapSizeBytes / 4) * 4),
     log: new SharedArrayBuffer(REMEMBERED_BYTES),

@@ -14,7 +14,7 @@ export interface Top {
   readonly cow: BlockDevice;
   readonly journal: BlockDevice | undefined;
   readonly config: CowfileConfig;
-  settle?(): void;
+  checkpoint?(): void;
   close(): void;
   /** Closes as a crash would leave it. */
   abandon(): void;

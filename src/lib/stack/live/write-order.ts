@@ -2,8 +2,8 @@
  * Owns the order in which a writable cowfile's parts reach the disk: the one place that decides what is on disk when.
  *
  *   before the first change    head: dirty, with our stamp; fdatasync
- *   a write to marked blocks   data in place
- *   a write that marks blocks  data and the copied-up rest of each block; then the mark in memory; then an entry in the
+ *   a write to allocated blocks  data in place
+ *   a write that allocates     data and the copied-up rest of each block; then the mark in memory; then an entry in the
  *                              journal (no fsync); only then the reply
  *   checkpoint                 the marks so far are taken down; fdatasync (data); those pages of the bitmap; fdatasync
  *   flush, FUA                 of a few small writes: a record with their data in the flush log; fdatasync of the journal;
@@ -23,17 +23,23 @@
  * So a checkpoint that takes the word of a change back covers all of it, and a change that a checkpoint has missed, or
  * seen in part, says so after it. change() is the only way to the file's data and to marks.
  *
- * Threads: a region's lock is held from the first look at its marks until their entries are written, so that nobody
- * rewrites a block, and is answered, on the strength of a mark that a crash would take away. Whoever finds a lock taken
- * commits what it holds before it waits: nobody waits while holding one.
+ * Threads: a region's lock is held from a claim on its blocks until the entries of their marks are written, so that no
+ * block is rewritten, and the write replied to, on the strength of a mark that a crash would take away. A thread that finds
+ * a lock taken commits what it holds before it waits: no thread waits while it holds a lock.
+ *
+ * A range is looked up once. look() comes before the lock, since most writes find everything allocated and need none.
+ * hold() takes the lock, and looks again only if blocks were allocated under it in between: marks are never taken back.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
-import { MAX_ENTRY_BLOCKS } from "../../formats/cowfile/live/journal.ts";
 import { Checkpoint, type OrderParts } from "./checkpoint.ts";
+import { Claim } from "./claim.ts";
 import type { RememberedData } from "./flush-log-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
+
+/** A claim on no blocks: they are all allocated. */
+const NO_BLOCKS = new Claim();
 
 /** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
 function pageOf(block: number): number {
@@ -45,18 +51,22 @@ export class WriteOrder {
   readonly #checkpoint: Checkpoint;
   readonly #control: Int32Array;
   readonly #locks: Int32Array;
+  readonly #allocations: Int32Array;
   readonly #pages: Uint8Array;
   /** Locks that this thread holds until its next commit, as a list and by index. */
   readonly #held: number[] = [];
   readonly #mine = new Uint8Array(LOCKS);
   /** Was anything marked since the last commit? */
   #hasFresh = false;
+  /** Used again for each look: a thread has one claim at a time. */
+  readonly #claim = new Claim();
 
   constructor(parts: OrderParts) {
     this.#parts = parts;
     this.#checkpoint = new Checkpoint(parts);
     this.#control = new Int32Array(parts.state.control);
     this.#locks = new Int32Array(parts.state.locks);
+    this.#allocations = new Int32Array(parts.state.allocations);
     this.#pages = new Uint8Array(parts.state.pages);
   }
 
@@ -80,26 +90,26 @@ export class WriteOrder {
   }
 
   /**
-   * Changes the data of blocks `[first, end)`, and marks those that are not marked yet; for these the regions are held.
+   * Changes the data of the claimed blocks, and marks those that are not allocated yet; for these the regions are held.
    *
    * @param work changes the data, through the device it is given
    * @param whole what `work` writes, if it is one piece: the flush log can remember it then
    * @throws CowError `io` (also after a commit or an fsync that failed), `no-space`; part of it may be done then
    */
-  change(first: number, end: number, work: (cow: BlockDevice) => void, whole?: RememberedData): void {
-    const { cow, log, map } = this.#parts;
+  change(claim: Claim, work: (cow: BlockDevice) => void, whole?: RememberedData): void {
+    const { cow, log } = this.#parts;
     this.#requireDirty();
-    this.#prepare(first, end);
+    this.#prepare(claim.runCount);
     let isRemembered = false;
     const workAndMark = (): void => {
       work(cow);
-      this.#mark(first, end);
+      this.#mark(claim);
     };
     try {
       if (whole && log) isRemembered = log.remember(whole, workAndMark);
       if (!isRemembered) workAndMark();
     } catch (error) {
-      if (!map.hasAll(first, end)) Atomics.store(this.#control, Control.RESIDUE, 1);
+      if (!claim.isAllocated) Atomics.store(this.#control, Control.RESIDUE, 1);
       throw error;
     } finally {
       if (!isRemembered) announce(this.#control);
@@ -107,26 +117,34 @@ export class WriteOrder {
     this.#checkpoint.requireSound();
   }
 
-  /** Writes data to blocks that are all marked. @param fileOffset of its place @throws CowError as change() */
+  /** Writes data to blocks that are all allocated. @param fileOffset of its place @throws CowError as change() */
   rewrite(whole: RememberedData, fileOffset: number): void {
-    this.change(0, 0, (cow) => cow.write(whole.source, fileOffset), whole);
+    this.change(NO_BLOCKS, (cow) => cow.write(whole.source, fileOffset), whole);
   }
 
-  /** May this thread trust the marks it sees in a region without holding its lock? */
-  isSettled(region: number): boolean {
-    const index = region % LOCKS;
+  /** Looks up which of the blocks `[first, end)`, all of one region, are allocated. The claim is valid until the next look. */
+  look(first: number, end: number): Claim {
+    this.#claim.allocations = Atomics.load(this.#allocations, WriteOrder.regionOf(first) % LOCKS);
+    this.#claim.look(this.#parts.map, first, end);
+    return this.#claim;
+  }
+
+  /** May this thread rely on the marks that a claim has found, without holding its region's lock? */
+  isCommitted({ first }: Claim): boolean {
+    const index = WriteOrder.regionOf(first) % LOCKS;
     return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;
   }
 
-  /** Takes a region's lock and keeps it until commit(). */
-  hold(region: number): void {
-    const index = region % LOCKS;
+  /** Takes the lock of a claim's region and keeps it until commit(). The claim is up to date then. */
+  hold(claim: Claim): void {
+    const index = WriteOrder.regionOf(claim.first) % LOCKS;
     if (this.#mine[index] === 1) return;
     if (!tryLock(this.#locks, index)) {
       this.commit();
       lock(this.#locks, index);
     }
     this.#keep(index);
+    if (Atomics.load(this.#allocations, index) !== claim.allocations) this.look(claim.first, claim.end);
   }
 
   #keep(index: number): void {
@@ -134,51 +152,45 @@ export class WriteOrder {
     this.#mine[index] = 1;
   }
 
-  /** Takes the locks of many regions, none held before, in an order that all threads keep. */
-  holdAll(fromRegion: number, toRegion: number): void {
+  /** Claims the blocks `[first, end)` of many regions, none held before; locks are taken in an order that all threads keep. */
+  holdAll(first: number, end: number): Claim {
     this.commit();
     const indexes = new Set<number>();
-    for (let region = fromRegion; region < toRegion; region++) indexes.add(region % LOCKS);
+    for (let region = WriteOrder.regionOf(first); region <= WriteOrder.regionOf(end - 1); region++)
+      indexes.add(region % LOCKS);
     for (const index of [...indexes].sort((a, b) => a - b)) {
       lock(this.#locks, index);
       this.#keep(index);
     }
+    return this.look(first, end);
   }
 
   /**
-   * Makes sure that the blocks of `[first, end)` can be marked, before anything is done about them.
+   * Makes sure that so many runs of blocks can be marked, before their data is written.
    *
    * @throws CowError `no-space`, `io`
    */
-  #prepare(first: number, end: number): void {
-    const { map, journal } = this.#parts;
-    if (!journal) return;
-    let runs = 0;
-    for (let at = first; at < end; ) {
-      const isMarked = map.has(at);
-      at = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), isMarked);
-      if (!isMarked) runs++;
-    }
-    if (runs === 0) return;
+  #prepare(runs: number): void {
+    const { journal } = this.#parts;
+    if (!journal || runs === 0) return;
     if (!journal.canAdd(runs)) this.#writeJournal();
     if (!journal.promise(runs)) this.#checkpoint.make();
   }
 
-  /** Marks `[first, end)`, which was prepared and whose data is in the file. Blocks marked before are passed over. */
-  #mark(first: number, end: number): void {
+  /** Marks the unallocated runs of a claim, which were prepared and whose data is in the file. */
+  #mark(claim: Claim): void {
     const { map, journal } = this.#parts;
-    let at = first;
-    while (at < end) {
-      const wasMarked = map.has(at);
-      const stop = map.runEnd(at, Math.min(end, at + MAX_ENTRY_BLOCKS), wasMarked);
-      if (!wasMarked) {
-        map.assign(at, stop, true);
-        for (let page = pageOf(at); page <= pageOf(stop - 1); page++)
-          Atomics.store(this.#pages, page, PageState.CHANGED);
-        this.#hasFresh = true;
-        journal?.add(at, stop - at);
-      }
-      at = stop;
+    const { bounds } = claim;
+    for (let i = 0; i < bounds.length; i += 2) {
+      const first = bounds[i] ?? 0;
+      const end = bounds[i + 1] ?? 0;
+      map.assign(first, end, true);
+      for (let page = pageOf(first); page <= pageOf(end - 1); page++)
+        Atomics.store(this.#pages, page, PageState.CHANGED);
+      for (let region = WriteOrder.regionOf(first); region <= WriteOrder.regionOf(end - 1); region++)
+        Atomics.add(this.#allocations, region % LOCKS, 1);
+      this.#hasFresh = true;
+      journal?.add(first, end - first);
     }
   }
 
@@ -234,13 +246,13 @@ export class WriteOrder {
   }
 
   /** As flush(), with everything in its place in the cowfile itself. */
-  settle(): void {
+  checkpoint(): void {
     this.commit();
     if (this.#parts.head) this.#checkpoint.make();
   }
 
   /** Is there anything that is durable in the flush log only? */
-  get isUnsettled(): boolean {
+  get needsCheckpoint(): boolean {
     return this.#parts.log?.isInUse ?? false;
   }
 
