@@ -28,7 +28,7 @@ export const sharedFlags = {
   verbose: Flags.boolean({
     default: false,
     char: "v",
-    description: "say more about what is done",
+    description: "print more details",
     helpGroup: HELP_GROUP,
   }),
 };
@@ -40,7 +40,7 @@ export const replaceFlag = () =>
   Flags.string({
     multiple: true,
     multipleNonGreedy: true,
-    description: "replace this output, whatever it is: --force replaces only what looks like what the command makes",
+    description: "replace this output, whatever it is: --force replaces only files of the kind that the command writes",
     helpValue: "NAME",
   });
 
@@ -57,7 +57,7 @@ export const dryRunFlag = () =>
 export const outputFlag = (description: string) => Flags.string({ char: "o", description, helpValue: "FILE" });
 
 export const forceShareFlag = () =>
-  Flags.boolean({ default: false, description: "look although somebody is writing the file" });
+  Flags.boolean({ default: false, description: "read the file even while another process writes it" });
 
 export const stackFlag = (description: string) => Flags.string({ description, helpValue: "STACK" });
 
@@ -66,7 +66,7 @@ export const fileArg = (description: string) => Args.string({ required: true, ig
 
 export const abiFlag = () =>
   Flags.custom<CowAbi>({
-    description: "the machine it is for: byte order and width of its head",
+    description: "the target machine: byte order and word size of the head",
     options: [...ABI_NAMES],
     default: "le64",
   })();

@@ -8,13 +8,13 @@ import { problemsAsJson, renderProblems, summariseProblems } from "../cli/render
 export default class Check extends BaseCommand<typeof Check> {
   static override summary = "list every inconsistency of a cowfile";
   static override description =
-    "Looks at head, bitmap and data area and changes nothing. Exit status 0: nothing wrong (there may be notes); 1: repair can put it right; 4: something it cannot.";
+    "Checks head, allocation bitmap and data area; changes nothing. Exit status 0: nothing wrong (there may be notes); 1: repair can fix everything; 4: it cannot.";
   static override examples = [
     "<%= config.bin %> check vm1.cow",
     "<%= config.bin %> check vm1.cow --rdofile golden.img",
   ];
   static override args = { file: fileArg("a cowfile") };
-  static override flags = { rdofile: stackFlag("does it belong to this base?"), "force-share": forceShareFlag() };
+  static override flags = { rdofile: stackFlag("check that it belongs to this base"), "force-share": forceShareFlag() };
 
   protected async execute(): Promise<Outcome> {
     const { check } = await import("../lib/operations/check.ts");

@@ -9,9 +9,9 @@ import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
 import { CONVERT_FORMATS, type ConvertFormat } from "../lib/operations/convert/request.ts";
 
 export default class Convert extends BaseCommand<typeof Convert> {
-  static override summary = "make a file of another format of a stack";
+  static override summary = "convert a stack to another format";
   static override description =
-    "The output shows what the stack shows. With --base it holds only what differs from that. What it cannot tell any more is reported. It appears whole, or not at all; interrupted, the same command goes on.";
+    "The output shows what the stack shows. With --base it holds only what differs from that. What the new format cannot express is reported as a loss. The output appears whole or not at all; the same command resumes an interrupted conversion.";
   static override examples = [
     "<%= config.bin %> convert golden.img,vm1.cow vm1.qcow2 --to qcow2",
     "<%= config.bin %> convert golden.img,vm1.cow vm1.qcow2 --to qcow2 --base golden.img",
@@ -28,14 +28,17 @@ export default class Convert extends BaseCommand<typeof Convert> {
       required: true,
     })(),
     base: stackFlag(
-      "OUTPUT holds only what differs from this (cowfile, dm-snapshot, dm-cow: by default from the stack's base); in qcow2 it is the backing file",
+      "OUTPUT holds only the differences from this base (cowfile, dm-snapshot, dm-cow: default the stack's base); in qcow2 it becomes the backing file",
     ),
-    "chunk-size": Flags.string({ description: "of a dm-snapshot store; default 16k", helpValue: "SIZE" }),
-    "cluster-size": Flags.string({ description: "of a qcow2 file, 512 to 2m; default 64k", helpValue: "SIZE" }),
+    "chunk-size": Flags.string({ description: "chunk size of a dm-snapshot store; default 16k", helpValue: "SIZE" }),
+    "cluster-size": Flags.string({
+      description: "cluster size of a qcow2 file, 512 to 2m; default 64k",
+      helpValue: "SIZE",
+    }),
     abi: Flags.custom<CowAbi>({ description: "the machine a cowfile is for; default le64", options: [...ABI_NAMES] })(),
     flatten: Flags.boolean({
       default: false,
-      description: "join layers into one; without it that is reported as a loss",
+      description: "combine the layers into one without reporting that as a loss",
     }),
     "dry-run": dryRunFlag(),
     force: forceFlag("replace OUTPUT if it exists and is of that format"),

@@ -12,7 +12,7 @@ import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/mo
 export default class Create extends BaseCommand<typeof Create> {
   static override summary = "make a new cowfile over a base";
   static override description =
-    "The new cowfile is empty, byte for byte as the original driver makes it, or with --from holds just the blocks in which another image differs from RDOFILE. It appears whole, or not at all.";
+    "The new cowfile is empty, byte for byte as the original driver makes it. With --from it holds the blocks in which another image differs from RDOFILE. It appears whole or not at all.";
   static override examples = [
     "<%= config.bin %> create golden.img vm1.cow",
     "<%= config.bin %> create golden.img changes.cow --from changed.img",
@@ -24,9 +24,9 @@ export default class Create extends BaseCommand<typeof Create> {
   };
   static override flags = {
     abi: abiFlag(),
-    from: stackFlag("make it hold what differs in this image"),
+    from: stackFlag("fill it with the blocks in which this image differs from the base"),
     identity: Flags.custom<IdentityMode>({
-      description: "how much of RDOFILE is noted beside COWFILE, so that a change of it is noticed later",
+      description: "how much of RDOFILE the base record beside COWFILE covers, so that later changes are detected",
       options: [...IDENTITY_MODES],
       default: "quick",
     })(),
@@ -36,7 +36,7 @@ export default class Create extends BaseCommand<typeof Create> {
       default: "cowfile",
       helpValue: "cowfile|dm-snapshot",
     }),
-    "chunk-size": Flags.string({ description: "of a dm-snapshot store [default: 16k]", helpValue: "SIZE" }),
+    "chunk-size": Flags.string({ description: "chunk size of a dm-snapshot store [default: 16k]", helpValue: "SIZE" }),
     force: forceFlag("replace COWFILE if it exists and is one"),
     replace: replaceFlag(),
   };

@@ -10,9 +10,9 @@ import { claimTextFile, writeTextFile } from "../cli/write-file.ts";
 import type { DiffResult } from "../lib/operations/diff/request.ts";
 
 export default class Diff extends BaseCommand<typeof Diff> {
-  static override summary = "tell where two images differ";
+  static override summary = "show where two images differ";
   static override description =
-    "Compares two stacks, images or cowfiles of one base, in blocks of 1024 bytes. Bitmaps are looked at first: what no layer holds is not read. Exit status 0: identical; 1: different.";
+    "Compares two stacks, images or cowfiles of one base, in blocks of 1024 bytes. Allocation bitmaps are compared first: blocks that no layer has allocated are not read. Exit status 0: identical; 1: different.";
   static override examples = [
     "<%= config.bin %> diff golden.img,vm1.cow golden.img,vm2.cow",
     "<%= config.bin %> diff vm1.cow vm2.cow --rdofile golden.img --hexdump 4",
@@ -26,7 +26,7 @@ export default class Diff extends BaseCommand<typeof Diff> {
     rdofile: stackFlag("read cowfiles by themselves over this base"),
     output: outputFlag("write a cowfile over A that makes it B; with --map=svg, the picture"),
     hexdump: Flags.integer({
-      description: "show the bytes of so many differing places",
+      description: "show the bytes of the first N differences",
       helpValue: "N",
       default: 0,
       min: 0,

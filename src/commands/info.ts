@@ -12,7 +12,7 @@ import type { Info as ImageInfo } from "../lib/operations/info.ts";
 export default class Info extends BaseCommand<typeof Info> {
   static override summary = "show what a cowfile is and holds";
   static override description =
-    "Reads head and bitmap only, of a cowfile of any ABI, packed or not, and changes nothing. What looks wrong is listed, but is no failure: use check for a verdict.";
+    "Reads head and bitmap only, of a cowfile of any ABI, packed or not, and changes nothing. Problems are listed, but do not change the exit status: use check for a verdict.";
   static override examples = [
     "<%= config.bin %> info vm1.cow",
     "<%= config.bin %> info vm1.cow --map",

@@ -7,9 +7,9 @@ import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
 
 export default class Invert extends BaseCommand<typeof Invert> {
-  static override summary = "exchange a base and the layer over it";
+  static override summary = "swap a base and the layer over it";
   static override description =
-    "Writes what the layer makes of its base as a new base, and a cowfile over that which holds what the old base had in those places: together they show the old base, bit for bit. Turns new data over an old base into old data over a new one, and back. Both inputs stay as they are.";
+    "Writes base plus layer as a new base, and a cowfile over it with the old contents of the changed blocks: the two together read as the old base, bit for bit. Turns new data over an old base into old data over a new one, and back. Both inputs stay unchanged.";
   static override examples = [
     "<%= config.bin %> invert golden.img vm1.cow -o new.img --layer old.cow",
     "<%= config.bin %> invert origin.img snapshot.store -o yesterday.img --layer today.cow",

@@ -9,7 +9,7 @@ import type { MergeQuestion } from "../lib/operations/merge/request.ts";
 export default class Merge extends BaseCommand<typeof Merge> {
   static override summary = "flatten a cowfile into its base";
   static override description =
-    "Writes the cowfile's blocks into RDOFILE, or with --output into a new image. Everything is checked before the first write. Interrupted in place, by whatever, the same command completes the merge.";
+    "Writes the cowfile's blocks into RDOFILE, or with --output into a new image. Everything is checked before the first write. The same command resumes a merge in place, whatever interrupted it.";
   static override examples = [
     "<%= config.bin %> merge golden.img vm1.cow --undo before.cow",
     "<%= config.bin %> merge golden.img before.cow",
@@ -20,20 +20,20 @@ export default class Merge extends BaseCommand<typeof Merge> {
     cowfile: fileArg("a cowfile over it"),
   };
   static override flags = {
-    output: outputFlag("write a new image there and leave both inputs alone"),
+    output: outputFlag("write a new image to FILE and leave both inputs unchanged"),
     yes: yesFlag(),
     "dry-run": dryRunFlag(),
-    force: forceFlag("merge although a check says no; with --output, replace it if it is an image"),
+    force: forceFlag("merge despite a failed check; with --output, replace FILE if it is an image"),
     replace: replaceFlag(),
     undo: Flags.string({
       description:
-        "first save what will be overwritten there, as a cowfile over the merged base: merging it takes the merge back",
+        "first save the blocks to be overwritten in FILE, a cowfile over the merged base: merging FILE undoes the merge",
       helpValue: "FILE",
     }),
     "give-up": Flags.boolean({
       default: false,
       description:
-        "merge nothing: take the journal of an interrupted merge of COWFILE away, where that and its undo file are gone",
+        "merge nothing: remove the merge journal of an interrupted merge whose COWFILE and undo file are lost",
     }),
   };
 

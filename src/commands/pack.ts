@@ -7,9 +7,9 @@ import { packSummary } from "../cli/render/pack-summary.ts";
 import { PACK_KINDS, type PackKind } from "../lib/formats/cowfile/pack/kind.ts";
 
 export default class Pack extends BaseCommand<typeof Pack> {
-  static override summary = "make a cowfile small, for keeping or sending";
+  static override summary = "compress a cowfile for storage or transfer";
   static override description =
-    "Packs a clean cowfile. plain and gzip are the original cowpack's formats and can be read by it; zstd is the same stream in independent frames with checksums, out of which any block can be read without unpacking, and which zstd -d reads, too. The same input and flags give the same bytes.";
+    "Packs a clean cowfile. plain and gzip are the original cowpack's formats, and it can read them. zstd is the same stream in independent frames with checksums: any block can be read without unpacking, and zstd -d decompresses it, too. The same input and flags give the same bytes.";
   static override examples = [
     "<%= config.bin %> pack vm1.cow vm1.packed",
     "<%= config.bin %> pack vm1.cow vm1.packz --format gzip",

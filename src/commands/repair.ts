@@ -7,9 +7,9 @@ import { problemsAsJson, renderProblems } from "../cli/render/problems.ts";
 import { repairSummary } from "../cli/render/repair-summary.ts";
 
 export default class Repair extends BaseCommand<typeof Repair> {
-  static override summary = "make a cowfile whole again after a crash";
+  static override summary = "repair a cowfile after a crash";
   static override description =
-    "Marks the blocks that the data area holds, recounts, and clears the dirty mark, in an order that survives a crash at any point. A dirty file needs no -f; a clean one is examined only with it, or when its head is visibly wrong. No mark is cleared without being named.";
+    "Sets the bitmap bits of all blocks that hold data, corrects the block count and clears the dirty flag, in an order that survives a crash at any point. A dirty file needs no -f; a clean one is examined only with -f, or when its head is visibly wrong. Every bit that is cleared is reported.";
   static override examples = [
     "<%= config.bin %> repair vm1.cow",
     "<%= config.bin %> repair -n -v vm1.cow",
@@ -19,10 +19,10 @@ export default class Repair extends BaseCommand<typeof Repair> {
   static override flags = {
     "dry-run": dryRunFlag(),
     force: forceFlag("examine a clean file, too"),
-    rdofile: stackFlag("make sure that it belongs to this base"),
+    rdofile: stackFlag("check first that it belongs to this base"),
     "drop-lost": Flags.boolean({
       default: false,
-      description: "clear the marks of blocks whose data is beyond the end of the file: the loss is final",
+      description: "clear the bitmap bits of blocks whose data is beyond the end of the file: the loss is final",
     }),
   };
 

@@ -20,7 +20,7 @@ function preferSoonFast(): void {
 export default class Serve extends BaseCommand<typeof Serve> {
   static override summary = "serve a stack as a block device over NBD";
   static override description =
-    "The base stays as it is; what clients write goes to the last cowfile. Every write is kept as soon as it is answered, even if the server is killed; a flush makes it survive a power cut. Without a cowfile the export is read-only. Prints the NBD URI of each export when it is ready; SIGTERM or SIGINT ends it in order.";
+    "The base is only read; clients' writes go to the last cowfile. A write that was answered survives a killed server; a flushed write survives a power cut. Without a cowfile the export is read-only. Prints the NBD URI of each export when ready; SIGTERM or SIGINT stops it cleanly.";
   static override examples = [
     "<%= config.bin %> serve golden.img vm1.cow --socket /run/vm1.sock",
     "<%= config.bin %> serve golden.img --ephemeral --listen 127.0.0.1:10809",
@@ -36,22 +36,26 @@ export default class Serve extends BaseCommand<typeof Serve> {
     listen: Flags.string({ description: "listen on TCP [default: 127.0.0.1:10809]", helpValue: "HOST:PORT" }),
     stdio: Flags.boolean({ default: false, description: "serve one client on standard input and output" }),
     export: Flags.string({ multiple: true, description: "serve a stack under a name", helpValue: "NAME=STACK" }),
-    "read-only": Flags.boolean({ default: false, description: "let nobody write", exclusive: ["ephemeral"] }),
-    ephemeral: Flags.boolean({ default: false, description: "keep what is written only as long as the server runs" }),
+    "read-only": Flags.boolean({ default: false, description: "export read-only", exclusive: ["ephemeral"] }),
+    ephemeral: Flags.boolean({ default: false, description: "discard all writes when the server ends" }),
     repair: Flags.boolean({ default: false, description: "repair a cowfile that was left dirty by another program" }),
-    reserve: Flags.string({ description: "leave so much free on the cowfile's file system", helpValue: "SIZE" }),
+    reserve: Flags.string({ description: "keep at least SIZE free on the cowfile's file system", helpValue: "SIZE" }),
     "warn-below": Flags.string({ description: "warn when less is free there [default: 256M]", helpValue: "SIZE" }),
     "tls-certificates": Flags.string({
-      description: "TLS with the server-cert.pem, server-key.pem here",
+      description: "TLS with server-cert.pem and server-key.pem from DIR",
       helpValue: "DIR",
     }),
     "tls-psk": Flags.string({ description: "TLS with the pre-shared keys in this file", helpValue: "FILE" }),
-    tls: Flags.string({ description: "is TLS a must", options: ["require", "allow"], helpValue: "require|allow" }),
+    tls: Flags.string({
+      description: "whether clients must use TLS",
+      options: ["require", "allow"],
+      helpValue: "require|allow",
+    }),
     "max-connections": Flags.string({ description: "connections at a time [default: 256]", helpValue: "N" }),
     "exit-last": Flags.boolean({ default: false, description: "end when the last client has left" }),
     "pid-file": Flags.string({ description: "write the process id here once it is ready", helpValue: "FILE" }),
-    force: forceFlag("write although the base is known to have changed where the cowfile does not hide it"),
-    insecure: Flags.boolean({ default: false, description: "allow an address that others can reach without TLS" }),
+    force: forceFlag("serve although the base has changed in blocks that the cowfile has not allocated"),
+    insecure: Flags.boolean({ default: false, description: "allow a public address without TLS" }),
   };
 
   /** With --stdio it is the client's. */

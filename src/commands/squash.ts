@@ -7,9 +7,9 @@ import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
 
 export default class Squash extends BaseCommand<typeof Squash> {
-  static override summary = "make several layers of a stack one";
+  static override summary = "combine several layers of a stack into one";
   static override description =
-    "Writes a cowfile that holds what layers FROM to TO of a stack hold, over what lies below them. Layers may be of any format; they stay as they are. The new cowfile appears whole, or not at all.";
+    "Writes a cowfile with all blocks that layers FROM to TO of a stack have allocated, over the same backing. Layers may be of any format; they stay unchanged. The new cowfile appears whole or not at all.";
   static override examples = [
     "<%= config.bin %> squash golden.img,monday.cow,tuesday.cow week.cow",
     "<%= config.bin %> squash golden.img,a.cow,b.cow,c.cow upper.cow --from 2 --to 3",

@@ -6,9 +6,9 @@ import { fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { packSummary } from "../cli/render/pack-summary.ts";
 
 export default class Unpack extends BaseCommand<typeof Unpack> {
-  static override summary = "make a cowfile out of a packed one";
+  static override summary = "unpack a packed cowfile";
   static override description =
-    "Finds out the packed form by the file's content, compares every checksum there is, and writes the cowfile that was packed, byte for byte. It appears whole, or not at all.";
+    "Detects the packed form by the file's content, verifies every checksum, and writes the cowfile that was packed, byte for byte. It appears whole or not at all.";
   static override examples = [
     "<%= config.bin %> unpack vm1.packed vm1.cow",
     "<%= config.bin %> unpack - vm1.cow <vm1.packz",

@@ -6,9 +6,9 @@ import { fileArg } from "../cli/flags.ts";
 import { fingerprintReport } from "../cli/render/fingerprint-report.ts";
 
 export default class VerifyFingerprint extends BaseCommand<typeof VerifyFingerprint> {
-  static override summary = "tell whether a cowfile belongs to a base";
+  static override summary = "check whether a cowfile belongs to a base";
   static override description =
-    "Compares number of blocks and fingerprint, and the content with what `create` or `serve` noted of it beside the cowfile. Exit status 0: it does; 1: it does not, or the base was changed in a way that the cowfile does not hide. The format's fingerprint covers at most four blocks, so that without such a note a match proves little.";
+    "Compares the number of blocks, the fingerprint, and the content with the base record that `create` or `serve` left beside the cowfile. Exit status 0: it belongs; 1: it does not, or the base has changed in blocks that the cowfile has not allocated. The format's fingerprint covers at most four blocks, so without a base record a match proves little.";
   static override examples = [
     "<%= config.bin %> verify-fingerprint golden.img vm1.cow",
     "<%= config.bin %> verify-fingerprint --full golden.img vm1.cow",
@@ -20,7 +20,7 @@ export default class VerifyFingerprint extends BaseCommand<typeof VerifyFingerpr
   static override flags = {
     full: Flags.boolean({
       default: false,
-      description: "read everything that was noted of RDOFILE, however long it takes",
+      description: "compare everything in the base record, however long it takes",
     }),
   };
 

@@ -111,7 +111,7 @@ describe("a base that was not", () => {
     expect(await line("--full")).toMatch(/content is the same/);
     expect((await run("create", [...images, "-f", "--identity=none"])).status).toBe(0);
     expect(await line()).toBe("");
-    expect(await line("-v")).toBe("  nothing is known of its content: no note lies beside the cowfile");
+    expect(await line("-v")).toBe("  nothing is known of its content: there is no base record beside the cowfile");
   });
 
   test("is noted by a server where nothing was", async () => {

@@ -32,7 +32,7 @@ export function* fingerprintReport(result: FingerprintResult, view: { readonly a
 function* calmLine(identity: BaseReport, all: boolean): Generator<string> {
   const { verdict, compared, recorded_at: when, compared_bytes: bytes, complete } = identity;
   if (verdict === "unknown") {
-    if (all) yield "  nothing is known of its content: no note lies beside the cowfile\n";
+    if (all) yield "  nothing is known of its content: there is no base record beside the cowfile\n";
     return;
   }
   const whole = compared === "all" && complete;

@@ -25,7 +25,7 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   else if (result.blocks_merged === 0) yield `${rdofile}: is as it was, since ${cowfile} holds no blocks\n`;
   else if (result.taken_back) {
     yield `${rdofile}: the interrupted merge is taken back, by ${amount} of ${cowfile}; it is as before, and cowfiles over it match again\n`;
-    yield `${cowfile}: is of no more use, and may be removed\n`;
+    yield `${cowfile}: is no longer needed and may be removed\n`;
   } else yield* mergedInPlace(result, { rdofile, cowfile, amount });
 }
 
@@ -33,7 +33,7 @@ function* givenUp({ dry_run }: MergeResult, rdofile: string, cowfile: string): G
   yield dry_run
     ? `${rdofile}: the journal of the interrupted merge of ${cowfile} would be taken away; nothing was changed (--dry-run)\n`
     : `${rdofile}: the interrupted merge of ${cowfile} is given up, and its journal is gone\n`;
-  yield `${rdofile}: any part of ${cowfile} may be in it: check what is on it before you use it as a base\n`;
+  yield `${rdofile}: any part of ${cowfile} may be merged: check the content before you use it as a base\n`;
 }
 
 function* mergedInPlace(
@@ -42,8 +42,8 @@ function* mergedInPlace(
 ): Generator<string> {
   yield `${rdofile}: ${amount} of ${cowfile} merged${resumed ? ", completing an interrupted merge" : ""}\n`;
   yield unmarked_blocks === 0
-    ? `${cowfile}: every block of it now is in ${rdofile} too: it is redundant, and may be removed\n`
-    : `${cowfile}: every marked block of it now is in ${rdofile} too; ${unmarked_blocks} that ${unmarked_blocks === 1 ? "is" : "are"} not marked may hold data: keep it until that is settled\n`;
+    ? `${cowfile}: all its blocks are now in ${rdofile} too: it is redundant and may be removed\n`
+    : `${cowfile}: all its allocated blocks are now in ${rdofile} too; ${unmarked_blocks} unallocated ${unmarked_blocks === 1 ? "block" : "blocks"} may hold data: keep it until you have checked\n`;
   yield fingerprint_changed
     ? `cowfiles that were made for other content of ${rdofile} no longer match it, and are refused\n`
     : `cowfiles that were made for other content of ${rdofile} still match its fingerprint, but no longer show what they did: do not use them\n`;

@@ -122,7 +122,7 @@ export async function takeIdentity(
   const taken = await takeRecord(storage, { ...at, budget: identity === "full" ? UNLIMITED : QUICK }, context);
   if (!taken.isComplete) {
     const message =
-      "only samples of it were noted: a change elsewhere will not be noticed (--identity full notes all of it)";
+      "only samples were recorded: changes elsewhere will not be detected (--identity full records all data)";
     context.onNotice?.({ severity: "note", file: at.base.name, message });
   }
   return taken;

@@ -209,7 +209,7 @@ describe("data without a mark in a clean cowfile", () => {
     const result = await merge("base", "cow", {}, { storage: await withUnmarked() });
     const text = [...mergeSummary(result)].join("");
     expect(text).not.toMatch(/redundant|may be removed/);
-    expect(text).toContain("cow: every marked block of it now is in base too; 2 that are not marked may hold data");
+    expect(text).toContain("cow: all its allocated blocks are now in base too; 2 unallocated blocks may hold data");
   });
 });
 

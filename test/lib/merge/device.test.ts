@@ -216,7 +216,7 @@ test("where no note can be kept the merge is done, with a warning of what that m
   await merge("/dev/disk", "vm.cow", {}, { storage, onNotice: (notice) => notices.push(notice) });
   expect(notices).toHaveLength(1);
   expect(notices[0]?.message).toMatch(
-    /^no note of this merge can be kept there: .* from vm\.cow\.cowtool-merge alone$/,
+    /^no copy of the merge journal can be kept there: .* only vm\.cow\.cowtool-merge records it$/,
   );
   expect(storage.paths()).toEqual(["/dev/disk", "vm.cow"]);
   expect(bytesOf(storage, "/dev/disk").equals(CHANGED)).toBe(true);

@@ -13,7 +13,7 @@ export class ConnectionLost extends Error {
 }
 
 const SYSTEM_WORDS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: "nobody listens there",
+  ECONNREFUSED: "no server listens there",
   ENOENT: "there is no such socket",
   ECONNRESET: "the server cut the connection",
   EPIPE: "the server closed the connection",
@@ -23,10 +23,10 @@ const SYSTEM_WORDS: Readonly<Record<string, string>> = {
   ENOTFOUND: "there is no such host",
   EAI_AGAIN: "the name of the host could not be looked up",
   EACCES: "permission denied",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "nobody that is trusted here vouches for the server's certificate",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "nobody that is trusted here vouches for the server's certificate",
-  SELF_SIGNED_CERT_IN_CHAIN: "nobody that is trusted here vouches for the server's certificate",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "nobody that is trusted here vouches for the server's certificate",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "the server's certificate is not signed by a trusted authority",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "the server's certificate is not signed by a trusted authority",
+  SELF_SIGNED_CERT_IN_CHAIN: "the server's certificate is not signed by a trusted authority",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "the server's certificate is not signed by a trusted authority",
   CERT_HAS_EXPIRED: "the server's certificate has expired",
   ERR_TLS_CERT_ALTNAME_INVALID: "the server's certificate is for another host",
 };

@@ -86,7 +86,7 @@ export const COW_PROBLEMS = {
   "data-lost": {
     severity: "error",
     about:
-      "Blocks are marked whose data lies wholly beyond the end of the file: what was written there is lost. They read as the rdofile's.",
+      "Blocks are allocated whose data is wholly beyond the end of the file: what was written there is lost. They read as the base's.",
     fix: "only with --drop-lost: clears these marks, so that the loss is final",
   },
   "unmarked-data": {
@@ -140,7 +140,7 @@ export const COW_PROBLEMS = {
   "base-record-ignored": {
     severity: "note",
     about:
-      "What lies beside the cowfile to tell what its rdofile was is about another cowfile, or cannot be read: changes of the rdofile are not noticed.",
+      "The base record beside the cowfile belongs to another cowfile or cannot be read: changes of the base are not detected.",
   },
 } as const satisfies Record<string, ProblemSpec>;
 

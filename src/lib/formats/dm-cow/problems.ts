@@ -17,7 +17,7 @@ export const DM_COW_PROBLEMS = {
   },
   "foreign-magic": {
     severity: "error",
-    about: "Something else stands where the magic number should be: it is no bitmap, or one of another length.",
+    about: "The magic number is wrong: this is no bitmap, or one of another length.",
   },
   "length-mismatch": {
     severity: "error",
@@ -25,7 +25,7 @@ export const DM_COW_PROBLEMS = {
   },
   "impossible-bit": {
     severity: "error",
-    about: "A bit is set that stands for no sector, read in this way: the bitmap was written in another.",
+    about: "Read with this bit order, a bit is set beyond the last sector: the bitmap was written with another.",
   },
   "device-short": {
     severity: "error",

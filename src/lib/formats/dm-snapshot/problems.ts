@@ -68,7 +68,7 @@ export const STORE_PROBLEMS = {
   },
   "new-beyond": {
     severity: "error",
-    about: "An exception lies beyond the end of the file, or in a chunk that is cut short by it: its data is lost.",
+    about: "An exception's data is beyond the end of the file, or in a chunk that the end cuts short: it is lost.",
     kernel: "fails when that chunk is read, and finds no room for further ones",
     fix: "only with --drop-lost: takes it out of the list, so that the origin shows through",
     onlyDropLost: true,
@@ -84,7 +84,7 @@ export const STORE_PROBLEMS = {
   "stale-tuples": {
     severity: "warning",
     about:
-      "Something stands behind the end of the list, in its last area. It counts for nothing, but a kernel that extends the store may bring it back to life.",
+      "Stale entries follow the end of the list in its last area. They are ignored, but a kernel that extends the store may use them again.",
     kernel: "ends the list at the first zero",
     fix: "zeroes it",
   },

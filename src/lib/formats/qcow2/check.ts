@@ -179,7 +179,7 @@ class Check {
   #report(id: "leak" | "refcount-low" | "refcount-high", list: ExtentList): void {
     const { clusterBytes } = this.#header;
     const words = {
-      leak: "has a reference count, but nobody uses it",
+      leak: "has a reference count, but is not used",
       "refcount-low": "is used more often than its reference count says",
       "refcount-high": "is used less often than its reference count says",
     }[id];

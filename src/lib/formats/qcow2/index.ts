@@ -28,7 +28,7 @@ export const qcow2Format: LayerFormat = {
   judgeBase: async () => [],
   check: checkQcow2,
   async repair(target) {
-    throw new CowError("unsupported", "is not repaired by cowtool: its own tools know it better", {
+    throw new CowError("unsupported", "cowtool does not repair qcow2; use qemu-img check -r", {
       file: target.name,
       hints: [`\`qemu-img check -r leaks ${shellWord(target.name)}\`, or \`-r all\`, repairs it`],
     });

@@ -45,7 +45,7 @@ export const QCOW2_PROBLEMS = {
   },
   leak: {
     severity: "warning",
-    about: "Clusters have a reference count, but nobody uses them: space is lost, no data.",
+    about: "Clusters have a reference count, but are not used: space is lost, no data.",
   },
   "reserved-bits": {
     severity: "error",

@@ -11,12 +11,12 @@ export const LOSSES = {
   "layers-joined": "Which of several layers held what is not told apart any more: they became one, or a whole image.",
   "extents-rounded":
     "The output holds in larger units: it has parts that the layers do not hold, with what shows there from below.",
-  "base-identity": "What the base was (its size, its fingerprint) stands nowhere in the output.",
+  "base-identity": "The output does not record the identity of its base (size, fingerprint).",
   "size-padded": "The image became longer, by zeros, up to a whole sector.",
   "tail-dropped": "The image lost its last bytes, which are less than a block; they were as the base has them.",
   "store-layout": "In which order a store was written, its free space and its stale chunks are not kept.",
   "log-layout": "Into which logs blocks were written, and in which order, is not kept.",
-  "stale-data": "What lies in a layer's data file where its bitmap says nothing is not kept.",
+  "stale-data": "Stale data in unallocated parts of a layer's data file is not kept.",
   "snapshots-dropped": "Snapshots inside a qcow2 file are not converted: only its current state is.",
   "bitmaps-dropped": "Bitmaps inside a qcow2 file are not converted.",
 } as const;
@@ -37,8 +37,7 @@ export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOve
   if (formats.has("dm-snapshot"))
     yield loss("store-layout", "the order in which the store was written, and its free space, are not kept");
   if (formats.has("snap")) yield loss("log-layout", "into which logs blocks were written, and when, is not kept");
-  if (formats.has("dm-cow"))
-    yield loss("stale-data", "what lies in the layers' data where their bitmaps say nothing is not kept");
+  if (formats.has("dm-cow")) yield loss("stale-data", "stale data in unallocated parts of the layers is not kept");
 }
 
 /** What a qcow2 file has inside besides its image. */

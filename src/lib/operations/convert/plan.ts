@@ -61,7 +61,7 @@ export async function makePlan(
   const alone = request.base === undefined && request.to === "cowfile" && (await loneCowfile(files, text, signal));
   if (alone) return alone;
   if (request.base !== undefined && request.to === "raw")
-    throw new CowError("usage", "a raw image is whole: it lies over no base");
+    throw new CowError("usage", "a raw image is complete and has no base");
   const stack = await files.openStack(text, request.force);
   const parts = parseStack(text);
   const view = new LayeredImage(stack.base.name, stack.base, stack.layers);

@@ -149,7 +149,7 @@ export class JournalPlaces {
     context.onNotice?.({
       severity: "warning",
       file: failure.file,
-      message: `no note of this merge can be kept there: were it interrupted, commands would know that from ${this.#beside(cowfile)} alone`,
+      message: `no copy of the merge journal can be kept there: if the merge is interrupted, only ${this.#beside(cowfile)} records it`,
     });
   }
 

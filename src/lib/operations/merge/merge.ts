@@ -33,7 +33,7 @@ export async function merge(
   if (output !== undefined && request.undo !== undefined) {
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
-  if (request.undo === "") throw new CowError("usage", "an empty name is no undo file's", { file: "" });
+  if (request.undo === "") throw new CowError("usage", "--undo needs a file name", { file: "" });
   if (request.undo !== undefined) refuseOwnName(request.undo);
   if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
   if (output === undefined && storageOf(context).facts(rdofile)?.kind === "remote") {
