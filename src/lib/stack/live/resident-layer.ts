@@ -11,7 +11,7 @@ import type { BlockMap } from "./block-map.ts";
 const PIECE_BYTES = 64 * 1024;
 
 /** The blocks that a map has, as extents in bytes of the image. */
-export function* markedExtents(map: BlockMap, from: number, to: number): Generator<Extent> {
+function* markedExtents(map: BlockMap, from: number, to: number): Generator<Extent> {
   const last = Math.min(map.blockCount, Math.ceil(to / BLOCK_BYTES));
   for (let block = Math.floor(from / BLOCK_BYTES); block < last; ) {
     const marked = map.has(block);
