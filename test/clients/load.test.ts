@@ -25,7 +25,7 @@ function fio(uri: string, offset: number, length: number, ...more: readonly stri
   return [
     ...["--name=job", "--ioengine=nbd", `--uri=${uri}`, `--numjobs=${JOBS}`, "--group_reporting", "--iodepth=16"],
     ...[`--offset=${offset}`, `--offset_increment=${quarter}`, `--size=${quarter}`, "--randseed=4711"],
-    ...["--verify=crc32c", "--verify_fatal=1", "--output-format=terse", ...more],
+    ...["--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", "--output-format=terse", ...more],
   ];
 }
 
