@@ -50,7 +50,7 @@ export const LONG_JOBS: readonly LongJob[] = [
   {
     title: "merge -o",
     argv: (at) => ["merge", at("large.img"), at("large.cow"), "-o", at("new.img")],
-    phases: ["copying the base", "merging"],
+    phases: ["merging"],
     results: ["new.img"],
     appears: ["new.img"],
     refusesTwice: true,
