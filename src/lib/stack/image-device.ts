@@ -1,6 +1,6 @@
 /**
- * Owns an image that a format makes of its files (a qcow2 with its backing, a dm-cow table, a logical volume) as a device:
- * read-only, without a descriptor, so that whoever needs one does without.
+ * Owns images made of several files (a qcow2 with its backing, a dm-cow table, a logical volume, a base with layers) as
+ * devices: read-only, and without a descriptor.
  */
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
@@ -12,7 +12,7 @@ export class ImageDevice implements BlockDevice, PlacedSource {
   readonly fd = undefined;
   readonly #image: PlacedSource & Remarks;
 
-  /** @param image whoever opened the files behind it closes them */
+  /** @param image its files are closed by their opener */
   constructor(image: PlacedSource & Remarks) {
     this.#image = image;
   }
@@ -66,6 +66,6 @@ export class ImageDevice implements BlockDevice, PlacedSource {
   }
 
   close(): void {
-    // Whoever opened its files closes them.
+    // Its files are closed by their opener.
   }
 }

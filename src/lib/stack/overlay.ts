@@ -4,21 +4,19 @@
  */
 import { type Extent, union } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
-import { CowError } from "../errors.ts";
 import type { Layer } from "../formats/format.ts";
-import { LayeredImage, shown, topLevel } from "../formats/layered-image.ts";
+import { allocatedBy, LayeredImage, shown, topLevel } from "../formats/layered-image.ts";
+import { ImageDevice } from "./image-device.ts";
 
-export class Overlay extends LayeredImage implements BlockDevice {
-  readonly writable = false;
-  readonly fd = undefined;
+export class Overlay extends ImageDevice {
   readonly #base: BlockDevice;
   readonly #layers: readonly Layer[];
   /** Files of layers of which addressOf() has told. */
   readonly #addressed = new Set<Partial<BlockDevice>>();
 
-  /** @param layers bottom to top; each must fit what lies below it (open.ts checks that) */
+  /** @param layers bottom to top; each must fit its backing (open.ts checks that) */
   constructor(name: string, base: BlockDevice, layers: readonly Layer[]) {
-    super(name, base, layers);
+    super(new LayeredImage(name, base, layers));
     this.#base = base;
     this.#layers = layers;
   }
@@ -45,26 +43,6 @@ export class Overlay extends LayeredImage implements BlockDevice {
   override dataExtents(from: number, to: number): Iterable<Extent> {
     const end = Math.min(to, this.sizeBytes);
     const inBase = this.#base.dataExtents(from, Math.min(end, this.#base.sizeBytes));
-    return union(inBase, this.allocated(from, end));
-  }
-
-  write(): never {
-    throw new CowError("permission", "this stack is open for reading only", { file: this.name });
-  }
-
-  resize(): never {
-    return this.write();
-  }
-
-  flush(): void {
-    // Nothing is ever written.
-  }
-
-  punchHole(): boolean {
-    return false;
-  }
-
-  close(): void {
-    // Whoever opened base and layers closes them.
+    return union(inBase, allocatedBy(this.#layers, from, end));
   }
 }

@@ -64,7 +64,7 @@ export class DmSnapshotWriter implements ImageWriter {
 
   /**
    * @param target an empty file, or one to resume
-   * @param roomFor the store gets room for so many bytes of changes, as a sparse file; default: for what it holds
+   * @param roomFor bytes of changes that the store has room for, as a sparse file; default: those it holds
    */
   constructor(target: ByteTarget, geometry: StoreGeometry, roomFor = 0) {
     this.unitBytes = geometry.chunkBytes;
