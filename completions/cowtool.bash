@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check convert create diff info invert merge pack repair serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check convert create diff info invert measure merge pack repair serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert merge pack repair serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert measure merge pack repair serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -49,7 +49,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "convert --base" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "convert --base" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -57,15 +57,15 @@ _cowtool() {
       _cowtool_words 'auto bar plain json none'
       return
       ;;
-    "convert --abi" | "create --abi" | "invert --abi" | "squash --abi")
+    "convert --abi" | "create --abi" | "invert --abi" | "measure --abi" | "squash --abi")
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "info --replace" | "invert --replace" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
-    "convert --to")
+    "convert --to" | "measure --to")
       _cowtool_words 'raw cowfile dm-snapshot dm-cow qcow2'
       return
       ;;
@@ -105,6 +105,7 @@ _cowtool() {
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
+    measure) _cowtool_words '--abi --base --chunk-size --cluster-size --to --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;

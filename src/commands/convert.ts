@@ -2,11 +2,9 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { dryRunFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
+import { dryRunFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
+import { outputFormatFlags, outputFormatOf } from "../cli/output-format.ts";
 import { convertSummary } from "../cli/render/convert-summary.ts";
-import { parseSize } from "../lib/bytes/size.ts";
-import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
-import { CONVERT_FORMATS, type ConvertFormat } from "../lib/operations/convert/request.ts";
 
 export default class Convert extends BaseCommand<typeof Convert> {
   static override summary = "convert a stack to another format";
@@ -22,20 +20,7 @@ export default class Convert extends BaseCommand<typeof Convert> {
     output: fileArg("the file to make"),
   };
   static override flags = {
-    to: Flags.custom<ConvertFormat>({
-      description: "the format of OUTPUT",
-      options: [...CONVERT_FORMATS],
-      required: true,
-    })(),
-    base: stackFlag(
-      "OUTPUT holds only the differences from this base (cowfile, dm-snapshot, dm-cow: default the stack's base); in qcow2 it becomes the backing file",
-    ),
-    "chunk-size": Flags.string({ description: "chunk size of a dm-snapshot store; default 16k", helpValue: "SIZE" }),
-    "cluster-size": Flags.string({
-      description: "cluster size of a qcow2 file, 512 to 2m; default 64k",
-      helpValue: "SIZE",
-    }),
-    abi: Flags.custom<CowAbi>({ description: "the machine a cowfile is for; default le64", options: [...ABI_NAMES] })(),
+    ...outputFormatFlags(),
     flatten: Flags.boolean({
       default: false,
       description: "combine the layers into one without reporting that as a loss",
@@ -47,19 +32,8 @@ export default class Convert extends BaseCommand<typeof Convert> {
 
   protected async execute(): Promise<Outcome> {
     const { convert } = await import("../lib/operations/convert/convert.ts");
-    const { to, base, abi, flatten, force, replace } = this.flags;
-    const size = (text: string | undefined): number | undefined => (text === undefined ? undefined : parseSize(text));
-    const request = {
-      to,
-      base,
-      abi,
-      flatten,
-      force,
-      replace,
-      chunkBytes: size(this.flags["chunk-size"]),
-      clusterBytes: size(this.flags["cluster-size"]),
-      dryRun: this.flags["dry-run"],
-    };
+    const { flatten, force, replace } = this.flags;
+    const request = { ...outputFormatOf(this.flags), flatten, force, replace, dryRun: this.flags["dry-run"] };
     const result = await convert(this.args.stack, this.args.output, request, this.context());
     return { result, exitCode: EXIT.ok, render: () => convertSummary(result) };
   }

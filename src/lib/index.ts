@@ -30,6 +30,7 @@ export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type CheckRequest, check } from "./operations/check.ts";
 export { convert } from "./operations/convert/convert.ts";
 export { LOSSES, type LossId } from "./operations/convert/losses.ts";
+export { type MeasureRequest, type MeasureResult, measure } from "./operations/convert/measure.ts";
 export {
   CONVERT_FORMATS,
   type ConvertFormat,

@@ -1,5 +1,5 @@
 /**
- * Owns the row of the command contract for convert; see command-rows.ts.
+ * Owns the rows of the command contract for convert and measure; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
 import { ANY_BASE } from "./rows-more.ts";
@@ -84,4 +84,41 @@ export const convert: CommandRow = {
     },
   ],
   progress: (at) => [`${at("base.img")},${at("vm.cow")}`, at("new.qcow2"), ...QCOW2],
+};
+
+export const measure: CommandRow = {
+  runs: [
+    { title: "a whole qcow2", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, ...QCOW2], readOnly: true },
+    { title: "a cowfile alone", argv: (at) => [at("vm.cow"), "--to=cowfile", "--abi=be32"], readOnly: true },
+    {
+      title: "a store",
+      argv: (at) => [`${at("base.img")},${at("vm.cow")}`, "--to=dm-snapshot", "--chunk-size=4k"],
+      readOnly: true,
+    },
+  ],
+  inputs: [
+    {
+      title: "STACK",
+      good: "base.img",
+      isStack: true,
+      takes: { ...ANY_BASE, "empty.img": 0 },
+      argv: (_, file) => [file, ...RAW],
+    },
+    {
+      title: "a layer of STACK",
+      good: "vm.cow",
+      isStack: true,
+      argv: (at, file) => [`${at("base.img")},${file}`, ...QCOW2],
+    },
+    {
+      title: "--base",
+      good: "base.img",
+      isStack: true,
+      takes: ANY_BASE,
+      argv: (at, file) => [at("changed.img"), "--to", "cowfile", "--base", file],
+    },
+  ],
+  outputs: [],
+  collisions: [],
+  progress: (at) => [`${at("base.img")},${at("vm.cow")}`, ...QCOW2],
 };

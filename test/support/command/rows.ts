@@ -3,7 +3,7 @@
  * place where it takes a file. A command without a row here fails the contract. Must not run anything.
  */
 import type { CommandRow } from "./row.ts";
-import { convert } from "./rows-convert.ts";
+import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
 import { invert, squash } from "./rows-stacks.ts";
 
@@ -232,6 +232,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   diff,
   info,
   invert,
+  measure,
   merge,
   pack,
   repair,

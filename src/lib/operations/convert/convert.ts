@@ -6,7 +6,6 @@ import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { claimOutput, mayReplace } from "../../output/claim.ts";
-import { DryTarget } from "../../output/dry-target.ts";
 import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, wholeBefore } from "../../output/partial.ts";
 import { cloneBase, type Held, type Pace, type Position, writeImage } from "../../output/write-image.ts";
 import { filesOfStack, parseStack } from "../../stack/open.ts";
@@ -18,6 +17,7 @@ import { noticeUnmarkedOf } from "../merge/doubts.ts";
 import { refusePendingMerge } from "../merge/journal-places.ts";
 import { heldOfRaw } from "../whole-image.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
+import { writeDry } from "./measure.ts";
 import { makeOutput, type Output } from "./outputs.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
@@ -196,12 +196,8 @@ function writeText(files: OpenFiles, path: string, text: string, plan: Plan, rep
 
 /** The same without a file: what it would be. */
 async function dryRun(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Done> {
-  const nothing = new DryTarget(output);
-  const writer = made.makeWriter(nothing, () => new DryTarget(output), false);
-  const stopped = (): CowError => interrupted(output, "nothing was created, as with --dry-run");
-  const held = heldOf(plan, made, writer.unitBytes);
-  const done = await writeImage({ ...jobOf(plan, made), held, writer, target: nothing, stopped }, context);
-  return { held: done.held, size: nothing.sizeBytes, resumedAt: null };
+  const { held, main } = await writeDry(output, plan, made, context);
+  return { held, size: main.sizeBytes, resumedAt: null };
 }
 
 function jobOf({ view }: Plan, { sizeBytes }: Output) {
