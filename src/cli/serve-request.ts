@@ -37,7 +37,7 @@ const MAX_PORT = 65_535;
  */
 export function serveRequest(files: readonly string[], flags: ServeFlags): ServeRequest {
   const exports: ExportRequest[] = [];
-  if (files.includes("")) throw new CowError("usage", "an empty file name is no file");
+  if (files.includes("")) throw new CowError("usage", "a file name is empty");
   // A base may be a stack itself, as everywhere; what follows lies on top of it.
   const [base, ...layers] = files;
   if (base !== undefined) exports.push({ name: "", parts: [...parseStack(base), ...layers] });

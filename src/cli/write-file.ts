@@ -16,7 +16,7 @@ import { filesOfStack } from "../lib/stack/open.ts";
  * @throws CowError `usage` for an input or something that is no file; `exists` unless `allowed` says otherwise
  */
 export function claimTextFile(path: string, stacks: readonly string[], allowed: Overwrite): void {
-  if (path === "") throw new CowError("usage", "an empty name is no file's", { file: path });
+  if (path === "") throw new CowError("usage", "--output needs a file name", { file: path });
   refuseSameFile(nodeStorage, path, stacks.flatMap(filesOfStack));
   const facts = claimName(nodeStorage, path, allowed);
   if (facts && facts.sizeBytes !== 0 && !allowed.replace?.includes(path) && !isPicture(path))

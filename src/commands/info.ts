@@ -63,7 +63,7 @@ export default class Info extends BaseCommand<typeof Info> {
         columns,
         env,
         none: "from the base",
-        all: facts.format === "cowfile" ? "held by the cowfile" : "held by the layer",
+        all: facts.format === "cowfile" ? "allocated in the cowfile" : "allocated in the layer",
       });
   }
 }

@@ -64,7 +64,7 @@ describe.skipIf(noFio)("fio", () => {
     expect((await load).status).not.toBe(0);
 
     served = await startServe([base, cowfile, "--socket", socket]);
-    expect(served.complained()).toContain("nothing of it is lost");
+    expect(served.complained()).toContain("nothing is lost");
     await client("fio", ...answered, "--verify_only");
     await client("fio", ...fio(served.uri, 0, SIZE, "--rw=randrw", "--bs=64k"));
     expect(await served.stop()).toMatchObject({ status: 0 });

@@ -67,7 +67,7 @@ describe("a base that was changed", () => {
     const images = await makeCowfile();
     poke(images[0], 51);
     const verified = await run("verify-fingerprint", images);
-    expect([verified.status, verified.stdout]).toEqual([1, expect.stringContaining("partly held by the cowfile")]);
+    expect([verified.status, verified.stdout]).toEqual([1, expect.stringContaining("partly allocated in the cowfile")]);
     expect((await run("check", [images[1], "--rdofile", images[0]])).status).toBe(4);
   });
 
@@ -111,7 +111,7 @@ describe("a base that was not", () => {
     expect(await line("--full")).toMatch(/content is the same/);
     expect((await run("create", [...images, "-f", "--identity=none"])).status).toBe(0);
     expect(await line()).toBe("");
-    expect(await line("-v")).toBe("  nothing is known of its content: there is no base record beside the cowfile");
+    expect(await line("-v")).toBe("  its content was not compared: there is no base record beside the cowfile");
   });
 
   test("is noted by a server where nothing was", async () => {

@@ -60,7 +60,7 @@ describe("info --map", () => {
     expect(rows.join("")).toHaveLength(300);
     for (const [block, cell] of [...rows.join("")].entries())
       expect(/[█#]/.test(cell), `block ${block}`).toBe(HELD.includes(block));
-    expect(ran.stdout).toMatch(/from the base .* held by the cowfile .*1 KiB/);
+    expect(ran.stdout).toMatch(/from the base .* allocated in the cowfile .*1 KiB/);
   });
 
   test("is refused for a file whose head is beyond use", async () => {

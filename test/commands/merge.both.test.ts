@@ -102,7 +102,7 @@ describe("merge in place", () => {
   test("--undo saves what is overwritten; merging that takes the merge back, and says nothing frightening", async () => {
     const original = readFileSync(at("base.img"));
     const ran = await run("merge", [at("base.img"), at("vm.cow"), "-y", "--undo", at("undo.cow")]);
-    expect(ran.stdout).toMatch(/undo\.cow: takes the merge back, by `cowtool merge /);
+    expect(ran.stdout).toMatch(/undo\.cow: undoes the merge: `cowtool merge /);
     expect((await run("check", [at("undo.cow"), "--rdofile", at("base.img")])).status).toBe(0);
     await resultOf([at("base.img"), at("undo.cow"), "-y"]);
     expect(readFileSync(at("base.img")).equals(original)).toBe(true);

@@ -195,11 +195,11 @@ describe("a mark behind the end of the image", () => {
     writeFileSync(at("beyond.cow"), bytes);
     const ran = await run("pack", [at("beyond.cow"), at("beyond.pack"), "--format", format]);
     expect([ran.status, ran.stderr.split("\n").length], ran.stderr).toEqual([0, 2]);
-    expect(ran.stderr).toMatch(/^cowtool: warning: .*beyond\.cow: 2 blocks are marked behind the end of the image/);
+    expect(ran.stderr).toMatch(/^cowtool: warning: .*beyond\.cow: 2 blocks are allocated beyond the end of the image/);
     const whole = Buffer.concat([bytes, noise(4096 + 313 * 1024 - bytes.length, 1)]);
     writeFileSync(at("beyond.cow"), whole);
     const one = await run("pack", [at("beyond.cow"), at("beyond.pack"), "-f", "--format", format]);
-    expect(one.stderr).toMatch(/: 1 block is marked behind the end/);
+    expect(one.stderr).toMatch(/: 1 block is allocated beyond the end/);
     writeFileSync(at("beyond.cow"), Buffer.concat([whole, noise(1024, 2)]));
     expect((await run("pack", [at("beyond.cow"), at("beyond.pack"), "-f", "--format", format])).stderr).toBe("");
   });

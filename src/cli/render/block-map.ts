@@ -28,7 +28,7 @@ function shadeOf(covered: number, size: number, shades: readonly string[]): stri
 export interface BlockMapView {
   readonly columns: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** What an empty cell means, and a full one: `from the base`, `held by the cowfile`. */
+  /** What an empty cell means, and a full one: `from the base`, `allocated in the cowfile`. */
   readonly none: string;
   readonly all: string;
 }

@@ -59,7 +59,7 @@ export async function* renderDiff(
   else yield `${names} differ in ${formatSize(result.bytesDifferent)} of ${formatSize(result.virtualSizeBytes)}\n`;
   const redundant = result.redundant.totalBytes;
   if (redundant > 0)
-    yield `redundant: ${formatSize(redundant)} held by a layer are the same as the base (in ${result.redundant.count} extents)\n`;
+    yield `redundant: ${formatSize(redundant)} allocated in a layer are the same as the base (in ${result.redundant.count} extents)\n`;
 }
 
 /** Rows of 16 bytes, A above B, differing bytes marked below. */

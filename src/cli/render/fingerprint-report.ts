@@ -9,7 +9,7 @@ const SHOWN = 8;
 
 const HIDDEN_WORDS = {
   yes: "hidden by the cowfile",
-  partly: "partly held by the cowfile",
+  partly: "partly allocated in the cowfile",
   no: "shows through",
 } as const;
 
@@ -32,13 +32,13 @@ export function* fingerprintReport(result: FingerprintResult, view: { readonly a
 function* calmLine(identity: BaseReport, all: boolean): Generator<string> {
   const { verdict, compared, recorded_at: when, compared_bytes: bytes, complete } = identity;
   if (verdict === "unknown") {
-    if (all) yield "  nothing is known of its content: there is no base record beside the cowfile\n";
+    if (all) yield "  its content was not compared: there is no base record beside the cowfile\n";
     return;
   }
   const whole = compared === "all" && complete;
-  const looked = whole ? "" : `, as far as ${formatSize(bytes)} of it tell`;
+  const looked = whole ? "" : `, as far as the ${formatSize(bytes)} that were compared show`;
   if (verdict === "merged") yield `  changed since ${when} only where the cowfile was merged into it${looked}\n`;
-  else if (compared === "times") yield `  unchanged since ${when}, as its times tell (--full reads it)\n`;
+  else if (compared === "times") yield `  unchanged since ${when}, by its times (--full reads it)\n`;
   else if (verdict === "touched") yield `  its times are not those of ${when}, but its content is the same${looked}\n`;
   else yield `  its content is the same as on ${when}${looked}\n`;
 }

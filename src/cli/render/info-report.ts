@@ -70,7 +70,7 @@ export async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerat
 export function svgOfInfo({ facts, mapBytes }: Info, extents: AsyncIterable<MapExtent>): AsyncIterable<string> {
   return renderSvgMap({
     title: facts.file,
-    meaning: "held by the cowfile",
+    meaning: "allocated in the cowfile",
     sizeBytes: mapBytes,
     extents: heldOnly(extents),
   });

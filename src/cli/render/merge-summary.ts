@@ -22,7 +22,7 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
     yield `${output}: ${amount} of ${cowfile} would be merged; nothing was changed (--dry-run)\n`;
   else if (result.mode === "new-file")
     yield `${output}: is ${rdofile} with ${amount} of ${cowfile}; both are as they were\n`;
-  else if (result.blocks_merged === 0) yield `${rdofile}: is as it was, since ${cowfile} holds no blocks\n`;
+  else if (result.blocks_merged === 0) yield `${rdofile}: unchanged, because ${cowfile} has no allocated blocks\n`;
   else if (result.taken_back) {
     yield `${rdofile}: the interrupted merge is taken back, by ${amount} of ${cowfile}; it is as before, and cowfiles over it match again\n`;
     yield `${cowfile}: is no longer needed and may be removed\n`;
@@ -49,5 +49,5 @@ function* mergedInPlace(
     : `cowfiles that were made for other content of ${rdofile} still match its fingerprint, but no longer show what they did: do not use them\n`;
   if (undo === null) return;
   const command = escapeControls(`cowtool merge ${shellWord(paths.rdofile)} ${shellWord(undo)}`);
-  yield `${escapeControls(undo)}: takes the merge back, by \`${command}\`\n`;
+  yield `${escapeControls(undo)}: undoes the merge: \`${command}\`\n`;
 }

@@ -30,31 +30,31 @@ export interface RepairView {
 export function* repairSummary(path: string, report: RepairReport, view: RepairView): Generator<string> {
   const file = escapeControls(path);
   if (!report.examined) {
-    yield `${file}: is marked clean, nothing done (-f examines it all the same)\n`;
+    yield `${file}: is marked clean, nothing done (-f examines it anyway)\n`;
     return;
   }
   const verb = view.dryRun ? "would be " : "";
   const { marked, cleared, lost } = report;
   if (marked.totalBytes > 0) {
-    yield `${file}: ${blocks(marked.totalBytes)} ${verb}newly marked, ${formatSize(marked.totalBytes)}\n`;
+    yield `${file}: ${blocks(marked.totalBytes)} ${verb}newly allocated, ${formatSize(marked.totalBytes)}\n`;
   }
-  if (cleared.totalBytes > 0) yield `${file}: the marks of ${blocks(cleared.totalBytes)} ${verb}cleared\n`;
+  if (cleared.totalBytes > 0) yield `${file}: the bitmap bits of ${blocks(cleared.totalBytes)} ${verb}cleared\n`;
   const alone = unexplained(report);
   if (alone > 0) {
-    yield `${file}: ${blocks(alone)} suspect: allocated and zero, but not marked: zeros written just before the crash look like that${view.verbose ? "" : " (-v names them)"}\n`;
+    yield `${file}: ${blocks(alone)} suspect: zeros with space in the file, but not allocated, like zeros written just before the crash${view.verbose ? "" : " (-v names them)"}\n`;
   }
   if (view.verbose && report.suspectBlocks > 0) {
-    yield `${file}: ${report.suspectBlocks - alone / BLOCK_BYTES} more blocks are zero and not marked beside other data\n`;
+    yield `${file}: ${report.suspectBlocks - alone / BLOCK_BYTES} more unallocated blocks are zeros beside other data\n`;
   }
   if (lost.totalBytes > 0) {
-    yield `${file}: ${blocks(lost.totalBytes)} lost: marked, but beyond the end of the file; they read as the base's (--drop-lost clears the marks)\n`;
+    yield `${file}: ${blocks(lost.totalBytes)} lost: allocated, but beyond the end of the file; the base's blocks are read instead (--drop-lost clears their bits)\n`;
   }
   if (report.setAside.totalBytes > 0) {
     const name = report.setAsideFile;
     yield `${file}: ${unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, name && escapeControls(name))}\n`;
   }
   if (report.unmarkedBlocks > 0)
-    yield `${file}: ${blocks(report.unmarkedBlocks * BLOCK_BYTES)} held data without a mark before cowtool served it, left as it is (-f marks it)\n`;
+    yield `${file}: ${blocks(report.unmarkedBlocks * BLOCK_BYTES)} held data without being allocated before cowtool served the file; left unchanged (-f allocates them)\n`;
   if (view.dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
   else {
     const state = report.changed ? "repaired and marked clean" : "was clean, nothing to repair";

@@ -109,7 +109,7 @@ function* legend(x: number, y: number, map: SvgMap, hasRedundant: boolean): Gene
     ["#e4e7eb", "not"],
     ["#1f5fa8", `${map.meaning} (darker: more of the cell)`],
   ];
-  if (hasRedundant) entries.push(["#d9822b", "redundant: held, but the same as below"]);
+  if (hasRedundant) entries.push(["#d9822b", "redundant: allocated, but the same as the backing"]);
   let at = x;
   for (const [colour, words] of entries) {
     yield `<rect x='${at}' y='${y - 9}' width='10' height='10' fill='${colour}'/>\n`;

@@ -135,7 +135,7 @@ export class FileDevice implements BlockDevice {
     const { foundBytes, bytes } = this.length;
     throw new CowError(
       "io",
-      `was cut short by another program while it was open: it ended at ${atByte(foundBytes)}, and has to be ${bytes} bytes long`,
+      `was cut short by another program while it was open: it ended at ${atByte(foundBytes)}, but must be ${bytes} bytes long`,
       { file: this.name, details: { offset: foundBytes, size_expected: bytes } },
     );
   }

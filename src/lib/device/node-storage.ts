@@ -44,7 +44,7 @@ function remoteFacts(uri: string): FileFacts {
 }
 
 function refuseToWrite(uri: string): never {
-  throw new CowError("usage", "is an export of an NBD server: it is read, and never written", { file: uri });
+  throw new CowError("usage", "is an export of an NBD server, which cowtool never writes", { file: uri });
 }
 
 /** The file system of this machine, and what NBD servers export. */
@@ -126,7 +126,7 @@ export const nodeStorage: Storage = {
     try {
       const size = fs.fstatSync(fd).size;
       if (size > limitBytes)
-        throw new CowError("unsuitable", `is ${size} bytes long, more than the ${limitBytes} expected of it`, { file });
+        throw new CowError("unsuitable", `is ${size} bytes long, more than the ${limitBytes} expected`, { file });
       return fs.readFileSync(fd);
     } catch (error) {
       throw systemError(error, file, "cannot read");

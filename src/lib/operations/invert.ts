@@ -70,7 +70,7 @@ export async function invert(
     refusePending(files, text, [output, newLayer], request.force);
     const stack = await files.openStack(text, request.force);
     const top = stack.layers.at(-1);
-    if (!top) throw new CowError("usage", "a base without a layer cannot be exchanged with one", { file: base });
+    if (!top) throw new CowError("usage", "a base without a layer cannot be inverted", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);
     if (storage.realPath(output) === storage.realPath(newLayer))
       throw new CowError("usage", "cannot be the new base and the new layer", { file: output });

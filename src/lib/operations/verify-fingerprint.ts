@@ -75,7 +75,7 @@ export async function verifyFingerprint(
     const answer = await askAboutBase(files, { cow, cowfile: part.path, stack }, how, context);
     if (answer.ignored) {
       const { path, why } = answer.ignored;
-      context.onNotice?.({ severity: "note", file: path, message: `what it says of the base is ignored: ${why}` });
+      context.onNotice?.({ severity: "note", file: path, message: `the base record is ignored: ${why}` });
     }
     return {
       rdofile,

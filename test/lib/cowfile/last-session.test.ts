@@ -72,7 +72,7 @@ test("data that had no mark before a session is left alone by whatever comes aft
     storage.content("cow")?.write(block(0x55), DATA + 100 * BLOCK);
     const notices: string[] = [];
     const stack = await serve(storage, BOOT, notices);
-    expect(notices.join()).toMatch(/1 blocks? .* from block 100 .*repair -f/);
+    expect(notices.join()).toMatch(/1 unallocated block, from block 100 .*repair -f/);
     const image = stack.image();
     image.write(block(9), 5 * BLOCK);
     image.commit();
@@ -199,7 +199,9 @@ test("serve --repair of a file that was also cut short loses nothing that the jo
     });
     storage.content("cow")?.resize(DATA + 380 * BLOCK);
     const options = { access: "writable", boot, repair: true } as const;
-    await expect(ServedStack.open(storage, ["base", "cow"], options)).rejects.toThrow("marks are left whose data");
+    await expect(ServedStack.open(storage, ["base", "cow"], options)).rejects.toThrow(
+      "the data of some allocated blocks is beyond",
+    );
     expect(storage.content(JOURNAL)).toBeUndefined();
     expect(storage.paths().includes(UNFLUSHED)).toBe(boot === LATER);
     await repair("cow", { dropLost: true }, { storage });

@@ -8,7 +8,7 @@ import { scratchDirectory } from "../../support/scratch.ts";
 
 const scratch = scratchDirectory();
 const CUT =
-  /was cut short by another program while it was open: it ended at byte 3000 \(0xbb8\), and has to be 10000 bytes long/;
+  /was cut short by another program while it was open: it ended at byte 3000 \(0xbb8\), but must be 10000 bytes long/;
 
 function makeFile(name: string): string {
   const path = scratch(name);

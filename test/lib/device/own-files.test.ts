@@ -125,7 +125,7 @@ test.each(Object.entries(STRANGERS))(
     await create(base, cow, { force: true }, { onNotice: ({ message }) => void notices.push(message) });
     isUnchanged();
     expect(readFileSync(victim, "utf8")).toBe(PRECIOUS);
-    expect(notices.join("\n")).toContain("could not be noted");
+    expect(notices.join("\n")).toContain("could not be written");
     await info(cow, {}, {});
   },
 );

@@ -23,7 +23,5 @@ test("what stands behind the end of a store's list is told before a write takes 
   // As after a power cut that took the first of two tuples.
   storage.content("store")?.write(new Uint8Array(16), CHUNK);
   (await open()).close();
-  expect(notices).toEqual([
-    expect.stringMatching(/^has something behind the end of its list, from byte 16384 .*zeroed/),
-  ]);
+  expect(notices).toEqual([expect.stringMatching(/^has tuples after the end of its list, from byte 16384 .*zeroed/)]);
 });

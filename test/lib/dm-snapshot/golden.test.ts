@@ -133,7 +133,7 @@ const EXPECTED: Readonly<
 > = {
   "m00-baseline": { open: "read", status: true },
   "m01-magic0": { open: /magic number.* is zero/ },
-  "m02-badmagic": { open: /0x12345678 stands at/ },
+  "m02-badmagic": { open: /0x12345678 is at/ },
   "m03-version2": { open: /version 2/ },
   "m04-valid0": { open: /marked invalid/, problem: "invalid", repair: "refuses" },
   "m05-valid2": { open: "read", problem: "valid-value", status: true },
@@ -148,7 +148,7 @@ const EXPECTED: Readonly<
   "m14-highbits": { open: /chunk 216172782113783815/, problem: "new-beyond", repair: "drops", status: true },
   "m15-area1-missing": { open: /metadata area 1/, problem: "area-missing", repair: "drops" },
   "m16-old0new2": { open: "read", status: true },
-  "m17-dupnew": { open: /in which another one lies/, problem: "new-duplicate", repair: "refuses", status: true },
+  "m17-dupnew": { open: /which another exception uses/, problem: "new-duplicate", repair: "refuses", status: true },
 };
 
 const MALFORMED = "dmsnap-malformed";

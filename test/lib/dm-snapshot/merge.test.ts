@@ -202,7 +202,7 @@ describe("merging a store into its origin", () => {
     for (const dryRun of [true, false])
       await expect(mergeCommand("origin", "store", { dryRun }, { storage })).rejects.toMatchObject({
         code: "damaged",
-        message: expect.stringContaining("behind the end of its list"),
+        message: expect.stringContaining("after the end of its list"),
         hints: [expect.stringContaining("cowtool repair store")],
       });
     expect(bytesOf(target).equals(before)).toBe(true);

@@ -179,7 +179,7 @@ describe("data without a mark in a clean cowfile", () => {
     return storage;
   }
   const said =
-    /^2 blocks hold data, but are not marked \(the first is block 30\), and are not (merged|packed|squashed|converted|in the new files): `cowtool repair -f cow`/;
+    /^2 blocks hold data, but are not allocated \(the first is block 30\), and are not (merged|packed|squashed|converted|in the new files): `cowtool repair -f cow`/;
 
   test.each([
     ["merge in place", {}],
@@ -222,8 +222,8 @@ test("marks that count as not held are told wherever a stack is opened", async (
   const stack = await openStack(storage, "base,cow", { onNotice: ({ message }) => void notices.push(message) });
   stack.close();
   expect(notices).toEqual([
-    "1 block is marked beyond the end of the file, where no data is: what is below shows instead",
-    "1 block is marked beyond the end of the image, and left out",
+    "1 block is allocated beyond the end of the file, where no data is: the backing shows instead",
+    "1 block is allocated beyond the end of the image, and left out",
   ]);
 });
 

@@ -289,7 +289,7 @@ describe("a server", () => {
     const text = /^was changed since .*Z, and cow does not hide that: blocks 8 to 11 at byte 8192/;
     const error = await serve(storage).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "wrong-base", file: "base", message: expect.stringMatching(text) as unknown });
-    expect((error as CowError).hints[0]).toContain("--force serves it all the same, --read-only");
+    expect((error as CowError).hints[0]).toContain("--force serves it anyway, --read-only");
     const warning = { severity: "warning", file: "base", message: expect.stringMatching(text) as unknown };
     for (let i = 0; i < 2; i++) expect(await serve(storage, { isWritten: true, force: true })).toEqual([warning]);
     expect(await serve(storage, { isWritten: false, force: false })).toEqual([warning]);

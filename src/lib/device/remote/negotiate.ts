@@ -185,7 +185,7 @@ async function go(haggling: Haggling, wanted: Wanted): Promise<Facts | undefined
     const what = wanted.exportName === "" ? "the default export" : `the export "${wanted.exportName}"`;
     throw refusal(wanted, `the server does not give out ${what}`, answer);
   }
-  return told ? { ...told, blockSizes } : violated("it gave the export out without saying how large it is");
+  return told ? { ...told, blockSizes } : violated("it accepted the export without saying how large it is");
 }
 
 /** The old way, to which the only refusal is an end of the connection. */
@@ -201,7 +201,7 @@ async function byName(
   try {
     answer = await haggling.pull.read(EXPORT_NAME_ANSWER_BYTES + padding);
   } catch (error) {
-    throw new CowError("not-found", `the server does not give out the export "${exportName}"`, {
+    throw new CowError("not-found", `the server does not have the export "${exportName}"`, {
       file: name,
       cause: error,
     });

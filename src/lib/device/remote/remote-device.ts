@@ -78,7 +78,7 @@ export class RemoteDevice implements BlockDevice {
       caller.call(Op.OPEN);
       const opened = takeText(caller.memory) as Opened;
       if (writable && (opened.flags & ExportFlag.READ_ONLY) !== 0)
-        throw new CowError("permission", "the server gives it out for reading only", { file: uri });
+        throw new CowError("permission", "the server exports it read-only", { file: uri });
       return new RemoteDevice(uri, caller, opened, writable, known);
     } catch (error) {
       caller.end();

@@ -94,7 +94,7 @@ export class Session {
         firstLossMs ||= performance.now();
         // Connections that can be made, but come to nothing: a silent server is given less chances than a hasty one.
         if (losses === MOST_LOSSES || performance.now() - firstLossMs > this.#reconnectMs) {
-          const why = `the connection was lost ${losses} times on it: ${error.message}`;
+          const why = `the connection was lost ${losses} times meanwhile: ${error.message}`;
           throw new CowError("io", `${cannot(attempt)}: ${why}`, { file: this.name, cause: error });
         }
       }
@@ -205,7 +205,7 @@ export class Session {
       if (client.export.sizeBytes !== sizeBytes)
         this.#sameness.replaced(`is ${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`);
       if ((client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0)
-        throw new CowError("io", "the connection was lost, and behind the next one the export is read-only now", {
+        throw new CowError("io", "the connection was lost, and after reconnecting the export is read-only", {
           file: this.name,
         });
       await this.#sameness.requireSame(client);

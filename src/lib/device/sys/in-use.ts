@@ -86,7 +86,7 @@ function* usesAt(identity: string, folder: string | undefined, roots: Roots, dep
     const uses = [...through(upper, "lies behind")];
     yield* uses;
     if (uses.length === 0 && isClaimed(`/dev/${loop}`))
-      yield { kind: "claim", what: `lies behind /dev/${loop}, which is claimed by another process or by the kernel` };
+      yield { kind: "claim", what: `is behind /dev/${loop}, which is claimed by another process or by the kernel` };
   }
   if (folder === undefined) return;
   for (const entry of listSys(folder)) {
@@ -121,7 +121,7 @@ const CLAIMED: Use = { kind: "claim", what: "is claimed by another process or by
 /** For a device that could not be opened with O_EXCL, or a file or device that is used as `use` says. */
 export function inUse(file: string, { kind, what }: Use = CLAIMED): CowError {
   const ways = {
-    mount: "unmount it first; with --force `merge` writes all the same, which can damage the mounted file system",
+    mount: "unmount it first; with --force `merge` writes anyway, which can damage the mounted file system",
     swap: "`swapoff` frees it",
     holder: "close what is made of it first, or name that instead",
     claim: "try again when it is free",

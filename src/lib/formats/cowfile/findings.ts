@@ -31,7 +31,8 @@ function* problemsOfSession(session: LastSession | undefined): Generator<Problem
   if (!session || !("stamp" in session)) return;
   const place = { offset: session.stamp.offset, length: STAMP_BYTES };
   const served = `cowtool was serving it, as it says at ${atByte(place.offset)}`;
-  if (session.kind === "killed") yield cowProblem("live", place, `${served}: its marks are known without a search`);
+  if (session.kind === "killed")
+    yield cowProblem("live", place, `${served}: its allocated blocks are known without a search`);
   else if (session.kind === "restarted")
     yield cowProblem("live", place, `${served}, and the machine was restarted since: what flushes covered is there`);
   else
@@ -66,7 +67,7 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     yield cowProblem(
       "used-count",
       used,
-      `the head counts ${head.used} used blocks at ${atByte(used.offset)}, but ${survey.usedBefore} are marked`,
+      `the head counts ${head.used} used blocks at ${atByte(used.offset)}, but ${survey.usedBefore} are allocated`,
     );
   }
   const structBytes = headLayout(head.abi).sizeBytes;
@@ -77,16 +78,16 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     yield cowProblem(
       "head-tail",
       { offset: structBytes, length: HEAD_BLOCK_BYTES - structBytes },
-      `the head block holds something behind the head, from ${atByte(structBytes)}`,
+      `the head block holds something after the head, from ${atByte(structBytes)}`,
     );
   }
   const inFile = (id: CowProblemId, list: ExtentList, words: string): Iterable<Problem> =>
     problemsFor(id, list, geometry, words);
-  yield* inFile("bits-beyond-end", survey.beyondEnd, `marked, but the image has only ${geometry.rdoBlocks} blocks`);
+  yield* inFile("bits-beyond-end", survey.beyondEnd, `allocated, but the image has only ${geometry.rdoBlocks} blocks`);
   yield* inFile(
     "data-lost",
     survey.lost,
-    `marked, but the file ends before, at ${atByte(source.sizeBytes)}: the data is lost`,
+    `allocated, but the file ends before, at ${atByte(source.sizeBytes)}: the data is lost`,
   );
   if (survey.neededFileBytes !== undefined) {
     const missing = survey.neededFileBytes - source.sizeBytes;
@@ -99,7 +100,9 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
   }
   const kind = findings.session?.kind;
   const isKnown = kind === "killed" || kind === "restarted";
-  const where = isKnown ? "written since the last flush, marked only in the journal" : "holding data, but not marked";
+  const where = isKnown
+    ? "written since the last flush, allocated only in the journal"
+    : "holding data, but not allocated";
   yield* inFile("unmarked-data", survey.unmarked, where);
   yield* inFile(
     "unflushed-data",
@@ -109,13 +112,11 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
   for (const suspect of gradeSuspects(survey.suspects, source, geometry)) {
     const offset = geometry.dataOffsetBytes + suspect.offset;
     const why =
-      suspect.evidence === "alone"
-        ? "and nothing else explains the allocation"
-        : "beside other data in its allocation unit";
+      suspect.evidence === "alone" ? "and nothing else explains the space" : "beside other data in its allocation unit";
     yield cowProblem(
       "suspect-zeros",
       { offset, length: suspect.length },
-      `${blocksText(suspect)} at ${atByte(offset)}: allocated and zero, but not marked, ${why}`,
+      `${blocksText(suspect)} at ${atByte(offset)}: zeros with space in the file, but not allocated, ${why}`,
     );
   }
   const end = geometry.dataOffsetBytes + geometry.virtualSizeBytes;
@@ -123,7 +124,7 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     yield cowProblem(
       "trailing-data",
       { offset: end, length: source.sizeBytes - end },
-      `the file goes on behind the last block, which ends at ${atByte(end)}`,
+      `the file continues after the last block, which ends at ${atByte(end)}`,
     );
   }
 }

@@ -89,7 +89,7 @@ export class CowfileLayer implements Layer {
     const lost = this.#bitmap.countMarked(reachableBlocks(this.source, this.opened.geometry), rdoBlocks);
     const beyond = this.#bitmap.countMarked(rdoBlocks, mapSizeBytes * 8);
     return [
-      ...leftOut(lost, "beyond the end of the file, where no data is: what is below shows instead"),
+      ...leftOut(lost, "beyond the end of the file, where no data is: the backing shows instead"),
       ...leftOut(beyond, "beyond the end of the image, and left out"),
     ];
   }
@@ -129,5 +129,5 @@ export class CowfileLayer implements Layer {
 
 function leftOut(blocks: number, where: string): string[] {
   if (blocks === 0) return [];
-  return [`${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked ${where}`];
+  return [`${blocks} ${blocks === 1 ? "block is" : "blocks are"} allocated ${where}`];
 }

@@ -33,7 +33,7 @@ export function* inPack(problems: Iterable<Problem>): Generator<Problem> {
   for (const problem of problems) {
     if (problem.id !== "dirty") yield problem;
     else {
-      const message = `is marked dirty at ${atByte(problem.offset)}: what was not marked when it was packed is not in the pack`;
+      const message = `is marked dirty at ${atByte(problem.offset)}: blocks that were not allocated when it was packed are not in the pack`;
       yield { ...problem, fixable: false, message };
     }
   }

@@ -16,25 +16,25 @@ export const COW_PROBLEMS = {
   dirty: {
     severity: "error",
     about:
-      "The file was not closed: blocks written since the last sync are in the data area, but may not be marked in the bitmap. In a pack they are lost.",
-    fix: "marks what the data area holds, recounts, clears the dirty mark",
+      "The file was not closed: blocks written since the last sync are in the data area, but may not be allocated in the bitmap. In a pack they are lost.",
+    fix: "allocates the blocks that hold data, recounts, clears the dirty flag",
   },
   live: {
     severity: "note",
     about:
-      "The file was served for writing, and the server did not end in order. Which blocks are marked is known exactly, from the bitmap and the journal beside the file: the data area is not searched. After a restart of the machine everything that a flush covered is there; for the rest see unflushed-data.",
+      "The file was served for writing, and the server did not end in order. Which blocks are allocated is known exactly from the bitmap and the journal beside the file; the data area is not searched. After a restart of the machine everything that a flush covered is there; for the rest see unflushed-data.",
   },
   "journal-unusable": {
     severity: "warning",
     about:
-      "The file was served for writing, and the server did not end in order, but the journal beside it is missing, or does not belong to the file as it is: one of the two is an older copy. The data area has to be searched. Zeros written since the last flush cannot be found; the blocks read as the base's.",
+      "The file was served for writing, and the server did not end in order, but the journal beside it is missing, or does not belong to the file as it is: one of the two is an older copy. The data area has to be searched. Zeros written since the last flush cannot be found; the base's blocks are read instead.",
     fix: "searches the data area instead",
   },
   "unflushed-data": {
     severity: "error",
     about:
-      "The file was served for writing, the server did not end in order, and the machine was restarted since, or the files were carried to another one. These blocks were written, but no flush covered them: whether they are whole is not known, so they are not shown.",
-    fix: "copies them to a cowfile of their own, FILE.cowtool-unflushed, over the same base, and takes them out; `cowtool merge BASE,FILE FILE.cowtool-unflushed` brings them back, with --force if FILE holds blocks of which the fingerprint is made",
+      "The file was served for writing, the server did not end in order, and the machine was restarted since, or the files were moved to another one. These blocks were written, but no flush covered them. They may not be whole, so they are not shown.",
+    fix: "moves them to FILE.cowtool-unflushed, a cowfile over the same base; `cowtool merge BASE,FILE FILE.cowtool-unflushed` brings them back, with --force if FILE has allocated blocks of which the fingerprint is made",
   },
   "version-low": {
     severity: "warning",
@@ -57,7 +57,7 @@ export const COW_PROBLEMS = {
   },
   "bitmap-truncated": {
     severity: "error",
-    about: "The file ends inside the bitmap: which blocks it held is no longer known.",
+    about: "The file ends inside the bitmap: which blocks were allocated is no longer known.",
   },
   "fingerprint-extension": {
     severity: "warning",
@@ -73,31 +73,31 @@ export const COW_PROBLEMS = {
   },
   "bits-beyond-end": {
     severity: "warning",
-    about:
-      "Blocks beyond the end of the rdofile are marked. The original cowmerge would make the rdofile longer by them.",
-    fix: "clears these marks, and names them",
+    about: "Blocks beyond the end of the base are allocated. The original cowmerge would make the base longer by them.",
+    fix: "clears these bits, and reports them",
   },
   "short-block": {
     severity: "error",
     about:
-      "The last marked block is cut short by the end of the file (a full disk, or the driver's misaligned write). Its missing part reads as zeros.",
+      "The last allocated block is cut short by the end of the file (a full disk, or the driver's misaligned write). Its missing part reads as zeros.",
     fix: "lengthens the file to the end of the block, with zeros",
   },
   "data-lost": {
     severity: "error",
     about:
-      "Blocks are allocated whose data is wholly beyond the end of the file: what was written there is lost. They read as the base's.",
-    fix: "only with --drop-lost: clears these marks, so that the loss is final",
+      "The data of allocated blocks is entirely beyond the end of the file: what was written there is lost. The base's blocks are read instead.",
+    fix: "only with --drop-lost: clears these bits, so that the loss is final",
   },
   "unmarked-data": {
     severity: "error",
-    about: "Blocks hold data, but are not marked: writes since the last sync, or leftovers of an older file.",
-    fix: "marks them",
+    about:
+      "Blocks hold data, but are not allocated in the bitmap: writes since the last sync, or leftovers of an older file.",
+    fix: "allocates them",
   },
   "suspect-zeros": {
     severity: "note",
     about:
-      "Blocks are allocated, zero and not marked. Zeros written just before a crash look like that, and so does the neighbourhood of other blocks.",
+      "Blocks of zeros have space in the file, but are not allocated in the bitmap. Zeros written just before a crash look like that, and so does the neighbourhood of other blocks.",
   },
   "unknown-flags": {
     severity: "note",
@@ -105,7 +105,7 @@ export const COW_PROBLEMS = {
   },
   "head-tail": {
     severity: "note",
-    about: "The head block holds something behind the head. It is preserved.",
+    about: "The head block holds something after the head. It is preserved.",
   },
   "trailing-data": {
     severity: "note",
@@ -118,24 +118,25 @@ export const COW_PROBLEMS = {
   "pack-trailing": {
     severity: "note",
     about:
-      "A plain pack goes on behind its last block, as the original cowpack leaves it when it packs a file into itself.",
+      "A plain pack continues after its last block, as the original cowpack leaves it when it packs a file into itself.",
   },
   "base-size": {
     severity: "error",
-    about: "The rdofile given has another number of blocks.",
+    about: "The given base has another number of blocks.",
   },
   "base-fingerprint": {
     severity: "error",
-    about: "The rdofile given has another fingerprint: it is another image, or was changed since.",
+    about: "The given base has another fingerprint: it is another image, or was changed since.",
   },
   "base-changed": {
     severity: "error",
     about:
-      "The rdofile given is not what was recorded of it beside the cowfile, and the cowfile does not hide that, or not for certain. Such changes are found in pieces of 4 KiB or more; each is reported with the place where the cowfile has these blocks, or would have them.",
+      "The given base differs from its base record in blocks that the cowfile has not allocated, or perhaps not. Changes are found in pieces of 4 KiB or more; each is reported with the place where the cowfile has these blocks, or would have them.",
   },
   "base-changed-hidden": {
     severity: "note",
-    about: "The same, where the cowfile holds all of these blocks: nothing of the change can be seen through it.",
+    about:
+      "The given base differs from its base record only in blocks that the cowfile has allocated: the change cannot be seen through it.",
   },
   "base-record-ignored": {
     severity: "note",

@@ -131,10 +131,10 @@ function* problemsOf(part: DmCowPart, findings: readonly Finding[], opened: read
 function aliasProblem(bitmap: string, { sector, sectors, distance, copies, at }: AliasGroup): Problem {
   const last = sector + sectors - 1;
   const span = sectors === 1 ? `sector ${sector} shares its bit` : `sectors ${sector} to ${last} share their bits`;
-  const others = copies === 2 ? "what lies" : `${copies - 1} times what lies`;
+  const others = copies === 2 ? "the one" : `the ${copies - 1} at multiples of`;
   return dmCowProblem(
     "alias-group",
     { offset: at, length: Math.ceil(sectors / 8) },
-    `of ${bitmap}, ${span} with ${others} ${distance} sectors further on: which of it was written is not known`,
+    `of ${bitmap}, ${span} with ${others} ${distance} sectors further on: which of them were written is not known`,
   );
 }

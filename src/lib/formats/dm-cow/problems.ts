@@ -38,11 +38,11 @@ export const DM_COW_PROBLEMS = {
   "alias-group": {
     severity: "warning",
     about:
-      "Read as coded, sectors share a bit. Which of them were written nobody can tell; those that were not read as whatever is on the data device.",
+      "Read as coded, sectors share a bit. Which of them were written is not known; those that were not read as whatever is on the data device.",
   },
   "long-name": {
     severity: "note",
-    about: "The driver cuts names of devices off behind 25 characters.",
+    about: "The driver cuts off names of devices after 25 characters.",
   },
 } as const satisfies Readonly<Record<string, ProblemSpec>>;
 

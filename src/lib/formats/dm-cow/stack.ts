@@ -115,7 +115,7 @@ export function openDevices(
   const bitmap = new SectorBitmap(bitmapDevice, table.sectors, addressingFor(choice, bitmapDevice.sizeBytes));
   const impossible = bitmap.firstImpossible();
   if (impossible !== undefined) {
-    const message = `has a bit that stands for no sector if it is read ${bitmap.addressing.name}, at ${atByte(impossible)}`;
+    const message = `has a bit that belongs to no sector if it is read ${bitmap.addressing.name}, at ${atByte(impossible)}`;
     report("impossible-bit", bitmapDevice, impossible, 1, message);
   }
   return { devices: { spec, bitmapDevice, data, bitmap, isAttached }, findings };
@@ -164,7 +164,7 @@ export function openDmCowLayer(source: ByteSource, options: OpenLayerOptions): L
 export function openDmCowImage(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks {
   const part = openTable(source, options);
   if (part.only !== undefined)
-    throw new CowError("usage", "layer=N takes one layer out of a stack: what lies below is to be named before it", {
+    throw new CowError("usage", "layer=N is one layer of a stack: name its backing before it", {
       file: source.name,
       hints: [`for instance BASE,dm-cow:layer=${part.only};${source.name}`],
     });

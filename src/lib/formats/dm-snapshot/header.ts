@@ -62,7 +62,7 @@ export function readHeader(source: ByteSource): StoreHeader {
   if (fields.magic !== BigInt(STORE_MAGIC)) {
     throw new CowError(
       "bad-head",
-      `has no dm-snapshot header: 0x${fields.magic.toString(16)} stands at byte 0 (0x0), not 0x${STORE_MAGIC.toString(16)}`,
+      `has no dm-snapshot header: 0x${fields.magic.toString(16)} is at byte 0 (0x0), not 0x${STORE_MAGIC.toString(16)}`,
       {
         file: source.name,
         hints: ["a transient store (type N) has no header, and cannot be read from the disk alone"],
@@ -98,7 +98,7 @@ export function judgeHeader(header: StoreHeader): {
       storeProblem(
         "valid-value",
         { offset: VALID_OFFSET, length: 4 },
-        `${header.valid} stands at ${atByte(VALID_OFFSET)}, where a kernel writes 1 for a valid store`,
+        `${header.valid} is at ${atByte(VALID_OFFSET)}, where a kernel writes 1 for a valid store`,
       ),
     );
   }

@@ -142,13 +142,13 @@ function faultWords(fault: Fault, old: bigint, next: bigint, scan: StoreScan): s
     case "old-beyond":
       return `for chunk ${old}, which the origin does not have`;
     case "new-metadata":
-      return `for chunk ${old} lies in chunk ${next}, which holds metadata`;
+      return `for chunk ${old} is in chunk ${next}, which holds metadata`;
     case "new-beyond":
-      return `for chunk ${old} lies in chunk ${next}, but the store has only ${scan.chunks} whole chunks`;
+      return `for chunk ${old} is in chunk ${next}, but the store has only ${scan.chunks} whole chunks`;
     case "old-duplicate":
       return `for chunk ${old}, which has an exception already: the first one counts`;
     case "new-duplicate":
-      return `for chunk ${old} lies in chunk ${next}, in which another one lies`;
+      return `for chunk ${old} is in chunk ${next}, which another exception uses`;
   }
 }
 
@@ -179,7 +179,7 @@ function* listEndProblems(scan: StoreScan): Generator<Problem> {
       "stale-tuples",
       stale.offset,
       stale.length,
-      `the list of exceptions ends at ${atByte(stale.offset)}, but something stands behind it in the same area`,
+      `the list of exceptions ends at ${atByte(stale.offset)}, but the same area has something after it`,
     );
   }
   if (missingArea === undefined && looksFull(scan)) {

@@ -49,19 +49,19 @@ export const STORE_PROBLEMS = {
   "old-duplicate": {
     severity: "error",
     about:
-      "Two exceptions are for the same chunk of the origin. The first in the list counts, as it does for the kernel; of several, the first that lies anywhere.",
+      "Two exceptions are for the same chunk of the origin. The first in the list counts, as it does for the kernel; of several, the first whose data is in the store.",
     kernel: "the first one counts",
     fix: "takes the later ones out of the list: what the store shows does not change",
   },
   "new-duplicate": {
     severity: "error",
-    about: "Two exceptions lie in the same chunk of the store: whose data it holds is not known.",
+    about: "Two exceptions are in the same chunk of the store: whose data it holds is not known.",
     kernel: "shows the same data for both",
   },
   "new-metadata": {
     severity: "error",
     about:
-      "An exception lies in the header or in a metadata area (kernels of 2013 and before wrote such stores, CVE-2013-4299): its data was overwritten.",
+      "An exception is in the header or in a metadata area (kernels of 2013 and before wrote such stores, CVE-2013-4299): its data was overwritten.",
     kernel: "shows metadata as data",
     fix: "only with --drop-lost: takes it out of the list, so that the origin shows through",
     onlyDropLost: true,

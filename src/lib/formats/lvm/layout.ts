@@ -55,7 +55,7 @@ type RawField = "offset" | "size" | "checksum" | "flags";
 
 const RAW_FIELDS: readonly FieldSpec<RawField>[] = [
   { name: "offset", kind: "word", meaning: "where the text begins, in bytes of the area" },
-  { name: "size", kind: "word", meaning: "bytes of the text; it goes on behind the header where the area ends" },
+  { name: "size", kind: "word", meaning: "bytes of the text; at the end of the area it continues after the header" },
   { name: "checksum", kind: "u32", meaning: "checksum of the text" },
   { name: "flags", kind: "u32", meaning: "1: not to be used" },
 ];

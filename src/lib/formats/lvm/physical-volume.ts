@@ -147,7 +147,7 @@ function readArea(source: ByteSource, area: Area): { readonly text?: Section; re
     const message = `the metadata area at ${atByte(area.offset)} ${what}`;
     return { problem: lvmProblem("metadata-area", { offset, length: AREA_HEADER_BYTES }, message) };
   };
-  if (area.offset + BigInt(AREA_HEADER_BYTES) > BigInt(source.sizeBytes)) return bad("lies beyond the end of the file");
+  if (area.offset + BigInt(AREA_HEADER_BYTES) > BigInt(source.sizeBytes)) return bad("is beyond the end of the file");
   const header = new Uint8Array(AREA_HEADER_BYTES);
   readZeroFilled(source, header, Number(area.offset));
   const fields = decodeStruct(AREA_LAYOUT, header);
@@ -160,7 +160,7 @@ function readArea(source: ByteSource, area: Area): { readonly text?: Section; re
   if (raw.offset === 0n || raw.size === 0n || (raw.flags & LOCATION_IGNORED) !== 0n) return {};
   const headerBytes = BigInt(AREA_HEADER_BYTES);
   const isInside = raw.offset >= headerBytes && raw.offset < fields.size && raw.size <= fields.size - headerBytes;
-  if (!isInside || raw.size > BigInt(MAX_TEXT_BYTES)) return bad("says that its text lies outside of it");
+  if (!isInside || raw.size > BigInt(MAX_TEXT_BYTES)) return bad("says that its text is outside the area");
   if (fields.start + fields.size > BigInt(source.sizeBytes)) return bad("reaches beyond the end of the file");
   const text = new Uint8Array(Number(raw.size));
   const start = Number(fields.start);

@@ -24,8 +24,7 @@ export const LVM_PROBLEMS = {
   },
   "logical-volume": {
     severity: "note",
-    about:
-      "A logical volume can't be addressed: it lies on other physical volumes too, or is of a type that is not known.",
+    about: "A logical volume can't be addressed: it is on other physical volumes too, or its type is not known.",
   },
 } as const satisfies Record<string, ProblemSpec>;
 

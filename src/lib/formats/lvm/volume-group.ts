@@ -202,7 +202,7 @@ function stripesOf(
   const stripes: number[] = [];
   for (let i = 0; i < count; i++) {
     const [pv, extent] = [list[2 * i], list[2 * i + 1]];
-    if (pv !== here.key) return `lies on another physical volume, too (${pv})`;
+    if (pv !== here.key) return `is also on another physical volume (${pv})`;
     if (typeof extent !== "number" || extent + perStripe > here.peCount)
       throw reader.error(`puts ${name} beyond the end of its physical volume`);
     stripes.push(here.peStart + reader.product(extent, extentSectors, name));

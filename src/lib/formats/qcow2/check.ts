@@ -137,9 +137,9 @@ class Check {
       return false;
     };
     if ((aligned && offset % clusterBytes !== 0) || offset > Number.MAX_SAFE_INTEGER - length)
-      return say("table-offset", `says that ${what} lies at ${offset}, where no cluster begins`);
+      return say("table-offset", `says that ${what} is at ${offset}, where no cluster begins`);
     if (offset >= this.#source.sizeBytes)
-      return say("beyond-end", `says that ${what} lies at ${offset}, but the file ends at ${this.#source.sizeBytes}`);
+      return say("beyond-end", `says that ${what} is at ${offset}, but the file ends at ${this.#source.sizeBytes}`);
     const first = Math.floor(offset / clusterBytes);
     const end = Math.ceil(Math.min(offset + length, this.#source.sizeBytes) / clusterBytes);
     if (isFirst) this.#enter(first, end);

@@ -185,10 +185,10 @@ export class ClusterMap {
       }
       this.#judgeReserved(high, low & (LOW_RESERVED | LOW_ZERO), offset);
       if (zeros === 0 && held === 0) continue;
-      if ((zeros & held) !== 0) throw this.#damaged(offset, "a subcluster is marked both zero and held");
+      if ((zeros & held) !== 0) throw this.#damaged(offset, "a subcluster is marked both zero and allocated");
       const host = placeIn({ high, low });
       if (held !== 0) {
-        if (host === 0) throw this.#damaged(offset, "subclusters are marked as held, but lie nowhere");
+        if (host === 0) throw this.#damaged(offset, "subclusters are marked as allocated, but have no place");
         this.#judgeHost(host, offset);
       }
       if (held === ALL_SUBCLUSTERS) yield { kind: "data", offset, length: clusterBytes, at: host };

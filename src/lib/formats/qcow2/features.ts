@@ -56,7 +56,7 @@ export function requireReadable(header: Qcow2Header, file: string, force: boolea
   if (hasIncompatible(header, INCOMPATIBLE.corrupt) && !force) {
     throw new CowError("damaged", "is marked corrupt: QEMU found its tables to contradict each other", {
       file,
-      hints: ["`qemu-img check -r all` may repair it", "the setting `force` reads it as it stands"],
+      hints: ["`qemu-img check -r all` may repair it", "the setting `force` reads it as it is"],
     });
   }
 }

@@ -31,7 +31,7 @@ function openChain(source: ByteSource, options: ImageOptions, depth: number): Pl
   if (backingFile === undefined) return new Qcow2Image(layer, undefined);
   if (!options.settings?.has("backing")) {
     const quoted = JSON.stringify(backingFile);
-    throw new CowError("unsuitable", `is a part of an image only: the rest is in its backing file ${quoted}`, {
+    throw new CowError("unsuitable", `is only part of an image: the rest is in its backing file ${quoted}`, {
       file: source.name,
       details: { backing_file: backingFile },
       hints: [
@@ -69,7 +69,7 @@ function backingPath(name: string, file: string): string {
     throw new CowError("unsupported", "the name of its backing file is not UTF-8, and cannot be opened", { file });
   const path = name.startsWith("file:") ? name.slice("file:".length) : name;
   if (!/^[A-Za-z][\w+.-]*:/.test(path)) return path;
-  throw new CowError("unsupported", `its backing file is no file, but ${JSON.stringify(name)}`, { file });
+  throw new CowError("unsupported", `its backing file is not a file, but ${JSON.stringify(name)}`, { file });
 }
 
 function backingFormat({ backingFormat: stored }: Qcow2Header, { settings }: ImageOptions, file: string): string {

@@ -44,17 +44,17 @@ export type HeaderField =
 const V2_FIELDS: readonly FieldSpec<HeaderField>[] = [
   { name: "magic", kind: "u32", meaning: "0x514649fb" },
   { name: "version", kind: "u32", meaning: "2 or 3" },
-  { name: "backing_file_offset", kind: "word", meaning: "where the name of the backing file stands, or 0" },
+  { name: "backing_file_offset", kind: "word", meaning: "offset of the backing file's name, or 0" },
   { name: "backing_file_size", kind: "u32", meaning: "bytes of that name" },
   { name: "cluster_bits", kind: "u32", meaning: "a cluster has 2 to the power of this many bytes: 9 to 21" },
   { name: "size", kind: "word", meaning: "bytes of the image" },
   { name: "crypt_method", kind: "u32", meaning: "0 none, 1 AES, 2 LUKS" },
   { name: "l1_size", kind: "u32", meaning: "entries of the L1 table" },
-  { name: "l1_table_offset", kind: "word", meaning: "where the L1 table lies" },
-  { name: "refcount_table_offset", kind: "word", meaning: "where the refcount table lies" },
+  { name: "l1_table_offset", kind: "word", meaning: "offset of the L1 table" },
+  { name: "refcount_table_offset", kind: "word", meaning: "offset of the refcount table" },
   { name: "refcount_table_clusters", kind: "u32", meaning: "clusters of the refcount table" },
   { name: "nb_snapshots", kind: "u32", meaning: "snapshots inside the file" },
-  { name: "snapshots_offset", kind: "word", meaning: "where their table lies" },
+  { name: "snapshots_offset", kind: "word", meaning: "offset of their table" },
 ];
 
 export type ExtraField = "incompatible" | "compatible" | "autoclear" | "refcount_order" | "header_length";

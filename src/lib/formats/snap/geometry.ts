@@ -10,7 +10,7 @@ export const snapSettings: readonly Setting[] = [
   { name: "block", value: "BYTES", meaning: "the block size of the source: 512, 1024, 2048 or 4096" },
   { name: "word", value: "4|8", meaning: "bytes of an unsigned long on the machine that wrote it" },
   { name: "endian", value: "little|big", meaning: "the byte order of that machine" },
-  { name: "blocks", value: "N", meaning: "blocks of the source, where no source lies below" },
+  { name: "blocks", value: "N", meaning: "blocks of the source, if no source is below" },
 ];
 
 const BLOCK_SIZES: readonly number[] = [512, 1024, 2048, 4096, 8192];

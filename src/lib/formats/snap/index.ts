@@ -28,7 +28,7 @@ function partOf(source: ByteSource, { settings, more = [], below }: PartOptions)
   const said = parseSourceBlocks(settings, source.name);
   const sourceBlocks = said ?? (below && Math.floor(below.sizeBytes / terms.blockBytes));
   if (sourceBlocks === undefined)
-    throw new CowError("usage", "does not say how large its source is, and no source lies below", {
+    throw new CowError("usage", "does not say how large its source is, and has no source below it", {
       file: source.name,
       hints: ["name the source below it (--rdofile SOURCE), or say blocks=N"],
     });

@@ -24,7 +24,7 @@ const SNAP_PROBLEMS = {
   "log-long": { severity: "error", about: "The log has more blocks than the driver could number." },
   "bit-beyond-end": {
     severity: "error",
-    about: "The bitmap speaks of a block that the source does not have: another block size, or no log.",
+    about: "The bitmap has a bit for a block that the source does not have: another block size, or no log.",
   },
   overfull: { severity: "error", about: "The bitmap has more bits than the log has room for." },
   "map-entry": {
@@ -40,7 +40,7 @@ const SNAP_PROBLEMS = {
   gaps: {
     severity: "warning",
     about:
-      "The log has data behind what its bits explain: bits were lost, for they were written late and in no order. Those blocks read as the source is now.",
+      "The log has data after what its bits explain: bits were lost, because they were written late and in no order. Those blocks read as the source is now.",
   },
   "possibly-ended": {
     severity: "warning",
@@ -154,7 +154,7 @@ function* judgeLog(log: SnapLog, findings: Findings): Generator<void, number> {
     const entry = log.entry(block);
     const at = log.entryOffset(block);
     if (!log.isDataBlock(entry)) {
-      const message = `the map gives block ${block} place ${entry}, but data lies from ${dataBase} to ${blocks - 1}`;
+      const message = `the map gives block ${block} place ${entry}, but data is from ${dataBase} to ${blocks - 1}`;
       findings.add("map-entry", at, wordBytes, message);
       continue;
     }

@@ -181,7 +181,7 @@ export class Handshake {
     if (WITHOUT_DATA.has(option))
       return dataBytes === 0
         ? undefined
-        : new OptionRefusal(Reply.ERR_INVALID, `this option has no data, but ${dataBytes} bytes of it came`);
+        : new OptionRefusal(Reply.ERR_INVALID, `this option takes no data, but ${dataBytes} bytes came`);
     const limit = LOOKED_AT_BYTES.get(option);
     if (limit === undefined) return new OptionRefusal(Reply.ERR_UNSUP, `this server does not know option ${option}`);
     if (dataBytes <= limit) return undefined;

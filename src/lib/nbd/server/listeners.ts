@@ -78,7 +78,7 @@ export async function listenUnix(name: string, onSocket: (socket: net.Socket) =>
     throw new CowError("not-found", "cannot listen: there is no such directory", { file: name });
   const there = fs.lstatSync(path, { throwIfNoEntry: false });
   if (there) {
-    if (!there.isSocket()) throw new CowError("exists", "already exists, and is no socket", { file: path });
+    if (!there.isSocket()) throw new CowError("exists", "already exists, and is not a socket", { file: path });
     const isOther = async (): Promise<boolean> =>
       (await isAlive(path)) || fs.lstatSync(path, { throwIfNoEntry: false })?.ino !== there.ino;
     if (await isOther()) throw new CowError("io", "cannot listen: the address is in use", { file: path });

@@ -53,6 +53,6 @@ export class PidFile {
     const { size } = fs.fstatSync(fd);
     if (size === 0 || (size <= PID_FILE_BYTES_AT_MOST && LOOKS_LIKE_A_PID.test(fs.readFileSync(fd, "utf8")))) return fd;
     fs.closeSync(fd);
-    throw new CowError("exists", "already exists, and is no file with a process id", { file: this.#path });
+    throw new CowError("exists", "already exists, and is not a pid file", { file: this.#path });
   }
 }

@@ -26,7 +26,7 @@ export type { ExportRequest, Ready, ServeRequest } from "./serve-request.ts";
 
 const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
   clean: undefined,
-  recovered: "was left by a server that was killed: nothing of it is lost",
+  recovered: "was left by a server that was killed: nothing is lost",
   "power-cut": "was being served when the machine went down: it is as of the last flush",
 };
 

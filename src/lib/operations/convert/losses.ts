@@ -33,7 +33,7 @@ const HAS_IDENTITY: readonly ConvertFormat[] = ["cowfile"];
 export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOver: boolean): Generator<Loss> {
   const formats = new Set(layers.map(({ formatId }) => formatId));
   if (formats.has("cowfile") && isOver && !HAS_IDENTITY.includes(to))
-    yield loss("base-identity", `size and fingerprint of the base stand nowhere in a ${to} layer`);
+    yield loss("base-identity", `a ${to} layer does not record size and fingerprint of the base`);
   if (formats.has("dm-snapshot"))
     yield loss("store-layout", "the order in which the store was written, and its free space, are not kept");
   if (formats.has("snap")) yield loss("log-layout", "into which logs blocks were written, and when, is not kept");

@@ -38,10 +38,10 @@ export async function requireSameContent(
   );
   const { ignored } = judgement;
   if (ignored) {
-    const message = `what it says of the base is ignored: ${ignored.why}`;
+    const message = `the base record is ignored: ${ignored.why}`;
     context.onNotice?.({ severity: "note", file: ignored.path, message });
   }
-  const way = "--force merges all the same, --output FILE leaves the base alone";
+  const way = "--force merges anyway, --output FILE leaves the base unchanged";
   sayChanged(judgement, { rdofile, cowfile }, refuse ? way : undefined, context);
 }
 

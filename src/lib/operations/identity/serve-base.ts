@@ -82,7 +82,7 @@ async function recordOrCompare(
   if (record) {
     // A base that the cowfile was not made for is told as such.
     if (answer.verdict === "changed") await requireBelongs(new CowfileLayer(cow, { allowDirty: true }), stack.device);
-    const way = isWritten && !force ? "--force serves it all the same, --read-only without being written" : undefined;
+    const way = isWritten && !force ? "--force serves it anyway, --read-only without being written" : undefined;
     const settle = (): void => {
       if (!isWritten || !isProven(answer) || times.includes(null)) return;
       const note = { ...record, cowfile: identity, files: times };

@@ -63,7 +63,7 @@ export function noteOrWarn(storage: Storage, cowfile: string, context: Operation
     context.onNotice?.({
       severity: "warning",
       file: error.file ?? sidecarPath(storage, cowfile),
-      message: `${error.message}: what the base of ${cowfile} is could not be noted there`,
+      message: `${error.message}: the base record of ${cowfile} could not be written`,
     });
     return false;
   }

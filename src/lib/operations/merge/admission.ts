@@ -80,7 +80,7 @@ export async function admit(
     {
       file: layer.name,
       details: { fingerprint_expected: formatFingerprint(expected), fingerprint_actual: formatFingerprint(now.value) },
-      hints: ["--force merges all the same: right only if another tool's merge of this cowfile was interrupted"],
+      hints: ["--force merges anyway: right only if another tool's merge of this cowfile was interrupted"],
     },
   );
 }

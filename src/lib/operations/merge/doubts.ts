@@ -30,7 +30,7 @@ export async function requireUndoubted(layer: Layer, force: boolean, context: Op
   if (doubt === undefined || force) return;
   throw new CowError("unsuitable", doubt, {
     file: layer.name,
-    hints: ["--force merges it all the same, --output FILE leaves the base as it is"],
+    hints: ["--force merges it anyway, --output FILE leaves the base unchanged"],
   });
 }
 
@@ -47,7 +47,7 @@ export async function noticeUnmarked(layer: Layer, context: OperationContext, do
     context.onNotice?.({
       severity: "warning",
       file: layer.name,
-      message: `${unmarkedText(unmarked)}, and ${unmarked.blocks === 1 ? "is" : "are"} not ${done}: \`cowtool repair -f ${shellWord(layer.name)}\` marks what holds data`,
+      message: `${unmarkedText(unmarked)}, and ${unmarked.blocks === 1 ? "is" : "are"} not ${done}: \`cowtool repair -f ${shellWord(layer.name)}\` allocates what holds data`,
     });
   return unmarked.blocks;
 }
@@ -59,6 +59,6 @@ export async function noticeUnmarkedOf(layers: readonly Layer[], context: Operat
 
 export function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
   return blocks === 1
-    ? `block ${firstBlock} holds data, but is not marked`
-    : `${blocks} blocks hold data, but are not marked (the first is block ${firstBlock})`;
+    ? `block ${firstBlock} holds data, but is not allocated`
+    : `${blocks} blocks hold data, but are not allocated (the first is block ${firstBlock})`;
 }

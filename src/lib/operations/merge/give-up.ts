@@ -80,7 +80,7 @@ function requireHopeless(
     throw new CowError("pending-merge", message, {
       file: rdofile,
       details: { journal: path, cowfile: journal.cowfile },
-      hints: [`${hint}; --force gives the merge up all the same`],
+      hints: [`${hint}; --force gives the merge up anyway`],
     });
   };
   const [base, undo] = [shellWord(rdofile), journal.undo];

@@ -92,6 +92,6 @@ async function requireNothingLost(lower: CowfileLayer, force: boolean, context: 
   throw new CowError("unsuitable", `${unmarkedText(unmarked)}: merging into it would lose that`, {
     file: lower.name,
     details: { unmarked_blocks: unmarked.blocks, first_block: unmarked.firstBlock ?? 0 },
-    hints: [`\`cowtool repair -f ${shellWord(lower.name)}\` marks what holds data; --force drops it`],
+    hints: [`\`cowtool repair -f ${shellWord(lower.name)}\` allocates what holds data; --force drops it`],
   });
 }

@@ -69,7 +69,7 @@ export function readJournal(storage: Storage, path: string): MergeJournal | unde
   throw new CowError("damaged", "is not a merge journal that can be read", {
     file: path,
     hints: [
-      "it tells that a merge was interrupted, into the base beside it or a block device; --force goes on without looking at it, and `cowtool merge RDOFILE COWFILE --give-up --force` takes it away",
+      "it records an interrupted merge, into the base beside it or a block device; --force ignores it, and `cowtool merge RDOFILE COWFILE --give-up --force` removes it",
     ],
   });
 }

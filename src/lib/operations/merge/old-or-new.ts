@@ -59,11 +59,11 @@ async function requireOldOrNew(
           continue;
         throw new CowError(
           "pending-merge",
-          `was changed since the interrupted merge, at ${atByte(at + sector)}: going on would overwrite that`,
+          `was changed since the interrupted merge, at ${atByte(at + sector)}: resuming would overwrite that`,
           {
             file: base.name,
             details: { offset: at + sector },
-            hints: ["--force goes on all the same"],
+            hints: ["--force resumes anyway"],
           },
         );
       }

@@ -48,10 +48,10 @@ export async function rollBack(
   }
   // The undo file holds the same blocks as the cowfile: what it leaves alone is as it was, or this is another base.
   if (!request.force && !(await isExplained(layer, base, found.journal, context))) {
-    throw new CowError("wrong-base", `is not the base of which ${found.path} tells, or was changed since`, {
+    throw new CowError("wrong-base", `is not the base that ${found.path} describes, or was changed since`, {
       file: at.rdofile,
       details: { journal: found.path },
-      hints: ["--force writes what the undo file holds all the same"],
+      hints: ["--force writes the undo file's blocks anyway"],
     });
   }
   if (!request.force) requireNoLaterChange(files.storage, at.rdofile, found);

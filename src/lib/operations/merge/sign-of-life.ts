@@ -34,11 +34,11 @@ export function requireNoLaterChange(storage: Storage, rdofile: string, found: F
   const [changedAt, mergedAt] = [changed, merged].map((ms) => new Date(ms).toISOString());
   throw new CowError(
     "pending-merge",
-    `was changed at ${changedAt}, but the interrupted merge wrote to it last at ${mergedAt}: going on would overwrite that`,
+    `was changed at ${changedAt}, but the interrupted merge wrote to it last at ${mergedAt}: resuming would overwrite that`,
     {
       file: rdofile,
       details: { journal: found.path },
-      hints: ["--force goes on all the same, which is right if the base was only copied or touched"],
+      hints: ["--force resumes anyway, which is right if the base was only copied or touched"],
     },
   );
 }

@@ -77,11 +77,11 @@ function refuseUncopied(store: ByteSource, origin: ByteSource, { geometry, verdi
     if (next === 0 || !isDataChunk(verdicts.scan, next) || isCopied(store, origin, chunkBytes, old, next)) continue;
     throw new CowError(
       "damaged",
-      `has a tuple behind the end of its list, for chunk ${old} in chunk ${next}, and what it holds is not in ${origin.name}: merging would lose it`,
+      `has a tuple after the end of its list, for chunk ${old} in chunk ${next}, and what it holds is not in ${origin.name}: merging would lose it`,
       {
         file: store.name,
         details: { problem: "stale-tuples", offset: stale.offset, length: stale.length },
-        hints: [`\`cowtool repair ${shellWord(store.name)}\` gives up what stands behind ${atByte(stale.offset)}`],
+        hints: [`\`cowtool repair ${shellWord(store.name)}\` gives up what is after ${atByte(stale.offset)}`],
       },
     );
   }

@@ -92,7 +92,7 @@ export async function requireSpace(
     {
       file: base.name,
       details: { needed_bytes: needed, free_bytes: free },
-      hints: ["--force begins all the same (on a file system that compresses or shares blocks it may fit)"],
+      hints: ["--force begins anyway (on a file system that compresses or shares blocks it may fit)"],
     },
   );
 }

@@ -128,7 +128,7 @@ async function requirePackable(layer: CowfileLayer, context: OperationContext): 
       context.onNotice?.({
         severity: "warning",
         file: layer.name,
-        message: `what the head block holds behind the head, up to byte ${HEAD_BLOCK_BYTES}, is not packed: the format has no place for it`,
+        message: `what the head block holds after the head, up to byte ${HEAD_BLOCK_BYTES}, is not packed: the format has no place for it`,
       });
     }
   }
@@ -144,7 +144,7 @@ function noticeMissing({ source, opened, name }: CowfileLayer, context: Operatio
     bytes += length;
   if (bytes === 0) return;
   const blocks = bytes / BLOCK_BYTES;
-  const message = `${blocks} ${blocks === 1 ? "block is" : "blocks are"} marked behind the end of the image, and the file ends before their data: packed as zeros`;
+  const message = `${blocks} ${blocks === 1 ? "block is" : "blocks are"} allocated beyond the end of the image, and the file ends before their data: packed as zeros`;
   context.onNotice?.({ severity: "warning", file: name, message });
 }
 

@@ -80,7 +80,7 @@ async function run(
     },
   });
   if (unpacked.usedInHead !== BigInt(unpacked.blocks)) {
-    const message = `its head counts ${unpacked.usedInHead} used blocks, but ${unpacked.blocks} are marked: \`cowtool repair\` recounts them in what was unpacked`;
+    const message = `its head counts ${unpacked.usedInHead} used blocks, but ${unpacked.blocks} are allocated: \`cowtool repair\` recounts them in what was unpacked`;
     context.onNotice?.({ severity: "warning", file: source.name, message });
   }
   if (unpacked.trailingBytes > 0) {

@@ -146,7 +146,7 @@ export class Checkpoint {
     if (Atomics.load(this.#control, Control.FAILED) === Failure.NONE) return;
     throw new CowError(
       "io",
-      "writing or fsync has failed before, so that nothing can be made durable until it is opened again",
+      "an earlier write or fsync failed: nothing can be made durable until the file is opened again",
       {
         file: this.#parts.cow.name,
       },

@@ -50,7 +50,7 @@ export function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map
   if (reachable >= geometry.rdoBlocks) return;
   const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks, false);
   if (firstMarked >= geometry.rdoBlocks) return;
-  throw new CowError("damaged", `block ${firstMarked} is marked, but its data lies beyond the end of the file`, {
+  throw new CowError("damaged", `block ${firstMarked} is allocated, but its data is beyond the end of the file`, {
     file: device.name,
     details: { offset: geometry.dataOffsetBytes + firstMarked * BLOCK_BYTES },
     hints: [
@@ -68,7 +68,7 @@ export function refuseMiscount(
 ): void {
   const used = countMarks(map, pages, mapSizeBytes);
   if (head.used === BigInt(used)) return;
-  throw new CowError("damaged", `the head counts ${head.used} blocks, but ${used} are marked`, {
+  throw new CowError("damaged", `the head counts ${head.used} blocks, but ${used} are allocated`, {
     file,
     hints: [`run \`cowtool repair ${shellWord(file)}\` first, or serve it with --repair`],
   });

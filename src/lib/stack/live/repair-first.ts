@@ -40,10 +40,14 @@ export async function repairFirst(
     // What it said is in the bitmap now.
     if (report.isJournalSpent) journal.remove();
     if (report.lost.count > 0)
-      throw new CowError("damaged", "was repaired, but marks are left whose data lies beyond the end of the file", {
-        file: path,
-        hints: ["`cowtool repair --drop-lost` gives them up"],
-      });
+      throw new CowError(
+        "damaged",
+        "was repaired, but the data of some allocated blocks is beyond the end of the file",
+        {
+          file: path,
+          hints: ["`cowtool repair --drop-lost` gives them up"],
+        },
+      );
   } finally {
     aside?.abandon();
     journal.close();

@@ -42,7 +42,7 @@ export class ServedStore {
     });
     this.image = image;
     if (image.staleAt === undefined) return;
-    const message = `has something behind the end of its list, from ${atByte(image.staleAt)}, which no flush covered: not shown to clients, and zeroed once they write to a chunk that it does not hold`;
+    const message = `has tuples after the end of its list, from ${atByte(image.staleAt)}, which no flush covered: not shown to clients, and zeroed once they write to an unallocated chunk`;
     onNotice?.({ severity: "warning", file: device.name, message });
   }
 

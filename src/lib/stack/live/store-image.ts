@@ -267,7 +267,7 @@ export class DmSnapshotLiveImage implements LiveImage {
 
   #requireKept(): void {
     if (!this.#failed) return;
-    throw new CowError("io", "something written before could not be made durable: the store has to be opened anew", {
+    throw new CowError("io", "something written before could not be made durable: the store must be opened again", {
       file: this.name,
     });
   }

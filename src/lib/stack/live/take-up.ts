@@ -113,7 +113,7 @@ export function setAside(
 export function tellOfUnmarked(kept: readonly BlockRun[], path: string, onNotice: OperationContext["onNotice"]): void {
   const blocks = kept.reduce((sum, { count }) => sum + count, 0);
   if (blocks === 0) return;
-  const message = `holds data in ${blocks} blocks that its bitmap does not mention, from block ${kept[0]?.first} on: not shown to clients, and left as it is; \`cowtool repair -f ${shellWord(path)}\` would mark it`;
+  const message = `holds data in ${blocks} unallocated ${blocks === 1 ? "block" : "blocks"}, from block ${kept[0]?.first} on: not shown to clients, and left unchanged; \`cowtool repair -f ${shellWord(path)}\` allocates them`;
   onNotice?.({ severity: "warning", file: path, message });
 }
 

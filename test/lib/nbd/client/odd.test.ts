@@ -107,7 +107,9 @@ describe("a server with", () => {
 
   test("a dislike for one request: not asked for ever", async () => {
     const device = await open("closes on each READ");
-    expect(failureOf(() => device.read(Buffer.alloc(10), 0)).message).toMatch(/the connection was lost 5 times on it/);
+    expect(failureOf(() => device.read(Buffer.alloc(10), 0)).message).toMatch(
+      /the connection was lost 5 times meanwhile/,
+    );
     device.close();
   });
 });

@@ -111,7 +111,7 @@ export class PayloadUnpacker {
       if (!run) {
         throw new CowError(
           "damaged",
-          `the packed stream goes on after its last block, ${this.takenBytes - piece.length + at} bytes into it`,
+          `the packed stream continues after its last block, ${this.takenBytes - piece.length + at} bytes into it`,
           {
             file: this.#file,
           },
