@@ -2,10 +2,11 @@
  * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
  */
 import { parseSize } from "../lib/bytes/size.ts";
+import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
 import type { ExportRequest, ServeRequest } from "../lib/nbd/server/serve.ts";
 import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
-import { parseStack } from "../lib/stack/open.ts";
+import { parsePart, StackSpec } from "../lib/stack/spec.ts";
 import { standardStream } from "./standard-stream.ts";
 
 export interface ServeFlags {
@@ -40,7 +41,8 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
   if (files.includes("")) throw new CowError("usage", "a file name is empty");
   // A base may be a stack itself, as everywhere; what follows lies on top of it.
   const [base, ...layers] = files;
-  if (base !== undefined) exports.push({ name: "", parts: [...parseStack(base), ...layers] });
+  if (base !== undefined)
+    exports.push({ name: "", stack: StackSpec.parse(nodeStorage, base).with(...layers.map(parsePart)) });
   for (const text of flags.export ?? []) exports.push(namedStack(text));
   if (exports.length === 0)
     throw new CowError("usage", "there is nothing to serve: give a base and its cowfiles, or --export NAME=STACK", {
@@ -70,7 +72,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
 function namedStack(text: string): ExportRequest {
   const equals = text.indexOf("=");
   if (equals < 0) throw new CowError("usage", `"${text}" is not NAME=STACK`);
-  return { name: text.slice(0, equals), parts: parseStack(text.slice(equals + 1)) };
+  return { name: text.slice(0, equals), stack: text.slice(equals + 1) };
 }
 
 /** `HOST:PORT`, `[IPv6]:PORT`, `HOST` or `:PORT`. */

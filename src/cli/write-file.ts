@@ -7,7 +7,7 @@ import { CowError } from "../lib/errors.ts";
 import { refuseSameFile } from "../lib/operations/files.ts";
 import { claimName, mayReplace, type Overwrite, refuseOther } from "../lib/output/claim.ts";
 import { withNewFile } from "../lib/output/new-file.ts";
-import { filesOfStack } from "../lib/stack/open.ts";
+import { StackSpec } from "../lib/stack/spec.ts";
 
 /**
  * Makes sure, before any work is done, that a file may be written at `path`.
@@ -17,7 +17,8 @@ import { filesOfStack } from "../lib/stack/open.ts";
  */
 export function claimTextFile(path: string, stacks: readonly string[], allowed: Overwrite): void {
   if (path === "") throw new CowError("usage", "--output needs a file name", { file: path });
-  refuseSameFile(nodeStorage, path, stacks.flatMap(filesOfStack));
+  const inputs = stacks.flatMap((stack) => StackSpec.parse(nodeStorage, stack).files);
+  refuseSameFile(nodeStorage, path, inputs);
   const facts = claimName(nodeStorage, path, allowed);
   if (facts && facts.sizeBytes !== 0 && !allowed.replace?.includes(path) && !isPicture(path))
     throw refuseOther(path, "no picture", "one");

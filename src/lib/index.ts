@@ -64,5 +64,6 @@ export {
   type VerifyRequest,
   verifyFingerprint,
 } from "./operations/verify-fingerprint.ts";
-export { openStack, parseStack, type Stack } from "./stack/open.ts";
+export { openStack, type Stack } from "./stack/open.ts";
 export { Overlay } from "./stack/overlay.ts";
+export { parseStack, StackSpec } from "./stack/spec.ts";

@@ -153,7 +153,7 @@ describe("a start that fails", () => {
     const [files, bytes] = [readdirSync(at(".")).sort(), readFileSync(at("fresh.cow"))];
     const hosts = "listen" in request ? await occupied() : undefined;
     const listen = hosts && { listen: { host: "127.0.0.1", port: hosts.port } };
-    const exports = [{ name: "", parts: [at("base.img"), at("fresh.cow")] }];
+    const exports = [{ name: "", stack: `${at("base.img")},${at("fresh.cow")}` }];
     const never = { ...request, ...listen, exports, env: {} };
     await expect(serve("socket" in request ? never : { socket: at("n"), ...never }, {}, fail)).rejects.toThrow();
     hosts?.close();

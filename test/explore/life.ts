@@ -197,7 +197,7 @@ export class Life {
     Object.assign(WritableCowfile, { open });
     try {
       const { boot, needsSearch } = this.witness;
-      const stack = await ServedStack.open(storage, this.#world.parts, {
+      const stack = await ServedStack.open(storage, this.#world.parts.join(","), {
         access: "writable",
         boot,
         repair: needsSearch,

@@ -18,7 +18,7 @@ it("cowrepair after each of many kills leaves room for the notes of the next ses
   for (let round = 0; round < ROUNDS; round++) {
     const stack = await ServedStack.open(
       disk.mount(() => undefined),
-      world.parts,
+      world.parts.join(","),
       { access: "writable", boot },
     );
     const image = stack.image();

@@ -136,10 +136,10 @@ function contentOf(image: LiveImage): Buffer {
 }
 
 async function readAgain(storage: MemoryStorage, boot: Uint8Array): Promise<Buffer> {
-  const stack = await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot });
+  const stack = await ServedStack.open(storage, "base,cow", { access: "writable", boot });
   const seen = contentOf(stack.image());
   stack.close();
-  const again = await ServedStack.open(storage, ["base", "cow"], { access: "read-only" });
+  const again = await ServedStack.open(storage, "base,cow", { access: "read-only" });
   expect(contentOf(again.image()).equals(seen), "the same once it is clean").toBe(true);
   again.close();
   return seen;
@@ -199,7 +199,7 @@ class Session {
   /** @returns false if it could not even be opened */
   async open(): Promise<boolean> {
     try {
-      this.stack = await ServedStack.open(this.faulty, ["base", "cow"], { access: "writable", boot: BOOT });
+      this.stack = await ServedStack.open(this.faulty, "base,cow", { access: "writable", boot: BOOT });
       return true;
     } catch (error) {
       this.#refusal(error);

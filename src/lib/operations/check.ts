@@ -5,6 +5,7 @@ import type { OperationContext } from "../context.ts";
 import type { CheckReport, Problem } from "../formats/format.ts";
 import { tally } from "../formats/tally.ts";
 import { formatOfPart } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
@@ -22,10 +23,11 @@ export interface CheckRequest {
  */
 export async function check(file: string, request: CheckRequest, context: OperationContext): Promise<CheckReport> {
   return OpenFiles.during(context, async (files) => {
-    const opened = files.openPart(file, { lock: request.forceShare ? "none" : "shared" });
+    const opened = files.openPart(parsePart(file), { lock: request.forceShare ? "none" : "shared" });
     const { file: device, part } = opened;
     const format = formatOfPart(opened);
-    const stack = request.rdofile === undefined ? undefined : await files.openStack(request.rdofile);
+    const rdofile = files.stackSpec(request.rdofile);
+    const stack = rdofile && (await files.openStack(rdofile));
     const report = await format.check(device, {
       ...opened.options,
       below: stack?.device,

@@ -9,7 +9,6 @@ import { DmSnapshotWriter, requireGeometry } from "../formats/dm-snapshot/writer
 import { claimOutput, type Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { viewOf, writeImage } from "../output/write-image.ts";
-import { filesOfStack } from "../stack/open.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 
 export interface CreateStoreRequest extends Overwrite {
@@ -48,13 +47,16 @@ export async function createStoreFile(
     });
   const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
   return OpenFiles.during(context, async (files) => {
-    const stacks = from === undefined ? [rdofile] : [rdofile, from];
-    refuseSameFile(files.storage, cowfile, stacks.flatMap(filesOfStack));
-    for (const stack of stacks) refusePending(files, stack, [cowfile], request.force);
-    const origin = (await files.openStack(rdofile, request.force)).device;
+    const below = files.stackSpec(rdofile);
+    const other = files.stackSpec(from);
+    const stacks = other ? [below, other] : [below];
+    const inputs = stacks.flatMap((stack) => stack.files);
+    refuseSameFile(files.storage, cowfile, inputs);
+    for (const stack of stacks) refusePending(files.storage, stack, [cowfile], request.force);
+    const origin = (await files.openStack(below, request.force)).device;
     const sizeBytes = origin.sizeBytes;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
-    const image = from === undefined ? undefined : (await files.openStack(from, request.force)).device;
+    const image = other && (await files.openStack(other, request.force)).device;
     if (image && image.sizeBytes !== sizeBytes)
       throw new CowError(
         "unsuitable",
@@ -62,7 +64,7 @@ export async function createStoreFile(
         { file: image.name },
       );
     claimOutput(files, cowfile, request, "dm-snapshot");
-    return files.write(cowfile, stacks.flatMap(filesOfStack), request, async (target) => {
+    return files.write(cowfile, inputs, request, async (target) => {
       const writer = new DmSnapshotWriter(target, geometry, sizeBytes);
       const held = image ? differences(image, origin, chunkBytes, 0, sizeBytes) : [];
       const view = viewOf(image ?? origin);

@@ -12,17 +12,16 @@ import { claimOutput, type Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { writeCowfile } from "../output/write-cowfile.ts";
 import { type Held, viewOf } from "../output/write-image.ts";
-import { filesOfStack } from "../stack/open.ts";
-import { OpenFiles, refuseSameFile } from "./files.ts";
+import type { StackSpec } from "../stack/spec.ts";
+import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
-import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
   /** A stack: the new cowfile shall hold exactly the blocks in which it differs from the base. */
-  readonly from?: string | undefined;
+  readonly from?: string | StackSpec | undefined;
   /** The parts in which `from` differs, where they were compared already; default: they are compared now. */
   readonly differing?: ExtentList | undefined;
   /** How much of the base is looked at, so that a change of it is noticed later; default `quick`. */
@@ -50,22 +49,22 @@ export interface CreateResult {
  *   `pending-merge`, `locked`, `no-space`, `io`, `interrupted`
  */
 export async function create(
-  rdofile: string,
+  rdofile: string | StackSpec,
   cowfile: string,
   request: CreateRequest,
   context: OperationContext,
 ): Promise<CreateResult> {
   const abi = request.abi ?? "le64";
   return OpenFiles.during(context, async (files) => {
-    const inputs = [rdofile, ...(request.from === undefined ? [] : [request.from])].flatMap(filesOfStack);
+    const below = files.stackSpec(rdofile);
+    const from = files.stackSpec(request.from);
+    const stacks = from ? [below, from] : [below];
+    const inputs = stacks.flatMap((stack) => stack.files);
     refuseSameFile(files.storage, cowfile, inputs);
-    for (const stack of [rdofile, request.from]) {
-      const [bottom] = stack === undefined ? [] : filesOfStack(stack);
-      if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [cowfile], request.force);
-    }
-    const { device: base, paths } = await files.openStack(rdofile, request.force);
+    for (const stack of stacks) refusePending(files.storage, stack, [cowfile], request.force);
+    const { device: base, paths } = await files.openStack(below, request.force);
     const rdoBlocks = requireUsableSize(base, abi, context);
-    const image = request.from === undefined ? undefined : (await files.openStack(request.from, request.force)).device;
+    const image = from && (await files.openStack(from, request.force)).device;
     if (image) requireSameShape(base, image, rdoBlocks);
     claimOutput(files, cowfile, request, "cowfile");
     const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
@@ -82,7 +81,7 @@ export async function create(
     const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
     const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
     return {
-      rdofile,
+      rdofile: below.text,
       cowfile,
       abi,
       rdo_blocks: rdoBlocks,

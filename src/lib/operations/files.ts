@@ -12,9 +12,9 @@ import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { mayReplace, type Overwrite } from "../output/claim.ts";
 import { withNewFile } from "../output/new-file.ts";
-import { filesOfStack, openStack, parseStack, type Stack, stackOf } from "../stack/open.ts";
+import { openStack, type Stack } from "../stack/open.ts";
 import { type OpenPart, openPart } from "../stack/open-part.ts";
-import { parsePart } from "../stack/spec.ts";
+import { type StackPart, StackSpec } from "../stack/spec.ts";
 import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {
@@ -50,9 +50,9 @@ export class OpenFiles {
     return device;
   }
 
-  /** Opens the files of one part of a stack. @throws CowError `usage`, and as open() */
-  openPart(text: string, how: OpenOptions): OpenPart {
-    return openPart(parsePart(text), { storage: this.storage, how, keep: (device) => this.keep(device) });
+  /** Opens the files of one part of a stack. @throws CowError as open() */
+  openPart(part: StackPart, how: OpenOptions): OpenPart {
+    return openPart(part, { storage: this.storage, how, keep: (device) => this.keep(device) });
   }
 
   /** Takes over something that was opened elsewhere. */
@@ -80,21 +80,25 @@ export class OpenFiles {
     return this.keep(this.storage.scratch(name));
   }
 
+  /** A stack as the caller of an operation gave it, if at all. @throws CowError `usage` */
+  stackSpec(text: string | StackSpec): StackSpec;
+  stackSpec(text: string | StackSpec | undefined): StackSpec | undefined;
+  stackSpec(text: string | StackSpec | undefined): StackSpec | undefined {
+    return text === undefined ? undefined : StackSpec.parse(this.storage, text);
+  }
+
   /** @param force a merge journal that cannot be read is passed over */
-  async openStack(text: string, force = false): Promise<Stack> {
-    const [base, ...layers] = filesOfStack(text);
-    if (base !== undefined) this.#noticePendingMerge(base, layers, force);
-    const stack = await openStack(this.storage, text, this.#context);
-    this.#opened.push(stack);
-    return stack;
+  async openStack(spec: StackSpec, force = false): Promise<Stack> {
+    this.#noticePendingMerge(spec, force);
+    return this.keep(await openStack(this.storage, spec, this.#context));
   }
 
   /** Of a base that is half merged no layer can be told whether it belongs; alone it is what it is. */
-  #noticePendingMerge(base: string, layers: readonly string[], force: boolean): void {
+  #noticePendingMerge(spec: StackSpec, force: boolean): void {
     try {
-      refusePendingMerge(this.storage, base, layers, force);
+      refusePending(this.storage, spec, [], force);
     } catch (error) {
-      if (layers.length > 0 || !(error instanceof CowError)) throw error;
+      if (spec.files.length > 1 || !(error instanceof CowError)) throw error;
       this.#context.onNotice?.({ severity: "warning", file: error.file, message: error.message });
     }
   }
@@ -116,30 +120,13 @@ export class OpenFiles {
 
 /** @throws CowError `pending-merge` where a stack's base is half merged */
 export function refusePending(
-  { storage }: OpenFiles,
-  text: string,
+  storage: Storage,
+  stack: StackSpec,
   others: readonly string[],
   force: boolean | undefined,
 ): void {
-  const [base, ...layers] = filesOfStack(text);
-  if (base !== undefined) refusePendingMerge(storage, base, [...layers, ...others], force);
-}
-
-/**
- * The stack of a layer over a base, which may be a stack itself. A name that there is counts as one file, whatever commas it
- * has.
- */
-export function stackOver(storage: Storage, base: string, layer: string): string {
-  return stackOf([...partsOf(storage, base), layer]);
-}
-
-/** The parts of a stack, or the one file of that name. */
-export function partsOf(storage: Storage, text: string): readonly string[] {
-  if (storage.facts(text)) return [text];
-  const parts = parseStack(text);
-  const [base] = filesOfStack(text);
-  // Where there is neither, whoever named a file with a comma wants to be told of that.
-  return parts.length > 1 && base !== undefined && !storage.facts(base) ? [text] : parts;
+  const [base, ...layers] = stack.files;
+  refusePendingMerge(storage, base, [...layers, ...others], force);
 }
 
 /** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */

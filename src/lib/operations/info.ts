@@ -6,6 +6,7 @@ import type { Extent } from "../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
 import { notesOfServer, OpenFiles } from "./files.ts";
 
 export interface InfoOptions {
@@ -64,10 +65,11 @@ async function describe(
   options: InfoOptions,
   context: OperationContext,
 ): Promise<Info> {
-  const opened = files.openPart(file, { lock: options.forceShare ? "none" : "shared" });
+  const opened = files.openPart(parsePart(file), { lock: options.forceShare ? "none" : "shared" });
   const { file: device } = opened;
   const format = formatOfPart(opened);
-  const below = options.rdofile === undefined ? undefined : (await files.openStack(options.rdofile)).device;
+  const rdofile = files.stackSpec(options.rdofile);
+  const below = rdofile && (await files.openStack(rdofile)).device;
   const notes = notesOfServer(files, opened.part.path);
   const hooks = { ...opened.options, ...notes, below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);

@@ -17,8 +17,9 @@ import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { writeCowfile } from "../output/write-cowfile.ts";
 import { Overlay } from "../stack/overlay.ts";
+import { parsePart } from "../stack/spec.ts";
 import { requireSameShape, requireUsableSize } from "./create.ts";
-import { OpenFiles, refusePending, refuseSameFile, stackOver } from "./files.ts";
+import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { forgetOld } from "./identity/take.ts";
 import { sizeOf } from "./merge/already.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
@@ -66,9 +67,9 @@ export async function invert(
   const { output, layer: newLayer, abi = "le64" } = request;
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
-    const text = stackOver(storage, base, layer);
-    refusePending(files, text, [output, newLayer], request.force);
-    const stack = await files.openStack(text, request.force);
+    const spec = files.stackSpec(base).with(parsePart(layer));
+    refusePending(storage, spec, [output, newLayer], request.force);
+    const stack = await files.openStack(spec, request.force);
     const top = stack.layers.at(-1);
     if (!top) throw new CowError("usage", "a base without a layer cannot be inverted", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);

@@ -9,7 +9,7 @@ import { JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import type { RepairReport } from "../formats/format.ts";
 import { asideFile } from "../stack/live/aside-file.ts";
 import { JournalFile } from "../stack/live/journal-file.ts";
-import { filesOfStack, requireBelongs } from "../stack/open.ts";
+import { requireBelongs } from "../stack/open.ts";
 import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
 import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
@@ -32,14 +32,14 @@ export interface RepairRequest {
 export async function repair(file: string, request: RepairRequest, context: OperationContext): Promise<RepairReport> {
   const dryRun = request.dryRun ?? false;
   return OpenFiles.during(context, async (files) => {
-    if (request.rdofile !== undefined)
-      refuseSameFile(files.storage, parsePart(file).path, filesOfStack(request.rdofile));
-    const opened = files.openPart(file, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
+    const named = parsePart(file);
+    const below = files.stackSpec(request.rdofile);
+    if (below) refuseSameFile(files.storage, named.path, below.files);
+    const opened = files.openPart(named, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
     const { file: device, part } = opened;
     const format = formatOfPart(opened);
-    let base: Awaited<ReturnType<OpenFiles["openStack"]>>["device"] | undefined;
-    if (request.rdofile !== undefined) {
-      base = (await files.openStack(request.rdofile)).device;
+    const base = below && (await files.openStack(below)).device;
+    if (base) {
       const layer = format.openLayer(device, { ...opened.options, allowDirty: true, below: base });
       await requireBelongs(layer, base, context.signal);
     }

@@ -11,7 +11,7 @@ import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import { claimOutput, type Overwrite } from "../output/claim.ts";
 import { writeCowfile } from "../output/write-cowfile.ts";
-import { parseStack, type Stack, stackOf } from "../stack/open.ts";
+import type { Stack } from "../stack/open.ts";
 import { Overlay } from "../stack/overlay.ts";
 import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
@@ -54,11 +54,11 @@ export async function squash(
   context: OperationContext,
 ): Promise<SquashResult> {
   const abi = request.abi ?? "le64";
-  const parts = parseStack(text);
-  const { from, to } = rangeOf(parts.length - 1, request);
   return OpenFiles.during(context, async (files) => {
-    refusePending(files, text, [output], request.force);
-    const stack = await files.openStack(stackOf(parts.slice(0, to + 1)), request.force);
+    const spec = files.stackSpec(text);
+    const { from, to } = rangeOf(spec.layers.length, request);
+    refusePending(files.storage, spec, [output], request.force);
+    const stack = await files.openStack(spec.lower(to), request.force);
     refuseSameFile(files.storage, output, stack.paths);
     const base = belowLayer(stack, from);
     const rdoBlocks = requireUsableSize(base, abi, context);
@@ -83,7 +83,7 @@ export async function squash(
       output,
       from,
       to,
-      over: stackOf(parts.slice(0, from)),
+      over: spec.lower(from - 1).text,
       abi,
       rdo_blocks: rdoBlocks,
       virtual_size: end,

@@ -6,6 +6,7 @@ import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { formatOfPart } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
 import { OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
@@ -58,7 +59,7 @@ export async function verifyFingerprint(
   request: VerifyRequest = {},
 ): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
-    const opened = files.openPart(cowfile, { lock: "shared" });
+    const opened = files.openPart(parsePart(cowfile), { lock: "shared" });
     const { file: cow, part } = opened;
     const format = formatOfPart(opened);
     const identity = await format.identify(cow, { ...opened.options, signal: context.signal });
@@ -68,7 +69,7 @@ export async function verifyFingerprint(
         file: part.path,
       });
     }
-    const stack = await files.openStack(rdofile);
+    const stack = await files.openStack(files.stackSpec(rdofile));
     const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
     const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
     const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };

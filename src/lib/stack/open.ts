@@ -1,6 +1,6 @@
 /**
- * Owns stacks as users write them, `BASE[,LAYER]…`: splitting them, opening their parts with locks, and checking that each
- * layer was made for what lies below it before anything is read through it.
+ * Owns opening a stack: its parts with their locks, and the check that each layer was made for its backing before anything is
+ * read through it.
  */
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
@@ -13,9 +13,7 @@ import type { Layer, Remarks } from "../formats/format.ts";
 import { ImageDevice } from "./image-device.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
 import { Overlay } from "./overlay.ts";
-import { filesOf, parsePart } from "./spec.ts";
-
-const MAX_LAYERS = 64;
+import { StackSpec } from "./spec.ts";
 
 /** An open stack; close() closes every file of it. */
 export interface Stack {
@@ -37,52 +35,20 @@ export interface Stack {
 }
 
 /**
- * Splits `BASE,LAYER,…` at its commas; `\\,` is a literal comma. What each part means parsePart tells.
- * @throws CowError `usage` for an empty name or more than 64 layers
- */
-export function parseStack(text: string): readonly string[] {
-  const parts: string[] = [];
-  let part = "";
-  for (let i = 0; i < text.length; i++) {
-    if (text[i] === "\\" && text[i + 1] === ",") {
-      part += ",";
-      i++;
-    } else if (text[i] === ",") {
-      parts.push(part);
-      part = "";
-    } else part += text[i];
-  }
-  parts.push(part);
-  if (parts.includes(""))
-    throw new CowError("usage", `"${text}" is not a stack: expected BASE[,LAYER]… without empty names`);
-  if (parts.length > MAX_LAYERS + 1) throw new CowError("usage", `"${text}" has more than ${MAX_LAYERS} layers`);
-  return parts;
-}
-
-/** Puts parts together again. */
-export function stackOf(parts: readonly string[]): string {
-  return parts.map((part) => part.replaceAll(",", "\\,")).join(",");
-}
-
-/** The files that a stack names, bottom to top, the first of each part first. @throws CowError `usage` */
-export function filesOfStack(text: string): readonly string[] {
-  return parseStack(text).flatMap((part) => filesOf(parsePart(part)));
-}
-
-/**
  * Opens a stack for reading, each file with a shared lock.
  *
+ * @param stack `BASE[,LAYER]…`, or that parsed
  * @param options.signal stops the checks of long fingerprints
- * @param options.onNotice is told what whoever reads the stack should know
+ * @param options.onNotice is told what readers of the stack should know
  * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `unsuitable` for a base that looks
  *   like another format; `dirty`, `packed`, `damaged`, …
  */
 export async function openStack(
   storage: Storage,
-  text: string,
+  stack: string | StackSpec,
   options: Pick<OperationContext, "signal" | "onNotice"> = {},
 ): Promise<Stack> {
-  const [bottom, ...above] = parseStack(text).map(parsePart);
+  const spec = StackSpec.parse(storage, stack);
   const opened: BlockDevice[] = [];
   const keep = (device: BlockDevice): void => void opened.push(device);
   const opener: PartOpener = { storage, how: { lock: "shared" }, keep };
@@ -90,15 +56,14 @@ export async function openStack(
     for (const device of opened.splice(0).reverse()) device.close();
   };
   try {
-    if (!bottom) throw new CowError("usage", "a stack needs a base");
-    const bottomPart = openPart(bottom, opener);
-    const parts = above.map((part) => openPart(part, opener));
+    const bottomPart = openPart(spec.base, opener);
+    const parts = spec.layers.map((part) => openPart(part, opener));
     const base = openBase(bottomPart);
     if (base instanceof ImageDevice) tell(options, base);
     const layers: Layer[] = [];
     for (const part of parts) {
       // What lies below one layer does not grow when the next comes on top.
-      const below = layers.length === 0 ? base : new Overlay(text, base, [...layers]);
+      const below = layers.length === 0 ? base : new Overlay(spec.lower(layers.length).text, base, [...layers]);
       const scratch = (): BlockDevice => {
         const device = storage.scratch(part.file.name);
         keep(device);
@@ -109,7 +74,7 @@ export async function openStack(
       tell(options, layer);
       layers.push(layer);
     }
-    const device = layers.length === 0 ? base : new Overlay(text, base, layers);
+    const device = layers.length === 0 ? base : new Overlay(spec.text, base, layers);
     const all = [bottomPart, ...parts];
     const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
     const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);

@@ -1,7 +1,9 @@
 /**
- * Owns the names of parts of a stack, as users write them: `[FORMAT:[NAME=VALUE;|FLAG;]…]PATH[;PATH]…`. Only the names of
- * formats that there are count as such; whatever else has a colon in it is a path. Opens nothing.
+ * Owns stacks as users write them: `BASE[,LAYER]…`, of which each part is `[FORMAT:[NAME=VALUE;|FLAG;]…]PATH[;PATH]…`. A text
+ * is parsed once, where it comes in; all else takes the StackSpec. Only known formats count as FORMAT; any other text with a
+ * colon is a path. Opens nothing.
  */
+import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import type { LayerFormat } from "../formats/format.ts";
 import { formatById } from "../formats/registry.ts";
@@ -11,6 +13,7 @@ const RAW = "raw";
 
 /** Nobody has more logs or settings; what comes from a command line is bounded as well. */
 const MAX_FIELDS = 1024;
+const MAX_LAYERS = 64;
 
 /** One part of a stack: a base or a layer. */
 export interface StackPart {
@@ -26,17 +29,123 @@ export interface StackPart {
   readonly more: readonly string[];
 }
 
+/** A base and the layers over it, by name. */
+export class StackSpec {
+  /** As it was written; of what was put together from parts, as one would write it. */
+  readonly text: string;
+  readonly base: StackPart;
+  /** Bottom to top. */
+  readonly layers: readonly StackPart[];
+
+  /** @throws CowError `usage` for more than 64 layers */
+  constructor(parts: readonly [StackPart, ...StackPart[]], text = parts.map(escaped).join(",")) {
+    [this.base, ...this.layers] = parts;
+    this.text = text;
+    if (this.layers.length > MAX_LAYERS) throw new CowError("usage", `"${text}" has more than ${MAX_LAYERS} layers`);
+  }
+
+  /**
+   * Parses a stack. The name of a file that exists is one part, whatever commas it has, alone or after `FORMAT:`; any other
+   * text is split at its commas, as parseStack does it.
+   *
+   * @param text what is parsed already stays as it is
+   * @throws CowError `usage`
+   */
+  static parse(storage: Storage, text: string | StackSpec): StackSpec {
+    if (typeof text !== "string") return text;
+    const [base = text, ...layers] = isOneFile(storage, text) ? [text] : parseStack(text);
+    return new StackSpec([parsePart(base), ...layers.map(parsePart)], text);
+  }
+
+  /** Base first. */
+  get parts(): readonly [StackPart, ...StackPart[]] {
+    return [this.base, ...this.layers];
+  }
+
+  /** The topmost layer; the base where there is none. */
+  get top(): StackPart {
+    return this.layers.at(-1) ?? this.base;
+  }
+
+  /** The files that it names, bottom to top, the first of each part first. */
+  get files(): readonly [string, ...string[]] {
+    const { path, more } = this.base;
+    return [path, ...more, ...this.layers.flatMap(filesOf)];
+  }
+
+  /** The base with the lowest `layerCount` layers. */
+  lower(layerCount: number): StackSpec {
+    return new StackSpec([this.base, ...this.layers.slice(0, layerCount)]);
+  }
+
+  /** What lies below the topmost layer. */
+  get below(): StackSpec {
+    return this.lower(this.layers.length - 1);
+  }
+
+  /** The same with more layers on top. */
+  with(...layers: readonly StackPart[]): StackSpec {
+    return new StackSpec([this.base, ...this.layers, ...layers]);
+  }
+}
+
+function escaped({ text }: StackPart): string {
+  return text.replaceAll(",", "\\,");
+}
+
+/** Is there a file of that name, commas and all? An export is none: a comma in a URI is written `%2C`. */
+function isOneFile(storage: Storage, text: string): boolean {
+  if (!text.includes(",")) return false;
+  const { rest } = formatIn(text);
+  try {
+    const kind = storage.facts(rest)?.kind;
+    return kind !== undefined && kind !== "remote";
+  } catch (error) {
+    // A stack of many names may be longer than any name.
+    if (error instanceof CowError) return false;
+    throw error;
+  }
+}
+
+/**
+ * Splits `BASE,LAYER,…` at its commas; `\\,` is a literal comma. parsePart says what each part means.
+ * @throws CowError `usage` for an empty name or more than 64 layers
+ */
+export function parseStack(text: string): readonly string[] {
+  const parts: string[] = [];
+  let part = "";
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === "\\" && text[i + 1] === ",") {
+      part += ",";
+      i++;
+    } else if (text[i] === ",") {
+      parts.push(part);
+      part = "";
+    } else part += text[i];
+  }
+  parts.push(part);
+  if (parts.includes(""))
+    throw new CowError("usage", `"${text}" is not a stack: expected BASE[,LAYER]… without empty names`);
+  if (parts.length > MAX_LAYERS + 1) throw new CowError("usage", `"${text}" has more than ${MAX_LAYERS} layers`);
+  return parts;
+}
+
+/** The format that a part names, and what comes after that; all of the text where it names none. */
+function formatIn(text: string): { readonly format: StackPart["format"]; readonly rest: string } {
+  const colon = text.indexOf(":");
+  const id = colon < 0 ? "" : text.slice(0, colon);
+  const format = id === RAW ? RAW : formatById(id);
+  return { format, rest: format === undefined ? text : text.slice(colon + 1) };
+}
+
 /**
  * Takes a part apart.
  *
  * @throws CowError `usage` for settings that the format does not know, a missing path, or more files than it takes
  */
 export function parsePart(text: string): StackPart {
-  const colon = text.indexOf(":");
-  const id = colon < 0 ? "" : text.slice(0, colon);
-  const format = id === RAW ? RAW : formatById(id);
+  const { format, rest } = formatIn(text);
   if (format === undefined) return { text, format, settings: new Map(), path: text, more: [] };
-  const rest = text.slice(colon + 1);
   // A raw image takes no settings, so that whatever follows is its name.
   const fields = format === RAW ? [rest] : splitFields(rest);
   const settings = new Map<string, string>();

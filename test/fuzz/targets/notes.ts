@@ -92,13 +92,13 @@ export const journal: Target = {
     }
     for (const work of [
       async (storage: MemoryStorage) => {
-        (await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot: BOOT })).close();
+        (await ServedStack.open(storage, "base,cow", { access: "writable", boot: BOOT })).close();
       },
       async (storage: MemoryStorage) => {
-        (await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot: LATER })).close();
+        (await ServedStack.open(storage, "base,cow", { access: "writable", boot: LATER })).close();
       },
       async (storage: MemoryStorage) => {
-        const stack = await ServedStack.open(storage, ["base", "cow"], {
+        const stack = await ServedStack.open(storage, "base,cow", {
           access: "writable",
           boot: BOOT,
           repair: true,
@@ -108,7 +108,7 @@ export const journal: Target = {
         image.flush();
         stack.close();
         // What a server leaves in order is in order.
-        (await ServedStack.open(storage, ["base", "cow"], { access: "writable", boot: BOOT })).close();
+        (await ServedStack.open(storage, "base,cow", { access: "writable", boot: BOOT })).close();
       },
       (storage: MemoryStorage) => repair("cow", {}, { storage }),
       async (storage: MemoryStorage) => {

@@ -78,7 +78,7 @@ export const transmission: Target = {
     storage.put("base", base);
     storage.put("cow", sample("le64"));
     const access = (mode & 1) === 0 ? "read-only" : "writable";
-    const stack = await ServedStack.open(storage, ["base", "cow"], { access });
+    const stack = await ServedStack.open(storage, "base,cow", { access });
     const facts = client.hostWith("off", client.EXPORTS).exports()[0];
     if (!facts) throw new Error("no export");
     const agreed = {
@@ -102,7 +102,7 @@ export const transmission: Target = {
     session.end();
     stack.close();
     // Whatever was asked, the file is a cowfile in order.
-    const again = await ServedStack.open(storage, ["base", "cow"], { access: "read-only" });
+    const again = await ServedStack.open(storage, "base,cow", { access: "read-only" });
     again.close();
   },
 };

@@ -36,7 +36,7 @@ function block(fill: number, count = 1): Uint8Array {
 
 async function serve(storage: MemoryStorage, boot = BOOT, notices: string[] = []): Promise<ServedStack> {
   const onNotice = ({ message }: { message: string }): void => void notices.push(message);
-  return ServedStack.open(storage, ["base", "cow"], { access: "writable", boot, onNotice });
+  return ServedStack.open(storage, "base,cow", { access: "writable", boot, onNotice });
 }
 
 /** Serves, does `work`, and is killed. */
@@ -199,7 +199,7 @@ test("serve --repair of a file that was also cut short loses nothing that the jo
     });
     storage.content("cow")?.resize(DATA + 380 * BLOCK);
     const options = { access: "writable", boot, repair: true } as const;
-    await expect(ServedStack.open(storage, ["base", "cow"], options)).rejects.toThrow(
+    await expect(ServedStack.open(storage, "base,cow", options)).rejects.toThrow(
       "the data of some allocated blocks is beyond",
     );
     expect(storage.content(JOURNAL)).toBeUndefined();
@@ -285,7 +285,7 @@ test("a journal that may be of use to another cowfile gets another name, one tha
   (await serve(storage, BOOT, notices)).close();
   expect(notices.join()).toMatch(/kept as cow.cowtool-live.old/);
   storage.rename(`${JOURNAL}.old`, journalPath("moved"), { replace: false });
-  const moved = await ServedStack.open(storage, ["base", "moved"], { access: "writable", boot: BOOT });
+  const moved = await ServedStack.open(storage, "base,moved", { access: "writable", boot: BOOT });
   expect(moved.found).toBe("recovered");
   moved.close();
   // Killed between the clean head and the removal of the journal.

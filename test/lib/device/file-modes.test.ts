@@ -76,7 +76,7 @@ test("a pack that is private gives a private cowfile", async () => {
 
 test("the journal and the record beside a private cowfile are private", async () => {
   chmodSync(cow, 0o600);
-  const stack = await ServedStack.open(nodeStorage, [base, cow], { access: "writable" });
+  const stack = await ServedStack.open(nodeStorage, `${base},${cow}`, { access: "writable" });
   expect(modeOf(`${cow}.cowtool-live`)).toBe("600");
   stack.close();
   await create(base, cow, { force: true }, {});

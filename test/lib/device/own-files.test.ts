@@ -74,7 +74,7 @@ const STRANGERS: Readonly<Record<string, (name: string) => () => void>> = {
 };
 
 async function serve(): Promise<void> {
-  const stack = await ServedStack.open(nodeStorage, [base, cow], { access: "writable" });
+  const stack = await ServedStack.open(nodeStorage, `${base},${cow}`, { access: "writable" });
   stack.close();
 }
 

@@ -12,7 +12,7 @@ test("what stands behind the end of a store's list is told before a write takes 
   await createStoreFile("base", "store", { chunkBytes: CHUNK }, { storage });
   const notices: string[] = [];
   const open = (): Promise<ServedStack> =>
-    ServedStack.open(storage, ["base", "store"], {
+    ServedStack.open(storage, "base,store", {
       access: "writable",
       onNotice: ({ message }) => void notices.push(message),
     });

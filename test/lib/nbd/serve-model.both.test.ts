@@ -212,7 +212,7 @@ async function judge({ base, model, parts }: Stage): Promise<void> {
 async function playAll(scenes: readonly Scene[], layers: number): Promise<void> {
   const stages: Stage[] = [];
   for (const [i, made] of scenes.entries()) stages.push(await set(made, `base${i}`, layers));
-  const exports = stages.map(({ parts }, i) => ({ name: `scene ${i}`, parts }));
+  const exports = stages.map(({ parts }, i) => ({ name: `scene ${i}`, stack: parts.join(",") }));
   const server = await startServing(at, exports, layers === 0 ? { ephemeral: true } : {});
   try {
     for (const [i, stage] of stages.entries()) await play(stage, server.socket, `scene ${i}`);

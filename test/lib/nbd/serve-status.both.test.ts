@@ -37,9 +37,9 @@ beforeAll(async () => {
   await first.stop();
   await makeCowfile(`${at("base.img")},${at("low.cow")}`, at("top.cow"));
   server = await startServing(at, [
-    { name: "", parts: [at("base.img"), at("low.cow"), at("top.cow")] },
-    { name: "fixed", parts: [at("base.img")] },
-    { name: "huge", parts: [at("huge.img"), at("huge.cow")] },
+    { name: "", stack: `${at("base.img")},${at("low.cow")},${at("top.cow")}` },
+    { name: "fixed", stack: at("base.img") },
+    { name: "huge", stack: `${at("huge.img")},${at("huge.cow")}` },
   ]);
   const session = await RawSession.open(server.socket, "simple");
   await session.write(4 * MIB, noise(MIB, 3));

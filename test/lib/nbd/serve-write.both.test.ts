@@ -22,8 +22,8 @@ beforeAll(async () => {
   makeImage(at("base.img"), model.subarray(0, MIB), SIZE);
   await makeCowfile(at("base.img"), at("vm.cow"));
   server = await startServing(at, [
-    { name: "", parts: [at("base.img"), at("vm.cow")] },
-    { name: "fixed", parts: [at("base.img")] },
+    { name: "", stack: `${at("base.img")},${at("vm.cow")}` },
+    { name: "fixed", stack: at("base.img") },
   ]);
 });
 

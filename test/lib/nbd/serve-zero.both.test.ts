@@ -23,12 +23,12 @@ let server: TestServer;
 beforeAll(async () => {
   makeImage(at("base.img"), original);
   makeImage(at("huge.img"), original.subarray(0, MIB), HUGE);
-  const exports = [{ name: "fixed", parts: [at("base.img")] }];
+  const exports = [{ name: "fixed", stack: at("base.img") }];
   for (const style of STYLES) {
     await makeCowfile(at("base.img"), at(`${style}.cow`));
     await makeCowfile(at("huge.img"), at(`${style}-huge.cow`));
-    exports.push({ name: style, parts: [at("base.img"), at(`${style}.cow`)] });
-    exports.push({ name: `${style}-huge`, parts: [at("huge.img"), at(`${style}-huge.cow`)] });
+    exports.push({ name: style, stack: `${at("base.img")},${at(`${style}.cow`)}` });
+    exports.push({ name: `${style}-huge`, stack: `${at("huge.img")},${at(`${style}-huge.cow`)}` });
   }
   server = await startServing(at, exports);
 });

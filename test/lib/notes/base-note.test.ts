@@ -17,6 +17,7 @@ import {
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { lookAtBase } from "../../../src/lib/operations/identity/serve-base.ts";
+import { StackSpec } from "../../../src/lib/stack/spec.ts";
 import {
   BASE,
   chunk,
@@ -264,7 +265,7 @@ const WRITTEN = { isWritten: true, force: false };
 describe("a server", () => {
   const serve = async (storage: MemoryStorage, looking = WRITTEN): Promise<Notice[]> => {
     const context = listening(storage);
-    (await lookAtBase(["base", "cow"], looking, context))();
+    (await lookAtBase(StackSpec.parse(storage, "base,cow"), looking, context))();
     return context.notices;
   };
 
@@ -346,7 +347,7 @@ describe("a server", () => {
     const storage = await start(new Counting());
     storage.remove(NOTE);
     const context = listening(storage);
-    const settle = await lookAtBase(["base", "cow"], WRITTEN, context);
+    const settle = await lookAtBase(StackSpec.parse(storage, "base,cow"), WRITTEN, context);
     expect([open, storage.paths(), context.notices]).toEqual([0, ["base", "changed", "cow"], []]);
     settle();
     expect(storage.paths()).toContain(NOTE);
@@ -355,7 +356,7 @@ describe("a server", () => {
   test("goes on where the base cannot be looked at", async () => {
     const storage = await start(new MemoryStorage());
     const context = listening(storage);
-    (await lookAtBase(["missing", "cow"], WRITTEN, context))();
+    (await lookAtBase(StackSpec.parse(storage, "missing,cow"), WRITTEN, context))();
     expect(context.notices).toMatchObject([{ severity: "note", file: "missing" }]);
   });
 });

@@ -25,7 +25,7 @@ const at = scratchDirectory(existsSync("/dev/shm") ? "/dev/shm" : undefined);
 
 async function playRound(round: number, seconds: number): Promise<readonly FlushThreadResult[]> {
   const cowfile = await makeCowfile(at("base.img"), at(`${round}.cow`));
-  const stack = await ServedStack.open(nodeStorage, [at("base.img"), cowfile], { access: "writable" });
+  const stack = await ServedStack.open(nodeStorage, `${at("base.img")},${cowfile}`, { access: "writable" });
   try {
     const image = stack.passed();
     if (!image) throw new Error("the stack has no descriptors");

@@ -55,7 +55,7 @@ describe("looks at the bitmap", () => {
     const base = at("base.img");
     writeFileSync(base, Buffer.alloc(2048 * KIB, 0xb5));
     const cowfile = await makeCowfile(base, at(`${number++}.cow`));
-    stack = await ServedStack.open(nodeStorage, [base, cowfile], { access: "writable" });
+    stack = await ServedStack.open(nodeStorage, `${base},${cowfile}`, { access: "writable" });
     image = stack.image();
     count();
   });

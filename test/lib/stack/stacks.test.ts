@@ -5,16 +5,18 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  CowError,
   check,
   diff,
   invert,
   MemoryStorage,
   merge,
   openStack,
+  parseStack,
   squash,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
-import { parsePart } from "../../../src/lib/stack/spec.ts";
+import { parsePart, StackSpec } from "../../../src/lib/stack/spec.ts";
 import { appliedTo, LAYER_KINDS, type LayerPlan, makeLayer } from "../../support/images/mixed-stacks.ts";
 
 const SECTOR = 512;
@@ -152,6 +154,35 @@ describe("a stack of any mix", () => {
     const { storage, parts, shown } = await build(layers);
     await expectShown(storage, parts.join(","), shown.at(-1));
     await expect(openStack(storage, [...parts, "layer0"].join(","))).rejects.toMatchObject({ code: "usage" });
+  });
+});
+
+describe("a stack as written", () => {
+  it.each([
+    ["base", ["base"]],
+    ["base,vm", ["base,vm"]],
+    ["raw:base,vm", ["base,vm"]],
+    ["base\\,vm", ["base,vm"]],
+    ["base,vm,top", ["base", "vm", "top"]],
+    ["base\\,vm,snap:a;b", ["base,vm", "a", "b"]],
+    [`base,${"x".repeat(300)},y`, ["base", "x".repeat(300), "y"]],
+    ["nbd://host/base,vm", ["nbd://host/base", "vm"]],
+  ])("%s", (text, files) => {
+    const there = ["base", "base,vm", "vm", "nbd://host/base,vm"];
+    const storage = Object.assign(new MemoryStorage(), {
+      facts(path: string) {
+        if (path.length > 255) throw new CowError("io", "cannot look at it", { file: path });
+        const kind = path.includes("://") ? "remote" : "file";
+        return there.includes(path) ? { kind, sizeBytes: 1, allocatedBytes: 1, identity: path } : undefined;
+      },
+    });
+    const spec = StackSpec.parse(storage, text);
+    expect(spec.files).toEqual(files);
+    expect(spec.text).toBe(text);
+    const [base, ...layers] = spec.parts;
+    const again = new StackSpec([base]).with(...layers);
+    expect(parseStack(again.text).map((part) => parsePart(part))).toEqual(spec.parts);
+    if (layers.length > 0) expect(spec.below.with(spec.top).files).toEqual(files);
   });
 });
 

@@ -124,7 +124,7 @@ const LOOKING: readonly Command[] = [
 
 /** What a server does with a stack from beginning to end, without the clients. */
 async function served(parts: readonly string[], access: Access, storage: Storage): Promise<void> {
-  const stack = await ServedStack.open(storage, parts, { access });
+  const stack = await ServedStack.open(storage, parts.join(","), { access });
   try {
     const image = stack.image();
     for (let at = 0; at < image.sizeBytes; at += PIECE_BYTES) {

@@ -62,6 +62,7 @@ export const invert: CommandRow = {
     {
       title: "BASE",
       good: "base.img",
+      isStack: true,
       argv: (at, file) => [file, at("vm.cow"), "-o", at("new.img"), "--layer", at("new.cow")],
     },
     {

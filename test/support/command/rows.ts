@@ -161,10 +161,15 @@ const merge: CommandRow = {
     { title: "into the layer below", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, at("top.cow"), "-y"] },
   ],
   inputs: [
-    { title: "RDOFILE", good: "base.img", argv: (at, file) => [file, at("vm.cow"), "-y"] },
+    { title: "RDOFILE", good: "base.img", isStack: true, argv: (at, file) => [file, at("vm.cow"), "-y"] },
     { title: "COWFILE", good: "vm.cow", argv: (at, file) => [at("base.img"), file, "-y"] },
-    { title: "RDOFILE, dry", good: "base.img", argv: (at, file) => [file, at("vm.cow"), "-n"] },
-    { title: "RDOFILE with -o", good: "base.img", argv: (at, file) => [file, at("vm.cow"), "-o", at("new.img")] },
+    { title: "RDOFILE, dry", good: "base.img", isStack: true, argv: (at, file) => [file, at("vm.cow"), "-n"] },
+    {
+      title: "RDOFILE with -o",
+      good: "base.img",
+      isStack: true,
+      argv: (at, file) => [file, at("vm.cow"), "-o", at("new.img")],
+    },
     { title: "COWFILE with -o", good: "vm.cow", argv: (at, file) => [at("base.img"), file, "-o", at("new.img")] },
   ],
   outputs: [

@@ -32,7 +32,7 @@ export async function startServing(
     .map((entry) => (typeof entry === "string" ? undefined : entry))
     .filter((entry) => entry !== undefined);
   const parts = stack.filter((entry) => typeof entry === "string");
-  if (parts.length > 0) exports.unshift({ name: "", parts });
+  if (parts.length > 0) exports.unshift({ name: "", stack: parts.join(",") });
   const controller = new AbortController();
   const notices: string[] = [];
   const context = {

@@ -3,13 +3,14 @@
  */
 import type { Duplex } from "node:stream";
 import type { Access } from "../../stack/live/served-stack.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 import type { TlsRequest } from "./tls-config.ts";
 
 export interface ExportRequest {
   /** "" is the default export. */
   readonly name: string;
-  /** Base and layers, bottom to top. */
-  readonly parts: readonly string[];
+  /** `BASE[,LAYER]…`, or that parsed. */
+  readonly stack: string | StackSpec;
 }
 
 export interface ServeRequest {

@@ -3,16 +3,14 @@
  */
 import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { storageOf } from "../../operations/files.ts";
+import { refusePending, storageOf } from "../../operations/files.ts";
 import { tellingParts } from "../../operations/identity/sampling.ts";
 import { lookAtBase } from "../../operations/identity/serve-base.ts";
-import { refusePendingMerge } from "../../operations/merge/journal-places.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import { formatNbdUri } from "../../protocol/uri.ts";
 import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
-import { filesOfStack, stackOf } from "../../stack/open.ts";
-import { parsePart } from "../../stack/spec.ts";
+import { StackSpec } from "../../stack/spec.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
 import { PidFile } from "./pid-file.ts";
@@ -125,13 +123,13 @@ interface OpenExport {
 async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
   const storage = storageOf(context);
   const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
-  for (const { name, parts } of request.exports) {
-    const [base, ...layers] = filesOfStack(stackOf(parts));
-    if (base !== undefined) refusePendingMerge(storage, base, layers);
-    const access = accessOf(request, parts);
+  for (const { name, stack: text } of request.exports) {
+    const spec = StackSpec.parse(storage, text);
+    refusePending(storage, spec, [], false);
+    const access = accessOf(request, spec);
     const looking = { isWritten: access === "writable", force: request.force ?? false };
-    const settleBase = parts.length > 1 ? await lookAtBase(parts, looking, context) : () => undefined;
-    const stack = await ServedStack.open(storage, parts, {
+    const settleBase = spec.layers.length > 0 ? await lookAtBase(spec, looking, context) : () => undefined;
+    const stack = await ServedStack.open(storage, spec, {
       access,
       repair: request.repair ?? false,
       reserveBytes: request.reserveBytes ?? 0,
@@ -141,14 +139,13 @@ async function openExports(request: ServeRequest, context: OperationContext, ope
     opened.push({ served: new ServedExport(name, stack), settleBase });
     for (const file of stack.files) file.remember?.(await tellingParts(file, pause));
     const message = stack.found && FOUND_TEXTS[stack.found];
-    const file = parsePart(parts.at(-1) ?? "").path;
-    if (message) context.onNotice?.({ severity: "note", file, message });
+    if (message) context.onNotice?.({ severity: "note", file: spec.top.path, message });
   }
 }
 
-function accessOf({ readOnly, ephemeral }: ServeRequest, parts: readonly string[]): Access {
+function accessOf({ readOnly, ephemeral }: ServeRequest, { layers }: StackSpec): Access {
   if (ephemeral) return "ephemeral";
-  return readOnly || parts.length === 1 ? "read-only" : "writable";
+  return readOnly || layers.length === 0 ? "read-only" : "writable";
 }
 
 /** @returns false if a part of it died, so that nobody knows what state the shared memory is in */

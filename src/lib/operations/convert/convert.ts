@@ -8,13 +8,11 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { claimOutput, mayReplace } from "../../output/claim.ts";
 import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, wholeBefore } from "../../output/partial.ts";
 import { cloneBase, type Held, type Pace, type Position, writeImage } from "../../output/write-image.ts";
-import { filesOfStack, parseStack } from "../../stack/open.ts";
-import { parsePart } from "../../stack/spec.ts";
-import { OpenFiles, refuseSameFile } from "../files.ts";
+import type { StackSpec } from "../../stack/spec.ts";
+import { OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { QUICK } from "../identity/sampling.ts";
 import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "../identity/take.ts";
 import { noticeUnmarkedOf } from "../merge/doubts.ts";
-import { refusePendingMerge } from "../merge/journal-places.ts";
 import { heldOfRaw } from "../whole-image.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { writeDry } from "./measure.ts";
@@ -59,11 +57,11 @@ export async function convert(
   pace: Pace = USUAL_PACE,
 ): Promise<ConvertResult> {
   return OpenFiles.during(context, async (files) => {
-    const inputs = [...filesOfStack(stack), ...(request.base === undefined ? [] : filesOfStack(request.base))];
-    refuseSameFile(files.storage, output, inputs);
-    const [bottom] = filesOfStack(stack);
-    if (bottom !== undefined) refusePendingMerge(files.storage, bottom, [output], request.force);
-    const plan = await makePlan(files, stack, request, context.signal);
+    const spec = files.stackSpec(stack);
+    const base = files.stackSpec(request.base);
+    refuseSameFile(files.storage, output, [...spec.files, ...(base?.files ?? [])]);
+    refusePending(files.storage, spec, [output], request.force);
+    const plan = await makePlan(files, { stack: spec, base }, request, context.signal);
     await noticeUnmarkedOf(plan.layers, context, "converted");
     const made = await makeOutput({ files, plan, output, request, context });
     const job = { stack, output, request, ...claimAll(files, { stack, output, request }, plan, made) };
@@ -73,12 +71,12 @@ export async function convert(
       stack,
       output,
       to: request.to,
-      base: plan.below ? plan.below.text || null : null,
+      base: plan.below?.spec?.text ?? null,
       virtual_size: made.virtualSizeBytes,
       output_size: size,
       bytes_held: held,
       granularity: made.granularityBytes,
-      losses: [...lossesOf(files, job, plan, made, held)],
+      losses: [...lossesOf(files, spec, request, plan, made, held)],
       dry_run: request.dryRun ?? false,
       resumed_at: resumedAt,
     };
@@ -224,7 +222,14 @@ async function takeIdentity(
   );
 }
 
-function* lossesOf(files: OpenFiles, { stack, request }: Job, plan: Plan, made: Output, held: number): Generator<Loss> {
+function* lossesOf(
+  files: OpenFiles,
+  spec: StackSpec,
+  request: ConvertRequest,
+  plan: Plan,
+  made: Output,
+  held: number,
+): Generator<Loss> {
   const joined = plan.layers.length - (plan.below && !plan.isCompared ? plan.height : 0);
   if (!request.flatten && (joined > 1 || (joined === 1 && !plan.below)))
     yield loss("layers-joined", plan.below ? `${joined} layers became one` : "layers and base became one image");
@@ -238,8 +243,7 @@ function* lossesOf(files: OpenFiles, { stack, request }: Job, plan: Plan, made: 
       yield loss("extents-rounded", `the output holds ${more}`);
     }
   }
-  for (const text of parseStack(stack)) {
-    const { path, format } = parsePart(text);
+  for (const { path, format } of spec.parts) {
     if (format === undefined || (format !== "raw" && format.id === "qcow2"))
       yield* qcow2Losses(files.open(path, { lock: "shared" }));
   }

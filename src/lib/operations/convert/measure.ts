@@ -45,13 +45,14 @@ export async function measure(
   context: OperationContext,
 ): Promise<MeasureResult> {
   return OpenFiles.during(context, async (files) => {
-    const plan = await makePlan(files, stack, request, context.signal);
+    const named = { stack: files.stackSpec(stack), base: files.stackSpec(request.base) };
+    const plan = await makePlan(files, named, request, context.signal);
     const made = await makeOutput({ files, plan, output: OUTPUT, request, context });
     const { held, main, beside } = await writeDry(OUTPUT, plan, made, context);
     return {
       stack,
       to: request.to,
-      base: plan.below ? plan.below.text || null : null,
+      base: plan.below?.spec?.text ?? null,
       virtual_size: made.virtualSizeBytes,
       required: lengthOf([main, ...beside]),
       fully_allocated: await fullSize(made, context),

@@ -17,8 +17,7 @@ import type { ImageWriter } from "../../formats/image-writer.ts";
 import { DEFAULT_CLUSTER_BYTES, MAX_CLUSTER_BITS, MIN_CLUSTER_BITS, SECTOR_BYTES } from "../../formats/qcow2/layout.ts";
 import { Qcow2Writer } from "../../formats/qcow2/writer.ts";
 import { RawWriter } from "../../formats/raw/writer.ts";
-import { parseStack } from "../../stack/open.ts";
-import { parsePart } from "../../stack/spec.ts";
+import type { StackPart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 import { loss } from "./losses.ts";
 import type { BelowOutput, Plan } from "./plan.ts";
@@ -118,11 +117,10 @@ function qcow2Output({ files, plan, output, request }: Making): Output {
 
 /** The name of the backing file as it is to stand in the output. */
 function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name: string; format: string } {
-  const [only, ...more] = parseStack(below.text);
-  const part = only === undefined ? undefined : parsePart(only);
-  const format = part && typeof part.format === "object" ? part.format.id : "raw";
-  if (!part || more.length > 0 || !["raw", "qcow2"].includes(format)) {
-    throw new CowError("usage", `"${below.text}" cannot be a backing file: that is one raw or qcow2 file`, {
+  const part = onlyPartOf(below);
+  const format = typeof part?.format === "object" ? part.format.id : "raw";
+  if (!part || !["raw", "qcow2"].includes(format)) {
+    throw new CowError("usage", `"${textOf(below)}" cannot be a backing file: that is one raw or qcow2 file`, {
       hints: ["convert it to qcow2 first, or leave --base away for a whole image"],
     });
   }
@@ -130,6 +128,15 @@ function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name
   const name = relativeTo(files, output, part.path);
   // QEMU takes what stands before a colon for a protocol.
   return { name: name.includes(":") && !name.startsWith(".") ? `./${name}` : name, format };
+}
+
+/** The part that a stack of only one consists of. */
+function onlyPartOf({ spec }: BelowOutput): StackPart | undefined {
+  return spec?.layers.length === 0 ? spec.base : undefined;
+}
+
+function textOf({ spec }: BelowOutput): string {
+  return spec?.text ?? "";
 }
 
 /** A file's name as seen from the output's directory; absolute ones stay so. */
@@ -162,7 +169,7 @@ async function cowfileOutput({ plan, output, request, context }: Making): Promis
 
 function requireBlocks(blocks: number, abi: CowAbi, plan: Plan, below: BelowOutput): void {
   const refuse = (message: string, hints: readonly string[] = []): never => {
-    throw new CowError("unsuitable", message, { file: below.device?.name ?? below.text, hints });
+    throw new CowError("unsuitable", message, { file: below.device?.name ?? textOf(below), hints });
   };
   if (blocks === 0) refuse(`has ${below.sizeBytes} bytes: less than one block of ${BLOCK_BYTES}`);
   if (blocks > maxBlocks(abi)) {
@@ -182,12 +189,12 @@ function sectorsOf({ plan, output, request }: Making): { below: BelowOutput; sec
   const { below, view } = plan;
   if (!below) throw new CowError("usage", `a ${request.to} layer needs a base`, { file: output });
   const sectors = Math.floor(below.sizeBytes / SECTOR_BYTES);
-  if (sectors === 0) throw new CowError("unsuitable", "has no whole sector", { file: below.text });
+  if (sectors === 0) throw new CowError("unsuitable", "has no whole sector", { file: textOf(below) });
   if (Math.floor(view.sizeBytes / SECTOR_BYTES) === sectors) return { below, sectors };
   throw new CowError(
     "unsuitable",
     `has ${below.sizeBytes} bytes, but the image above it ${view.sizeBytes}: ${request.to} cannot change the size`,
-    { file: below.text, hints: ["--to qcow2 can"] },
+    { file: textOf(below), hints: ["--to qcow2 can"] },
   );
 }
 
@@ -217,10 +224,9 @@ function exactChunk({ layers, height, isCompared }: Plan): number {
 function dmCowOutput(making: Making): Output {
   const { files, plan, output } = making;
   const { below, sectors } = sectorsOf(making);
-  const [only, ...more] = parseStack(below.text);
-  const base = only === undefined ? undefined : parsePart(only);
-  if (!base || more.length > 0 || (base.format !== undefined && base.format !== "raw") || base.path.includes("://")) {
-    throw new CowError("usage", `"${below.text}" cannot be the base of a dm-cow stack: that is one raw file`, {
+  const base = onlyPartOf(below);
+  if (!base || (base.format !== undefined && base.format !== "raw") || base.path.includes("://")) {
+    throw new CowError("usage", `"${textOf(below)}" cannot be the base of a dm-cow stack: that is one raw file`, {
       hints: ["convert it to raw first"],
     });
   }

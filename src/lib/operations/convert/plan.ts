@@ -11,15 +11,15 @@ import { LayeredImage } from "../../formats/layered-image.ts";
 import { detectFormat, formatById } from "../../formats/registry.ts";
 import { differences } from "../../output/differences.ts";
 import type { Held } from "../../output/write-image.ts";
-import { parseStack, type Stack } from "../../stack/open.ts";
-import { filesOf, parsePart } from "../../stack/spec.ts";
+import type { Stack } from "../../stack/open.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 import type { ConvertRequest } from "./request.ts";
 
 /** What a layer lies over. */
 export interface BelowOutput {
-  /** As the user wrote it, or would. */
-  readonly text: string;
+  /** Undefined for a cowfile by itself. */
+  readonly spec: StackSpec | undefined;
   readonly sizeBytes: number;
   /** Undefined where a cowfile is converted without its base at hand. */
   readonly device: BlockDevice | undefined;
@@ -54,20 +54,18 @@ const LAYERED: readonly string[] = ["cowfile", "dm-snapshot", "dm-cow"];
  */
 export async function makePlan(
   files: OpenFiles,
-  text: string,
+  named: { readonly stack: StackSpec; readonly base: StackSpec | undefined },
   request: ConvertRequest,
   signal?: AbortSignal,
 ): Promise<Plan> {
-  const alone = request.base === undefined && request.to === "cowfile" && (await loneCowfile(files, text, signal));
+  const alone = !named.base && request.to === "cowfile" && (await loneCowfile(files, named.stack, signal));
   if (alone) return alone;
-  if (request.base !== undefined && request.to === "raw")
-    throw new CowError("usage", "a raw image is complete and has no base");
-  const stack = await files.openStack(text, request.force);
-  const parts = parseStack(text);
+  if (named.base && request.to === "raw") throw new CowError("usage", "a raw image is complete and has no base");
+  const stack = await files.openStack(named.stack, request.force);
   const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
   const common = { view, base: stack.base, image: stack.device, layers: stack.layers };
   const isLayer = LAYERED.includes(request.to);
-  if (request.base === undefined && !isLayer) {
+  if (!named.base && !isLayer) {
     return {
       ...common,
       paths: stack.paths,
@@ -77,18 +75,18 @@ export async function makePlan(
       held: (from, unit, size) => widen(view.places(from, size), unit, size),
     };
   }
-  if (request.base === undefined && stack.layers.length === 0) {
+  if (!named.base && stack.layers.length === 0) {
     throw new CowError("usage", `is an image, and a ${request.to} holds what differs from a base`, {
-      file: text,
+      file: named.stack.text,
       hints: ["--base STACK says from which; --to raw or qcow2 makes a whole image"],
     });
   }
-  const [bottom = text] = parts;
-  const base = request.base === undefined ? undefined : await files.openStack(request.base, request.force);
+  const bottom = named.stack.lower(0);
+  const base = named.base && (await files.openStack(named.base, request.force));
   const height = base ? commonHeight(stack, base) : 0;
   const below: BelowOutput = base
-    ? { text: request.base ?? "", sizeBytes: base.device.sizeBytes, device: base.device, paths: base.paths }
-    : { text: bottom, sizeBytes: stack.base.sizeBytes, device: stack.base, paths: filesOf(parsePart(bottom)) };
+    ? { spec: named.base, sizeBytes: base.device.sizeBytes, device: base.device, paths: base.paths }
+    : { spec: bottom, sizeBytes: stack.base.sizeBytes, device: stack.base, paths: bottom.files };
   const paths = [...new Set([...stack.paths, ...(base?.paths ?? [])])];
   if (height !== undefined) {
     const held = (from: number, unit: number, size: number) => widen(view.allocated(from, size, height), unit, size);
@@ -106,10 +104,12 @@ function commonHeight(stack: Stack, base: Stack): number | undefined {
 }
 
 /** A cowfile by itself: nothing of its base is needed to make a cowfile for another machine of it. */
-async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal | undefined): Promise<Plan | undefined> {
-  const [only, ...more] = parseStack(text);
-  if (only === undefined || more.length > 0) return undefined;
-  const part = parsePart(only);
+async function loneCowfile(
+  files: OpenFiles,
+  { base: part, layers }: StackSpec,
+  signal: AbortSignal | undefined,
+): Promise<Plan | undefined> {
+  if (layers.length > 0) return undefined;
   const cowfile = formatById("cowfile");
   if (!cowfile || (part.format !== undefined && part.format !== cowfile)) return undefined;
   const file = files.open(part.path, { lock: "shared" });
@@ -126,7 +126,7 @@ async function loneCowfile(files: OpenFiles, text: string, signal: AbortSignal |
     paths: [part.path],
     layers: [layer],
     height: 0,
-    below: { text: "", sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
+    below: { spec: undefined, sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
     isCompared: false,
     held: (from, unit, size) => widen(view.allocated(from, size), unit, size),
   };

@@ -8,6 +8,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
 import { walkExtents } from "../../formats/walk-extents.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { type ComparisonHooks, compareExtents } from "./comparison.ts";
@@ -22,23 +23,25 @@ import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameB
  */
 export async function diff(a: string, b: string, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   return OpenFiles.during(context, async (files) => {
-    const [bareA, bareB] = [isBareLayer(files, a), isBareLayer(files, b)];
-    const { rdofile } = request;
-    if (rdofile !== undefined && !bareA && !bareB) {
+    const [specA, specB] = [files.stackSpec(a), files.stackSpec(b)];
+    const [bareA, bareB] = [isBareLayer(files, specA), isBareLayer(files, specB)];
+    const rdofile = files.stackSpec(request.rdofile);
+    if (rdofile && !bareA && !bareB) {
       throw new CowError("usage", "--rdofile goes with cowfiles by themselves: neither side is one");
     }
-    if (rdofile === undefined && bareA !== bareB) {
+    if (!rdofile && bareA !== bareB) {
       throw new CowError("usage", "is a cowfile by itself, which cannot be compared with an image", {
         file: bareA ? a : b,
         hints: ["name its base, as BASE,COWFILE or with --rdofile BASE"],
       });
     }
-    if (rdofile === undefined && bareA) {
+    if (!rdofile && bareA) {
       if (request.delta !== undefined) throw new CowError("usage", "a delta needs the base: name it with --rdofile");
-      return diffBare(await openBare(files, a, context), await openBare(files, b, context), request, context);
+      const layer = await openBare(files, specA.base, context);
+      return diffBare(layer, await openBare(files, specB.base, context), request, context);
     }
-    const stackA = bareA ? `${rdofile},${a}` : a;
-    const stackB = bareB ? `${rdofile},${b}` : b;
+    const stackA = bareA && rdofile ? rdofile.with(specA.base) : specA;
+    const stackB = bareB && rdofile ? rdofile.with(specB.base) : specB;
     const { result, differing } = await diffImages(files, [a, stackA], [b, stackB], request, context);
     const { delta, force, replace } = request;
     if (delta !== undefined) await create(stackA, delta, { from: stackB, differing, force, replace }, context);
@@ -58,8 +61,8 @@ function hooksFor(name: string, total: number, request: DiffRequest, context: Op
 
 async function diffImages(
   files: OpenFiles,
-  [nameA, stackA]: readonly [string, string],
-  [nameB, stackB]: readonly [string, string],
+  [nameA, stackA]: readonly [string, StackSpec],
+  [nameB, stackB]: readonly [string, StackSpec],
   request: DiffRequest,
   context: OperationContext,
 ): Promise<{ readonly result: DiffResult; readonly differing: ExtentList }> {

@@ -10,9 +10,9 @@ import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy } from "../../formats/layered-image.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { parseStack, type Stack } from "../../stack/open.ts";
+import type { Stack } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
-import { parsePart } from "../../stack/spec.ts";
+import type { StackPart, StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** An image to be read. */
@@ -26,24 +26,22 @@ export interface Side {
 }
 
 /** Is it one layer, without a base to read it over? What can be an image by itself and is named as that is none. */
-export function isBareLayer(files: OpenFiles, text: string): boolean {
-  const parts = parseStack(text);
-  if (parts.length > 1) return false;
-  const part = parsePart(parts[0] ?? "");
+export function isBareLayer(files: OpenFiles, { base: part, layers }: StackSpec): boolean {
+  if (layers.length > 0) return false;
   if (part.format !== undefined) return part.format !== "raw" && !part.format.openImage;
   const format = detectFormat(files.open(part.path, { lock: "shared" }));
   return format !== undefined && !format.openImage;
 }
 
-export async function openSide(files: OpenFiles, name: string, stack: string): Promise<Side> {
+export async function openSide(files: OpenFiles, name: string, stack: StackSpec): Promise<Side> {
   const { device, layers, keys } = await files.openStack(stack);
   return { name, image: device, layers, keys };
 }
 
 /** A layer by itself. @throws CowError as openLayer */
-export async function openBare(files: OpenFiles, text: string, { signal }: OperationContext): Promise<Layer> {
-  const opened = files.openPart(parseStack(text)[0] ?? "", { lock: "shared" });
-  return (await openAsLayer(opened, { allowDirty: false, signal }, () => files.scratch(opened.part.path))).layer;
+export async function openBare(files: OpenFiles, part: StackPart, { signal }: OperationContext): Promise<Layer> {
+  const opened = files.openPart(part, { lock: "shared" });
+  return (await openAsLayer(opened, { allowDirty: false, signal }, () => files.scratch(part.path))).layer;
 }
 
 /** @throws CowError `wrong-base` unless both were made for bases of one size and fingerprint, as far as they say */

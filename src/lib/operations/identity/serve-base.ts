@@ -6,8 +6,8 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { detectFormat, requireFormat } from "../../formats/registry.ts";
-import { requireBelongs, stackOf } from "../../stack/open.ts";
-import { parsePart } from "../../stack/spec.ts";
+import { requireBelongs } from "../../stack/open.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 import { OpenFiles } from "../files.ts";
 import { askAboutBase, type BaseAnswer } from "./ask.ts";
 import { sayChanged } from "./merge-guard.ts";
@@ -41,17 +41,13 @@ const NOTHING: Look = { say: () => undefined, settle: () => undefined };
  * be served, since a base may be an export that takes one client at a time. What it returns is to be called when the
  * cowfile was opened, as only then it is known to belong to what is below it.
  *
- * @param parts base and layers, bottom to top; the last one is the cowfile
+ * @param spec its topmost layer is the cowfile
  * @throws CowError `wrong-base` for a base that is known to have changed where it shows
  */
-export async function lookAtBase(
-  parts: readonly string[],
-  looking: Looking,
-  context: OperationContext,
-): Promise<Settle> {
-  const cowfile = parsePart(parts.at(-1) ?? "").path;
+export async function lookAtBase(spec: StackSpec, looking: Looking, context: OperationContext): Promise<Settle> {
+  const cowfile = spec.top.path;
   const look = await OpenFiles.during(context, (files) =>
-    recordOrCompare(files, parts.slice(0, -1), cowfile, looking, context),
+    recordOrCompare(files, spec.below, cowfile, looking, context),
   ).catch((error: unknown): Look => {
     if (!(error instanceof CowError)) throw error;
     const message = `${error.message}: whether its base has changed is not known`;
@@ -64,7 +60,7 @@ export async function lookAtBase(
 
 async function recordOrCompare(
   files: OpenFiles,
-  below: readonly string[],
+  below: StackSpec,
   cowfile: string,
   { isWritten, force }: Looking,
   context: OperationContext,
@@ -75,7 +71,7 @@ async function recordOrCompare(
   // Nothing else says what its base was.
   if (detectFormat(cow)?.id !== "cowfile") return NOTHING;
   const identity = await requireFormat(cow).identify(cow, {});
-  const stack = await files.openStack(stackOf(below));
+  const stack = await files.openStack(below);
   const times = settledTimes(storage, stack.paths);
   const answer = await askAboutBase(files, { cow, cowfile, stack }, { budget: SERVE }, quiet);
   const { record, ignored } = answer;
@@ -88,7 +84,7 @@ async function recordOrCompare(
       const note = { ...record, cowfile: identity, files: times };
       noteOrWarn(storage, cowfile, context, () => writeSidecar(storage, cowfile, note));
     };
-    return { say: () => sayChanged(answer, { rdofile: below[0] ?? "", cowfile }, way, context), settle };
+    return { say: () => sayChanged(answer, { rdofile: below.base.text, cowfile }, way, context), settle };
   }
   const { blocks } = identity;
   const mayWrite = isWritten && typeof blocks === "number" && ignored?.mayReplace !== false;

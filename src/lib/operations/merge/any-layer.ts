@@ -11,9 +11,9 @@ import { interrupted, makePause, type OperationContext } from "../../context.ts"
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
-import { requireBelongs, stackOf } from "../../stack/open.ts";
+import { requireBelongs } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
-import { parsePart, type StackPart } from "../../stack/spec.ts";
+import { filesOf, type StackPart } from "../../stack/spec.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { requireUndoubted } from "./doubts.ts";
@@ -36,10 +36,10 @@ export async function mergeAnyLayer(
       file: merge.cowfile,
       hints: ["`cowtool invert` keeps what would be overwritten"],
     });
-  if (!request.force) refusePending(files, stackOf([...merge.parts, merge.cowfile]), [], false);
+  if (!request.force) refusePending(files.storage, merge.below.with(merge.layer), [], false);
   const done = await (request.output !== undefined
     ? mergeIntoNewFile(files, merge, { ...request, output: request.output }, context)
-    : merge.parts.length > 1
+    : merge.below.layers.length > 0
       ? intoCowfile(files, merge, request, context)
       : intoBase(files, merge, request, context));
   return {
@@ -62,23 +62,21 @@ export async function mergeAnyLayer(
 
 async function intoBase(
   files: OpenFiles,
-  { parts, cowfile, rdofile }: AnyMerge,
+  { below: { base: basePart }, layer: layerPart, cowfile, rdofile }: AnyMerge,
   request: MergeRequest,
   context: OperationContext,
 ): Promise<Merged> {
   const { dryRun = false } = request;
-  const basePart = parsePart(parts[0] ?? "");
   if (basePart.format !== undefined && basePart.format !== "raw")
     throw new CowError("unsupported", `is read as a ${basePart.format.title}, and not written`, {
       file: basePart.path,
       hints: ["--output FILE writes the result into a new image"],
     });
-  const layerPart = parsePart(cowfile);
-  refuseSameFile(files.storage, basePart.path, [layerPart.path, ...layerPart.more]);
+  refuseSameFile(files.storage, basePart.path, filesOf(layerPart));
   const how = howToOpen(request);
   const base = files.open(basePart.path, how);
   const isStore = idOf(files, layerPart) === "dm-snapshot";
-  const opened = files.openPart(cowfile, isStore ? how : { lock: "shared" });
+  const opened = files.openPart(layerPart, isStore ? how : { lock: "shared" });
   const below = { allowDirty: false, below: base, signal: context.signal };
   const { layer } = await openAsLayer(opened, below, () => files.scratch(cowfile));
   refuseSameFile(files.storage, basePart.path, opened.paths);

@@ -10,7 +10,7 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
 import { writeCowfile } from "../../output/write-cowfile.ts";
-import { requireBelongs, stackOf } from "../../stack/open.ts";
+import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
@@ -22,15 +22,13 @@ import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 /** @throws CowError as merge() */
 export async function intoCowfile(
   files: OpenFiles,
-  { parts, cowfile }: AnyMerge,
+  { below, layer, cowfile }: AnyMerge,
   request: MergeRequest,
   context: OperationContext,
 ): Promise<Merged> {
   const { dryRun = false, force = false } = request;
-  const under = await files.openStack(stackOf(parts.slice(0, -1)), force);
-  const lowerText = parts.at(-1) ?? "";
-  const how = howToOpen(request);
-  const lowerPart = files.openPart(lowerText, how);
+  const under = await files.openStack(below.below, force);
+  const lowerPart = files.openPart(below.top, howToOpen(request));
   const { path } = lowerPart.part;
   const options = { allowDirty: false, signal: context.signal };
   const { layer: lower } = await openAsLayer(lowerPart, { ...options, below: under.device }, () => files.scratch(path));
@@ -45,7 +43,7 @@ export async function intoCowfile(
     );
   await requireBelongs(lower, under.device, context.signal);
   const middle = new Overlay(path, under.base, [...under.layers, lower]);
-  const upperPart = files.openPart(cowfile, { lock: "shared" });
+  const upperPart = files.openPart(layer, { lock: "shared" });
   const { layer: upper } = await openAsLayer(upperPart, { ...options, below: middle }, () => files.scratch(cowfile));
   if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
     throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });

@@ -6,8 +6,8 @@ import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
-import { parsePart } from "../../stack/spec.ts";
-import { OpenFiles, partsOf, refuseSameFile, storageOf } from "../files.ts";
+import { parsePart, type StackPart, type StackSpec } from "../../stack/spec.ts";
+import { OpenFiles, refuseSameFile } from "../files.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
@@ -27,43 +27,42 @@ export async function merge(
   request: MergeRequest,
   context: OperationContext,
 ): Promise<MergeResult> {
-  const { output } = request;
-  if (request.giveUp && (output !== undefined || request.undo !== undefined))
+  const { output, undo } = request;
+  if (request.giveUp && (output !== undefined || undo !== undefined))
     throw new CowError("usage", "--give-up merges nothing: it goes with neither --output nor --undo");
-  if (output !== undefined && request.undo !== undefined) {
+  if (output !== undefined && undo !== undefined) {
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
-  if (request.undo === "") throw new CowError("usage", "--undo needs a file name", { file: "" });
-  if (request.undo !== undefined) refuseOwnName(request.undo);
-  if (request.undo !== undefined) refuseSameFile(storageOf(context), request.undo, [rdofile, cowfile]);
-  if (output === undefined && storageOf(context).facts(rdofile)?.kind === "remote") {
-    throw new CowError("usage", "is an export of an NBD server: only local files and block devices are merged into", {
-      file: rdofile,
-      hints: ["--output FILE writes the result into a new image"],
-    });
-  }
+  if (undo === "") throw new CowError("usage", "--undo needs a file name", { file: "" });
+  if (undo !== undefined) refuseOwnName(undo);
   return OpenFiles.during(context, (files) => {
-    if (request.giveUp) return giveUp(files, rdofile, cowfile, request, context);
+    const { storage } = files;
+    const below = files.stackSpec(rdofile);
+    const layer = parsePart(cowfile);
+    if (undo !== undefined) refuseSameFile(storage, undo, below.with(layer).files);
+    if (output === undefined && storage.facts(below.top.path)?.kind === "remote") {
+      throw new CowError("usage", "is an export of an NBD server: only local files and block devices are merged into", {
+        file: below.top.path,
+        hints: ["--output FILE writes the result into a new image"],
+      });
+    }
+    if (request.giveUp) return giveUp(files, below.base.path, layer.path, request, context);
     // The journal tells what to do where a cowfile is gone whose merge was interrupted.
-    const layer = parsePart(cowfile).path;
-    if (!files.storage.facts(layer)) refusePendingMerge(files.storage, rdofile, [layer], request.force);
-    const parts = partsOf(files.storage, rdofile);
-    const simple = ofCowfileAndImage(files, parts, cowfile);
+    if (!storage.facts(layer.path)) refusePendingMerge(storage, below.base.path, [layer.path], request.force);
+    const simple = ofCowfileAndImage(files, below, layer);
     return simple && output === undefined
       ? mergeInPlace(files, simple.rdofile, simple.cowfile, request, context)
-      : mergeAnyLayer(files, { rdofile, cowfile, parts, simple }, request, context);
+      : mergeAnyLayer(files, { rdofile, cowfile, below, layer, simple }, request, context);
   });
 }
 
 /** Their files, where it is an image and a cowfile, whose merge has fingerprints, a journal and undo files. */
 function ofCowfileAndImage(
   files: OpenFiles,
-  parts: readonly string[],
-  cowfile: string,
+  { base, layers }: StackSpec,
+  layer: StackPart,
 ): { readonly rdofile: string; readonly cowfile: string } | undefined {
-  const [base, ...layers] = parts.map(parsePart);
-  if (!base || layers.length > 0 || (base.format !== undefined && base.format !== "raw")) return undefined;
-  const layer = parsePart(cowfile);
+  if (layers.length > 0 || (base.format !== undefined && base.format !== "raw")) return undefined;
   const isOther = layer.format === "raw" || (layer.format ?? detectFormatAt(files, layer.path))?.id !== "cowfile";
   return isOther ? undefined : { rdofile: base.path, cowfile: layer.path };
 }

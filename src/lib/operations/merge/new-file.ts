@@ -5,8 +5,9 @@
 import { interrupted, type OperationContext } from "../../context.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { claimOutput } from "../../output/claim.ts";
-import { requireBelongs, stackOf } from "../../stack/open.ts";
+import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
+import { parsePart, StackSpec } from "../../stack/spec.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { requireSameContent } from "../identity/merge-guard.ts";
 import { wholeView, writeWhole } from "../whole-image.ts";
@@ -18,7 +19,7 @@ import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 /** @throws CowError as merge() */
 export async function mergeIntoNewFile(
   files: OpenFiles,
-  { parts, cowfile, simple }: AnyMerge,
+  { below, layer: layerPart, simple }: AnyMerge,
   request: MergeRequest & { readonly output: string },
   context: OperationContext,
 ): Promise<Merged> {
@@ -26,8 +27,8 @@ export async function mergeIntoNewFile(
   const { signal } = context;
   if (simple) refuseSameFile(files.storage, output, [simple.rdofile, simple.cowfile]);
   if (simple) refuseCowfileAsBase(files.open(simple.rdofile, { lock: "shared" }), force);
-  const under = await files.openStack(stackOf(simple ? [`raw:${simple.rdofile}`] : parts), force);
-  const part = files.openPart(cowfile, { lock: "shared" });
+  const under = await files.openStack(simple ? new StackSpec([parsePart(`raw:${simple.rdofile}`)]) : below, force);
+  const part = files.openPart(layerPart, { lock: "shared" });
   refuseSameFile(files.storage, output, [...under.paths, ...part.paths]);
   const options = { allowDirty: force, below: under.device, signal };
   const { layer } = await openAsLayer(part, options, () => files.scratch(part.part.path));

@@ -1,6 +1,7 @@
 /**
  * Owns what a merge is asked for and what it answers, in place or into a new image.
  */
+import type { StackPart, StackSpec } from "../../stack/spec.ts";
 
 /** What the user is asked to agree to. */
 export interface MergeQuestion {
@@ -59,8 +60,9 @@ export interface AnyMerge {
   /** As given. */
   readonly rdofile: string;
   readonly cowfile: string;
-  /** Base and layers below the one that is merged. */
-  readonly parts: readonly string[];
+  /** What lies below the layer that is merged. */
+  readonly below: StackSpec;
+  readonly layer: StackPart;
   /** The files of a cowfile over an image. */
   readonly simple?: { readonly rdofile: string; readonly cowfile: string } | undefined;
 }

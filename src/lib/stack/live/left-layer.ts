@@ -15,9 +15,9 @@ import { type LastSession, lastSession } from "../../formats/cowfile/live/last-s
 import { extentsOfRuns } from "../../formats/cowfile/live/sweep.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { openStack, requireBelongs, type Stack, stackOf } from "../open.ts";
+import { openStack, requireBelongs, type Stack } from "../open.ts";
 import { Overlay } from "../overlay.ts";
-import { parsePart } from "../spec.ts";
+import type { StackSpec } from "../spec.ts";
 import { BlockMap } from "./block-map.ts";
 import { type KeptLayer, keepMapped } from "./kept-layer.ts";
 import type { OpenCowfileOptions } from "./open-cowfile.ts";
@@ -38,17 +38,17 @@ export interface LeftStack {
  */
 export async function openLeft(
   storage: Storage,
-  parts: readonly string[],
+  spec: StackSpec,
   options: Pick<OpenCowfileOptions, "boot"> & Pick<OperationContext, "signal" | "onNotice">,
 ): Promise<LeftStack | undefined> {
-  const { path, format } = parsePart(parts.at(-1) ?? "");
-  if (parts.length < 2 || format === "raw" || !storage.facts(path)) return undefined;
+  const { path, format } = spec.top;
+  if (spec.layers.length === 0 || format === "raw" || !storage.facts(path)) return undefined;
   const device = storage.open(path, { lock: "shared" });
   let below: Stack | undefined;
   try {
     const kept = keepLeft(storage, path, device, options.boot ?? bootId());
     if (kept) {
-      below = await openStack(storage, stackOf(parts.slice(0, -1)), options);
+      below = await openStack(storage, spec.below, options);
       await requireBelongs(kept.layer, below.device, options.signal);
       return { stack: onTop(below, kept.layer, device), left: kept };
     }

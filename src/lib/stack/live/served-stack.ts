@@ -13,9 +13,9 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import type { Layer } from "../../formats/format.ts";
 import { ImageDevice } from "../image-device.ts";
-import { openStack, requireBelongs, type Stack, stackOf } from "../open.ts";
+import { openStack, requireBelongs, type Stack } from "../open.ts";
 import { formatOfPart } from "../open-part.ts";
-import { parsePart } from "../spec.ts";
+import { type StackPart, StackSpec } from "../spec.ts";
 import { assembleImage } from "./assemble.ts";
 import { FileGuard, type WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
@@ -93,24 +93,25 @@ export class ServedStack {
   }
 
   /**
-   * Opens a stack to be served. With access `writable` the last of `parts` is locked exclusively, all others shared.
+   * Opens a stack to be served. With access `writable` its top is locked exclusively, all other parts shared.
    *
-   * @param parts base and layers, bottom to top
+   * @param text `BASE[,LAYER]…`, or that parsed
    * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer; `unsupported`
    *   for a layer of a format that is not written
    */
-  static async open(storage: Storage, parts: readonly string[], options: ServeStackOptions): Promise<ServedStack> {
-    const name = parts.join(",");
+  static async open(storage: Storage, text: string | StackSpec, options: ServeStackOptions): Promise<ServedStack> {
+    const spec = StackSpec.parse(storage, text);
+    const { text: name, top: written } = spec;
     const { access } = options;
     const isWritable = access === "writable";
-    const written = isWritable ? parts.at(-1) : undefined;
-    if (isWritable && parts.length < 2) throw new CowError("usage", "a base alone is never written", { file: name });
-    const found = isWritable ? undefined : await openLeft(storage, parts, options);
-    const stack = found?.stack ?? (await openStack(storage, stackOf(isWritable ? parts.slice(0, -1) : parts), options));
+    if (isWritable && spec.layers.length === 0)
+      throw new CowError("usage", "a base alone is never written", { file: name });
+    const found = isWritable ? undefined : await openLeft(storage, spec, options);
+    const stack = found?.stack ?? (await openStack(storage, isWritable ? spec.below : spec, options));
     try {
       const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i]));
       if (found) layers.push(found.left);
-      if (written === undefined) {
+      if (!isWritable) {
         const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
         return new ServedStack({ storage, name, access, stack, layers, top, found: found && "recovered" });
       }
@@ -237,11 +238,10 @@ function* writtenBy(top: Top | undefined): Generator<WrittenFile> {
 
 async function openTop(
   storage: Storage,
-  text: string,
+  part: StackPart,
   stack: Stack,
   options: ServeStackOptions,
 ): Promise<WritableCowfile | ServedStore> {
-  const part = parsePart(text);
   const { path } = part;
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
