@@ -166,7 +166,7 @@ class Trials {
     ).toContain(error.details["offset"]);
   }
 
-  /** It may do without what it does not need: the note of a base (see docs/base-note.md), a look at a file's times. */
+  /** It may do without what it does not need: the note of a base (see docs/base-record.md), a look at a file's times. */
   #expectDone(answer: unknown, memory: MemoryStorage, failed: Step, notices: readonly string[], where: string): void {
     const isOfNote = failed.path.endsWith(".cowtool-base");
     expect(isOfNote || NOT_NEEDED.has(failed.kind), `${where}: done all the same`).toBe(true);

@@ -8,14 +8,15 @@ import type { ConvertFormat, Loss } from "./request.ts";
 
 /** By id: what it means, for the manual. */
 export const LOSSES = {
-  "layers-joined": "Which of several layers held what is not told apart any more: they became one, or a whole image.",
+  "layers-joined":
+    "Which of several layers had allocated a block is no longer known: they became one layer, or a whole image.",
   "extents-rounded":
-    "The output holds in larger units: it has parts that the layers do not hold, with what shows there from below.",
+    "The output's units are larger: it also holds parts that the layers have not allocated, copied from the backing.",
   "base-identity": "The output does not record the identity of its base (size, fingerprint).",
   "size-padded": "The image became longer, by zeros, up to a whole sector.",
-  "tail-dropped": "The image lost its last bytes, which are less than a block; they were as the base has them.",
-  "store-layout": "In which order a store was written, its free space and its stale chunks are not kept.",
-  "log-layout": "Into which logs blocks were written, and in which order, is not kept.",
+  "tail-dropped": "The image lost its last bytes, which are less than a block; they were the same as in the base.",
+  "store-layout": "The order in which a store was written, its free space and its stale chunks are not kept.",
+  "log-layout": "The logs into which blocks were written, and their order, are not kept.",
   "stale-data": "Stale data in unallocated parts of a layer's data file is not kept.",
   "snapshots-dropped": "Snapshots inside a qcow2 file are not converted: only its current state is.",
   "bitmaps-dropped": "Bitmaps inside a qcow2 file are not converted.",
