@@ -36,16 +36,16 @@ export function interrupted(file: string, state: string): CowError {
   return new CowError("interrupted", `interrupted: ${state}`, { file });
 }
 
-const BREATH_MS = 40;
+const YIELD_EVERY_MS = 40;
 
 /**
  * Lets a blocking loop stay responsive: device calls are synchronous, so without a turn of the event loop no signal
- * handler would run and no progress bar move. Call `await breath()` as often as you like; it yields every 40 ms.
+ * handler would run and no progress bar move. Call `await yieldToEventLoop()` as often as you like; it yields every 40 ms.
  */
-export function makeBreath(): () => Promise<void> | undefined {
+export function makeYielder(): () => Promise<void> | undefined {
   let last = performance.now();
   return () => {
-    if (performance.now() - last < BREATH_MS) return undefined;
+    if (performance.now() - last < YIELD_EVERY_MS) return undefined;
     return new Promise((resolve) => {
       setImmediate(() => {
         last = performance.now();
@@ -60,9 +60,9 @@ export type Pause = () => Promise<void> | undefined;
 
 /** @param stopped makes the error for a loop that the signal stops */
 export function makePause(signal: AbortSignal | undefined, stopped: () => Error): Pause {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   return () => {
     if (signal?.aborted) throw stopped();
-    return breath();
+    return yieldToEventLoop();
   };
 }

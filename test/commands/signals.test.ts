@@ -8,7 +8,7 @@ import { expectErrorJson, expectErrorLine } from "../support/command/harness.ts"
 import { LONG_JOBS, type LongJob, LongJobBench, type Round } from "../support/command/long-jobs.ts";
 import { atOnce, type Ended, finish, start } from "../support/command/real-process.ts";
 
-/** More than a breath's 40 ms of work in each phase. */
+/** More than 40 ms of work in each phase. */
 const SIZES = { mebibytes: 48, dirtyMebibytes: 224 };
 const ATTEMPTS = 6;
 /** A disk that others keep busy makes each fsync slow. */

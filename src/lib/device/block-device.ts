@@ -1,7 +1,7 @@
 /**
  * Owns the one device interface: what overlays, operations and the NBD server read from and write to.
  * Calls block, because the data plane runs in workers and the offline commands want no thread hop per block;
- * long loops yield between calls (see makeBreath in context.ts).
+ * long loops yield between calls (see makeYielder in context.ts).
  */
 import type { ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";

@@ -3,7 +3,7 @@
  * the old base had in the places that the layer holds: new data over an old base becomes old data over a new one, and back.
  */
 import { widen } from "../bytes/extent.ts";
-import { interrupted, makeBreath, type OperationContext } from "../context.ts";
+import { interrupted, makeYielder, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
@@ -174,11 +174,11 @@ async function isSame(
   to: number,
   context: OperationContext,
 ): Promise<boolean> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   for (const { length } of differences(a, b, BLOCK_BYTES, from, to)) {
     if (length > 0) return false;
     if (context.signal?.aborted) throw interrupted(a.name, "nothing was changed");
-    await breath();
+    await yieldToEventLoop();
   }
   return true;
 }

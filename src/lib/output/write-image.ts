@@ -6,7 +6,7 @@
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, widen, within } from "../bytes/extent.ts";
 import { isZero } from "../bytes/zero.ts";
-import { makeBreath, type OperationContext } from "../context.ts";
+import { makeYielder, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { cloneFile } from "../device/sys/kernel-copy.ts";
 import type { PlacedSource, PreparingSource } from "../formats/format.ts";
@@ -80,7 +80,7 @@ export async function writeImage(
 ): Promise<{ readonly held: number; readonly copied: number }> {
   const { view, writer, sizeBytes, phase } = job;
   const piece = new ImagePiece(job);
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   let { held, copied } = job.from ?? { held: 0, copied: 0 };
   let noted = { copied, at: performance.now() };
   const note = (offset: number): void => {
@@ -96,7 +96,7 @@ export async function writeImage(
     const { pace } = job.notes ?? {};
     const isDue = pace && (copied - noted.copied >= pace.bytes || performance.now() - noted.at >= pace.milliseconds);
     if (isDue) note(offset);
-    return breath();
+    return yieldToEventLoop();
   };
   if (job.from) writer.resume(job.from.offset, job.from.sink);
   for (const extent of job.held) {

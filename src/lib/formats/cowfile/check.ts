@@ -9,7 +9,7 @@
  */
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makeYielder } from "../../context.ts";
 import { assert, atByte } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
 import { tally } from "../tally.ts";
@@ -117,11 +117,11 @@ async function eachInDoubt(
 ): Promise<void> {
   const session = sessionOf(opened, options);
   if (session.kind !== "restarted") return;
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   for (const extents of blocksInDoubt(source, opened.geometry, session)) {
     take(extents);
     if (options.signal?.aborted) throw interrupted(source.name, state);
-    await breath();
+    await yieldToEventLoop();
   }
 }
 

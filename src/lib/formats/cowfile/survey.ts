@@ -8,7 +8,7 @@ import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { ExtentCursor } from "../../bytes/extent-cursor.ts";
 import { isZero } from "../../bytes/zero.ts";
-import { makeBreath } from "../../context.ts";
+import { makeYielder } from "../../context.ts";
 import { BitmapReader, type BitmapWindow, WINDOW_BLOCKS } from "./bitmap-windows.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { reachableBlocks } from "./layer.ts";
@@ -82,7 +82,7 @@ class Surveyor {
   readonly #reachable: number;
   readonly #changed = new ChangedChunks();
   readonly #buffer = new Uint8Array(READ_BYTES);
-  readonly #breath = makeBreath();
+  readonly #yieldToEventLoop = makeYielder();
   readonly #unmarked = new ExtentList();
   readonly #suspects = new ExtentList();
   readonly #lost = new ExtentList();
@@ -139,7 +139,7 @@ class Surveyor {
     this.#usedAfter += countBits(window.bytes);
     this.#changed.handOut(window, this.#options.onCorrected);
     this.#options.checkpoint?.();
-    await this.#breath();
+    await this.#yieldToEventLoop();
   }
 
   async #surveyData(window: BitmapWindow, windowEnd: number, data: ExtentCursor): Promise<void> {
@@ -159,7 +159,7 @@ class Surveyor {
       }
       this.#scannedBytes += extent.length;
       this.#options.onScanned?.(this.#scannedBytes);
-      await this.#breath();
+      await this.#yieldToEventLoop();
     }
   }
 
@@ -179,7 +179,7 @@ class Surveyor {
         else if (this.#source.seesHoles) append(this.#suspects, block + start, block + end);
       }
       this.#options.checkpoint?.();
-      await this.#breath();
+      await this.#yieldToEventLoop();
     }
   }
 

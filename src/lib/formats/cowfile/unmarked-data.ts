@@ -7,7 +7,7 @@ import { clearRuns } from "../../bytes/bitmap.ts";
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makeYielder } from "../../context.ts";
 import { BitmapReader, type BitmapWindow, WINDOW_BLOCKS } from "./bitmap-windows.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { reachableBlocks } from "./layer.ts";
@@ -50,7 +50,7 @@ export async function findUnmarkedData(
   geometry: CowGeometry,
   signal: AbortSignal | undefined,
 ): Promise<UnmarkedData> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   let bytes = 0;
   let firstBlock: number | undefined;
   for (const piece of isTooMuchToLookAt(source, geometry) ? [] : unmarkedPieces(source, geometry)) {
@@ -59,7 +59,7 @@ export async function findUnmarkedData(
       firstBlock ??= offset / BLOCK_BYTES;
     }
     if (signal?.aborted) throw interrupted(source.name, "nothing was changed");
-    await breath();
+    await yieldToEventLoop();
   }
   return { blocks: bytes / BLOCK_BYTES, firstBlock };
 }

@@ -2,7 +2,7 @@
  * Owns what `info` tells of a store: its facts and the kernel's status numbers. Looks at metadata only.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makeYielder } from "../../context.ts";
 import type { BaseIdentity, ImageFacts, Problem, SurveyHooks } from "../format.ts";
 import { judgeHeader, readHeader } from "./header.ts";
 import { judgeStore, type OpenedHeader, type OpenedStore } from "./layer.ts";
@@ -24,21 +24,21 @@ function statusOf({ geometry, sectors, areas, nextFree }: StoreScan): StoreStatu
   };
 }
 
-/** Reads and judges a whole list, breathing. @throws CowError `interrupted`, `io` */
+/** Reads and judges a whole list without blocking signals. @throws CowError `interrupted`, `io` */
 export async function surveyStore(
   source: ByteSource,
   head: OpenedHeader,
   hooks: SurveyHooks,
   state = "nothing was changed",
 ): Promise<OpenedStore> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   const steps = scanInSteps(source, head.geometry);
   for (;;) {
     const step = steps.next();
     if (step.done) return judgeStore(source, head, step.value, hooks.below);
     if (hooks.signal?.aborted) throw interrupted(source.name, state);
     hooks.onProgress?.({ phase: "scanning", done: step.value, total: step.value, unit: "bytes" });
-    await breath();
+    await yieldToEventLoop();
   }
 }
 

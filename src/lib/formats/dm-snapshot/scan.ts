@@ -62,7 +62,7 @@ export function scanStore(source: ByteSource, geometry: StoreGeometry): StoreSca
   }
 }
 
-/** Reads the list; yields the bytes read so far after each piece, so that a caller can breathe and stop. */
+/** Reads the list; yields the bytes read so far after each piece, so that a caller can pause and stop. */
 export function* scanInSteps(source: ByteSource, geometry: StoreGeometry): Generator<number, StoreScan> {
   const sectors = Math.floor(source.sizeBytes / SECTOR_BYTES);
   const chunks = Math.floor(sectors / geometry.chunkSectors);

@@ -4,7 +4,7 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makeYielder } from "../../context.ts";
 import { atByte } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, ProblemTally } from "../format.ts";
 import { headerProblems } from "./describe.ts";
@@ -69,7 +69,7 @@ class Check {
   readonly #header: Qcow2Header;
   readonly #findings: Findings;
   readonly #options: CheckOptions;
-  readonly #breath = makeBreath();
+  readonly #yieldToEventLoop = makeYielder();
   readonly #refcounts: Refcounts;
   readonly #windows = new Set<number>();
 
@@ -104,7 +104,7 @@ class Check {
       reserved: (at) => say("reserved-bits", at, `the entry at ${atByte(at)} has bits set that must be zero`),
       twice: (at, place, times) =>
         say("overlap", at, `the L1 table at ${atByte(at)} names the L2 table at ${atByte(place)} ${times} times`),
-      breath: () => this.#pause(),
+      pause: () => this.#pause(),
     });
     await walk.run();
     const { clustersPerBlock } = this.#refcounts;
@@ -124,7 +124,7 @@ class Check {
 
   #pause(): Promise<void> | undefined {
     if (this.#options.signal?.aborted) throw interrupted(this.#source.name, "it is as it was");
-    return this.#breath();
+    return this.#yieldToEventLoop();
   }
 
   /** Counts a reference. What is wrong with it is said in the first pass only. */

@@ -39,7 +39,7 @@ export interface WalkHooks {
   /** Told of an L2 table that one L1 table, at `at`, names more than once. */
   readonly twice: (at: number, place: number, times: number) => void;
   /** Called often enough. */
-  readonly breath: () => Promise<void> | undefined;
+  readonly pause: () => Promise<void> | undefined;
 }
 
 interface Table {
@@ -89,7 +89,7 @@ export class ReferenceWalk {
   async #each(offset: number, entries: number, entryBytes: number, visit: (entry: Entry) => void): Promise<void> {
     for (const entry of entriesOf(this.#source, { offset, entries, entryBytes })) {
       if (entry) visit(entry);
-      else await this.#hooks.breath();
+      else await this.#hooks.pause();
     }
   }
 
@@ -165,7 +165,7 @@ export class ReferenceWalk {
       }
       const rest = fixed.getUint16(18) + fixed.getUint32(20);
       at += Math.ceil((BITMAP_FIXED_BYTES + rest) / 8) * 8;
-      await this.#hooks.breath();
+      await this.#hooks.pause();
     }
   }
 }

@@ -78,7 +78,7 @@ export function judgeLogs(sources: readonly ByteSource[], geometry: SnapGeometry
   }
 }
 
-/** The same; yields now and then, so that a caller can breathe and stop. */
+/** The same; yields now and then, so that a caller can pause and stop. */
 export function* judgeInSteps(sources: readonly ByteSource[], geometry: SnapGeometry): Generator<void, JudgedLogs> {
   const findings: SnapFinding[] = [];
   const judged: JudgedLog[] = [];

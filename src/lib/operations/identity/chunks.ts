@@ -5,7 +5,7 @@ import { createHash, type Hash } from "node:crypto";
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makeYielder, type OperationContext } from "../../context.ts";
 import { DIGEST_DIGITS } from "./base-record.ts";
 import { totalBytes } from "./sampling.ts";
 
@@ -42,7 +42,7 @@ export async function lookAt(
 ): Promise<number> {
   const buffer = new Uint8Array(Math.min(chunkBytes, READ_BYTES));
   const total = totalBytes(extents);
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   const deadline = performance.now() + ms;
   let done = 0;
   for (const { offset, length } of extents) {
@@ -53,7 +53,7 @@ export async function lookAt(
       onChunk(at / chunkBytes, digestOf(base, at, size, buffer));
       done += size;
       context.onProgress?.({ phase, done, total, unit: "bytes" });
-      await breath();
+      await yieldToEventLoop();
     }
   }
   return done;

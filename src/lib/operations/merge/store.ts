@@ -9,7 +9,7 @@
  */
 import { type ByteSource, type ByteTarget, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
-import { interrupted, makeBreath, type Progress } from "../../context.ts";
+import { interrupted, makeYielder, type Progress } from "../../context.ts";
 import { atByte, CowError, shellWord } from "../../errors.ts";
 import { type OpenedStore, openStore } from "../../formats/dm-snapshot/layer.ts";
 import { type StoreGeometry, TUPLE_BYTES } from "../../formats/dm-snapshot/layout.ts";
@@ -129,7 +129,7 @@ export async function mergeStore(store: ByteTarget, origin: ByteTarget, hooks: M
   }
   // What a dead process had copied may be in the page cache only.
   if (total > 0) origin.flush();
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   let left = total;
   let bytes = 0;
   while (left > 0) {
@@ -142,7 +142,7 @@ export async function mergeStore(store: ByteTarget, origin: ByteTarget, hooks: M
         total: Math.max(bytes, total * geometry.chunkBytes),
         unit: "bytes",
       });
-      await breath();
+      await yieldToEventLoop();
     }
     origin.flush();
     zeroTuples(store, geometry, first, Math.floor((left - 1) / geometry.perArea) + 1);

@@ -9,7 +9,7 @@ import { constants, zstdCompress } from "node:zlib";
 import { mapOrdered } from "../../bytes/ordered.ts";
 import { release } from "../../bytes/release.ts";
 import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../../bytes/zstd-seekable.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makeYielder, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
@@ -193,11 +193,11 @@ type Watch = () => Promise<void> | undefined;
 
 /** Stops when the signal says so, and lets the event loop turn. */
 function watcher(file: string, totalBytes: number, context: OperationContext): (outBytes: number) => ReturnType<Watch> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   return (outBytes) => {
     if (context.signal?.aborted) throw interrupted(file, "it was not created");
     context.onProgress?.({ phase: "packing", done: Math.min(outBytes, totalBytes), total: totalBytes, unit: "bytes" });
-    return breath();
+    return yieldToEventLoop();
   };
 }
 

@@ -4,7 +4,7 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { isZero } from "../../bytes/zero.ts";
-import { interrupted, makeBreath } from "../../context.ts";
+import { interrupted, makeYielder } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 
@@ -67,11 +67,11 @@ async function* untilAborted<Piece>(
 
 /** Writes a whole source to a stream, holes as zeros. @throws CowError `interrupted` */
 export async function pourOut(source: ByteSource, sink: StreamSink, signal: AbortSignal | undefined): Promise<void> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   for (let at = 0; at < source.sizeBytes; at += PIECE_BYTES) {
     const piece = new Uint8Array(Math.min(PIECE_BYTES, source.sizeBytes - at));
     await sink(piece.subarray(0, source.read(piece, at)));
-    await breath();
+    await yieldToEventLoop();
     if (signal?.aborted) throw interrupted("-", "what was written so far is not the whole file");
   }
 }

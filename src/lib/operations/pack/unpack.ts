@@ -3,7 +3,7 @@
  */
 import { availableParallelism } from "node:os";
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
-import { interrupted, makeBreath, type OperationContext } from "../../context.ts";
+import { interrupted, makeYielder, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { type PackKind, requirePack } from "../../formats/cowfile/pack/kind.ts";
 import { type Unpacked, unpackInto } from "../../formats/cowfile/pack/open-pack.ts";
@@ -70,13 +70,13 @@ async function run(
   request: UnpackRequest,
   context: OperationContext,
 ): Promise<Unpacked> {
-  const breath = makeBreath();
+  const yieldToEventLoop = makeYielder();
   const unpacked = await unpackInto(target, source, kind, {
     concurrency: request.threads ?? availableParallelism(),
     onPiece: (done, total) => {
       if (context.signal?.aborted) throw interrupted(target.name, "it was not created");
       context.onProgress?.({ phase: "unpacking", done, total: Math.max(done, total), unit: "bytes" });
-      return breath();
+      return yieldToEventLoop();
     },
   });
   if (unpacked.usedInHead !== BigInt(unpacked.blocks)) {
