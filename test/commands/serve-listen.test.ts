@@ -11,22 +11,15 @@ import { describe, expect, test } from "vitest";
 import { check, create } from "../../src/lib/index.ts";
 import { listenUnix } from "../../src/lib/nbd/server/listeners.ts";
 import { serve } from "../../src/lib/nbd/server/serve.ts";
-import { expectErrorJson, expectErrorLine, expectJson } from "../support/command/harness.ts";
+import { expectErrorLine, expectJson, run } from "../support/command/harness.ts";
 import { skipsLoudly } from "../support/command/real-process.ts";
-import { launch, portOf, serveProgram } from "../support/nbd/program.ts";
+import { portOf, serveProgram } from "../support/nbd/program.ts";
+import { serveRefusal } from "../support/nbd/refusal.ts";
 import { BASE_BYTES, expectServed, unixUri, useServedBase } from "../support/nbd/served-base.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const at = scratchDirectory();
 useServedBase(at);
-
-/** Says on the command line what cannot be, and gets one clear line. */
-async function expectRefused(argv: readonly string[], status: number): Promise<string> {
-  const line = expectErrorLine(await launch(argv).ended, status);
-  const { message } = expectErrorJson(await launch([...argv, "--json"]).ended, status);
-  expect(line).toContain(message);
-  return line;
-}
 
 describe("a unix socket", () => {
   test("has mode 0600, is told in one line, and is gone afterwards", async () => {
@@ -95,7 +88,7 @@ describe("a unix socket", () => {
 
   test("that somebody listens on is left to them", async () => {
     const first = await serveProgram([at("base.img"), "--socket", at("s")]);
-    expect(await expectRefused([at("base.img"), at("vm.cow"), "--socket", at("s")], 8)).toContain(at("s"));
+    expect(await serveRefusal([at("base.img"), at("vm.cow"), "--socket", at("s")], 8)).toContain(at("s"));
     await expectServed(at("s"));
     await first.stop();
     expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
@@ -104,16 +97,17 @@ describe("a unix socket", () => {
   test("never replaces what is no socket", async () => {
     writeFileSync(at("file"), "precious");
     symlinkSync("nowhere", at("link"));
-    expect(await expectRefused([at("base.img"), "--socket", at("file")], 8)).toContain(at("file"));
-    await expectRefused([at("base.img"), "--socket", at("link")], 8);
-    await expectRefused([at("base.img"), "--socket", at(".")], 8);
+    expect(await serveRefusal([at("base.img"), "--socket", at("file")], 8)).toContain(at("file"));
+    // From the shell it is the same.
+    await serveRefusal([at("base.img"), "--socket", at("link")], 8, {});
+    await serveRefusal([at("base.img"), "--socket", at(".")], 8);
     expect(readFileSync(at("file"), "utf8")).toBe("precious");
     expect(existsSync(at("nowhere"))).toBe(false);
   });
 
   test("cannot be where there is no directory, nor under too long a name", async () => {
-    await expectRefused([at("base.img"), "--socket", at("none/s")], 8);
-    await expectRefused([at("base.img"), "--socket", at("x".repeat(120))], 16);
+    await serveRefusal([at("base.img"), "--socket", at("none/s")], 8);
+    await serveRefusal([at("base.img"), "--socket", at("x".repeat(120))], 16);
   });
 });
 
@@ -186,13 +180,13 @@ describe("--pid-file", () => {
     await server.stop();
     const before = readFileSync(at("base.img"));
     const argv = [at("base.img"), "--socket", at("s"), "--pid-file", at("base.img")];
-    expect(await expectRefused(argv, 8)).toContain(at("base.img"));
+    expect(await serveRefusal(argv, 8)).toContain(at("base.img"));
     expect(readFileSync(at("base.img")).equals(before)).toBe(true);
   });
 
   test("that cannot be written ends the server in order", async () => {
     const argv = [at("base.img"), at("vm.cow"), "--socket", at("s"), "--pid-file", at("none/pid")];
-    expect(await expectRefused(argv, 8)).toContain(at("none/pid"));
+    expect(await serveRefusal(argv, 8)).toContain(at("none/pid"));
     expect([existsSync(at("s")), existsSync(at("vm.cow.cowtool-live"))]).toEqual([false, false]);
     expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
   });
@@ -222,7 +216,7 @@ describe("TCP", () => {
   test("a port that is in use is refused", async () => {
     const server = await serveProgram([at("base.img"), "--listen", "127.0.0.1:0"]);
     const address = `127.0.0.1:${portOf(server.said())}`;
-    expect(await expectRefused([at("base.img"), at("vm.cow"), "--listen", address], 8)).toContain(address);
+    expect(await serveRefusal([at("base.img"), at("vm.cow"), "--listen", address], 8)).toContain(address);
     await expectServed(portOf(server.said()));
     await server.stop();
     expect((await check(at("vm.cow"), {}, {})).state).toBe("clean");
@@ -236,7 +230,7 @@ describe("TCP", () => {
     "localhost.example.com:0",
     "1.2.3.4:0",
   ])("%s can be reached by others: not without TLS", async (address) => {
-    const line = await expectRefused([at("base.img"), "--listen", address], 16);
+    const line = await serveRefusal([at("base.img"), "--listen", address], 16);
     expect(line).toContain(address.replace(/:0$/, "").replaceAll(/[[\]]/g, ""));
   });
 
@@ -249,7 +243,7 @@ describe("TCP", () => {
   test.each(["", "127.0.0.1:65536", "127.0.0.1:x", "::1", "[::1", "127.0.0.1:-1", "a:b:c"])(
     "%j is no address",
     async (address) => {
-      expectErrorLine(await launch([at("base.img"), "--listen", address]).ended, 16);
+      expectErrorLine(await run("serve", [at("base.img"), "--listen", address]), 16);
     },
   );
 });
