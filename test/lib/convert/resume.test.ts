@@ -6,9 +6,10 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { CONVERT_FORMATS, type ConvertFormat, CowError, convert, MemoryStorage } from "../../../src/lib/index.ts";
 import { paint, putStack } from "../../support/images/random-stacks.ts";
-import { random } from "../../support/random.ts";
+import { isExhaustive } from "../../support/sample.ts";
+import { crashStates } from "../../support/storage/crash-states.ts";
 
-const POWER_CUTS_PER_POINT = 3;
+const POWER_CUTS_PER_POINT = isExhaustive ? 8 : 2;
 /** A note after each piece. */
 const OFTEN = { bytes: 0, milliseconds: 0 };
 
@@ -61,8 +62,6 @@ function isDone(storage: MemoryStorage, whole: Record<string, string>): boolean 
   return JSON.stringify(outputsOf(storage)) === JSON.stringify(whole);
 }
 
-class Killed extends Error {}
-
 function stopAtFirstWrite(storage: MemoryStorage): AbortController {
   const stop = new AbortController();
   storage.onChange = (change) => {
@@ -92,33 +91,13 @@ describe.each(CASES)("%s", (_, to, options) => {
   test("killed, or without power, at any change", async () => {
     const { initial, whole } = await prepared();
     let [states, resumed] = [0, 0];
-    for (let limit = 0; ; limit++) {
-      const storage = initial.clone();
-      storage.onChange = (_change, index) => {
-        if (index >= limit) throw new Killed();
-      };
-      let killed = false;
-      try {
-        await work(storage);
-      } catch (error) {
-        if (!(error instanceof Killed)) throw error;
-        killed = true;
-      }
-      storage.onChange = () => undefined;
-      if (!killed) break;
-      const cuts = Array.from({ length: POWER_CUTS_PER_POINT }, (_cut, seed) => {
-        const next = random(limit * 1000 + seed);
-        const share = seed === 0 ? 0 : next();
-        return storage.powerCut(initial, () => next() < share);
-      });
-      for (const state of [storage.clone(), ...cuts]) {
-        states++;
-        // It may have come to its end, of which nothing is left but the output.
-        if (isDone(state, whole)) continue;
-        const { resumed_at } = await work(state);
-        if (resumed_at !== null) resumed++;
-        expect(outputsOf(state)).toEqual(whole);
-      }
+    for await (const { name, storage } of crashStates(initial, work, POWER_CUTS_PER_POINT)) {
+      states++;
+      // It may have come to its end, of which nothing is left but the output.
+      if (isDone(storage, whole)) continue;
+      const { resumed_at } = await work(storage);
+      if (resumed_at !== null) resumed++;
+      expect(outputsOf(storage), name).toEqual(whole);
     }
     expect(states).toBeGreaterThan(20);
     expect(resumed).toBeGreaterThan(5);

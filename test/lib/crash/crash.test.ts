@@ -4,11 +4,12 @@
  */
 import { describe, expect, it } from "vitest";
 import { CowError, create, MemoryStorage, merge, repair } from "../../../src/lib/index.ts";
-import { random } from "../../support/random.ts";
+import { isExhaustive } from "../../support/sample.ts";
+import { type CrashState, crashStates } from "../../support/storage/crash-states.ts";
 
 const BLOCK = 1024;
 const BLOCKS = 9000; // more than one 1 KiB piece of bitmap
-const POWER_CUTS_PER_POINT = 6;
+const POWER_CUTS_PER_POINT = isExhaustive ? 8 : 3;
 
 function image(fill: (block: number) => number): Uint8Array {
   const bytes = new Uint8Array(BLOCKS * BLOCK);
@@ -41,44 +42,11 @@ async function start(): Promise<MemoryStorage> {
   return storage.clone();
 }
 
-class Killed extends Error {}
-
-/** Runs `work` on a copy of `initial` until just before its change number `limit`; false if it came to its end. */
-async function runUntil(initial: MemoryStorage, limit: number, work: (storage: MemoryStorage) => Promise<unknown>) {
-  const storage = initial.clone();
-  storage.onChange = (_change, index) => {
-    if (index >= limit) throw new Killed();
-  };
-  let killed = false;
-  try {
-    await work(storage);
-  } catch (error) {
-    if (!(error instanceof Killed)) throw error;
-    killed = true;
-  }
-  storage.onChange = () => undefined;
-  return { storage, killed };
-}
-
-/** Every state in which a kill or a power cut at any change may leave the storage. */
-async function* crashStates(
+function crashes(
   initial: MemoryStorage,
   work: (storage: MemoryStorage) => Promise<unknown>,
-  powerCuts = POWER_CUTS_PER_POINT,
-) {
-  for (let limit = 0; ; limit++) {
-    const { storage, killed } = await runUntil(initial, limit, work);
-    if (!killed) return;
-    yield { name: `killed before change ${limit}`, storage: storage.clone() };
-    for (let seed = 0; seed < powerCuts; seed++) {
-      const next = random(limit * 1000 + seed);
-      const share = seed === 0 ? 0 : seed === 1 ? 1 : next();
-      yield {
-        name: `power cut before change ${limit}, seed ${seed}`,
-        storage: storage.powerCut(initial, () => next() < share),
-      };
-    }
-  }
+): AsyncGenerator<CrashState> {
+  return crashStates(initial, work, POWER_CUTS_PER_POINT);
 }
 
 function bytesOf(storage: MemoryStorage, path: string): Buffer {
@@ -108,13 +76,13 @@ describe("a crash at any point", () => {
     const whole = initial.clone();
     await work(whole);
     let states = 0;
-    for await (const { name, storage } of crashStates(initial, work)) {
+    for await (const { name, storage } of crashes(initial, work)) {
       expectHonest(storage, "cow");
       await work(storage);
       expect(bytesOf(storage, "cow").equals(bytesOf(whole, "cow")), name).toBe(true);
       states++;
     }
-    expect(states).toBeGreaterThan(20);
+    expect(states).toBeGreaterThan(4 * POWER_CUTS_PER_POINT);
   });
 
   it("of repair -f on a clean file with unmarked data (D05) never leaves it clean and inconsistent", async () => {
@@ -128,7 +96,7 @@ describe("a crash at any point", () => {
     const whole = initial.clone();
     await work(whole);
     expect(Number(bytesOf(whole, "cow").readBigUInt64LE(48))).toBe(Number(used));
-    for await (const { name, storage } of crashStates(initial, work)) {
+    for await (const { name, storage } of crashes(initial, work)) {
       expectHonest(storage, "cow");
       await work(storage);
       expect(bytesOf(storage, "cow").equals(bytesOf(whole, "cow")), name).toBe(true);
@@ -140,7 +108,7 @@ describe("a crash at any point", () => {
     const work = (storage: MemoryStorage) => merge("base", "cow", {}, { storage });
     expect((await work(initial.clone())).fingerprint_changed).toBe(true);
     let resumed = 0;
-    for await (const { name, storage } of crashStates(initial, work)) {
+    for await (const { name, storage } of crashes(initial, work)) {
       const result = await work(storage);
       if (result.resumed) resumed++;
       expect(bytesOf(storage, "base").equals(CHANGED), name).toBe(true);
@@ -152,7 +120,7 @@ describe("a crash at any point", () => {
   it("of a merge with an undo file is completed by the same command, and can be undone", async () => {
     const initial = await start();
     const work = (storage: MemoryStorage) => merge("base", "cow", { undo: "undo" }, { storage });
-    for await (const { name, storage } of crashStates(initial, work)) {
+    for await (const { name, storage } of crashes(initial, work)) {
       await work(storage);
       expect(bytesOf(storage, "base").equals(CHANGED), name).toBe(true);
       await merge("base", "undo", {}, { storage });
@@ -187,9 +155,8 @@ describe("a crash at any point", () => {
     const whole = bytesOf(initial, "cow");
     initial.remove("cow");
     const before = initial.clone();
-    for await (const { name, storage } of crashStates(before, (at) =>
-      create("base", "cow", { from: "changed" }, { storage: at }),
-    )) {
+    const work = (at: MemoryStorage) => create("base", "cow", { from: "changed" }, { storage: at });
+    for await (const { name, storage } of crashes(before, work)) {
       if (storage.paths().includes("cow")) expect(bytesOf(storage, "cow").equals(whole), name).toBe(true);
     }
   });
