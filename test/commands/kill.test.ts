@@ -5,22 +5,25 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
+import { run } from "../support/command/harness.ts";
 import { LONG_JOBS, type LongJob, LongJobBench } from "../support/command/long-jobs.ts";
-import { atOnce, finish, pause, start } from "../support/command/real-process.ts";
+import { pause, start } from "../support/command/real-process.ts";
+import { random } from "../support/random.ts";
+import { runs, SEED } from "../support/sample.ts";
 
 const ROUNDS: Readonly<Record<string, number>> = {
-  "merge in place": 8,
-  "merge --undo": 8,
-  repair: 6,
-  "create --from": 4,
-  "merge -o": 4,
+  "merge in place": 5,
+  "merge --undo": 6,
 };
+/** The whole program, in this process, without system calls of its own. */
+const COMPLETED_BY = [{}, undefined, undefined, { COWTOOL_NO_FFI: "1" }, undefined] as const;
 const SIZES = { mebibytes: 16, dirtyMebibytes: 40 };
 /** A disk that others keep busy makes each fsync slow. */
 const LIMIT_MS = 180_000;
 /** Start-up of node and oclif: no round needs to be killed before that. */
 const STARTUP_MS = 80;
 
+const next = random(SEED);
 const bench = new LongJobBench();
 beforeAll(() => bench.make(SIZES));
 
@@ -28,7 +31,7 @@ beforeAll(() => bench.make(SIZES));
 function delayOf(round: number, totalMs: number): { readonly sinceWork: boolean; readonly ms: number } {
   const workMs = Math.max(20, totalMs - STARTUP_MS);
   const sinceWork = round % 2 === 1;
-  return { sinceWork, ms: sinceWork ? (Math.random() * workMs) / 2 : STARTUP_MS + Math.random() * workMs };
+  return { sinceWork, ms: sinceWork ? (next() * workMs) / 2 : STARTUP_MS + next() * workMs };
 }
 
 /** Starts the job, kills it, and tells whether it was still alive. */
@@ -53,16 +56,16 @@ function stageOf(names: readonly string[]): string {
 describe("killed at random", { timeout: LIMIT_MS }, () => {
   test.each(LONG_JOBS)("$title is completed by the same command", async (job) => {
     const { ms } = await bench.reference(job);
-    const rounds = Array.from({ length: ROUNDS[job.title] ?? 4 }, () => bench.newRound(job));
+    const rounds = Array.from({ length: runs(ROUNDS[job.title] ?? 4) }, () => bench.newRound(job));
     const seen: string[] = [];
-    await atOnce(2, rounds, async (round, i) => {
+    for (const [i, round] of rounds.entries()) {
       const signal = await killOnce(job, round.at, i, ms);
       seen.push(signal === "" ? "done" : stageOf(readdirSync(round.dir)));
       await bench.expectWhole(job, round);
-      await bench.expectCompletion(job, round, i % 3 === 2 ? { COWTOOL_NO_FFI: "1" } : {});
+      await bench.expectCompletion(job, round, COMPLETED_BY[i % COMPLETED_BY.length]);
       if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
       bench.forget(round);
-    });
+    }
     process.stderr.write(`killed: ${job.title}: ${seen.join(" ")}\n`);
     // The rounds must have met the job at work, or they prove nothing.
     expect(seen.filter((state) => state !== "done").length).toBeGreaterThan(0);
@@ -91,7 +94,7 @@ describe("killed at random", { timeout: LIMIT_MS }, () => {
     await bench.expectUndone(round);
     const undone = readdirSync(round.dir).sort();
     expect(undone).toEqual(["large.cow", "large.img", "undo.cow"]);
-    const again = await finish(["merge", round.at("large.img"), round.at("large.cow"), "-y"]);
+    const again = await run("merge", [round.at("large.img"), round.at("large.cow"), "-y"]);
     expect(again.status, again.stderr).toBe(0);
   });
 });

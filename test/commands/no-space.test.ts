@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { check, create } from "../../src/lib/index.ts";
 import { pictureOf } from "../support/command/files.ts";
-import { expectErrorJson, expectErrorLine } from "../support/command/harness.ts";
+import { expectErrorJson, expectErrorLine, type Ran, run } from "../support/command/harness.ts";
 import { finish, skipsLoudly } from "../support/command/real-process.ts";
 import { noise } from "../support/random.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -72,6 +72,10 @@ function expectMerged(file: string): void {
   expect(Buffer.compare(readFileSync(file), readFileSync(at("merged.img")))).toBe(0);
 }
 
+/** Without system calls it has to be a process of its own. */
+const runHere = ([name = "", ...argv]: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ran> =>
+  env ? finish([name, ...argv], { env }) : run(name, argv);
+
 const inPlace = (...flags: string[]): string[] => ["merge", on("base.img"), at("vm.cow"), "-y", ...flags];
 
 describe.skipIf(isSkipped)("merge in place, on a full disk", () => {
@@ -79,26 +83,26 @@ describe.skipIf(isSkipped)("merge in place, on a full disk", () => {
     fill(3);
     const before = pictureOf(disk);
     for (const flags of [[], ["-n"], ["--undo", at("undo.cow")]]) {
-      const line = expectErrorLine(await finish(inPlace(...flags)), 8);
+      const line = expectErrorLine(await runHere(inPlace(...flags)), 8);
       expect(line).toContain(on("base.img"));
       expect(line).toMatch(/8388608 bytes of holes.*nothing was changed$/);
-      const error = expectErrorJson(await finish(inPlace(...flags, "--json")), 8);
+      const error = expectErrorJson(await runHere(inPlace(...flags, "--json")), 8);
       expect(error).toMatchObject({ code: "no-space", details: { needed_bytes: 8 * MIB } });
       expect(pictureOf(disk)).toEqual(before);
     }
     free();
-    expect((await finish(inPlace())).status).toBe(0);
+    expect((await runHere(inPlace())).status).toBe(0);
     expectMerged(on("base.img"));
   });
 
   test.each([
-    ["--force begins it all the same", ["-f"], {}],
+    ["--force begins it all the same", ["-f"], undefined],
     ["without system calls nobody knows before", [], { COWTOOL_NO_FFI: "1" }],
   ])("%s: stops with the file and the offset, and completes when there is space", async (_, flags, env) => {
     const before = readFileSync(on("base.img"));
     const cow = pictureOf(at("."))["vm.cow"];
     fill(3);
-    const line = expectErrorLine(await finish(inPlace(...flags), { env }), 8);
+    const line = expectErrorLine(await runHere(inPlace(...flags), env), 8);
     expect(line).toContain(on("base.img"));
     expect(line).toMatch(/at byte \d+ \(0x[0-9a-f]+\).*no space left/);
 
@@ -109,12 +113,12 @@ describe.skipIf(isSkipped)("merge in place, on a full disk", () => {
       const isOldOrNew = [before, merged].some((image) => is.equals(image.subarray(block, block + 1024)));
       expect(isOldOrNew, `block at ${block} is old or new`).toBe(true);
     }
-    expectErrorLine(await finish(["create", on("base.img"), at("never.cow")]), 4);
-    const again = await finish(inPlace(...flags), { env });
+    expectErrorLine(await runHere(["create", on("base.img"), at("never.cow")]), 4);
+    const again = await runHere(inPlace(...flags), env);
     expectErrorLine(again, 8);
 
     free();
-    const done = await finish(inPlace("--json"), { env });
+    const done = await runHere(inPlace("--json"), env);
     expect(JSON.parse(done.stdout)).toMatchObject({ resumed: true, blocks_merged: 8192 });
     expectMerged(on("base.img"));
     expect(pictureOf(at("."))["vm.cow"]).toEqual(cow);
@@ -124,10 +128,10 @@ describe.skipIf(isSkipped)("merge in place, on a full disk", () => {
   test("not even a note can be made: nothing was changed", async () => {
     fill(0);
     const before = pictureOf(disk);
-    expect(expectErrorLine(await finish(inPlace("-f")), 8)).toContain("no space left");
+    expect(expectErrorLine(await runHere(inPlace("-f")), 8)).toContain("no space left");
     expect(pictureOf(disk)).toEqual(before);
     free();
-    expect((await finish(inPlace())).status).toBe(0);
+    expect((await runHere(inPlace())).status).toBe(0);
     expectMerged(on("base.img"));
   });
 
@@ -137,7 +141,7 @@ describe.skipIf(isSkipped)("merge in place, on a full disk", () => {
     const argv = ["merge", on("base.img"), at("back.cow"), "-y", "--undo", on("undo.cow")];
     fill(2);
     const before = pictureOf(disk);
-    const line = expectErrorLine(await finish(argv), 8);
+    const line = expectErrorLine(await runHere(argv), 8);
     expect(line).toContain(on("undo.cow"));
     expect(pictureOf(disk)).toEqual(before);
     expectErrorLine(await finish(argv, { env: { COWTOOL_NO_FFI: "1" } }), 8);
@@ -153,21 +157,21 @@ describe.skipIf(isSkipped)("new files, on a full disk", () => {
   test.each(jobs)("%s leaves nothing behind, and succeeds when there is space", async (_, argv, name) => {
     fill(3);
     const before = pictureOf(disk);
-    for (const env of [{}, { COWTOOL_NO_FFI: "1" }]) {
-      const line = expectErrorLine(await finish(argv, { env }), 8);
+    for (const env of [undefined, { COWTOOL_NO_FFI: "1" }]) {
+      const line = expectErrorLine(await runHere(argv, env), 8);
       expect(line).toContain(on(name));
       expect(line).toContain("no space left");
       expect(pictureOf(disk)).toEqual(before);
     }
     free();
-    expect((await finish(argv)).status).toBe(0);
+    expect((await runHere(argv)).status).toBe(0);
     if (name === "new.img") expectMerged(on(name));
   });
 
   test("merge -o -f keeps the file that it was to replace", async () => {
     writeFileSync(on("new.img"), "precious");
     fill(3);
-    expectErrorLine(await finish(["merge", at("base.img"), at("vm.cow"), "-f", "-o", on("new.img")]), 8);
+    expectErrorLine(await runHere(["merge", at("base.img"), at("vm.cow"), "-f", "-o", on("new.img")]), 8);
     expect(readFileSync(on("new.img"), "utf8")).toBe("precious");
   });
 });
@@ -183,13 +187,13 @@ describe.skipIf(isSkipped)("repair, on a full disk", () => {
     writeSync(fd, noise(1024, 1), 0, 1024, data_offset + 95 * MIB);
     closeSync(fd);
     execFileSync("cp", ["--sparse=always", on("dirty.cow"), at("reference.cow")]);
-    expect((await finish(["repair", at("reference.cow")])).status).toBe(0);
+    expect((await runHere(["repair", at("reference.cow")])).status).toBe(0);
     fill(0);
-    const line = expectErrorLine(await finish(["repair", on("dirty.cow")]), 8);
+    const line = expectErrorLine(await runHere(["repair", on("dirty.cow")]), 8);
     expect(line).toMatch(/cannot write at byte \d+.*no space left/);
     expect((await check(on("dirty.cow"), {}, {})).state).toBe("dirty");
     free();
-    expect((await finish(["repair", on("dirty.cow")])).status).toBe(0);
+    expect((await runHere(["repair", on("dirty.cow")])).status).toBe(0);
     expect(readFileSync(on("dirty.cow")).equals(readFileSync(at("reference.cow")))).toBe(true);
   });
 });

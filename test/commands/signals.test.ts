@@ -6,7 +6,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { expectErrorJson, expectErrorLine } from "../support/command/harness.ts";
 import { LONG_JOBS, type LongJob, LongJobBench, type Round } from "../support/command/long-jobs.ts";
-import { atOnce, type Ended, finish, start } from "../support/command/real-process.ts";
+import { type Ended, finish, start } from "../support/command/real-process.ts";
 
 /** More than 40 ms of work in each phase. */
 const SIZES = { mebibytes: 48, dirtyMebibytes: 224 };
@@ -48,7 +48,7 @@ function withoutProgress(ran: Ended): Ended {
 describe("SIGINT", { timeout: LIMIT_MS }, () => {
   test.each(LONG_JOBS)("$title: stops in each phase, says so, and can be completed", async (job) => {
     await bench.reference(job);
-    await atOnce(2, job.phases, async (phase) => {
+    for (const phase of job.phases) {
       const { round, ran } = await stopIn(job, phase, "SIGINT");
       const line = expectErrorLine(withoutProgress(ran), 130);
       expect(line).toMatch(/: interrupted: /);
@@ -59,7 +59,7 @@ describe("SIGINT", { timeout: LIMIT_MS }, () => {
       await bench.expectCompletion(job, round);
       if (existsSync(round.at("undo.cow"))) await bench.expectUndone(round);
       bench.forget(round);
-    });
+    }
   });
 
   test("tells it as JSON, too", async () => {

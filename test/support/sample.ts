@@ -8,7 +8,7 @@ import { random } from "./random.ts";
 const given = process.env["COWTOOL_SEED"];
 
 /** The same in every run unless another one is asked for. */
-const SEED = Number(given ?? 1);
+export const SEED = Number(given ?? 1);
 export const isExhaustive = process.env["COWTOOL_EXHAUSTIVE"] !== undefined;
 
 /** For titles of tests: how to have the same again. */

@@ -3,7 +3,7 @@
  * says of a stack once the clients have gone.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
-import { finish } from "../command/real-process.ts";
+import { run } from "../command/harness.ts";
 
 export const MIB = 1 << 20;
 
@@ -25,16 +25,16 @@ export function makeBase(path: string, dataBytes: number, sizeBytes = dataBytes)
   return path;
 }
 
-/** Runs cowtool, which must succeed; returns what it printed. */
-export async function cowtool(...argv: readonly string[]): Promise<string> {
-  const { stdout, stderr, status } = await finish(argv);
-  if (status !== 0) throw new Error(`cowtool ${argv.join(" ")} ended with ${status ?? "a signal"}:\n${stderr}`);
+/** Runs a command of ours in this process, which must succeed; returns what it printed. */
+export async function cowtool(name: string, ...argv: readonly string[]): Promise<string> {
+  const { stdout, stderr, status } = await run(name, argv);
+  if (status !== 0) throw new Error(`cowtool ${[name, ...argv].join(" ")} ended with ${status}:\n${stderr}`);
   return stdout;
 }
 
 /** Is a cowfile whole and marked clean, as `check` and `info` see it? */
 export async function isClean(rdofile: string, cowfile: string): Promise<boolean> {
-  const { status } = await finish(["check", cowfile, "--rdofile", rdofile]);
+  const { status } = await run("check", [cowfile, "--rdofile", rdofile]);
   const info = JSON.parse(await cowtool("info", "--json", cowfile)) as { readonly state?: string };
   return status === 0 && info.state === "clean";
 }
