@@ -11,6 +11,7 @@ import { type Ended, finish, pause, type Started, start } from "../support/comma
 import { ROOT } from "../support/command/run-command.ts";
 import { denseCow, packed, payloadOf, tinyCow } from "../support/images/pack-images.ts";
 import { containerOf, honestRows } from "../support/images/zstd-containers.ts";
+import { until } from "../support/nbd/program.ts";
 import { noise } from "../support/random.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
@@ -101,8 +102,9 @@ describe("in a pipeline", () => {
 describe("SIGINT", () => {
   test.each(["pack", "unpack"])("%s: stops it while it waits for stdin", async (name) => {
     const started = start([name, "-", out("new")], { stdio: ["pipe", "pipe", "pipe"] });
-    started.child.stdin?.write(readFileSync(at("dense.gzip")).subarray(0, 100_000));
-    await pause(700);
+    // More than a pipe holds: once all of it has gone there, the program is reading.
+    const begun = readFileSync(at("dense.gzip")).subarray(0, 200_000);
+    await new Promise((resolve) => started.child.stdin?.write(begun, resolve));
     started.child.kill("SIGINT");
     const ran = await within(3000, started);
     expect(ran.late, "it waits on").toBe(false);
@@ -112,8 +114,9 @@ describe("SIGINT", () => {
 
   test("stops an unpacking to stdout between two pieces", async () => {
     const started = start(["unpack", at("dense.plain"), "-"]);
-    started.child.stdout?.pause();
-    await pause(900);
+    const { stdout } = started.child;
+    stdout?.pause();
+    await until(() => (stdout?.readableLength ?? 0) > 0, "the first piece");
     started.child.kill("SIGINT");
     await pause(100);
     started.child.stdout?.resume();
@@ -131,7 +134,7 @@ describe("damage in a real process", () => {
       bytes[byte] = (bytes[byte] ?? 0) ^ 1;
     }
     writeFileSync(at("damaged.zstd"), bytes);
-    for (const threads of [1, 2, 8]) {
+    for (const threads of [1, 8]) {
       const ran = await finish(["unpack", at("damaged.zstd"), out("new"), `--threads=${threads}`]);
       expect(expectErrorLine(ran, 4)).toMatch(/damaged\.zstd: .*byte \d+ \(0x[0-9a-f]+\)/);
       expect(readdirSync(out(""))).toEqual([]);

