@@ -10,6 +10,7 @@ import { type CommandRow, loadCommands } from "../../scripts/manual/command-tabl
 import { isInstalled } from "../support/command/documents.ts";
 import { skipsLoudly } from "../support/command/real-process.ts";
 import { ROOT } from "../support/command/run-command.ts";
+import { sampleOf } from "../support/sample.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const commands = await loadCommands();
@@ -92,7 +93,10 @@ describe.each(Object.keys(SHELLS) as (keyof typeof SHELLS)[])("%s", (shell) => {
   const offers = SHELLS[shell];
   const isMissing = skipsLoudly(!isInstalled(shell), `no ${shell} (package ${shell}): its completion is not tried`);
 
-  test.skipIf(isMissing).each(LINES)("answers %s", (line, offered) => {
+  // Each question starts zsh anew, with a terminal: it gets a sample of them.
+  const some = <Item>(items: readonly Item[]): readonly Item[] => (shell === "zsh" ? sampleOf(items, 6) : items);
+
+  test.skipIf(isMissing).each(some(LINES))("answers %s", (line, offered) => {
     const unique = [...new Set(offers(line))];
     expect(unique.sort()).toEqual([...offered].sort());
   });
@@ -103,7 +107,7 @@ describe.each(Object.keys(SHELLS) as (keyof typeof SHELLS)[])("%s", (shell) => {
     expect(offered).toContain("help");
   });
 
-  test.skipIf(isMissing).each(ids)("offers every flag of %s, and no other command's", (id) => {
+  test.skipIf(isMissing).each(some(ids))("offers every flag of %s, and no other command's", (id) => {
     const offered = offers(`cowtool ${id} --`).map((word) => word.replace(/=$/, ""));
     expect([...new Set(offered)].sort()).toEqual(longFlags(command(id)).sort());
   });

@@ -11,6 +11,7 @@ import type { LiveImage } from "../../src/lib/stack/live/image.ts";
 import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { RawCowfile } from "../explore/foreign.ts";
 import { noise, random } from "../support/random.ts";
+import { HOW, sampleOf } from "../support/sample.ts";
 import { type Fault, FaultyStorage, type Judge, TAKES_SPACE } from "../support/storage/faulty-storage.ts";
 import type { Step } from "../support/storage/stepped-storage.ts";
 
@@ -290,6 +291,9 @@ const ENDINGS = [
   "closed",
 ] as const;
 
+/** How many of them an operation's failure is tried with; the operations between them have all. */
+const ENDINGS_EACH = 2;
+
 async function expectAfterwards(
   { storage, before, ledger, where }: Story,
   ending: (typeof ENDINGS)[number],
@@ -405,13 +409,13 @@ function roomFor(session: Session, judge: Judge): Judge {
   return (operation, index) => (isNew(session.memory, operation) ? judge(operation, index) : undefined);
 }
 
-describe.each(KINDS)("$title", { timeout: LIMIT_MS }, (kind) => {
+describe.each(KINDS)(`$title (endings: ${HOW})`, { timeout: LIMIT_MS }, (kind) => {
   test("nothing that was replied to is lost, and what fails is told", async () => {
     const operations = await operationsOf();
     const numbers = [...operations.keys()].filter((i) => kind.concerns(operations[i] as Step));
     expect(numbers.length).toBeGreaterThan(4);
     for (const chosen of numbers) {
-      for (const ending of ENDINGS) {
+      for (const ending of sampleOf(ENDINGS, ENDINGS_EACH, chosen)) {
         const where = `${kind.title}: operation ${chosen} ${JSON.stringify(operations[chosen])}`;
         const session = new Session(start, judgeFor(kind, chosen), where, kind.isOfSpace);
         const story = { storage: session.memory, before: start, ledger: session.ledger, where };

@@ -8,12 +8,13 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { random } from "../support/random.ts";
+import { isExhaustive } from "../support/sample.ts";
 import { fuzz, tryInput } from "./engine.ts";
 import { describeFailure } from "./failure.ts";
 import { encodeInput, kept } from "./kept.ts";
 import { TARGETS } from "./targets.ts";
 
-const SECONDS = 12;
+const SECONDS = isExhaustive ? 120 : 6;
 const RUN = fileURLToPath(new URL("run.ts", import.meta.url));
 const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Date.now() / 1000) % 2 ** 31);
 const targets = Object.entries(TARGETS);

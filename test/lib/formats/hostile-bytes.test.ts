@@ -45,7 +45,7 @@ describe(`heads (${HOW})`, () => {
         for (const [at, value] of bytes) cow[at] = value;
         await everyCommand(inMemory, { base, cow });
       }),
-      { numRuns: runs(40) },
+      { numRuns: runs(25) },
     );
   });
 
@@ -68,8 +68,8 @@ describe(`heads (${HOW})`, () => {
 
   test("flag words with one bit, all but one, and all", async () => {
     const bits = Array.from({ length: 16 }, (_, i) => 2 ** i);
-    for (const flags of [...bits, ...bits.map((bit) => 0xffff - bit), 0xffff])
-      for (const each of ["le64", "be32"] as const)
+    for (const [i, flags] of [...bits, ...bits.map((bit) => 0xffff - bit), 0xffff].entries())
+      for (const each of sampleOf(["le64", "be32"] as const, 1, i))
         await everyCommand(inMemory, { base, cow: sample(each, { flags }) });
   });
 });
@@ -101,7 +101,7 @@ describe("bitmaps and data", () => {
           await everyCommand(inMemory, { base, cow: sample(each, { flags, bits: new Set(set), used, length }) });
         },
       ),
-      { numRuns: runs(40) },
+      { numRuns: runs(25) },
     );
   });
 
@@ -137,7 +137,7 @@ describe("files that end early", () => {
   ] as const)("%s with flags %i: at lengths up to 2100, and around the borders of all blocks", async (each, flags) => {
     const file = sample(each, { flags });
     const borders = Array.from({ length: RDO_BLOCKS + 3 }, (_, i) => 1024 + i * BLOCK).flatMap(around);
-    const short = sampleOf([...Array(2101).keys()], 250, flags);
+    const short = sampleOf([...Array(2101).keys()], 120, flags);
     const lengths = [...short, ...[0, 1, 1023, 1024, 2047, 2048], ...borders].filter((length) => length <= whole);
     for (const length of lengths) {
       const which = length < 2040 && length % 16 !== 0 ? "looking" : "all";

@@ -22,7 +22,7 @@ const MIB = 1 << 20;
 /** Small, since every round reads all of it: what is kept in memory, marked and flushed is the same as of a large one. */
 const SIZE = 5 * MIB + 3 * 1024;
 const CLIENTS = 4;
-const ROUNDS = Number(process.env["COWTOOL_KILL_ROUNDS"] ?? (isExhaustive ? 1000 : 40));
+const ROUNDS = Number(process.env["COWTOOL_KILL_ROUNDS"] ?? (isExhaustive ? 1000 : 20));
 /** Servers at a time, each with a cowfile and clients of its own. */
 const SERVERS = 2;
 /** After so many rounds the cowfile holds most of the disk, and a new one is begun. */

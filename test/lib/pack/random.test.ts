@@ -19,10 +19,11 @@ import {
   unpackInMemory,
 } from "../../support/images/pack-images.ts";
 import { noise } from "../../support/random.ts";
+import { runs } from "../../support/sample.ts";
 
 /** Bits in a window of the bitmap, as the library reads it. */
 const WINDOW_BLOCKS = 524288;
-const RUNS = 60;
+const RUNS = runs(24);
 
 /** Noise, zeros, something that compresses, or a single bit at the end. */
 const anyContent = fc.oneof(

@@ -16,7 +16,8 @@ import { random } from "../../support/random.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const path = scratchDirectory();
-const SIZE = 9 * (1 << 20) + 512;
+/** More than one of the largest clusters. */
+const SIZE = 3 * (1 << 20) + 512;
 
 /** An image with data, zeros and holes in pieces of many sizes. */
 function makeRaw(name: string, seed: number, size = SIZE): string {

@@ -100,7 +100,7 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
     expect([device.sizeBytes, client.export.sizeBytes]).toEqual([33_554_433, 33_554_433]);
     const next = random(7);
     const many: Promise<void>[] = [];
-    for (let i = 0; i < 60; i++) {
+    for (let i = 0; i < 25; i++) {
       const length = Math.floor(next() ** 4 * 3_000_000) + 1;
       const offset = Math.floor(next() * (device.sizeBytes - length));
       const [a, b] = [Buffer.alloc(length, 1), Buffer.alloc(length, 2)];
@@ -162,7 +162,7 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
     const device = open(await nbdkit(["pattern", "size=48M"]));
     const next = random(11);
     const readers = Array.from({ length: 5 }, (_, i) => ({ at: i * 8_000_000 + i, step: 100 + i * 40_000 }));
-    for (let i = 0; i < 400; i++) {
+    for (let i = 0; i < 150; i++) {
       const reader = readers[Math.floor(next() * readers.length)];
       if (!reader) continue;
       const length = Math.min(reader.step, device.sizeBytes - reader.at);
@@ -196,7 +196,7 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
     const device = open(await nbdkit(["memory", "8M"]), { writable: true });
     const model = Buffer.alloc(8 << 20);
     const next = random(5);
-    for (let i = 0; i < 150; i++) {
+    for (let i = 0; i < 75; i++) {
       const length = Math.floor(next() ** 3 * 1_500_000) + 1;
       const offset = Math.floor(next() * (model.length - length));
       const kind = next();
@@ -212,7 +212,7 @@ describe.skipIf(noNbdkit)("nbdkit", () => {
         device.read(target, offset);
         expect(target.equals(model.subarray(offset, offset + length))).toBe(true);
       }
-      if (i % 50 === 0) {
+      if (i % 25 === 0) {
         device.flush();
         const held = [...device.dataExtents(0, model.length)];
         for (const [n, { offset: from }] of held.entries()) {
