@@ -17,6 +17,8 @@ export interface CowfileJob extends Pick<ImageJob, "view" | "phase"> {
   readonly rdoBlocks: number;
   /** The parts that it is to hold, ascending, in whole blocks. */
   readonly held: Iterable<Held>;
+  /** As for ImageJob; by default it says that nothing was created. */
+  readonly stopped?: ImageJob["stopped"];
 }
 
 /** What of a new cowfile its makers report. */
@@ -31,7 +33,7 @@ export async function writeCowfile(job: CowfileJob, context: OperationContext): 
   const { value: fingerprint } = await takeFingerprint(base, rdoBlocks, { signal: context.signal });
   const writer = new CowfileWriter(target, { abi, rdoBlocks, fingerprint });
   const sizeBytes = rdoBlocks * BLOCK_BYTES;
-  const stopped = () => interrupted(target.name, "nothing was created");
+  const { stopped = () => interrupted(target.name, "nothing was created") } = job;
   await writeImage({ view, sizeBytes, held, writer, target, phase, stopped }, context);
   return { writer, fingerprint };
 }

@@ -143,6 +143,21 @@ describe("no undo file is made of a base that is half merged under another name"
   });
 });
 
+test("an undo file is the file that `create --from` makes of the same content, zeros in it stay holes", async () => {
+  const storage = await start();
+  const original = Buffer.from(BASE);
+  original.fill(0, 36 * BLOCK, 48 * BLOCK);
+  storage.put("original", original);
+  storage.put("base", original);
+  await create("base", "cow2", { from: "changed", force: true }, { storage });
+  await merge("base", "cow2", { undo: "undo" }, { storage });
+  await create("base", "same", { from: "original" }, { storage });
+  expect(bytesOf(storage, "undo").equals(bytesOf(storage, "same"))).toBe(true);
+  expect(storage.facts("undo")?.allocatedBytes).toBe(storage.facts("same")?.allocatedBytes);
+  await merge("base", "undo", {}, { storage });
+  expect(bytesOf(storage, "base").equals(original)).toBe(true);
+});
+
 describe("a base that refuses every write", () => {
   class Sealed extends MemoryStorage {
     override open(path: string, options: OpenOptions = {}): BlockDevice {

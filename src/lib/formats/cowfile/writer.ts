@@ -63,22 +63,26 @@ export class CowfileWriter implements ImageWriter {
   }
 
   finish(): void {
-    const { abi, rdoBlocks, fingerprint } = this.#file;
     this.#bitmap.finish();
     // A block whose data is beyond the end of the file would count as lost.
     const end = this.dataOffsetBytes + this.#end;
     if (this.#end > 0 && this.#target.sizeBytes < end) this.#target.resize(end);
-    const head = newHeadBlock({
-      abi,
-      version: COW_VERSION,
-      flags: 0,
-      mapUnit: BigInt(BLOCK_BYTES),
-      mapSize: BigInt(this.mapSizeBytes),
-      dataOffset: BigInt(this.dataOffsetBytes),
-      rdoBlocks: BigInt(rdoBlocks),
-      fingerprint: storedFingerprint(abi, fingerprint),
-      used: BigInt(this.#bitmap.marked),
-    });
-    this.#target.write(head, 0);
+    this.#target.write(newCowfileHead(this.#file, this.#bitmap.marked), 0);
   }
+}
+
+/** The head block of a new cowfile that holds `used` blocks. */
+export function newCowfileHead({ abi, rdoBlocks, fingerprint }: NewCowfile, used: number): Uint8Array {
+  const mapSizeBytes = mapSizeFor(rdoBlocks);
+  return newHeadBlock({
+    abi,
+    version: COW_VERSION,
+    flags: 0,
+    mapUnit: BigInt(BLOCK_BYTES),
+    mapSize: BigInt(mapSizeBytes),
+    dataOffset: BigInt(dataOffsetFor(mapSizeBytes)),
+    rdoBlocks: BigInt(rdoBlocks),
+    fingerprint: storedFingerprint(abi, fingerprint),
+    used: BigInt(used),
+  });
 }

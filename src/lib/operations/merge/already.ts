@@ -12,17 +12,20 @@ import { totalLength } from "../../formats/walk-extents.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import { lengthened } from "../whole-image.ts";
 
-const COMPARE_BYTES = 1 << 20;
+export const COMPARE_BYTES = 1 << 20;
 
 function pauseFor(layer: Layer, { signal }: OperationContext): Pause {
   return makePause(signal, () => interrupted(layer.name, "nothing was changed"));
 }
 
-/** How much a layer holds. @throws CowError `interrupted` */
-export async function sizeOf(
-  layer: Layer,
-  context: OperationContext,
-): Promise<{ readonly units: number; readonly bytes: number }> {
+/** How much a layer holds, in its own units and in bytes. */
+export interface Size {
+  readonly units: number;
+  readonly bytes: number;
+}
+
+/** @throws CowError `interrupted` */
+export async function sizeOf(layer: Layer, context: OperationContext): Promise<Size> {
   const bytes = await totalLength(layer.extents(0, layer.virtualSizeBytes), pauseFor(layer, context));
   return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
 }
@@ -30,37 +33,39 @@ export async function sizeOf(
 /** Does the base hold everything of the layer already? Then merging is no change, whatever base it is. @throws CowError `interrupted` */
 export async function holdsAll(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const pause = pauseFor(layer, context);
-  for (const { ours, theirs } of pieces(layer, base)) {
+  for (const { ours, theirs } of comparedPieces(layer, base)) {
     if (!ours.equals(theirs)) return false;
     await pause();
   }
   return true;
 }
 
-/** Does the base hold any unit of the layer already? */
-export async function holdsAny(
-  layer: Layer,
-  base: BlockDevice,
-  unitBytes: number,
-  context: OperationContext,
-): Promise<boolean> {
+/** Does the base hold any block of the layer already? @throws CowError `interrupted` */
+export async function holdsAny(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const pause = pauseFor(layer, context);
-  for (const { ours, theirs } of pieces(layer, base)) {
-    for (let at = 0; at < ours.length; at += unitBytes)
-      if (ours.subarray(at, at + unitBytes).equals(theirs.subarray(at, at + unitBytes))) return true;
+  for (const { ours, theirs } of comparedPieces(layer, base)) {
+    for (let at = 0; at < ours.length; at += BLOCK_BYTES)
+      if (ours.subarray(at, at + BLOCK_BYTES).equals(theirs.subarray(at, at + BLOCK_BYTES))) return true;
     await pause();
   }
   return false;
 }
 
+interface ComparedPiece {
+  /** In the image. */
+  readonly offset: number;
+  readonly ours: Buffer;
+  readonly theirs: Buffer;
+}
+
 /** What the layer holds, and what the base has there; valid until the next piece. Pauses are empty pieces. */
-function* pieces(layer: Layer, base: BlockDevice): Generator<{ readonly ours: Buffer; readonly theirs: Buffer }> {
+export function* comparedPieces(layer: Layer, base: BlockDevice): Generator<ComparedPiece> {
   const [ours, theirs] = [Buffer.alloc(COMPARE_BYTES), Buffer.alloc(COMPARE_BYTES)];
   for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
-    if (length === 0) yield { ours: ours.subarray(0, 0), theirs: theirs.subarray(0, 0) };
+    if (length === 0) yield { offset, ours: ours.subarray(0, 0), theirs: theirs.subarray(0, 0) };
     for (let done = 0; done < length; done += COMPARE_BYTES) {
       const size = Math.min(COMPARE_BYTES, length - done);
-      const piece = { ours: ours.subarray(0, size), theirs: theirs.subarray(0, size) };
+      const piece = { offset: offset + done, ours: ours.subarray(0, size), theirs: theirs.subarray(0, size) };
       readZeroFilled(source, piece.ours, at + done);
       readZeroFilled(base, piece.theirs, offset + done);
       yield piece;

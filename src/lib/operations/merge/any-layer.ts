@@ -6,11 +6,8 @@
  *   after, so that the same command writes it all again after an interruption;
  * - a layer over a cowfile goes into that, which is replaced as a whole (into-cowfile.ts).
  */
-import { readZeroFilled } from "../../bytes/byte-source.ts";
-import { interrupted, makePause, type OperationContext } from "../../context.ts";
-import type { BlockDevice } from "../../device/block-device.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import type { Layer } from "../../formats/format.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
 import { filesOf, type StackPart } from "../../stack/spec.ts";
@@ -19,10 +16,9 @@ import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { requireUndoubted } from "./doubts.ts";
 import { intoCowfile } from "./into-cowfile.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
-import type { AnyMerge, Merged, MergeRequest, MergeResult } from "./request.ts";
+import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 import { mergeStore, openForMerge } from "./store.ts";
-
-const PIECE_BYTES = 1 << 20;
+import { writeLayer } from "./write-layer.ts";
 
 /** @throws CowError as merge() */
 export async function mergeAnyLayer(
@@ -30,34 +26,18 @@ export async function mergeAnyLayer(
   merge: AnyMerge,
   request: MergeRequest,
   context: OperationContext,
-): Promise<MergeResult> {
+): Promise<Merged> {
   if (request.undo !== undefined)
     throw new CowError("unsupported", "cannot be merged with an undo file: that goes with a cowfile over an image", {
       file: merge.cowfile,
       hints: ["`cowtool invert` keeps what would be overwritten"],
     });
   if (!request.force) refusePending(files.storage, merge.below.with(merge.layer), [], false);
-  const done = await (request.output !== undefined
-    ? mergeIntoNewFile(files, merge, { ...request, output: request.output }, context)
-    : merge.below.layers.length > 0
-      ? intoCowfile(files, merge, request, context)
-      : intoBase(files, merge, request, context));
-  return {
-    rdofile: merge.rdofile,
-    cowfile: merge.cowfile,
-    mode: done.mode,
-    output: done.output,
-    blocks_merged: done.already ? 0 : done.units,
-    bytes_merged: done.already ? 0 : done.bytes,
-    dry_run: request.dryRun ?? false,
-    resumed: false,
-    taken_back: false,
-    already_merged: done.already,
-    undo: null,
-    fingerprint_changed: done.fingerprintChanged,
-    unmarked_blocks: done.unmarked,
-    given_up: false,
-  };
+  if (request.output !== undefined)
+    return mergeIntoNewFile(files, merge, { ...request, output: request.output }, context);
+  return merge.below.layers.length > 0
+    ? intoCowfile(files, merge, request, context)
+    : intoBase(files, merge, request, context);
 }
 
 async function intoBase(
@@ -92,39 +72,15 @@ async function intoBase(
   // A store is merged once it is empty, whatever its origin holds.
   const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
   const fingerprintChanged = !already && (await changesFingerprint(base, layer, context));
-  const merged: Merged = { mode: "in-place", output: rdofile, ...size, already, fingerprintChanged, unmarked: 0 };
+  const merged = { ...size, already, fingerprintChanged };
   if (dryRun || (already && !isStore)) return merged;
   await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
   if (isStore) await mergeStore(opened.file, base, context);
-  else await writeOver(base, layer, size.bytes, context);
+  else await writeLayer(base, layer, size, context);
   return merged;
 }
 
 /** The format of a part, without locking it. */
 function idOf(files: OpenFiles, part: StackPart): string {
   return formatOfPart({ part, file: files.open(part.path, { lock: "none" }) }).id;
-}
-
-async function writeOver(base: BlockDevice, layer: Layer, total: number, context: OperationContext): Promise<void> {
-  const pause = makePause(context.signal, () => {
-    base.flush();
-    return interrupted(
-      base.name,
-      "partly merged; base and layer together still read as before; run the same command to finish",
-    );
-  });
-  const buffer = new Uint8Array(PIECE_BYTES);
-  let done = 0;
-  for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
-    if (length === 0) await pause();
-    for (let from = 0; from < length; from += PIECE_BYTES) {
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, length - from));
-      readZeroFilled(source, piece, at + from);
-      base.write(piece, offset + from);
-      done += piece.length;
-      context.onProgress?.({ phase: "merging", done, total: Math.max(done, total), unit: "bytes" });
-      await pause();
-    }
-  }
-  base.flush();
 }

@@ -8,7 +8,7 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { OpenFiles } from "../files.ts";
 import { cowfileDigest } from "./journal.ts";
 import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
-import type { MergeRequest, MergeResult } from "./request.ts";
+import type { Merged, MergeRequest, MergeResult } from "./request.ts";
 
 /**
  * Takes the journal of an interrupted merge of `cowfile` into `rdofile` away. Nothing else is written.
@@ -18,11 +18,10 @@ import type { MergeRequest, MergeResult } from "./request.ts";
  */
 export async function giveUp(
   files: OpenFiles,
-  rdofile: string,
-  cowfile: string,
+  { rdofile, cowfile }: Pick<MergeResult, "rdofile" | "cowfile">,
   { force = false, dryRun = false, confirm }: MergeRequest,
   context: OperationContext,
-): Promise<MergeResult> {
+): Promise<Merged> {
   const { storage } = files;
   // A merge that is running has it locked. The base itself is not written.
   const base = files.open(rdofile, { lock: "shared" });
@@ -31,22 +30,7 @@ export async function giveUp(
   if (found === undefined)
     throw new CowError("unsuitable", "has no journal of an interrupted merge", { file: rdofile });
   if (typeof found !== "string") requireHopeless(files, rdofile, cowfile, found, force);
-  const result: MergeResult = {
-    rdofile,
-    cowfile,
-    mode: "in-place",
-    output: rdofile,
-    blocks_merged: 0,
-    bytes_merged: 0,
-    dry_run: dryRun,
-    resumed: false,
-    taken_back: false,
-    already_merged: false,
-    undo: null,
-    fingerprint_changed: false,
-    unmarked_blocks: 0,
-    given_up: true,
-  };
+  const result = { givenUp: true };
   if (dryRun) return result;
   await confirm?.({ rdofile, cowfile, blocks: 0, resumed: true, givesUp: true });
   if (context.signal?.aborted) throw new CowError("interrupted", "interrupted: nothing was changed", { file: rdofile });

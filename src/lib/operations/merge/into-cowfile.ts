@@ -57,7 +57,7 @@ export async function intoCowfile(
   await requireUndoubted(upper, force, context);
   const fingerprintChanged = !already && (await changesFingerprint(middle, upper, context));
   const unmarked = await noticeUnmarked(upper, context, "merged");
-  const merged: Merged = { mode: "in-place", output: path, ...size, already, fingerprintChanged, unmarked };
+  const merged = { ...size, already, fingerprintChanged, unmarked };
   if (already) return merged;
   await requireNothingLost(lower, force, context);
   if (dryRun) return merged;

@@ -10,8 +10,8 @@ import type { Storage } from "../../device/storage.ts";
 import type { DeviceKey } from "../../device/sys/device-key.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import {
-  directoriesOf,
   JOURNAL_SUFFIX,
+  journalNames,
   type MergeJournal,
   readJournal,
   removeJournal,
@@ -47,79 +47,61 @@ export class JournalPlaces {
     this.#device = facts?.kind === "block" ? (facts.device ?? { key: facts.identity, boot: "" }) : undefined;
   }
 
-  /** The journal of an interrupted merge into this base. @throws CowError `damaged` if there is one that cannot be read */
-  find(sizeBytes?: number): FoundJournal | undefined {
-    if (!this.#device) return this.#findOfFile(this.#force);
-    return this.#findNote(this.#device, sizeBytes) ?? this.#findAround(sizeBytes);
-  }
-
   /**
-   * The same for a merge that is to begin or go on, whose journal needs its place.
+   * The journal of an interrupted merge into this base.
    *
-   * @throws CowError `damaged` if there is one that cannot be read; `pending-merge` if the place beside the cowfile is
-   *   taken by a merge of it into another device
+   * @param options.claim a merge is to begin or go on, whose journal needs its place
+   * @throws CowError `damaged` if there is one that cannot be read; `pending-merge` if the place to be claimed beside the
+   *   cowfile is taken by a merge of it into another device
    */
-  findOrClaim(sizeBytes: number): FoundJournal | undefined {
-    if (!this.#device) return this.#findOfFile(this.#force);
-    return this.#findNote(this.#device, sizeBytes) ?? this.#findBesideCowfile(sizeBytes) ?? this.#findAround(sizeBytes);
+  find(sizeBytes?: number, { claim = false } = {}): FoundJournal | undefined {
+    if (!this.#device) return this.#findOfFile();
+    return this.#findNote(this.#device, sizeBytes) ?? this.#findNear(sizeBytes, claim);
   }
 
   /** Beside it, under any name that it has in the directories of what the command was given. */
-  #findOfFile(lenient: boolean): FoundJournal | undefined {
-    const own = this.#beside(this.#rdofile);
-    const beside = this.#read(own, lenient);
+  #findOfFile(): FoundJournal | undefined {
+    const beside = this.#read(this.#beside(this.#rdofile));
     const facts = this.#storage.facts(this.#rdofile);
     if (beside || !facts || facts.linkCount === 1) return beside;
-    for (const directory of directoriesOf(this.#storage, [this.#rdofile, ...this.#near])) {
-      for (const name of this.#storage.list(directory)) {
-        const path = join(directory, name);
-        const base = path.slice(0, -JOURNAL_SUFFIX.length);
-        if (!name.endsWith(JOURNAL_SUFFIX) || this.#storage.facts(base)?.identity !== facts.identity) continue;
-        const found = this.#read(path, lenient);
-        if (found) return found;
-      }
+    for (const { path, file } of journalNames(this.#storage, [this.#rdofile, ...this.#near])) {
+      const found = this.#storage.facts(file)?.identity === facts.identity ? this.#read(path) : undefined;
+      if (found) return found;
     }
     return undefined;
   }
 
   #findNote(device: DeviceKey, sizeBytes: number | undefined): FoundJournal | undefined {
     for (const directory of this.#storage.stateDirectories) {
-      const found = this.#read(this.#inDirectory(directory, device), this.#force);
+      const found = this.#read(this.#inDirectory(directory, device));
       if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
     }
     return undefined;
   }
 
-  #findBesideCowfile(sizeBytes: number | undefined): FoundJournal | undefined {
+  /** Beside the cowfile, or in the directories of everything that the command was given, as cowfiles of one base tend to be. */
+  #findNear(sizeBytes: number | undefined, claim: boolean): FoundJournal | undefined {
     const [cowfile] = this.#near;
-    const found = cowfile === undefined ? undefined : this.#read(this.#beside(cowfile), this.#force);
-    if (!found || this.#relation(found.journal, sizeBytes) !== "other") return found;
-    if (this.#force) return undefined;
-    const { rdofile } = found.journal;
-    throw new CowError(
-      "pending-merge",
-      `was being merged into ${rdofile} when that was interrupted (see ${found.path})`,
-      {
-        file: cowfile,
-        details: { journal: found.path, cowfile: found.journal.cowfile },
-        hints: [
-          `complete that first, with \`cowtool merge ${shellWord(rdofile)} ${shellWord(found.journal.cowfile)}\``,
-        ],
-      },
-    );
-  }
-
-  /** In the directories of everything that the command was given: cowfiles of one base tend to lie together. */
-  #findAround(sizeBytes: number | undefined): FoundJournal | undefined {
+    const beside = cowfile === undefined || !claim ? undefined : this.#read(this.#beside(cowfile));
+    if (beside && this.#relation(beside.journal, sizeBytes) !== "other") return beside;
+    if (beside && !this.#force) {
+      const { rdofile, cowfile: named } = beside.journal;
+      throw new CowError(
+        "pending-merge",
+        `was being merged into ${rdofile} when that was interrupted (see ${beside.path})`,
+        {
+          file: cowfile,
+          details: { journal: beside.path, cowfile: named },
+          hints: [`complete that first, with \`cowtool merge ${shellWord(rdofile)} ${shellWord(named)}\``],
+        },
+      );
+    }
     const real = this.#storage.realPath(this.#rdofile);
-    for (const directory of directoriesOf(this.#storage, this.#near)) {
-      for (const name of this.#storage.list(directory)) {
-        if (!name.endsWith(JOURNAL_SUFFIX)) continue;
-        // Of one that cannot be read, nobody knows that it is about this base.
-        const found = this.#read(join(directory, name), true);
-        const relation = found ? this.#relation(found.journal, sizeBytes) : "other";
-        if (relation === "this" || (relation === "perhaps" && found?.journal.rdofile === real)) return found;
-      }
+    for (const { path } of journalNames(this.#storage, this.#near)) {
+      // Of one that cannot be read it is not known that it is about this base.
+      const found = this.#read(path, true);
+      const relation = found ? this.#relation(found.journal, sizeBytes) : "other";
+      if (relation === "this" || (relation === "perhaps" && found?.journal.rdofile === real)) return found;
     }
     return undefined;
   }
@@ -206,14 +188,9 @@ export class JournalPlaces {
   }
 
   /** @param lenient one that cannot be read counts as none */
-  #read(path: string, lenient: boolean): FoundJournal | undefined {
-    try {
-      const journal = readJournal(this.#storage, path);
-      return journal && { path, journal };
-    } catch (error) {
-      if (lenient) return undefined;
-      throw error;
-    }
+  #read(path: string, lenient = this.#force): FoundJournal | undefined {
+    const journal = readJournal(this.#storage, path, lenient);
+    return journal && { path, journal };
   }
 }
 

@@ -4,7 +4,7 @@
  * very blocks by which a base is known. One small JSON file, replaced atomically, removed when the merge is durable.
  */
 import { createHash } from "node:crypto";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { PendingFile, Storage } from "../../device/storage.ts";
 import type { DeviceKey } from "../../device/sys/device-key.ts";
@@ -40,11 +40,14 @@ export interface MergeJournal {
   readonly places: readonly string[];
 }
 
-/** @throws CowError `damaged` if there is one that cannot be read */
-export function readJournal(storage: Storage, path: string): MergeJournal | undefined {
-  const bytes = storage.readSmall(path, LIMIT_BYTES);
-  if (!bytes) return undefined;
+/**
+ * @param lenient one that cannot be read counts as none
+ * @throws CowError `damaged` if there is one that cannot be read
+ */
+export function readJournal(storage: Storage, path: string, lenient: boolean): MergeJournal | undefined {
   try {
+    const bytes = storage.readSmall(path, LIMIT_BYTES);
+    if (!bytes) return undefined;
     const journal = JSON.parse(Buffer.from(bytes).toString("utf8")) as MergeJournal;
     const sound =
       journal.cowtool_merge === 1 &&
@@ -63,9 +66,11 @@ export function readJournal(storage: Storage, path: string): MergeJournal | unde
       Array.isArray(journal.places) &&
       journal.places.every((place) => typeof place === "string");
     if (sound) return journal;
-  } catch {
-    // Falls through to the one error for everything that is no journal.
+  } catch (error) {
+    if (error instanceof CowError && !lenient) throw error;
+    // Else falls through to the one error for everything that is no journal.
   }
+  if (lenient) return undefined;
   throw new CowError("damaged", "is not a merge journal that can be read", {
     file: path,
     hints: [
@@ -113,9 +118,18 @@ function createJournal(storage: Storage, path: string): PendingFile {
   }
 }
 
-/** Where files are, and where the names are that they were given by. */
-export function directoriesOf(storage: Storage, files: readonly string[]): ReadonlySet<string> {
-  return new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)]));
+/**
+ * What has the name of a journal in the directories where these files are, and where the names are that they were given by;
+ * `file` is what it is beside, by its name.
+ */
+export function* journalNames(
+  storage: Storage,
+  files: readonly string[],
+): Generator<{ readonly path: string; readonly file: string }> {
+  for (const directory of new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)])))
+    for (const name of storage.list(directory))
+      if (name.endsWith(JOURNAL_SUFFIX))
+        yield { path: join(directory, name), file: join(directory, name.slice(0, -JOURNAL_SUFFIX.length)) };
 }
 
 /** SHA-256 over head block and bitmap, holes skipped. */

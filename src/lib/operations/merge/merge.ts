@@ -4,7 +4,6 @@
 import type { OperationContext } from "../../context.ts";
 import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
-import type { LayerFormat } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import { parsePart, type StackPart, type StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
@@ -12,7 +11,7 @@ import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
 import { refusePendingMerge } from "./journal-places.ts";
-import type { MergeRequest, MergeResult } from "./request.ts";
+import { type MergeRequest, type MergeResult, resultOf } from "./request.ts";
 
 /**
  * Merges `cowfile`, or a layer of any other format, into `rdofile`, or into a new image. Everything is checked before the first write. Interrupted in
@@ -35,7 +34,7 @@ export async function merge(
   }
   if (undo === "") throw new CowError("usage", "--undo needs a file name", { file: "" });
   if (undo !== undefined) refuseOwnName(undo);
-  return OpenFiles.during(context, (files) => {
+  return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const below = files.stackSpec(rdofile);
     const layer = parsePart(cowfile);
@@ -46,28 +45,24 @@ export async function merge(
         hints: ["--output FILE writes the result into a new image"],
       });
     }
-    if (request.giveUp) return giveUp(files, below.base.path, layer.path, request, context);
+    const bare = { rdofile: below.base.path, cowfile: layer.path };
+    if (request.giveUp)
+      return resultOf({ ...bare, output: bare.rdofile }, request, await giveUp(files, bare, request, context));
     // The journal tells what to do where a cowfile is gone whose merge was interrupted.
     if (!storage.facts(layer.path)) refusePendingMerge(storage, below.base.path, [layer.path], request.force);
-    const simple = ofCowfileAndImage(files, below, layer);
-    return simple && output === undefined
-      ? mergeInPlace(files, simple.rdofile, simple.cowfile, request, context)
-      : mergeAnyLayer(files, { rdofile, cowfile, below, layer, simple }, request, context);
+    const simple = isCowfileOverImage(files, below, layer) ? bare : undefined;
+    if (simple && output === undefined) {
+      const done = await mergeInPlace(files, simple, request, context);
+      return resultOf({ ...simple, output: simple.rdofile }, request, done);
+    }
+    const done = await mergeAnyLayer(files, { rdofile, cowfile, below, layer, simple }, request, context);
+    return resultOf({ rdofile, cowfile, output: output ?? below.top.path }, request, done);
   });
 }
 
-/** Their files, where it is an image and a cowfile, whose merge has fingerprints, a journal and undo files. */
-function ofCowfileAndImage(
-  files: OpenFiles,
-  { base, layers }: StackSpec,
-  layer: StackPart,
-): { readonly rdofile: string; readonly cowfile: string } | undefined {
-  if (layers.length > 0 || (base.format !== undefined && base.format !== "raw")) return undefined;
-  const isOther = layer.format === "raw" || (layer.format ?? detectFormatAt(files, layer.path))?.id !== "cowfile";
-  return isOther ? undefined : { rdofile: base.path, cowfile: layer.path };
-}
-
-/** What is of no format is judged by the cowfile's codec. The merge itself locks the file. */
-function detectFormatAt(files: OpenFiles, path: string): LayerFormat {
-  return requireFormat(files.open(path, { lock: "none" }));
+/** Is it a cowfile over an image? Their merge has fingerprints, a journal and undo files. */
+function isCowfileOverImage(files: OpenFiles, { base, layers }: StackSpec, { format, path }: StackPart): boolean {
+  if (layers.length > 0 || (base.format !== undefined && base.format !== "raw") || format === "raw") return false;
+  // What is of no format is judged by the cowfile's codec. The merge itself locks the file.
+  return (format ?? requireFormat(files.open(path, { lock: "none" }))).id === "cowfile";
 }

@@ -11,9 +11,9 @@ import { parsePart, StackSpec } from "../../stack/spec.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
 import { requireSameContent } from "../identity/merge-guard.ts";
 import { wholeView, writeWhole } from "../whole-image.ts";
-import { refuseCowfileAsBase, requireSize } from "./admission.ts";
 import { sizeOf } from "./already.ts";
 import { noticeUnmarked, requireSound } from "./doubts.ts";
+import { refuseCowfileAsBase, requireSize } from "./pair.ts";
 import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 
 /** @throws CowError as merge() */
@@ -44,7 +44,7 @@ export async function mergeIntoNewFile(
   const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   claimOutput(files, output, allowed, "raw");
   const size = await sizeOf(layer, context);
-  const merged: Merged = { mode: "new-file", output, ...size, already: false, fingerprintChanged: false, unmarked };
+  const merged = { ...size, unmarked };
   if (request.dryRun) return merged;
   const view = wholeView({ base: under.base, layers: [...under.layers, layer] }, under.device.sizeBytes);
   const stopped = () => interrupted(output, "it was not created, and the inputs are as they were");

@@ -67,13 +67,41 @@ export interface AnyMerge {
   readonly simple?: { readonly rdofile: string; readonly cowfile: string } | undefined;
 }
 
-/** What was merged: how many units of the layer, and how many bytes. */
+/** What a merge did, as its executors tell. What is left out is nothing, or not so. */
 export interface Merged {
-  readonly mode: MergeResult["mode"];
-  readonly output: string;
-  readonly units: number;
-  readonly bytes: number;
-  readonly already: boolean;
-  readonly fingerprintChanged: boolean;
-  readonly unmarked: number;
+  /** What the layer holds, in its units and in bytes. */
+  readonly units?: number;
+  readonly bytes?: number;
+  readonly already?: boolean;
+  readonly resumed?: boolean;
+  readonly takenBack?: boolean;
+  readonly givenUp?: boolean;
+  readonly undo?: string | undefined;
+  readonly fingerprintChanged?: boolean;
+  readonly unmarked?: number;
+}
+
+/** @param at.output the image that now holds the result */
+export function resultOf(
+  at: Pick<MergeResult, "rdofile" | "cowfile" | "output">,
+  request: MergeRequest,
+  done: Merged,
+): MergeResult {
+  const { units = 0, bytes = 0, already = false, fingerprintChanged = false } = done;
+  return {
+    rdofile: at.rdofile,
+    cowfile: at.cowfile,
+    mode: request.output === undefined ? "in-place" : "new-file",
+    output: at.output,
+    blocks_merged: already ? 0 : units,
+    bytes_merged: already ? 0 : bytes,
+    dry_run: request.dryRun ?? false,
+    resumed: done.resumed ?? false,
+    taken_back: done.takenBack ?? false,
+    already_merged: already,
+    undo: done.undo ?? null,
+    fingerprint_changed: !already && fingerprintChanged,
+    unmarked_blocks: done.unmarked ?? 0,
+    given_up: done.givenUp ?? false,
+  };
 }
