@@ -1,21 +1,23 @@
 /**
  * Owns what an operation gets from its caller besides its arguments: storage, progress, cancellation, notices.
- * Must not print: whoever calls decides what becomes of a notice.
+ * Must not print: the caller decides what to do with a notice.
  */
 
 import type { Storage } from "./device/storage.ts";
 import { CowError } from "./errors.ts";
 
-/** How far a long job is. `done` and `total` count `unit`s; `total` may grow, `done` never shrinks within a phase. */
+/**
+ * The progress of a long job. `done` and `total` count `unit`s; `total` may grow, `done` never shrinks within a phase.
+ */
 export interface Progress {
-  /** What is being done, as a person would say it: `scanning`, `merging`. */
+  /** The current activity in words: `scanning`, `merging`. */
   readonly phase: string;
   readonly done: number;
   readonly total: number;
   readonly unit: "bytes" | "blocks";
 }
 
-/** Something the user should know that is not the result: printed as a warning or a note on stderr. */
+/** A message for the user besides the result: printed as a warning or a note on stderr. */
 export interface Notice {
   readonly severity: "note" | "warning";
   readonly file?: string | undefined;
@@ -23,7 +25,7 @@ export interface Notice {
 }
 
 export interface OperationContext {
-  /** Where files come from; the default is the file system of this machine. */
+  /** Where files are; default: the file system of this machine. */
   readonly storage?: Storage | undefined;
   /** Stops the operation at its next safe boundary with a CowError `interrupted`. */
   readonly signal?: AbortSignal | undefined;
@@ -31,7 +33,7 @@ export interface OperationContext {
   readonly onNotice?: ((notice: Notice) => void) | undefined;
 }
 
-/** The error for an operation that stopped because its signal fired. `state` says what state the image is in and how to go on. */
+/** The error for an operation that its signal stopped. `state` says what state the image is in and how to resume. */
 export function interrupted(file: string, state: string): CowError {
   return new CowError("interrupted", `interrupted: ${state}`, { file });
 }
@@ -55,7 +57,7 @@ export function makeYielder(): () => Promise<void> | undefined {
   };
 }
 
-/** Called within long loops: throws where they are to stop, and lets the event loop turn now and then. */
+/** Called within long loops: throws if they are to stop, and lets the event loop turn now and then. */
 export type Pause = () => Promise<void> | undefined;
 
 /** @param stopped makes the error for a loop that the signal stops */

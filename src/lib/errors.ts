@@ -112,7 +112,7 @@ export function systemError(error: unknown, file: string, doing: string, details
   if (error instanceof CowError) return error;
   const errno = errnoName(error);
   const words = (errno && SYSTEM_WORDS[errno]) ?? (error instanceof Error ? error.message : String(error));
-  // Of a file that isn't there nobody wants to know what was to be done with it.
+  // If the file does not exist, the verb phrase would only be noise.
   return new CowError((errno && SYSTEM_CODES[errno]) || "io", errno === "ENOENT" ? words : `${doing}: ${words}`, {
     file,
     details: errno ? { errno, ...details } : details,
@@ -125,7 +125,7 @@ export function atByte(offsetBytes: number | bigint): string {
   return `byte ${offsetBytes} (0x${offsetBytes.toString(16)})`;
 }
 
-/** A name as one types it into a shell: quoted where it must be. */
+/** A name as typed into a shell: quoted if needed. */
 export function shellWord(name: string): string {
   return /^[\w./,:+@%=][\w./,:+@%=-]*$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }

@@ -41,7 +41,7 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
   while (bit < to) {
     const wordStart = bit & ~31;
     const byteStart = wordStart >>> 3;
-    // Most bitmaps are mostly zero: whole stretches of it are passed over in native code.
+    // Most bitmaps are mostly zero: native code skips long runs of zeros.
     if (
       wanted &&
       bit % STRETCH_BITS === 0 &&

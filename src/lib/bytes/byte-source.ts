@@ -9,9 +9,9 @@ export interface ByteSource {
   /** The name used in messages: a path, or what the user called it. */
   readonly name: string;
   readonly sizeBytes: number;
-  /** The granularity in which the storage below allocates, in bytes: the weight of a hole as evidence. */
+  /** The granularity in which the storage allocates, in bytes: says how much a hole proves. */
   readonly allocationUnitBytes: number;
-  /** Does dataExtents tell holes from data? Where it can't, "allocated" is no evidence of anything. */
+  /** Does dataExtents tell holes from data? If not, "allocated" proves nothing. */
   readonly seesHoles: boolean;
   /**
    * Fills `target` from `offsetBytes`.
@@ -29,11 +29,11 @@ export interface ByteTarget extends ByteSource {
   write(source: Uint8Array, offsetBytes: number): void;
   /** Sets the size; what is added reads as zeros. */
   resize(sizeBytes: number): void;
-  /** Returns once everything written before is durable. An error here means that it may not be. */
+  /** Returns once everything written before is durable. After an error it may not be. */
   flush(): void;
 }
 
-/** Reads into `target`, zero-filling what lies beyond the end. Returns the bytes that were there. */
+/** Reads into `target`, zero-filling beyond the end. Returns the bytes that were there. */
 export function readZeroFilled(source: ByteSource, target: Uint8Array, offsetBytes: number): number {
   const got = offsetBytes >= source.sizeBytes ? 0 : source.read(target, offsetBytes);
   if (got < target.length) target.fill(0, got);

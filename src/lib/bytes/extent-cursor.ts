@@ -18,12 +18,12 @@ export class ExtentCursor {
     this.#current = next.done ? undefined : next.value;
   }
 
-  /** The start of what comes next, or undefined. */
+  /** The start of the next extent, or undefined. */
   get position(): number | undefined {
     return this.#current?.offset;
   }
 
-  /** The next piece that begins below `limit`, cut there. */
+  /** The next extent that begins below `limit`, cut there. */
   takeBelow(limit: number): Extent | undefined {
     const current = this.#current;
     if (!current || current.offset >= limit) return undefined;
@@ -33,7 +33,7 @@ export class ExtentCursor {
     return { offset: current.offset, length: Math.min(end, limit) - current.offset };
   }
 
-  /** All that comes next below `limit`, the last piece cut there. */
+  /** All further extents below `limit`, the last one cut there. */
   *allBelow(limit: number): Generator<Extent> {
     for (let next = this.takeBelow(limit); next; next = this.takeBelow(limit)) yield next;
   }

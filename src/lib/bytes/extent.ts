@@ -5,8 +5,9 @@
 /**
  * A run of bytes: `[offset, offset + length)`. Both in bytes.
  *
- * One without a length is a pause. A generator that looks through much to find little yields one now and then, so that a
- * long walk can be stopped: a generator cannot wait, but its reader can. Everything here passes pauses on, in their place.
+ * An extent without a length is a pause. A generator that searches much to find little yields one now and then, so that
+ * a long walk can be stopped: a generator cannot wait, but its reader can. Everything here passes pauses on, in their
+ * place.
  */
 export interface Extent {
   readonly offset: number;
@@ -14,7 +15,7 @@ export interface Extent {
 }
 
 const INITIAL_PAIRS = 64;
-/** After so many extents that were passed over or joined a pause is given. */
+/** A pause follows after this many extents that were skipped or joined. */
 const PAUSE_EVERY = 4096;
 
 /** A hostile bitmap has a run every other bit: beyond this many extents a list only counts (8 MiB of memory). */
@@ -130,7 +131,7 @@ export function* inOrder<Kind extends Extent>(a: Iterable<Kind>, b: Iterable<Kin
   }
 }
 
-/** A list of extents, without pauses: for what is in memory already. */
+/** A list of extents without pauses, for data in memory. */
 export function listed(extents: Iterable<Extent>): Extent[] {
   return [...extents].filter(({ length }) => length > 0);
 }
@@ -145,7 +146,7 @@ export function* within(extents: Iterable<Extent>, from: number, to: number): Ge
   }
 }
 
-/** What is left of `[from, to)` once ascending, disjoint `extents` are taken out. */
+/** `[from, to)` without ascending, disjoint `extents`. */
 export function* complement(extents: Iterable<Extent>, from: number, to: number): Generator<Extent> {
   let at = from;
   for (const { offset, length } of extents) {
@@ -160,7 +161,7 @@ export function* complement(extents: Iterable<Extent>, from: number, to: number)
   if (at < to) yield { offset: at, length: to - at };
 }
 
-/** Widens each extent to multiples of `unit` within `[0, limit)` and joins what then touches. */
+/** Widens each extent to multiples of `unit` within `[0, limit)` and joins those that then touch. */
 export function* widen(extents: Iterable<Extent>, unit: number, limit: number): Generator<Extent> {
   yield* coalesce(
     (function* () {
@@ -173,7 +174,7 @@ export function* widen(extents: Iterable<Extent>, unit: number, limit: number): 
   );
 }
 
-/** What is in both of two ascending, disjoint lists. */
+/** The parts that are in both of two ascending, disjoint lists. */
 export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();
@@ -186,14 +187,14 @@ export function* intersect(a: Iterable<Extent>, b: Iterable<Extent>): Generator<
       const stop = Math.min(end, y.value.offset + y.value.length);
       if (stop > start || y.value.length <= 0 || ++seen % PAUSE_EVERY === 0)
         yield { offset: start, length: Math.max(0, stop - start) };
-      // What reaches beyond this one may meet the next.
+      // An extent that reaches beyond this one may meet the next.
       if (y.value.offset + y.value.length > end) break;
       y = other.next();
     }
   }
 }
 
-/** What is in `a`, but not in `b`; both ascending and disjoint. */
+/** The parts of `a` that are not in `b`; both ascending and disjoint. */
 export function* subtract(a: Iterable<Extent>, b: Iterable<Extent>): Generator<Extent> {
   const other = b[Symbol.iterator]();
   let y = other.next();

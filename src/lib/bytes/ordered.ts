@@ -1,6 +1,6 @@
 /**
- * Owns doing independent pieces of work several at a time while their results come in order. Memory is bounded: no more
- * inputs are taken than there is room for.
+ * Owns doing independent pieces of work several at a time while their results come in order. Memory is bounded: at most
+ * `concurrency` + 1 inputs are taken at a time.
  */
 
 /** Maps `inputs` through `work`, at most `concurrency` at once; yields in the order of the inputs. */
@@ -13,10 +13,10 @@ export async function* mapOrdered<Input, Output>(
   try {
     for (const input of inputs) {
       const result = work(input);
-      // Until its turn comes nobody waits for it; a failure is heard then, and must not end the process before.
+      // A failure is reported when its turn comes, and must not end the process before.
       result.catch(() => undefined);
       running.push(result);
-      // One more than can run, so that none waits for the consumer.
+      // One more than can run, so that the workers need not wait for the consumer.
       if (running.length > concurrency) {
         const first = running.shift();
         if (first) yield await first;
@@ -24,7 +24,7 @@ export async function* mapOrdered<Input, Output>(
     }
     for (let first = running.shift(); first; first = running.shift()) yield await first;
   } finally {
-    // Whoever stops early must not leave rejections behind that nobody hears.
+    // A consumer that stops early must not leave unhandled rejections behind.
     await Promise.allSettled(running);
   }
 }

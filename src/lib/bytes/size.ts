@@ -34,7 +34,7 @@ export function parseSize(text: string): number {
   return Number(bytes);
 }
 
-/** `8 GiB`, `1.5 MiB`, `900 B`: the rounded figure alone, for places where the exact one stands beside it. */
+/** `8 GiB`, `1.5 MiB`, `900 B`: the rounded figure alone, for places that also show the exact one. */
 export function roundedSize(bytes: number): string {
   let unit = 0;
   let value = bytes;

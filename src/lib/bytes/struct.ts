@@ -10,11 +10,11 @@ export type FieldKind = "u32" | "s16" | "word";
 export interface FieldSpec<Name extends string = string> {
   readonly name: Name;
   readonly kind: FieldKind;
-  /** One phrase for the manual. */
+  /** A phrase for the manual. */
   readonly meaning: string;
 }
 
-/** What a machine does to a struct. */
+/** Byte order and word size of a machine. */
 export interface MachineModel {
   readonly endian: "little" | "big";
   readonly wordBytes: 4 | 8;

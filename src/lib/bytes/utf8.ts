@@ -1,5 +1,5 @@
 /**
- * Owns names as bytes: whether they are UTF-8, and how they are shown where they are not. Knows no files.
+ * Owns names as bytes: whether they are UTF-8, and how the others are shown. Knows no files.
  */
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -1,7 +1,7 @@
 /**
- * Owns the public container format for seekable zstd streams: independent frames, then a seek table in a skippable frame
- * at the very end, which other decoders pass over. Before the table stands a skippable frame of ours with a SHA-256 over
- * frames and table, so that a flipped bit anywhere in the file is noticed, also where a zstd decoder would not look.
+ * Owns the public container format for seekable zstd streams: independent frames, then a seek table in a skippable
+ * frame at the very end, which other decoders skip. Before the table is a skippable frame of ours with a SHA-256 of
+ * frames and table, so that a flipped bit anywhere in the file is detected, even where a zstd decoder would not look.
  * Pure: bytes in, objects out. Source: zstd's contrib/seekable_format, version 0.1.0.
  */
 import { CowError } from "../errors.ts";
@@ -84,7 +84,11 @@ export function seekTableSize(footer: Uint8Array, fileBytes: number, file: strin
   return size;
 }
 
-/** How many frames a table lists. @throws CowError `damaged` where its head is not as it should be */
+/**
+ * How many frames a table lists.
+ * @throws CowError `damaged` for a wrong head
+ * @throws CowError `damaged` where its head is not as it should be
+ */
 export function seekEntryCount(table: Uint8Array, tableOffset: number, file: string): number {
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   if (

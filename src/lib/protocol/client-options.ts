@@ -94,7 +94,7 @@ const ERROR_WORDS: Readonly<Record<number, string>> = {
   [Reply.ERR_EXT_HEADER_REQD]: "it wants extended headers",
 };
 
-/** An error reply in words, with what the server says of it. */
+/** An error reply in words, with the server's own text. */
 export function describeErrorReply(type: number, data: Uint8Array): string {
   const words = ERROR_WORDS[type] ?? `it answers with error ${type - 0x8000_0000}`;
   return data.length === 0 ? words : `${words} ("${new TextDecoder().decode(data).trim()}")`;

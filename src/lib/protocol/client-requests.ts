@@ -10,7 +10,7 @@ export const SIMPLE_REPLY_BYTES = 16;
 const STRUCTURED_REPLY_BYTES = 20;
 const EXTENDED_REPLY_BYTES = 32;
 
-/** More extents than this in one reply are nobody's disk (the protocol's own limit). */
+/** No real disk has more extents than this in one reply (the protocol's own limit). */
 const MOST_EXTENTS = 1 << 20;
 /** The rest of a longer list is not kept: who wants to know it asks again from where the list ends. */
 const EXTENTS_KEPT = 1 << 16;

@@ -33,7 +33,7 @@ export interface OptionHeader {
 /** The data of INFO and GO. */
 export interface InfoRequest {
   readonly exportName: string;
-  /** Values of Info, and any others: a server passes over those that it does not know. */
+  /** Values of Info, and unknown ones, which a server ignores. */
   readonly infos: ReadonlySet<number>;
 }
 
@@ -55,7 +55,7 @@ function invalid(message: string): OptionRefusal {
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const utf8 = new TextEncoder();
 
-/** Text as it may go over the wire; what is longer than a string may be is cut between two characters. */
+/** Text for the wire; too long a text is cut between two characters. */
 function encodeText(text: string): Uint8Array {
   const target = new Uint8Array(Math.min(3 * text.length, MAX_STRING_BYTES));
   return target.subarray(0, utf8.encodeInto(text, target).written);
@@ -63,8 +63,8 @@ function encodeText(text: string): Uint8Array {
 
 /**
  * A string from a client.
- * @param what what it is, for the message
- * @throws {OptionRefusal} if it is no UTF-8, has a NUL or is too long
+ * @param what a name for it, for the message
+ * @throws {OptionRefusal} if it is not UTF-8, has a NUL or is too long
  */
 export function decodeText(bytes: Uint8Array, what: string): string {
   if (bytes.length > MAX_STRING_BYTES)
@@ -125,14 +125,14 @@ export function decodeClientFlags(bytes: Uint8Array): number {
   return viewOf(bytes).getUint32(0);
 }
 
-/** @returns undefined if it does not begin with the magic, so that nobody knows where the next option begins */
+/** @returns undefined if it does not begin with the magic: then the start of the next option is unknown */
 export function decodeOptionHeader(bytes: Uint8Array): OptionHeader | undefined {
   const view = viewOf(bytes);
   if (view.getBigUint64(0) !== Magic.OPTION) return undefined;
   return { option: view.getUint32(8), dataBytes: view.getUint32(12) };
 }
 
-/** @throws {OptionRefusal} where lengths do not fit each other or the data, or the name is not one */
+/** @throws {OptionRefusal} if lengths contradict each other or the data, or the name is not valid */
 export function decodeInfoRequest(data: Uint8Array): InfoRequest {
   const reader = new FieldReader(data);
   const exportName = reader.text("the export's name");
@@ -144,12 +144,12 @@ export function decodeInfoRequest(data: Uint8Array): InfoRequest {
   return { exportName, infos };
 }
 
-/** @throws {OptionRefusal} where lengths do not fit each other or the data, a string is not one, or it is too many */
+/** @throws {OptionRefusal} if lengths contradict each other or the data, or there is an invalid string, or too many */
 export function decodeContextRequest(data: Uint8Array): ContextRequest {
   const reader = new FieldReader(data);
   const exportName = reader.text("the export's name");
   const count = reader.u32("the number of queries");
-  // Each has a length at least: a number that cannot be true is a wrong length, not a large request.
+  // Each query has at least a length: a number that does not fit is a wrong length, not a large request.
   if (4 * count > reader.leftBytes)
     throw invalid(`${count} queries are announced, ${reader.leftBytes} bytes of them are there`);
   if (count > MAX_QUERIES)
@@ -159,7 +159,7 @@ export function decodeContextRequest(data: Uint8Array): ContextRequest {
   return { exportName, queries };
 }
 
-/** Puts pieces one behind the other. */
+/** Concatenates pieces. */
 export function joined(pieces: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
   let at = 0;

@@ -1,11 +1,11 @@
 /**
- * Owns putting fields together from pieces as they arrive. Holds the field that is being awaited and nothing behind it:
- * what a connection costs while it haggles is the longest field that its owner asks for.
+ * Owns assembling fields from pieces as they arrive. Keeps only the field that is being awaited: during the handshake,
+ * a connection costs at most the longest field that is asked for.
  */
 import { assert } from "../errors.ts";
 
 const NOTHING = new Uint8Array(0);
-/** A field's buffer begins this small: whoever announces much and sends little gets little. */
+/** A field's buffer begins this small and grows with the data, not with the announced length. */
 const FIRST_BYTES = 64;
 
 export class OptionInput {
@@ -15,18 +15,18 @@ export class OptionInput {
   #piece: Uint8Array = NOTHING;
   #at = 0;
 
-  /** Memory that is kept until more arrives, in bytes. */
+  /** Bytes of memory kept until more arrives. */
   get bufferedBytes(): number {
     return this.#held.length;
   }
 
-  /** The next piece. Whoever offers it keeps it as it is until `release` or `clear`. */
+  /** The next piece. The caller must not change it until `release` or `clear`. */
   offer(piece: Uint8Array): void {
     assert(this.#piece.length === 0, "a piece was offered before the last one was let go");
     this.#piece = piece;
   }
 
-  /** Lets go of the piece, which must have been used up: `take` and `skip` had less than they were asked for. */
+  /** Releases the piece, which must have been used up: `take` and `skip` had less than they were asked for. */
   release(): void {
     assert(this.#at === this.#piece.length, "a piece was not used up");
     this.#piece = NOTHING;
@@ -34,8 +34,8 @@ export class OptionInput {
   }
 
   /**
-   * The next `bytes` bytes, if they are there: a view that is good until the next call. If they are not, what there is
-   * is copied and the piece is used up; the next call must ask for as many again.
+   * The next `bytes` bytes, if they are there: a view that is valid until the next call. If they are not, the available
+   * bytes are copied and the piece is used up; the next call must ask for as many again.
    */
   take(bytes: number): Uint8Array | undefined {
     const left = this.#piece.length - this.#at;
@@ -52,14 +52,14 @@ export class OptionInput {
     return field;
   }
 
-  /** Passes over at most `bytes` bytes without keeping any, and says how many there were. */
+  /** Skips at most `bytes` bytes, and returns how many there were. */
   skip(bytes: number): number {
     const skipped = Math.min(bytes, this.#piece.length - this.#at);
     this.#at += skipped;
     return skipped;
   }
 
-  /** A copy of what lies behind the last field; nothing is held afterwards. */
+  /** A copy of the bytes after the last field; nothing is kept. */
   drain(): Uint8Array {
     // Not slice(): a piece may be a Buffer, whose slice is a view.
     const rest = new Uint8Array(this.#piece.subarray(this.#at));

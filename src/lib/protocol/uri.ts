@@ -1,6 +1,6 @@
 /**
- * Owns NBD URIs (doc/uri.md of the NetworkBlockDevice project): taking them apart and writing them. The export name is
- * free text, so that the path is never normalised as that of a web address would be.
+ * Owns NBD URIs (doc/uri.md of the NetworkBlockDevice project): parsing and formatting. The export name is free text,
+ * so the path is never normalised like a web address.
  */
 import { CowError } from "../errors.ts";
 import { DEFAULT_PORT, MAX_STRING_BYTES } from "./constants.ts";
@@ -11,15 +11,15 @@ export type NbdAddress =
   /** A path beginning with NUL is in Linux' abstract namespace. */
   | { readonly kind: "unix"; readonly path: string };
 
-/** How TLS is done where it is wanted; everything is optional. */
+/** How to use TLS; everything is optional. */
 export interface NbdTls {
-  /** A directory with ca-cert.pem, and for a client that has to prove itself client-cert.pem and client-key.pem. */
+  /** A directory with ca-cert.pem, and if the server wants client certificates client-cert.pem and client-key.pem. */
   readonly certificates?: string | undefined;
-  /** A file of lines `user:hexadecimal key`: pre-shared keys take the place of certificates. */
+  /** A file of lines `user:hexadecimal key`: pre-shared keys instead of certificates. */
   readonly pskFile?: string | undefined;
-  /** Whose key of the file it is. */
+  /** The user whose key in the file to use. */
   readonly username?: string | undefined;
-  /** The name in the server's certificate, where it is not the host's. */
+  /** The name in the server's certificate, if it is not the host's. */
   readonly hostname?: string | undefined;
   /** Is a server without a trusted certificate refused? */
   readonly verifyPeer: boolean;
@@ -41,7 +41,7 @@ const AUTHORITY = /^(?:([^@]*)@)?(?:\[([\w:.%~-]+)\]|([^:[\]]*))(?::(\d*))?$/i;
 const TLS_KEYS = ["tls-certificates", "tls-psk-file", "tls-username", "tls-hostname", "tls-verify-peer", "tls-type"];
 const MAX_PORT = 65_535;
 
-/** Is this meant as an NBD URI rather than as a path? */
+/** Is this an NBD URI rather than a path? */
 export function isNbdUri(text: string): boolean {
   return LOOKS_LIKE.test(text);
 }
@@ -53,7 +53,7 @@ function refuse(text: string, why: string): never {
   });
 }
 
-/** Takes `%XX` away; `+` stays what it is. */
+/** Decodes `%XX`; `+` stays. */
 function decode(text: string, part: string): string {
   try {
     return decodeURIComponent(part);
@@ -62,7 +62,7 @@ function decode(text: string, part: string): string {
   }
 }
 
-/** The parameters by name. Unknown ones are told, as one that is ignored may have been meant for our safety. */
+/** The parameters by name. Unknown ones are refused: the user may have meant one for safety. */
 function parametersOf(text: string, query: string, known: readonly string[]): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   for (const item of query.split("&").filter((word) => word !== "")) {
@@ -110,7 +110,7 @@ function tlsOf(text: string, parameters: ReadonlyMap<string, string>, user: stri
 }
 
 /**
- * Takes an NBD URI apart: nbd, nbds, nbd+unix and nbds+unix.
+ * Parses an NBD URI: nbd, nbds, nbd+unix and nbds+unix.
  *
  * @throws CowError `usage`
  */
@@ -130,12 +130,12 @@ export function parseNbdUri(text: string): NbdUri {
   return { address, exportName, tls: hasTls ? tlsOf(text, parameters, user) : undefined };
 }
 
-/** Percent-encodes all but what may stand in a path; a comma would end a part of a stack. */
+/** Percent-encodes characters that a path cannot have; a comma would end a part of a stack. */
 function encode(text: string): string {
   return encodeURIComponent(text).replace(/%(?:2F|3A|40)/g, decodeURIComponent);
 }
 
-/** Writes an NBD URI, the port always with it: what a server prints when it is ready. */
+/** Writes an NBD URI, always with the port: a server prints it when it is ready. */
 export function formatNbdUri({ address, exportName, tls }: NbdUri): string {
   const parameters: (readonly [string, string | undefined])[] = [
     ["socket", address.kind === "unix" ? address.path : undefined],

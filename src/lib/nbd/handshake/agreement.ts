@@ -1,6 +1,5 @@
 /**
- * Owns what a client and the server have agreed on so far, and what follows from it for an export. One object is all
- * that STARTTLS must make forgotten.
+ * Owns what was agreed on so far, and its effect on an export. It is one object, so that STARTTLS can forget all of it.
  */
 import { ExportFlag } from "../../protocol/constants.ts";
 import type { ExportFacts, Negotiated, SelectedContext } from "./export.ts";
@@ -8,16 +7,16 @@ import type { ExportFacts, Negotiated, SelectedContext } from "./export.ts";
 export interface Agreement {
   structuredReplies: boolean;
   extendedHeaders: boolean;
-  /** The outcome of the last SET_META_CONTEXT: good for this export and no other. */
+  /** The result of the last SET_META_CONTEXT, valid for this export only. */
   contexts: { readonly exportName: string; readonly selected: readonly SelectedContext[] };
 }
 
-/** What is agreed on before anything was asked. */
+/** The state before anything was asked. */
 export function nothingAgreed(): Agreement {
   return { structuredReplies: false, extendedHeaders: false, contexts: { exportName: "", selected: [] } };
 }
 
-/** What transmission with this export begins with, if it begins now. */
+/** What transmission with this export would begin with now. */
 export function negotiated(agreement: Agreement, facts: ExportFacts): Negotiated {
   const { structuredReplies, extendedHeaders, contexts } = agreement;
   return {
@@ -34,7 +33,7 @@ export function transmissionFlags(agreement: Agreement, facts: ExportFacts): num
   let flags = facts.flags | ExportFlag.HAS_FLAGS;
   if (structuredReplies) flags |= ExportFlag.SEND_DF;
   else flags &= ~ExportFlag.SEND_DF;
-  // It is about choosing among contexts, with a flag that only extended requests have.
+  // It selects among contexts, with a flag that only extended requests have.
   if (!extendedHeaders || contexts.length === 0) flags &= ~ExportFlag.BLOCK_STATUS_PAYLOAD;
   if (!(flags & ExportFlag.SEND_WRITE_ZEROES)) flags &= ~ExportFlag.SEND_FAST_ZERO;
   return flags;

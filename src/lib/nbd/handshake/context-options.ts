@@ -27,7 +27,7 @@ export function answerListContexts(data: Uint8Array, exports: readonly ExportFac
   const { contexts } = findExport(exports, exportName);
   const listed =
     queries.length === 0 ? contexts : contexts.filter((name) => queries.some((query) => isListedBy(query, name)));
-  // The id means nothing before a context was selected, and is 0 by the book.
+  // Before a context was selected the id has no meaning; the protocol says 0.
   const lines = listed.map((name) => encodeContext(Option.LIST_META_CONTEXT, 0, name));
   return joined([...lines, encodeReply(Option.LIST_META_CONTEXT, Reply.ACK)]);
 }
@@ -52,7 +52,7 @@ export function answerSetContexts(data: Uint8Array, exports: readonly ExportFact
   return joined([...lines, encodeReply(Option.SET_META_CONTEXT, Reply.ACK)]);
 }
 
-/** What a SET_META_CONTEXT does that is refused before it is looked at. */
+/** The effect of a SET_META_CONTEXT that is refused by its head. */
 export function forgetContexts(agreement: Agreement): void {
   agreement.contexts = nothingAgreed().contexts;
 }

@@ -17,9 +17,9 @@ import {
 import { type Agreement, transmissionFlags } from "./agreement.ts";
 import type { ExportFacts } from "./export.ts";
 
-/** Requests of this size are served by any server that says nothing about sizes. */
+/** Clients may assume this size if a server reports none. */
 const DEFAULT_MAXIMUM_BYTES = 32 * 1024 * 1024;
-/** Characters of a client's own words that an error repeats. */
+/** At most this much of a client's text is repeated in an error. */
 const QUOTED_AT_MOST = 80;
 
 function quoted(name: string): string {
@@ -52,7 +52,7 @@ export function answerInfo(
   if (infos.has(Info.NAME)) replies.push(encodeInfoText(option, Info.NAME, facts.name));
   if (infos.has(Info.DESCRIPTION) && facts.description !== "")
     replies.push(encodeInfoText(option, Info.DESCRIPTION, facts.description));
-  // Narrower limits than a client may take for granted are told unasked, as well.
+  // Narrower limits than a client may assume are reported without being asked for.
   if (infos.has(Info.BLOCK_SIZE) || minimum > 1 || maximum < DEFAULT_MAXIMUM_BYTES)
     replies.push(encodeInfoBlockSize(option, minimum, preferred, maximum));
   return joined([...replies, encodeReply(option, Reply.ACK)]);
@@ -60,7 +60,7 @@ export function answerInfo(
 
 /**
  * The export that EXPORT_NAME asks for, and the answer.
- * @throws {OptionRefusal} if it cannot be had; this option has no error replies, so that the connection must end
+ * @throws {OptionRefusal} this option has no error replies, so the connection must end
  */
 export function answerExportName(
   name: Uint8Array,

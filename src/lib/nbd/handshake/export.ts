@@ -1,9 +1,8 @@
 /**
- * Owns what a connection knows of an export, and what client and server agreed on about it: the words that handshake
- * and transmission share.
+ * Owns the types that handshake and transmission share: a connection's view of an export, and what was negotiated.
  */
 
-/** An export as the handshake tells clients of it. */
+/** An export as reported to clients. */
 export interface ExportFacts {
   /** "" is the default export. UTF-8, at most 4096 bytes. */
   readonly name: string;

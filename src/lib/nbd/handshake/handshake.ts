@@ -27,7 +27,7 @@ import { answerListContexts, answerSetContexts, forgetContexts } from "./context
 import type { ExportFacts, Negotiated } from "./export.ts";
 import { answerExportName, answerInfo, answerList, findExport } from "./export-options.ts";
 
-/** `require`: nothing but STARTTLS and ABORT is answered before TLS. */
+/** `require`: only STARTTLS and ABORT are answered before TLS. */
 export type TlsMode = "off" | "allow" | "require";
 
 export interface HandshakeHost {
@@ -36,24 +36,28 @@ export interface HandshakeHost {
   readonly tls: TlsMode;
 }
 
-/** What the owner of the connection does next, in this order. */
+/** What the connection must do next, in this order. */
 export type HandshakeStep =
   | { readonly kind: "send"; readonly bytes: Uint8Array }
   /** Encrypt the stream, call `tlsStarted`, and go on feeding what was decrypted. The client has been told already. */
   | { readonly kind: "start-tls" }
-  /** Close, after what is to be sent was sent. */
+  /** Close, after everything was sent. */
   | { readonly kind: "close" }
-  /** The handshake is over; `rest` is what the client sent behind it. */
+  /** The handshake is over; `rest` is what the client sent after it. */
   | { readonly kind: "transmission"; readonly negotiated: Negotiated; readonly rest: Uint8Array };
 
-/** The longest data of an option that is looked at: room for 15 names of the greatest length. Longer is ERR_TOO_BIG. @internal */
+/** The longest data of an option: 15 names of the greatest length. Longer data is ERR_TOO_BIG. @internal @internal */
 export const MAX_OPTION_BYTES = 64 * 1024;
-/** The longest data that is passed over; no client has a reason to send more, and it is hung up on. */
+/** The longest data that is skipped; no client needs to send more, and is hung up on. */
 const MAX_SKIPPED_BYTES = 32 * 1024 * 1024;
-/** A client that was answered this much and asks yet another time is hung up on: it pipelines or loops, and wants nothing. @internal */
+/**
+ * A client that got this many bytes of answers and asks again is hung up on: it pipelines or loops.
+ * @internal
+ * @internal
+ */
 export const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
-/** The options that have data. What others bring along is never held. */
+/** The options that have data. Data of others is never kept. */
 const LOOKED_AT_BYTES: ReadonlyMap<number, number> = new Map([
   [Option.EXPORT_NAME, MAX_STRING_BYTES],
   [Option.INFO, MAX_OPTION_BYTES],
@@ -62,7 +66,7 @@ const LOOKED_AT_BYTES: ReadonlyMap<number, number> = new Map([
   [Option.SET_META_CONTEXT, MAX_OPTION_BYTES],
 ]);
 
-/** The options that must not have any. ABORT must not either, but is heard all the same. */
+/** The options that must not have data. ABORT must not either, but is accepted anyway. */
 const WITHOUT_DATA: ReadonlySet<number> = new Set([
   Option.LIST,
   Option.STARTTLS,
@@ -73,7 +77,7 @@ const WITHOUT_DATA: ReadonlySet<number> = new Set([
 const KNOWN_CLIENT_FLAGS = ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES;
 const NO_DATA = new Uint8Array(0);
 
-/** `option`: its data is awaited, and passed over if it was refused. `tls`: waiting for `tlsStarted`. */
+/** `option`: awaits its data, which is skipped if the option was refused. `tls`: waits for `tlsStarted`. */
 type Phase =
   | { readonly kind: "flags" | "header" | "tls" | "over" }
   | { readonly kind: "option"; readonly option: number; readonly takenBytes: number; readonly refusal?: OptionRefusal };
@@ -122,7 +126,7 @@ export class Handshake {
     return steps;
   }
 
-  /** Nothing that was agreed on before encryption, or arrived before it, counts any more: it may be anybody's. */
+  /** Everything that was agreed on or arrived before encryption is forgotten: it may come from an attacker. */
   tlsStarted(): void {
     assert(this.#phase.kind === "tls", "TLS was not asked for");
     this.#input.clear();
@@ -135,7 +139,7 @@ export class Handshake {
     return this.#phase.kind === "over" || this.#phase.kind === "tls";
   }
 
-  /** One field on; undefined if it has not arrived in full. */
+  /** Advances by one field; undefined if it has not arrived in full. */
   #advance(): readonly HandshakeStep[] | undefined {
     const phase = this.#phase;
     if (phase.kind === "option") return this.#takeOption(phase);
@@ -162,16 +166,16 @@ export class Handshake {
     return [];
   }
 
-  /** Where there is no going on, or no way to say what is wrong. */
+  /** Must the connection end, because it cannot continue or has no way to report the error? */
   #endsConnection(header: OptionHeader): boolean {
     const { option, dataBytes } = header;
     if (dataBytes > MAX_SKIPPED_BYTES || this.#answeredBytes > MAX_ANSWER_BYTES) return true;
     if (option !== Option.EXPORT_NAME) return !(this.#clientFlags & ClientFlag.FIXED_NEWSTYLE);
-    // EXPORT_NAME has no error replies; and who has agreed on extended headers must not use it.
+    // EXPORT_NAME has no error replies, and must not be used after extended headers.
     return this.#agreement.extendedHeaders || this.#refusalOf(header) !== undefined;
   }
 
-  /** What is wrong with an option whatever its data says. */
+  /** What is wrong with an option, whatever its data. */
   #refusalOf({ option, dataBytes }: OptionHeader): OptionRefusal | undefined {
     if (option === Option.ABORT) return undefined;
     if (option !== Option.STARTTLS && this.#lacksTls())
@@ -236,7 +240,7 @@ export class Handshake {
     }
   }
 
-  /** May be asked again, to no effect; but there is no way back from extended headers. */
+  /** May be asked again, without effect; but extended headers cannot be undone. */
   #structuredReply(): readonly HandshakeStep[] {
     if (this.#agreement.extendedHeaders)
       throw new OptionRefusal(
@@ -249,7 +253,7 @@ export class Handshake {
 
   #startTls(): readonly HandshakeStep[] {
     if (this.#isEncrypted) throw new OptionRefusal(Reply.ERR_INVALID, "this connection is encrypted already");
-    // What follows in plain text may have been put there by someone in between (CVE-2021-3716).
+    // An attacker may have injected the plain text that follows (CVE-2021-3716).
     this.#input.clear();
     this.#phase = { kind: "tls" };
     return [this.#send(encodeReply(Option.STARTTLS, Reply.ACK)), { kind: "start-tls" }];

@@ -8,17 +8,21 @@ import { willNeed } from "../../device/sys/nowait.ts";
 import { Request } from "../transmission/request.ts";
 
 const QUEUED_AT_MOST = 64;
-/** Where the kernel does not tell what has come, this many are answered before the socket is looked at again. */
+/** If the kernel does not report completions, this many are answered before the socket is looked at again. */
 const AT_A_TIME = 4;
 const BEGUN_TOGETHER = 8;
 
-/** Where the data has to be read from, as tryRead() told. */
+/** Where the data must be read from, as tryRead() reported. */
 type Place = Parameters<OnCacheMiss>;
 
-/** Numbers are a thread's, as is what fetches. */
+/** The numbers and the fetcher belong to a thread. */
 let lastNumber = 0;
 
-/** Has a part of a file read into the page cache. @returns whether the fetcher will tell when it is there */
+/**
+ * Has a part of a file read into the page cache.
+ * @returns whether the fetcher will report it
+ * @returns whether the fetcher will tell when it is there
+ */
 function fetch(number: number, place: Place): boolean {
   const fetcher = threadFetcher();
   if (fetcher && !fetcher.isFull) {
@@ -34,7 +38,7 @@ function fetch(number: number, place: Place): boolean {
 export class CacheMisses {
   /** By number, the oldest first. */
   readonly #queued = new Map<number, Request>();
-  /** Numbers of those that need wait no longer. */
+  /** Numbers of those that were fetched. */
   #come: number[] = [];
   readonly #spare: Request[] = [];
 
@@ -60,7 +64,7 @@ export class CacheMisses {
     if (this.#queued.size > 0) threadFetcher()?.begin();
   }
 
-  /** Takes some out of the queue, to be answered now: those whose data has come, or where that is not known, the oldest. */
+  /** Takes reads out of the queue to be answered now: those whose data has come, or if that is unknown, the oldest. */
   *next(): Generator<Request> {
     const fetcher = threadFetcher();
     if (fetcher && this.#come.length === 0) fetcher.wait((number) => this.#come.push(number));
@@ -76,7 +80,7 @@ export class CacheMisses {
     }
   }
 
-  /** Waits for what is being fetched: it must not come to the thread's next connection. */
+  /** Waits for pending fetches: they must not be reported to the thread's next connection. */
   end(): void {
     if (this.#queued.size > 0) threadFetcher()?.drain();
     this.#queued.clear();

@@ -1,6 +1,6 @@
 /**
- * Owns the parts of replies that are not in the outbox: data that lies in a mapped file, and is sent from there by one
- * gathering write, together with the heads before it.
+ * Owns the parts of replies that are not in the outbox: data of a mapped file, sent without copying by one gathering
+ * write, together with the heads before it.
  */
 import { getSystemErrorName } from "node:util";
 import { Errno, type Libc, libc } from "../../device/sys/libc.ts";
@@ -11,7 +11,7 @@ import { Request } from "../transmission/request.ts";
 const AT_MOST = 500;
 const WORDS_PER_PART = 4;
 
-/** What had not been sent when data could not be read where it lay. */
+/** The part that was not sent when mapped data could not be read. */
 export type Unsent =
   | { readonly kind: "bytes"; readonly bytes: Uint8Array }
   /** A reply of which nothing has gone out. */
@@ -20,13 +20,13 @@ export type Unsent =
   | { readonly kind: "data"; readonly offset: number; readonly length: number };
 
 interface Reference {
-  /** Where in the outbox its head begins, and where it ends: there the data belongs. */
+  /** Where in the outbox its head begins, and where it ends: the data follows there. */
   head: number;
   at: number;
   length: number;
   /** Of the data in the image. */
   offset: number;
-  /** It is all that is read for this request. */
+  /** It is all of the request's data. */
   isWhole: boolean;
   readonly request: Request;
 }
@@ -67,7 +67,7 @@ export class GatherList {
   }
 
   /**
-   * Adds data to what is to be sent.
+   * Adds data.
    *
    * @param at the outbox's bytes that go before it
    * @param offset of the data in the image
@@ -86,7 +86,11 @@ export class GatherList {
     this.bytes += length;
   }
 
-  /** Notes that the last data is all of a reply. @param head where that begins in the outbox */
+  /**
+   * Records that the last data is all of a reply.
+   * @param head where that begins in the outbox
+   * @param head where that begins in the outbox
+   */
   noteWhole(request: Request, head: number): void {
     const last = this.#list[this.count - 1];
     if (!last) return;
@@ -128,7 +132,7 @@ export class GatherList {
     }
   }
 
-  /** Takes bytes away from the parts, from the first on. @returns the first that is left */
+  /** Removes sent bytes from the parts. @returns the first part that is left @returns the first that is left */
   #skip(first: number, bytes: number): number {
     const parts = this.#parts;
     let part = first;
@@ -159,11 +163,11 @@ export class GatherList {
     put64(this.#parts, at + 2, length);
   }
 
-  /** What send() did not get done, in order. The outbox may be used again. */
+  /** What send() did not send, in order. The outbox may be used again. */
   unsent(length: number): Unsent[] {
     const bytes = this.#outbox.slice(0, length);
     const unsent: Unsent[] = [];
-    /** How far we are in the outbox, and in the stream. */
+    /** The positions in the outbox and in the stream. */
     let [at, position] = [0, 0];
     const passBytes = (to: number): void => {
       const from = at + Math.min(to - at, Math.max(0, this.#sent - position));

@@ -27,10 +27,10 @@ import {
 } from "./read-reply.ts";
 import { sendAgain } from "./unsent.ts";
 
-/** A read that takes longer did not come out of memory: this long, and the time that copying its bytes takes at the slowest. */
+/** A longer read did not come from memory: this, plus the time that copying its bytes takes at the slowest. */
 const SLOW_MS = 0.05;
 const BYTES_PER_MS = 1e6;
-/** After this many fast reads in a row, small reads are not tried first any more. */
+/** After this many consecutive fast reads, small reads skip way 2. */
 const FAST_IN_A_ROW = 256;
 /** At the start it is not known whether reads are slow. */
 const TRIES_AT_FIRST = 16;
@@ -43,7 +43,7 @@ export class ReadPath {
   readonly #way: ReplyWay;
   readonly #misses = new CacheMisses();
   readonly #faults = new MajorFaults();
-  /** Reads to be tried first before that stops; 0 while reads are fast. */
+  /** Reads left to be tried first; 0 while reads are fast. */
   #tries = TRIES_AT_FIRST;
   #missed: Parameters<OnCacheMiss> | undefined;
   readonly #onCacheMiss: OnCacheMiss = (...place) => {
@@ -94,7 +94,7 @@ export class ReadPath {
   wait(request: Request): boolean {
     const { outbox, structured } = this.#way;
     const start = performance.now();
-    // One piece that could have been gathered was not in memory.
+    // A single piece that could have been gathered was not in memory.
     const gathers = outbox.canGather && !this.#isTriedFirst(request) && !isOnePiece(request, structured);
     this.#makeRoom(request);
     const isWhole = answerRead(this.#way, gathers ? "gather" : "copy", request);

@@ -10,14 +10,14 @@ import { wireErrorOf, wordsForClient } from "../transmission/wire-errors.ts";
 
 /** Data goes out in pieces of at most this. */
 const PIECE_BYTES = 512 * 1024;
-/** Below this, a question for holes would cost more than the zeros. */
+/** Below this, asking for holes would cost more than sending zeros. */
 const WORTH_ASKING_BYTES = 16 * 1024;
 /** Up to this, a reply is one piece of data. */
 export const SMALL_READ_BYTES = WORTH_ASKING_BYTES - 1;
 /** A shorter hole is sent as data. */
 const HOLE_BYTES = 4096;
 
-/** How the replies to READ of one connection are made. */
+/** How one connection's replies to READ are made. */
 export interface ReplyWay {
   readonly image: LiveImage;
   readonly outbox: Outbox;
@@ -27,10 +27,10 @@ export interface ReplyWay {
   readonly send: () => void;
 }
 
-/** How the data of one reply gets into the outbox: `gather` points to it where it is in memory, and copies what is not. */
+/** How the data of a reply gets into the outbox: `gather` points to mapped data, and copies the rest. */
 export type DataWay = "gather" | "copy";
 
-/** Is the reply one piece of data, in which no holes are told? */
+/** Is the reply one piece of data, in which holes are not reported? */
 export function isOnePiece({ length, flags }: Request, structured: boolean): boolean {
   if (length === 0 || length > PIECE_BYTES) return false;
   return !structured || length < WORTH_ASKING_BYTES || (flags & CommandFlag.DF) !== 0;
@@ -79,7 +79,7 @@ export function answerRead(way: ReplyWay, how: DataWay, request: Request): boole
   return true;
 }
 
-/** The head of a reply behind which all of its data stands. */
+/** The head of a reply that is followed by all of its data. */
 function putHead(outbox: Outbox, request: Request, structured: boolean): void {
   if (!structured) {
     outbox.simple(request, WireError.NONE);
@@ -141,7 +141,7 @@ function answerSimply(way: ReplyWay, how: DataWay, request: Request): boolean {
   return true;
 }
 
-/** DF: one chunk with all of it. What can't be read is padded with zeros, and an error chunk says where. */
+/** DF: one chunk for the whole request. Unreadable data is padded with zeros, and an error chunk says where. */
 function answerInOneChunk(way: ReplyWay, how: DataWay, request: Request): void {
   const { outbox, send } = way;
   const start = outbox.length;

@@ -1,6 +1,6 @@
 /**
- * Owns what becomes of replies whose data was to be sent from where it lay, and could not be read there: each is answered
- * in the way that waits for the disk, or fails, by itself.
+ * Owns the replies whose mapped data could not be read: each is answered again in the way that waits for the disk, or
+ * fails, by itself.
  */
 import type { LiveImage } from "../../stack/live/image.ts";
 import { OUTBOX_BYTES, type Outbox } from "../transmission/outbox.ts";
@@ -10,7 +10,7 @@ import type { Unsent } from "./gather-list.ts";
 const PIECE_BYTES = OUTBOX_BYTES / 4;
 
 /**
- * Sends what is left.
+ * Sends the rest.
  *
  * @param answer answers a READ of which nothing has gone out, and copies its data
  * @returns false where the connection must end, in the middle of a reply that said there was data

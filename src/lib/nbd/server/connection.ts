@@ -1,6 +1,6 @@
 /**
- * Owns one connection from its first byte to its end: the handshake on the event loop, TLS, and then who serves it: a
- * thread of its own, or the loop.
+ * Owns one connection from its first byte to its end: the handshake on the event loop, TLS, and then the hand-over to a
+ * thread of its own, or to the event loop.
  */
 import * as fs from "node:fs";
 import { Socket } from "node:net";
@@ -17,7 +17,7 @@ import type { TlsConfig } from "./tls-config.ts";
 
 /** A client that has not finished the handshake by then is hung up on. */
 const HANDSHAKE_MS = 30_000;
-/** Answers of the handshake that a client does not read; the handshake itself gives up before. */
+/** Unread answers of the handshake; the handshake itself gives up before. */
 const UNREAD_AT_MOST = 8 << 20;
 
 export interface ConnectionHost extends HandshakeHost {
@@ -25,8 +25,8 @@ export interface ConnectionHost extends HandshakeHost {
   readonly pool: WorkerPool | undefined;
   find(name: string): { readonly served: ServedExport; readonly number: number } | undefined;
   /**
-   * Waits until the connections whose clients have gone are done with what those sent: a client that comes back must not
-   * have its new writes overwritten by its old ones.
+   * Waits until the connections whose clients have gone are done: a client that comes back must not have its new writes
+   * overwritten by its old ones.
    */
   awaitGone(): Promise<void>;
   /** Something went wrong on our side. */
@@ -45,7 +45,7 @@ export class Connection {
   #handshake: Handshake | undefined;
   #timer: NodeJS.Timeout | undefined;
   #session: LoopSession | undefined;
-  /** Has it got as far as to use an export? */
+  /** Has it begun to use an export? */
   hasBegun = false;
   /** The socket while a thread has it. */
   #taken: number | undefined;
@@ -72,7 +72,7 @@ export class Connection {
     clearTimeout(this.#timer);
   }
 
-  /** Takes no more requests; what has come is answered. */
+  /** Takes no more requests; received ones are answered. */
   stop(): void {
     this.#isStopping = true;
     if (this.#taken !== undefined) endSocket(this.#taken, false);
@@ -85,12 +85,12 @@ export class Connection {
     return this.#ended;
   }
 
-  /** Has the client gone, while a thread may still be at work on what it sent? */
+  /** Has the client gone, while a thread may still be processing its requests? */
   get isLeft(): boolean {
     return this.#taken !== undefined && hasHungUp(this.#taken);
   }
 
-  /** Ends it now: the client takes no replies. */
+  /** Ends it now, because the client does not read its replies. */
   kill(): void {
     if (this.#taken !== undefined) endSocket(this.#taken, true);
     else this.#stream.destroy();
@@ -142,7 +142,7 @@ export class Connection {
       this.#listen();
       this.#stream.resume();
     } catch {
-      // A client that fails at TLS is the client's concern: it has been told by TLS itself.
+      // TLS itself has told the client about its failure.
       this.#drop();
     }
   }
@@ -161,9 +161,9 @@ export class Connection {
     const image = found.served.passed;
     if (pool && image && this.#stream instanceof Socket && !("encrypted" in this.#stream) && canTakeSockets()) {
       const handle = (this.#stream as unknown as { _handle?: Handle })._handle;
-      // From here on, not a byte may end up in this loop's hands.
+      // From here on, the event loop must not read a byte.
       handle?.readStop?.();
-      // What we wrote must be out before the socket is taken away.
+      // Everything must be sent before the socket is taken away.
       this.#stream.write(new Uint8Array(0), async () => {
         await this.#host.awaitGone();
         const fd = takeSocket(handle?.fd ?? -1);

@@ -1,5 +1,5 @@
 /**
- * Owns what a server listens on: a unix socket that only its owner may use, TCP, sockets handed down by systemd.
+ * Owns a server's listening sockets: a unix socket that only its owner may use, TCP, sockets passed by systemd.
  */
 import * as fs from "node:fs";
 import * as net from "node:net";
@@ -11,19 +11,19 @@ export interface Listener {
   readonly at:
     | { readonly kind: "unix"; readonly path: string }
     | { readonly kind: "tcp"; readonly host: string; readonly port: number };
-  /** Accepts nobody any more; a socket that we made is removed. */
+  /** Accepts no more clients; removes a socket that we made. */
   close(): void;
 }
 
 /** Only the owner may connect. */
 const OWNER_ONLY = 0o177;
 const FIRST_HANDED_DOWN = 3;
-/** What the kernel's tables say of sockets that listen: a flag of unix sockets, a state of TCP. */
+/** Listening sockets in the kernel's tables: a flag of unix sockets, a state of TCP. */
 const UNIX_LISTENS = 0x10000;
 const TCP_LISTENS = "0A";
-/** Clients that may wait to be accepted; beyond it a unix socket refuses them. The system may allow less. */
+/** Clients that may wait to be accepted; a unix socket refuses further ones. The system may allow less. */
 const BACKLOG = 4096;
-/** What the system's address of a unix socket has room for. */
+/** The room in the system's address of a unix socket. */
 const PATH_BYTES_AT_MOST = 107;
 
 function makeServer(onSocket: (socket: net.Socket) => void): net.Server {
@@ -49,10 +49,10 @@ function listenError(error: Error, what: string): CowError {
   return systemError(error, what, "cannot listen");
 }
 
-/** What connecting to a unix socket says when there is no server behind it; a busy one, for instance, says EAGAIN. */
+/** Errors from connecting to a unix socket without a server; a busy server gives EAGAIN. */
 const NO_SERVER = new Set(["ECONNREFUSED", "ENOENT"]);
 
-/** Is there a server behind a unix socket, as far as can be told? */
+/** Does a server listen on a unix socket, as far as can be told? */
 function isAlive(path: string): Promise<boolean> {
   return new Promise((tell) => {
     const probe = net.connect({ path });
@@ -65,12 +65,12 @@ function isAlive(path: string): Promise<boolean> {
 }
 
 /**
- * Listens on a unix socket with mode 0600. One that a dead server left is replaced.
+ * Listens on a unix socket with mode 0600. The socket of a dead server is replaced.
  *
  * @throws CowError `io` (in use), `exists` (something that is no socket), `permission`, `not-found`
  */
 export async function listenUnix(name: string, onSocket: (socket: net.Socket) => void): Promise<Listener> {
-  // Clients are told where it is, and they are elsewhere.
+  // Clients, which are elsewhere, are told the path.
   const path = resolve(name);
   if (Buffer.byteLength(path) > PATH_BYTES_AT_MOST)
     throw new CowError("usage", `a socket's path has at most ${PATH_BYTES_AT_MOST} bytes`, { file: name });
@@ -106,7 +106,7 @@ export async function listenTcp(host: string, port: number, onSocket: (socket: n
 }
 
 /**
- * How many sockets the service manager handed down to this process; they begin at descriptor 3.
+ * How many sockets the service manager passed to this process; they begin at descriptor 3.
  *
  * @throws CowError `usage` if that is not true: other descriptors would be taken for sockets
  */
@@ -124,7 +124,7 @@ export function handedDown(env: NodeJS.ProcessEnv): number {
   return count;
 }
 
-/** Where the kernel doesn't tell which sockets listen, any is believed to. */
+/** Without the kernel's tables any socket is assumed to listen. */
 function isListening(fd: number): boolean {
   try {
     if (!fs.fstatSync(fd).isSocket()) return false;
@@ -145,7 +145,7 @@ function isListening(fd: number): boolean {
   return false;
 }
 
-/** As the kernel's tables name a socket; undefined where it doesn't say. */
+/** A socket's number in the kernel's tables; undefined if unknown. */
 function inodeOf(fd: number): string | undefined {
   try {
     return /^socket:\[(\d+)\]$/.exec(fs.readlinkSync(`/proc/self/fd/${fd}`))?.[1];
@@ -177,7 +177,7 @@ export async function listenHandedDown(index: number, onSocket: (socket: net.Soc
   return { at, close: () => void server.close() };
 }
 
-/** The path of a unix socket that another process bound, or "" where the system doesn't tell. */
+/** The path of a unix socket that another process bound, or "" if unknown. */
 function pathOfSocket(fd: number): string {
   const inode = inodeOf(fd);
   const words = inode === undefined ? undefined : lineOf("/proc/net/unix", 6, inode);

@@ -1,5 +1,5 @@
 /**
- * Owns the file that tells a server's process id: never written over anything that is not one, nor through a link.
+ * Owns the pid file of a server: never written over anything else, nor through a link.
  */
 import * as fs from "node:fs";
 import { makeOwn, openOwn } from "../../device/own-file.ts";
@@ -13,7 +13,7 @@ export class PidFile {
   readonly #path: string;
   #isWritten = false;
 
-  /** @throws CowError `exists` if there is something that is no pid file; `permission`, … if it cannot be written */
+  /** @throws CowError `exists` if something else has that name; `permission`, … if it cannot be written */
   constructor(path: string) {
     this.#path = path;
     const old = this.#openOld();
@@ -46,7 +46,7 @@ export class PidFile {
     }
   }
 
-  /** One that an earlier server left. */
+  /** The pid file of an earlier server. */
   #openOld(): number | undefined {
     if (!fs.lstatSync(this.#path, { throwIfNoEntry: false })) return undefined;
     const fd = openOwn(this.#path, { writable: true });

@@ -1,5 +1,5 @@
 /**
- * Owns what a server is asked for, and what it says when it is ready.
+ * Owns the request to a server, and its report when it is ready.
  */
 import type { Duplex } from "node:stream";
 import type { Access } from "../../stack/live/served-stack.ts";
@@ -19,14 +19,14 @@ export interface ServeRequest {
   readonly socket?: string | undefined;
   /** TCP; the default if nothing else is said is 127.0.0.1:10809. */
   readonly listen?: { readonly host: string; readonly port: number } | undefined;
-  /** Serve the one client at the other end of this stream, and listen on nothing. */
+  /** Serve the one client at the other end of this stream, and do not listen. */
   readonly stdio?: Duplex | undefined;
   readonly readOnly?: boolean;
   readonly ephemeral?: boolean;
   readonly repair?: boolean;
-  /** Bytes to be left free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
+  /** Bytes to keep free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
   readonly reserveBytes?: number;
-  /** Below so many free bytes there, a warning is given. */
+  /** Warn when fewer bytes are free there. */
   readonly warnBelowBytes?: number;
   readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
   readonly maxConnections?: number;
@@ -35,7 +35,7 @@ export interface ServeRequest {
   readonly pidFile?: string | undefined;
   /** Allow addresses that others can reach without TLS. */
   readonly insecure?: boolean;
-  /** Write over a base although it is known to have changed where the cowfile does not hide it. */
+  /** Serve writable although the base has changed in blocks that the cowfile has not allocated. */
   readonly force?: boolean;
   /** For LISTEN_FDS. */
   readonly env?: NodeJS.ProcessEnv;
@@ -44,7 +44,7 @@ export interface ServeRequest {
 export interface ReadyExport {
   readonly name: string;
   readonly uri: string;
-  /** Where else it is served, if it is. */
+  /** Further URIs, if any. */
   readonly more_uris: readonly string[];
   readonly stack: string;
   readonly virtual_size: number;
@@ -53,7 +53,7 @@ export interface ReadyExport {
   readonly found: string | null;
 }
 
-/** What a server says when it is ready. */
+/** A server's report when it is ready. */
 export interface Ready {
   /** Of the first export. */
   readonly uri: string;

@@ -29,14 +29,15 @@ const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
 };
 
 const DEFAULT_MAX_CONNECTIONS = 256;
-/** So long at most is anything that a flush covered in the journal's log alone. */
+/** A flush may be covered by the journal's log alone for at most this long. */
 const CHECKPOINT_MS = 5000;
 
 /**
- * Serves until `context.signal` fires (or, if asked, the last client has left), then ends in order: what is in flight is
- * answered, everything is made durable, cowfiles are marked clean.
+ * Serves until `context.signal` fires (or, if requested, the last client has left), then ends in order: pending
+ * requests are answered, everything is made durable, cowfiles are marked clean.
  *
- * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at the end)
+ * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at
+ * the end)
  */
 export async function serve(
   request: ServeRequest,
@@ -46,7 +47,7 @@ export async function serve(
   try {
     await openAndRun(request, context, onReady);
   } finally {
-    // Whatever happened: as long as it is open, the process does not end.
+    // While it is open, the process does not end.
     request.stdio?.destroy();
   }
 }
@@ -88,7 +89,7 @@ async function openAndRun(
     }
     failure ??= stack.guard.loss;
   }
-  // Last of all: whoever waits for it to vanish finds everything in order.
+  // Last of all: when the pid file is gone, everything is in order.
   pidFile?.remove();
   if (failure !== undefined) throw failure;
 }
@@ -115,11 +116,11 @@ function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRe
 
 interface OpenExport {
   readonly served: ServedExport;
-  /** To be called once it is served: what is noted of the base is written. */
+  /** Called once it is served: writes the base record. */
   readonly settleBase: () => void;
 }
 
-/** @param opened gets them one by one, so that the caller closes what was opened before one fails */
+/** @param opened receives each export at once, so that the caller can close it if a later one fails */
 async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
   const storage = storageOf(context);
   const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
@@ -148,7 +149,7 @@ function accessOf({ readOnly, ephemeral }: ServeRequest, { layers }: StackSpec):
   return readOnly || layers.length === 0 ? "read-only" : "writable";
 }
 
-/** @returns false if a part of it died, so that nobody knows what state the shared memory is in */
+/** @returns false if a thread died, which may have left shared memory in any state */
 async function run(
   request: ServeRequest,
   context: OperationContext,
@@ -176,7 +177,7 @@ async function run(
     ...(request.exitLast && { onIdle: end }),
   });
   const listeners: Listener[] = [];
-  // A thread that waits for its client would keep a process from ending that is told to end at once.
+  // A thread that waits for its client would keep the process from ending at once.
   const watches: NodeJS.Timeout[] = [];
   const wakeAll = (): void => server.kill();
   process.once("exit", wakeAll);
@@ -213,7 +214,7 @@ function checkpointAll(exports: readonly ServedExport[]): void {
   }
 }
 
-/** @param listeners gets them one by one, so that the caller closes what listens before one fails */
+/** @param listeners receives each listener at once, so that the caller can close it if a later one fails */
 async function startListening(request: ServeRequest, server: NbdServer, listeners: Listener[]): Promise<void> {
   const onSocket = server.accept.bind(server);
   const count = handedDown(request.env ?? process.env);

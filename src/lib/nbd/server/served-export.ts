@@ -1,5 +1,5 @@
 /**
- * Owns one export of a server: an open stack under a name, and what clients are told of it.
+ * Owns one export of a server: an open stack with a name, and its description for clients.
  */
 
 import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../../protocol/constants.ts";
@@ -8,7 +8,7 @@ import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { ServedStack } from "../../stack/live/served-stack.ts";
 import type { ExportFacts } from "../handshake/export.ts";
 
-/** What clients should ask for at a time: a page, and the block size of most file systems. */
+/** The preferred request size: a page, and the block size of most file systems. */
 const PREFERRED_BYTES = 4096;
 
 /** Every flush makes the replied writes of all connections durable, so that many connections are as good as one. */

@@ -1,6 +1,6 @@
 /**
- * Owns a running server: its exports, its connections and their number, and its orderly end. What it listens on is
- * listeners.ts' business.
+ * Owns a running server: its exports, its connections and their number, and its orderly end. listeners.ts owns
+ * listening.
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -12,24 +12,24 @@ import { Connection, type ConnectionHost } from "./connection.ts";
 import type { ServedExport } from "./served-export.ts";
 import type { TlsConfig } from "./tls-config.ts";
 
-/** How long clients may take to read the last replies once the server is to end. */
+/** How long clients may take to read the last replies when the server ends. */
 const PATIENCE_MS = 5000;
-/** How long a dead peer goes unnoticed, about: first probe after this, then the system's own schedule. */
+/** Roughly how long a dead peer goes unnoticed: first probe after this, then the system's own schedule. */
 const KEEP_ALIVE_MS = 60_000;
 
-/** What a client may take: its sockets and a thread, which needs a dozen, with what is being started besides. */
+/** Descriptors that a client may use: its sockets and a thread, and the thread that is started ahead. */
 const CLIENT_DESCRIPTORS = 2 * THREAD_DESCRIPTORS;
 
 export interface ServerOptions {
   readonly exports: readonly ServedExport[];
   readonly tls: TlsMode;
   readonly tlsConfig: TlsConfig | undefined;
-  /** Connections at a time; who comes then is hung up on. */
+  /** Connections at a time; further clients are hung up on. */
   readonly maxConnections: number;
   readonly onFailure: (message: string) => void;
-  /** Called when the last connection has ended, once any of them has used an export. */
+  /** Called when the last connection has ended, if any of them has used an export. */
   readonly onIdle?: () => void;
-  /** Called when a part of the server died, so that only a new start helps. */
+  /** Called when a thread died at work: only a restart helps. */
   readonly onFatal: () => void;
 }
 
@@ -43,7 +43,7 @@ export class NbdServer implements ConnectionHost {
   readonly #facts: readonly ServedExport["facts"][];
   #isStopping = false;
   #wasUsed = false;
-  /** Has it been said that there are too few descriptors? */
+  /** Was there a warning about too few descriptors? */
   #wasShort = false;
 
   constructor(options: ServerOptions) {
@@ -81,7 +81,7 @@ export class NbdServer implements ConnectionHost {
     void this.serve(socket);
   }
 
-  /** Serves whoever is at the other end of a stream, until it leaves. */
+  /** Serves the client at the other end of a stream, until it leaves. */
   async serve(stream: Duplex): Promise<void> {
     if (this.#isStopping || this.#connections.size >= this.#options.maxConnections || !this.#hasDescriptors()) {
       stream.on("error", () => undefined);
@@ -96,7 +96,7 @@ export class NbdServer implements ConnectionHost {
     if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
   }
 
-  /** Of the last of them the server would die, and the clients that it has with it. */
+  /** Without a free descriptor the server would die, with all of its clients. */
   #hasDescriptors(): boolean {
     if (canOpen(CLIENT_DESCRIPTORS)) {
       this.#wasShort = false;
@@ -113,7 +113,7 @@ export class NbdServer implements ConnectionHost {
     for (const connection of this.#connections) connection.kill();
   }
 
-  /** Lets all connections finish what they have, then ends them and the threads. The stacks stay open. */
+  /** Lets all connections finish their requests, then ends them and the threads. The stacks stay open. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     for (const connection of this.#connections) connection.stop();
@@ -122,7 +122,7 @@ export class NbdServer implements ConnectionHost {
       await new Promise((resolve) => setTimeout(resolve, 10));
       const waited = performance.now() - start;
       if (waited > PATIENCE_MS) this.kill();
-      // Whoever is still there waits for a thread that has died.
+      // The remaining connections wait for a thread that has died.
       if (waited > 2 * PATIENCE_MS) break;
     }
     await this.pool?.close();

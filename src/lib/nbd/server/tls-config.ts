@@ -1,5 +1,5 @@
 /**
- * Owns what a server needs for TLS: certificates from a directory as QEMU's and libnbd's tools lay it out, or a file of
+ * Owns a server's TLS settings: certificates from a directory as QEMU's and libnbd's tools lay it out, or a file of
  * pre-shared keys. The cryptography is Node's.
  */
 import * as fs from "node:fs";
@@ -10,7 +10,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError, systemError } from "../../errors.ts";
 
 export interface TlsRequest {
-  /** Holds server-cert.pem, server-key.pem, and ca-cert.pem if clients are to have certificates, too. */
+  /** A directory with server-cert.pem, server-key.pem, and ca-cert.pem if clients must have certificates, too. */
   readonly certificates?: string | undefined;
   /** Lines of `USER:HEXKEY`. */
   readonly psk?: string | undefined;
@@ -48,7 +48,7 @@ export class TlsConfig {
       ...(keys && {
         ciphers: PSK_CIPHERS.join(":"),
         pskCallback: (_socket: unknown, user: string) => keys.get(user) ?? null,
-        // A key that is shared is known to work with the older protocol's suites in every client.
+        // Pre-shared keys are known to work with TLS 1.2 in every client.
         maxVersion: "TLSv1.2" as const,
       }),
     };
@@ -62,9 +62,9 @@ export class TlsConfig {
     }
   }
 
-  /** Puts TLS over a stream on which the client is about to begin it. Rejects if the client can't or mustn't. */
+  /** Puts TLS over a stream on which the client is about to begin it. Rejects if the client can't or may not. */
   upgrade(stream: Duplex): Promise<tls.TLSSocket> {
-    // A server that listens on nothing: only that way does Node judge the client's certificate.
+    // A server that does not listen: Node judges a client's certificate only through a server.
     const server = tls.createServer({ ...this.#options, secureContext: this.#context } as tls.TlsOptions);
     return new Promise((resolve, reject) => {
       server.once("secureConnection", resolve);

@@ -1,5 +1,5 @@
 /**
- * Owns what a running server looks after: space on the cowfiles' file systems, and files that other programs cut short,
+ * Owns what a running server watches: space on the cowfiles' file systems, and files that other programs cut short,
  * removed or replaced.
  */
 import type { OperationContext } from "../../context.ts";
@@ -11,7 +11,7 @@ const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
 const SPACE_MS = 2000;
 const FILES_MS = 500;
 
-/** Warns when space runs low, once each time; what the original's cowwatch did. */
+/** Warns when space runs low, once each time, as the original's cowwatch did. */
 export function watchSpace(
   request: Pick<ServeRequest, "warnBelowBytes" | "reserveBytes">,
   exports: readonly ServedExport[],
@@ -36,7 +36,7 @@ export function watchSpace(
   return setInterval(look, SPACE_MS).unref();
 }
 
-/** Says what has happened to files since the last look. */
+/** Reports what happened to files since the last look. */
 export function lookAtFiles(exports: readonly ServedExport[], context: OperationContext): void {
   for (const { stack } of exports) {
     for (const { file, message } of stack.guard.look()) context.onNotice?.({ severity: "warning", file, message });

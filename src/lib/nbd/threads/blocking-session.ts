@@ -11,12 +11,12 @@ import { GatherList } from "../read-path/gather-list.ts";
 import { OUTBOX_BYTES, Outbox } from "../transmission/outbox.ts";
 import { Transmission, WHOLE_PAYLOAD_BYTES } from "../transmission/transmission.ts";
 
-/** A whole payload, its request, and what came behind it. */
+/** Space for a whole payload, its request, and what follows. */
 const INBOX_BYTES = WHOLE_PAYLOAD_BYTES + 256 * 1024;
-/** What is left over is moved to the front, if it is little or lies behind this: so the processor's cache holds what is used. */
+/** The rest is moved to the front if it is little or beyond this, to stay in the processor's cache. */
 const CHEAP_BYTES = 16 * 1024;
 const HOT_BYTES = 384 * 1024;
-/** Looks for the next request before the thread goes to sleep: the next one of a busy client comes within microseconds. */
+/** Polls before the thread sleeps: the next request of a busy client comes within microseconds. */
 const SPINS = 100;
 
 /** Places in the memory that all connections share. */
@@ -76,7 +76,7 @@ export class BlockingSession {
 
   #receive(receiver: Receiver, at: number): number {
     const busy = Atomics.load(this.#busy, Busy.CONNECTIONS);
-    // With more connections than processors, looking would take the time of those who have work.
+    // With more connections than processors, polling would take time from those with work.
     if (busy <= (this.#busy[Busy.MAY_SPIN_UP_TO] ?? 0)) {
       for (let spin = 0; spin < SPINS; spin++) {
         const got = receiver.now(at);

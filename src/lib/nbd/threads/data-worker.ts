@@ -1,6 +1,6 @@
 /**
- * Owns a worker thread of the data plane: it blocks on one connection after the other, or shares its event loop between
- * several.
+ * Owns a worker thread of the data plane: it blocks on one connection after the other, or serves several on its event
+ * loop.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { closeThreadFetcher } from "../../device/sys/fetcher.ts";
@@ -19,13 +19,13 @@ const { busy, warmUpFd } = workerData as WorkerSetup;
 const images = new Map<number, Promise<LiveImage>>();
 let session: BlockingSession | undefined;
 
-/** All connections of this thread to one export use the same image: what it holds back for one is committed by any. */
+/** All connections of this thread to one export share an image, so that each commits the writes of all. */
 function imageOf({ exportNumber, image }: NumberedJob): Promise<LiveImage> {
   let known = images.get(exportNumber);
   if (!known) {
     known = receiveImage(image);
     images.set(exportNumber, known);
-    // What is in the way now, a base whose server is down for instance, may not be when the next client comes.
+    // The cause may be gone when the next client comes, for instance a base whose server is down.
     known.catch(() => images.delete(exportNumber));
   }
   return known;
@@ -38,10 +38,10 @@ async function serve(job: NumberedJob): Promise<void> {
     session.run(job.fd, image, job.negotiated, job.rest);
     return;
   }
-  // Most threads never get here, and start sooner without these.
+  // Most threads never need these, and start sooner without them.
   const { Socket } = await import("node:net");
   const { LoopSession } = await import("../transmission/loop-session.ts");
-  // The stream closes its descriptor by itself, so it gets one of its own.
+  // The stream closes its descriptor by itself, so it gets its own.
   const fd = takeSocket(job.fd);
   if (fd === undefined) throw new Error("too many open files");
   const stream = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
@@ -69,7 +69,7 @@ if (warmUpFd !== undefined) {
   try {
     warmUp(session, warmUpFd);
   } catch {
-    // Then the first client does it.
+    // Then the first client warms it up.
   }
 }
 port.postMessage({ id: READY, failure: undefined } satisfies WorkerDone);

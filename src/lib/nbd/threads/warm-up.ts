@@ -1,7 +1,7 @@
 /**
- * Owns bringing a thread up to speed before its first client comes: the engine of JavaScript compiles what has run some
- * thousand times, and without this a client's first tenth of a second would be several times slower. A made-up client
- * speaks with the thread's own session through real sockets, and writes to a file without a name.
+ * Owns warming up a thread before its first client comes: the JavaScript engine compiles code that has run some
+ * thousand times, and without this a client's first tenth of a second would be several times slower. A simulated client
+ * talks to the thread's own session through real sockets, and writes to a file without a name.
  */
 import * as fs from "node:fs";
 import { BorrowedFile } from "../../device/borrowed-file.ts";
@@ -15,7 +15,7 @@ import type { BlockingSession } from "./blocking-session.ts";
 
 const SIZE_BYTES = 16 << 20;
 const BLOCK_BYTES = 4096;
-/** Requests that are sent at a time: they, and their replies, fit into a socket's buffer. */
+/** Requests in a batch: with their replies they fit into a socket's buffer. */
 const BATCH = 24;
 /** Enough for the optimising compiler; some 40 ms. */
 const ROUNDS = 120;
@@ -24,7 +24,7 @@ const HEAD_BYTES = 28;
 const NOTHING = new Uint8Array(0);
 
 /**
- * Runs some thousand requests through the whole data path. Errors are of no concern.
+ * Runs some thousand requests through the whole data path. Errors are ignored.
  *
  * @param scratchFd a file whose content nobody cares for, at most 32 MiB of which are used; threads may share it
  */
@@ -37,15 +37,13 @@ export function warmUp(session: BlockingSession, scratchFd: number): void {
     const input = new Uint8Array(BATCH * (HEAD_BYTES + BLOCK_BYTES) + HEAD_BYTES);
     const receiver = new Receiver(client, new Uint8Array(BATCH * (2 * HEAD_BYTES + BLOCK_BYTES)));
     for (let round = 0; round < ROUNDS; round++) {
-      // Writes to new blocks, reads of them and of what lies below, and every third time writes to blocks written before.
+      // Writes to new blocks, reads of these and of the backing, and every third time writes to blocks written before.
       const type = round % 2 === 0 ? Command.WRITE : Command.READ;
       const first = round % 6 === 4 ? 0 : (round >>> 1) * BATCH;
       const size = encodeBatch(input, type, first);
       fs.writeSync(client, input, 0, size);
       session.run(server, image, agreed(round % 4 < 2), NOTHING);
-      while (receiver.now(0) > 0) {
-        // What it answered is not looked at.
-      }
+      while (receiver.now(0) > 0) {}
     }
   } finally {
     for (const fd of sockets) fs.closeSync(fd);
@@ -99,7 +97,7 @@ function encodeBatch(input: Uint8Array, type: number, firstBlock: number): numbe
     at += HEAD_BYTES;
   };
   for (let i = 0; i < BATCH; i++) {
-    // Every second one, so that there is something to be read below, too.
+    // Every second block, so that the backing is read, too.
     head(type, (((firstBlock + i) * 2 * 797) % (SIZE_BYTES / BLOCK_BYTES)) * BLOCK_BYTES, BLOCK_BYTES);
     if (type === Command.WRITE) at += BLOCK_BYTES;
   }

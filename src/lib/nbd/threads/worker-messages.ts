@@ -6,19 +6,19 @@ import type { Negotiated } from "../handshake/export.ts";
 
 export interface WorkerSetup {
   readonly busy: SharedArrayBuffer;
-  /** A file without a name to practise on, if there is time to get ready: no client waits for the thread yet. */
+  /** A file without a name for the warm-up, unless a client is already waiting for the thread. */
   readonly warmUpFd: number | undefined;
 }
 
 /** The message that ends a thread which has no connection. */
 export const END = "end";
 
-/** The number of a message that is about no connection: the thread is ready. */
+/** The number of a message without a connection: the thread is ready. */
 export const READY = -1;
 
 /** A connection for a worker. */
 export interface WorkerJob {
-  /** A socket; whoever gave the job closes it once the job is done. */
+  /** A socket; the giver closes it after the job. */
   readonly fd: number;
   readonly exportNumber: number;
   readonly image: PassedImage;
@@ -26,7 +26,7 @@ export interface WorkerJob {
   readonly rest: Uint8Array;
 }
 
-/** As it goes to the thread. */
+/** A job with its number, as sent to the thread. */
 export interface NumberedJob extends WorkerJob {
   readonly id: number;
   /** The thread has other connections, too: it must not block on this one. */

@@ -16,24 +16,24 @@ import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type Wor
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
 const SHARED_THREADS = 2;
-/** A thread that has not ended by then hangs in a native call. */
+/** A thread that has not ended after this time hangs in a native call. */
 const END_MS = 3000;
-/** Threads that are kept ready, those with a connection counted: what most clients open at once. */
+/** Threads that are kept ready, including those with a connection: as many as most clients open at once. */
 const READY_AT_LEAST = 4;
-/** Threads that are started with the server. More would take the processors from its first client. */
+/** Threads that start with the server. More would take the processors from its first client. */
 const READY_AT_FIRST = Math.min(READY_AT_LEAST, availableParallelism());
-/** The others are started one by one, in such intervals, while nobody else has need of the processors. */
+/** The others start one by one, at this interval, while the processors are idle. */
 const CALM_MS = 1000;
-/** Threads that wait for a connection: more are let go. */
+/** Idle threads that are kept. */
 const IDLE_AT_MOST = 4;
-/** A thread needs little of the JavaScript heap; what it moves lies in its buffers. */
+/** A thread needs little of the JavaScript heap; its data is in buffers. */
 const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
 
 /** A connection whose thread died before it was ready is given to another after this time, this often. */
 const RETRY_MS = 250;
 const RETRIES = 40;
 
-/** What a thread opens at most: its event loop, its program, a ring for cold reads, sockets. */
+/** Descriptors that a thread opens at most: its event loop, its program, a ring for cache misses, sockets. */
 export const THREAD_DESCRIPTORS = 24;
 
 /** The thread died before it saw the connection. */
@@ -61,7 +61,7 @@ class Thread {
     this.worker = new Worker(new URL(file, import.meta.url), {
       workerData: setup,
       resourceLimits: HEAP_MIB,
-      // Descriptors come from native calls and from other threads: Node would count them wrongly.
+      // Native calls and other threads make the descriptors: Node would count them wrongly.
       trackUnmanagedFds: false,
     });
     this.worker.unref();
@@ -92,10 +92,7 @@ class Thread {
     });
   }
 
-  /**
-   * Lets it come to its end by itself: a thread that is stopped in the middle of a native call would take the process
-   * with it.
-   */
+  /** Lets it end by itself: stopping a thread in the middle of a native call would take down the process. */
   end(): Promise<void> {
     return new Promise((resolve) => {
       const limit = setTimeout(() => void this.worker.terminate().then(() => resolve()), END_MS);
@@ -145,7 +142,7 @@ export class WorkerPool {
       for (let tries = 0; ; tries++) {
         const ending = await this.#runOnce(job, id);
         if (!(ending instanceof NotBegun)) return ending;
-        // Out of descriptors, most likely: others leave, and the client can wait a little.
+        // Probably out of descriptors: others leave, and the client can wait a little.
         if (tries === RETRIES || this.#isClosed) return ending.why;
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
@@ -193,9 +190,9 @@ export class WorkerPool {
     await Promise.all(threads.map((thread) => thread.end()));
   }
 
-  /** Starts a thread ahead of need: the next client is not to wait for it. */
+  /** Starts a thread in advance, so that the next client need not wait for it. */
   #startAhead(): void {
-    // What is left is for clients.
+    // The rest is for clients.
     if (!canOpen(2 * THREAD_DESCRIPTORS)) {
       this.#refillLater();
       return;
@@ -216,7 +213,7 @@ export class WorkerPool {
     clearTimeout(this.#timer);
     if (this.#isClosed || !this.#wantsMore) return;
     this.#timer = setTimeout(() => {
-      // Nobody waits for it: unless there is none left, it has time until the clients have gone.
+      // It is only urgent if there is no other thread; otherwise it can wait until the clients have gone.
       if (this.#ownThreads === 0 || this.#idle.length === 0) this.#startAhead();
       else this.#refillLater();
     }, CALM_MS).unref();
@@ -227,13 +224,13 @@ export class WorkerPool {
     return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
   }
 
-  /** All threads practise on one file: what is in it does not matter to them. */
+  /** All threads warm up on one file: its contents do not matter. */
   #practiceFd(): number | undefined {
     try {
       this.#practice ??= nodeStorage.scratch("warm-up");
       return this.#practice.fd;
     } catch {
-      // Without room for it, the first client warms its thread up.
+      // Without space for it, the first client warms its thread up.
       return undefined;
     }
   }
@@ -249,7 +246,7 @@ export class WorkerPool {
       const isOurs = this.#all.has(thread);
       this.#forget(thread);
       if (isOurs && hadWork) this.#onFatal();
-      // Threads that can't even start are not tried again and again.
+      // Threads that cannot start are not retried forever.
       if (this.#all.size > 0) onStarted();
     });
     this.#all.add(thread);
@@ -273,7 +270,7 @@ export class WorkerPool {
   #keepOrEnd(thread: Thread): void {
     if (!this.#all.has(thread)) return;
     if (this.#idle.length < IDLE_AT_MOST) {
-      // The next client gets the thread that was last at work: what it needs is compiled, and in the caches.
+      // The next client gets the most recently used thread: its code is compiled and in the caches.
       this.#idle.unshift(thread);
       return;
     }

@@ -8,7 +8,7 @@ import type { Negotiated } from "../handshake/export.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import type { Request } from "./request.ts";
 
-/** So many extents fit into the outbox, whichever their size; whoever wants more asks again behind the last one. */
+/** This many extents fit into the outbox, in either size; for more, a client asks again after the last one. */
 const EXTENTS_AT_MOST = 32 * 1024;
 /** An extent of a compact reply has 32 bits for its length. */
 const COMPACT_LENGTH_AT_MOST = 0xffff_ffff;
@@ -33,7 +33,7 @@ export function answerBlockStatus(
   send: () => void,
 ): void {
   const limit = (request.flags & CommandFlag.REQ_ONE) !== 0 ? 1 : EXTENTS_AT_MOST;
-  // All are looked up before the first goes out: a failure is to be an answer, not half of one.
+  // All are looked up before the first is sent: a failure must be the whole answer, not half of one.
   const found = negotiated.contexts.map(({ id, name }) => ({
     id,
     extents: collect(image, KINDS[name] ?? "allocation", request, limit),

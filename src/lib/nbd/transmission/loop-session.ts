@@ -1,6 +1,6 @@
 /**
  * Owns a connection on the event loop: for TLS, for standard streams, and where sockets can't be given to threads. The
- * work itself blocks the loop while it lasts.
+ * work itself blocks the loop.
  */
 import type { Duplex } from "node:stream";
 import type { LiveImage } from "../../stack/live/image.ts";
@@ -8,7 +8,7 @@ import type { Negotiated } from "../handshake/export.ts";
 import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { Transmission } from "./transmission.ts";
 
-/** Replies that the client has not taken yet: above this, no further request is looked at. */
+/** Unread replies: above this, no further request is begun. */
 const UNSENT_AT_MOST = 4 << 20;
 
 /** Replies gather here; between two turns of the loop it is empty. */
@@ -18,10 +18,10 @@ export class LoopSession {
   readonly #stream: Duplex;
   readonly #transmission: Transmission;
   readonly #outbox: Outbox;
-  /** What came and was not looked at. */
+  /** Received, but not processed. */
   #chunks: Buffer[] = [];
   #bytes = 0;
-  /** No more input is taken; what has come is answered. */
+  /** No more input is taken; received requests are answered. */
   #isEnding = false;
   /** The last reply has been written. */
   #isFinished = false;
@@ -41,7 +41,11 @@ export class LoopSession {
     return this.#stream.writableLength > UNSENT_AT_MOST;
   }
 
-  /** Serves until the client leaves. @throws CowError where what was written could not be kept */
+  /**
+   * Serves until the client leaves.
+   * @throws CowError if written data could not be kept
+   * @throws CowError where what was written could not be kept
+   */
   run(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -61,7 +65,7 @@ export class LoopSession {
     });
   }
 
-  /** Takes no more requests, answers those that have come, and ends the connection. */
+  /** Takes no more requests, answers received ones, and ends the connection. */
   finish(): void {
     this.#isEnding = true;
     this.#work();
@@ -76,7 +80,7 @@ export class LoopSession {
   #work(): void {
     if (this.#hasEnded || this.#isFinished) return;
     try {
-      // Pieces are joined once there are enough: a payload that comes in crumbs is not copied for each of them.
+      // Pieces are joined when there are enough bytes: a payload in tiny pieces is not copied for each.
       if (this.#bytes >= this.#transmission.wanted) {
         const input = this.#chunks.length === 1 ? (this.#chunks[0] as Buffer) : Buffer.concat(this.#chunks);
         const used = this.#transmission.consume(input);

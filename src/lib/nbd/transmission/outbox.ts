@@ -1,17 +1,17 @@
 /**
  * Owns the buffer in which replies gather, and their encoding: simple replies, structured chunks, extended chunks.
- * Whoever owns the connection empties it; nothing here knows how.
+ * The owner of the connection empties it.
  */
 import { Chunk, ChunkFlag, Magic } from "../../protocol/constants.ts";
 import type { GatherList, Unsent } from "../read-path/gather-list.ts";
 import type { Asked, Request } from "./request.ts";
 
-/** Room for many small replies, or for a good part of a large one. */
+/** Space for many small replies, or for a good part of a large one. */
 export const OUTBOX_BYTES = 1 << 20;
 const SIMPLE_BYTES = 16;
 const STRUCTURED_BYTES = 20;
 const EXTENDED_BYTES = 32;
-/** The longest head that stands before data: an extended chunk's, and the offset of the data. */
+/** The longest head before data: an extended chunk's, and the offset of the data. */
 export const HEAD_BYTES_AT_MOST = EXTENDED_BYTES + 8;
 
 const NOTHING: readonly Unsent[] = [];
@@ -22,16 +22,16 @@ export class Outbox {
   length = 0;
   /** Chunks carry 64-bit lengths. */
   extended = false;
-  /** Is there more than the client takes? Then no further request is begun. */
+  /** Are there more replies than the client reads? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
   readonly #gatherList: GatherList | undefined;
   readonly #view: DataView;
   readonly #send: (bytes: Uint8Array) => void;
 
   /**
-   * @param send takes what is in the bytes before it returns: the buffer is used again
+   * @param send must take the bytes before it returns: the buffer is reused
    * @param buffer OUTBOX_BYTES; connections that take turns on one thread may share it, as it is empty between turns
-   * @param gatherList sends data from where it lies, if that is possible at all; of the same buffer
+   * @param gatherList sends mapped data without copying, if possible; of the same buffer
    */
   constructor(
     send: (bytes: Uint8Array) => void,
@@ -44,12 +44,12 @@ export class Outbox {
     this.#gatherList = gatherList;
   }
 
-  /** Can data be sent from where it lies at all? */
+  /** Can mapped data be sent without copying? */
   get canGather(): boolean {
     return this.#gatherList !== undefined;
   }
 
-  /** @returns what could not be sent, since gathered data could not be read after all; the outbox is empty then */
+  /** @returns the data that could not be sent, because gathered data could not be read; the outbox is empty then */
   flush(): readonly Unsent[] {
     const { length } = this;
     const gatherList = this.#gatherList;
@@ -70,7 +70,7 @@ export class Outbox {
     this.#gatherList?.forget();
   }
 
-  /** Bytes that wait to be sent, with gathered data. */
+  /** Bytes to be sent, including gathered data. */
   get pending(): number {
     return this.length + (this.#gatherList?.bytes ?? 0);
   }
@@ -79,12 +79,20 @@ export class Outbox {
     return this.#gatherList?.isFull ? 0 : OUTBOX_BYTES - this.length;
   }
 
-  /** Data that is not copied here, but sent from where it lies; there must be room. @param offset of it in the image */
+  /**
+   * Adds data that is sent from its mapping without copying; there must be room.
+   * @param offset of the data in the image
+   * @param offset of it in the image
+   */
   gather(address: number, length: number, offset: number): void {
     this.#gatherList?.add(this.length, address, length, offset);
   }
 
-  /** Notes that the last gathered data is all of a reply. @param head where the reply begins */
+  /**
+   * Records that the last gathered data is all of a reply.
+   * @param head where the reply begins
+   * @param head where the reply begins
+   */
   noteWhole(request: Request, head: number): void {
     this.#gatherList?.noteWhole(request, head);
   }

@@ -1,6 +1,5 @@
 /**
- * Owns what a request must be like to be served at all; everything else is refused with the number that the protocol has
- * for it. Pure: nothing is done here.
+ * Owns the rules for requests; those that break a rule are refused with the protocol's number for it. Pure.
  */
 
 import { Command, CommandFlag, MAX_PAYLOAD_BYTES, WireError } from "../../protocol/constants.ts";
@@ -28,11 +27,11 @@ export function requireKnown({ type, flags }: Request, structured: boolean): voi
   if ((flags & CommandFlag.DF) !== 0 && !structured) throw new Refusal(WireError.EINVAL, "DF needs structured replies");
 }
 
-/** @throws Refusal `beyond` for what reaches beyond the end of the image */
+/** @throws Refusal `beyond` if it reaches beyond the end of the image */
 export function requireRange({ offset, length }: Request, image: LiveImage, beyond: number): void {
   const size = image.sizeBytes;
   if (offset <= size && length <= size - offset) return;
-  // The offset that an error names lies within its request.
+  // The offset in an error must be within its request.
   const at = Math.max(offset, size);
   const isNamed = Number.isSafeInteger(at) && at < offset + length;
   throw new Refusal(beyond, `the request ends beyond the image, which has ${size} bytes`, isNamed ? at : undefined);

@@ -3,10 +3,10 @@
  */
 import { EXTENDED_REQUEST_BYTES, Magic, REQUEST_BYTES } from "../../protocol/constants.ts";
 
-/** Above this, 64 bits are no exact number any more; no image is that large. */
+/** Above this, a number is no longer exact; no image is that large. */
 const UNSAFE_HIGH = 0x20_0000;
 
-/** Whom a reply answers. */
+/** The request that a reply answers. */
 export interface Asked {
   readonly cookieHigh: number;
   readonly cookieLow: number;
@@ -26,7 +26,7 @@ export class Request implements Asked {
   offset = 0;
   length = 0;
 
-  /** Takes over another's values. */
+  /** Copies another's values. */
   copy(other: Request): void {
     this.flags = other.flags;
     this.type = other.type;

@@ -1,6 +1,6 @@
 /**
- * Owns the transmission phase of one connection: requests in, replies out, whatever carries the bytes. Takes input as it
- * comes, answers every complete request in order, and keeps replies back until what they promise is true.
+ * Owns the transmission phase of one connection: requests in, replies out, independent of what carries the bytes.
+ * Answers every complete request in order, and keeps replies back until what they promise is true.
  */
 
 import { Chunk, Command, CommandFlag, WireError } from "../../protocol/constants.ts";
@@ -13,14 +13,14 @@ import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
 
-/** Replies that are this large together go out, whatever else waits. */
+/** Replies of this size together are sent at once. */
 const SEND_AT_BYTES = 256 * 1024;
 /** A payload up to this size is written in one piece, once all of it is there. */
 export const WHOLE_PAYLOAD_BYTES = 1 << 20;
 /** Larger ones are written as they come, in multiples of this. */
 const PIECE_BYTES = 64 * 1024;
 
-/** A payload of which not all has come yet, or which nobody wants. */
+/** A payload of which not all has come yet, or which is to be skipped. */
 interface Payload {
   readonly request: Request;
   offset: number;
@@ -29,7 +29,7 @@ interface Payload {
 }
 
 export class Transmission {
-  /** The client said goodbye, or nonsense: nothing more is to be read. */
+  /** The client disconnected, or broke the protocol: nothing more is to be read. */
   isOver = false;
   readonly #image: LiveImage;
   readonly #outbox: Outbox;
@@ -38,7 +38,7 @@ export class Transmission {
   readonly #structured: boolean;
   readonly #reads: ReadPath;
   readonly #request = new Request();
-  /** Is there another request behind the one at hand? */
+  /** Has another request arrived behind this one? */
   #hasMore = false;
   #payload: Payload | undefined;
 
@@ -52,7 +52,7 @@ export class Transmission {
     this.#reads = new ReadPath({ image, outbox, structured: this.#structured, send: () => this.send() });
   }
 
-  /** Reads that wait for a disk: to be answered by answerWaiting() when there is no other input. */
+  /** Reads that wait for a disk: call answerWaiting() when there is no other input. */
   get waiting(): number {
     return this.#reads.queued;
   }
@@ -62,16 +62,16 @@ export class Transmission {
     for (const request of this.#reads.takeQueued()) this.#answer(request, "copy");
   }
 
-  /** How much must be there before consume() can go on. */
+  /** How many bytes consume() needs to continue. */
   get wanted(): number {
     const { left = 0 } = this.#payload ?? {};
     return this.#payload ? Math.min(left, WHOLE_PAYLOAD_BYTES) : this.#headBytes;
   }
 
   /**
-   * Works through the input; replies are in the outbox, or gone already.
+   * Processes the input; replies are in the outbox, or sent already.
    *
-   * @returns how many bytes were used; the rest is to be given again, with more behind it
+   * @returns how many bytes were used; the caller gives the rest again, followed by more
    */
   consume(input: Uint8Array): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
@@ -97,7 +97,7 @@ export class Transmission {
     return at;
   }
 
-  /** Sends the replies, once what they say has been made true. */
+  /** Sends the replies, after making their promises true. */
   send(): void {
     this.#reads.beginFetching();
     this.#image.commit();
@@ -107,7 +107,7 @@ export class Transmission {
 
   readonly #copyAgain = (request: Request): void => this.#answer(request, "copy");
 
-  /** To be called when the connection has ended, however it did. */
+  /** Must be called when the connection has ended. */
   end(): void {
     this.isOver = true;
     this.#reads.end();
@@ -159,12 +159,12 @@ export class Transmission {
     }
   }
 
-  /** Uses what there is of a payload; 0 means that there is too little to begin with. */
+  /** Uses the available part of a payload; 0 means that there is too little to begin with. */
   #takePayload(input: Uint8Array, at: number, payload: Payload): number {
     const available = Math.min(input.length - at, payload.left);
     let piece = available;
     if (payload.failure === undefined && available < payload.left) {
-      // In the middle of a large payload: whole pieces only, so that no block is copied up for nothing.
+      // In the middle of a large payload only whole pieces are used, so that no block is copied up for nothing.
       if (payload.left <= WHOLE_PAYLOAD_BYTES || available < PIECE_BYTES) return 0;
       piece -= (payload.offset + piece) % PIECE_BYTES;
       if (piece <= 0) return 0;
@@ -212,7 +212,7 @@ export class Transmission {
   }
 
   #fail(request: Request, error: unknown): void {
-    // What waits in the outbox may promise what was lost. Without a reply, the client knows that it knows nothing.
+    // Replies in the outbox may promise data that was lost. Without a reply, the client does not rely on it.
     if (this.#image.failed) throw error;
     const number = wireErrorOf(error);
     if (this.#structured) this.#outbox.error(request, number, wordsForClient(error), offsetOf(error));

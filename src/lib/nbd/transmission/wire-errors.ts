@@ -1,5 +1,5 @@
 /**
- * Owns what becomes of an error on the wire: one of the few numbers that the protocol knows, and a text.
+ * Owns the translation of errors for the wire: one of the few numbers that the protocol knows, and a text.
  */
 import { CowError, type ErrorCode } from "../../errors.ts";
 import { WireError } from "../../protocol/constants.ts";
@@ -21,7 +21,9 @@ const NUMBERS: Partial<Readonly<Record<ErrorCode, number>>> = {
   permission: WireError.EPERM,
 };
 
-/** Disk quotas and file-size limits are full disks to a client; what it can't be told is an I/O error. */
+/**
+ * To a client, disk quotas and file-size limits are full disks; errors without a number of their own are I/O errors.
+ */
 export function wireErrorOf(error: unknown): number {
   if (error instanceof Refusal) return error.wireError;
   if (error instanceof RangeError && /alloc/i.test(error.message)) return WireError.ENOMEM;
@@ -40,7 +42,7 @@ export function wordsOf(error: unknown): string {
   return wordsForClient(error);
 }
 
-/** For clients, whose business our file names are not. */
+/** For clients, which must not learn our file names. */
 export function wordsForClient(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
