@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check convert create diff info invert measure merge pack repair serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check convert create diff info invert map measure merge pack repair serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert measure merge pack repair serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert map measure merge pack repair serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -105,6 +105,7 @@ _cowtool() {
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
+    map) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     measure) _cowtool_words '--abi --base --chunk-size --cluster-size --to --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;

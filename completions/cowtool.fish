@@ -29,6 +29,7 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments info --description 'show what a cowfile is and holds'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments invert --description 'swap a base and the layer over it'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments map --description 'list which file of a stack each part of its image comes from'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments measure --description 'tell how large a converted stack would be'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments merge --description 'flatten a cowfile into its base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments pack --description 'compress a cowfile for storage or transfer'
@@ -47,6 +48,7 @@ complete --command cowtool --no-files --condition '__cowtool_runs help' --argume
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments info --description 'show what a cowfile is and holds'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments invert --description 'swap a base and the layer over it'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments map --description 'list which file of a stack each part of its image comes from'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments measure --description 'tell how large a converted stack would be'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments merge --description 'flatten a cowfile into its base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments pack --description 'compress a cowfile for storage or transfer'
@@ -109,6 +111,8 @@ complete --command cowtool --condition '__cowtool_runs invert' --long-option lay
 complete --command cowtool --condition '__cowtool_runs invert' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'the new base to make'
 complete --command cowtool --condition '__cowtool_runs invert' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
 complete --command cowtool --condition '__cowtool_runs invert' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs map' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs measure' --long-option abi --exclusive --arguments 'le64 le32 be64 be32' --description 'the machine a cowfile is for; default le64'
 complete --command cowtool --condition '__cowtool_runs measure' --long-option base --require-parameter --arguments '(__cowtool_layers)' --description 'OUTPUT holds only the differences from this base (cowfile, dm-snapshot, dm-cow: default the stack\'s base); in qcow2 it becomes the backing file'

@@ -51,6 +51,7 @@ export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
 export { type InvertRequest, type InvertResult, invert } from "./operations/invert.ts";
+export { type MapEntry, type MapResult, map } from "./operations/map.ts";
 export { merge } from "./operations/merge/merge.ts";
 export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merge/request.ts";
 export { pack } from "./operations/pack/pack.ts";

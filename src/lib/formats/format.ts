@@ -28,6 +28,8 @@ export interface Place extends Extent {
   readonly source: ByteSource;
   /** Offset of its first byte in `source`. What lies beyond the end of the source reads as zeros. */
   readonly at: number;
+  /** What the format's own tables say is there; undefined where only the holes of the source tell. */
+  readonly kind?: "data" | "zero" | "compressed" | undefined;
 }
 
 /** A source that is put together from others, and tells where each part lies, so that copies need no buffer. */

@@ -46,9 +46,9 @@ export function* shown(
     return;
   }
   let at = from;
-  for (const { offset, length, source, at: where } of layer.places(from, end)) {
+  for (const { offset, length, source, at: where, kind } of layer.places(from, end)) {
     if (offset > at) yield* shown(base, layers, at, offset, top - 1);
-    yield { offset, length, source, at: where, level: top };
+    yield { offset, length, source, at: where, kind, level: top };
     at = offset + length;
   }
   if (at < end) yield* shown(base, layers, at, end, top - 1);
@@ -89,33 +89,34 @@ export class LayeredImage implements PlacedSource, Remarks {
   readonly sizeBytes: number;
   readonly seesHoles: boolean;
   readonly allocationUnitBytes: number;
-  readonly #base: ByteSource | undefined;
-  readonly #layers: readonly Layer[];
+  readonly base: ByteSource | undefined;
+  /** Bottom to top. */
+  readonly layers: readonly Layer[];
 
   /** @param layers bottom to top; each must fit what lies below it (stack/open.ts checks that) */
   constructor(name: string, base: ByteSource | undefined, layers: readonly Layer[]) {
     const top = layers.at(-1);
     this.name = name;
-    this.#base = base;
-    this.#layers = layers;
+    this.base = base;
+    this.layers = layers;
     this.sizeBytes = top?.virtualSizeBytes ?? base?.sizeBytes ?? 0;
     this.seesHoles = base?.seesHoles ?? true;
     this.allocationUnitBytes = base?.allocationUnitBytes ?? top?.granularityBytes ?? 1;
   }
 
   get warnings(): readonly string[] {
-    return this.#layers.flatMap(({ warnings = [] }) => warnings);
+    return this.layers.flatMap(({ warnings = [] }) => warnings);
   }
 
   read(target: Uint8Array, offsetBytes: number): number {
     const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
     const end = offsetBytes + length;
-    if (this.#base && topLevel(this.#layers, offsetBytes, end) === 0) {
-      readZeroFilled(this.#base, length === target.length ? target : target.subarray(0, length), offsetBytes);
+    if (this.base && topLevel(this.layers, offsetBytes, end) === 0) {
+      readZeroFilled(this.base, length === target.length ? target : target.subarray(0, length), offsetBytes);
       return length;
     }
     let done = 0;
-    for (const { offset, length: size, source, at } of shown(this.#base, this.#layers, offsetBytes, end)) {
+    for (const { offset, length: size, source, at } of shown(this.base, this.layers, offsetBytes, end)) {
       const start = offset - offsetBytes;
       if (start > done) target.fill(0, done, start);
       done = start + size;
@@ -127,12 +128,12 @@ export class LayeredImage implements PlacedSource, Remarks {
 
   /** Everything that may be something other than zeros, with the source that each part lies in. */
   places(from: number, to: number): Generator<Place> {
-    return dataPlaces(shown(this.#base, this.#layers, from, Math.min(to, this.sizeBytes)));
+    return dataPlaces(shown(this.base, this.layers, from, Math.min(to, this.sizeBytes)));
   }
 
   /** What the layers above the lowest `level` hold of `[from, to)`, ascending and joined. */
   allocated(from: number, to: number, level = 0): Iterable<Extent> {
-    return allocatedBy(this.#layers.slice(level), from, Math.min(to, this.sizeBytes));
+    return allocatedBy(this.layers.slice(level), from, Math.min(to, this.sizeBytes));
   }
 
   dataExtents(from: number, to: number): Iterable<Extent> {

@@ -10,43 +10,43 @@ import type { Place, PlacedSource, Remarks } from "../formats/format.ts";
 export class ImageDevice implements BlockDevice, PlacedSource {
   readonly writable = false;
   readonly fd = undefined;
-  readonly #image: PlacedSource & Remarks;
+  readonly image: PlacedSource & Remarks;
 
   /** @param image its files are closed by their opener */
   constructor(image: PlacedSource & Remarks) {
-    this.#image = image;
+    this.image = image;
   }
 
   get name(): string {
-    return this.#image.name;
+    return this.image.name;
   }
 
   get warnings(): readonly string[] | undefined {
-    return this.#image.warnings;
+    return this.image.warnings;
   }
 
   get sizeBytes(): number {
-    return this.#image.sizeBytes;
+    return this.image.sizeBytes;
   }
 
   get allocationUnitBytes(): number {
-    return this.#image.allocationUnitBytes;
+    return this.image.allocationUnitBytes;
   }
 
   get seesHoles(): boolean {
-    return this.#image.seesHoles;
+    return this.image.seesHoles;
   }
 
   read(target: Uint8Array, offsetBytes: number): number {
-    return this.#image.read(target, offsetBytes);
+    return this.image.read(target, offsetBytes);
   }
 
   dataExtents(from: number, to: number): Iterable<Extent> {
-    return this.#image.dataExtents(from, to);
+    return this.image.dataExtents(from, to);
   }
 
   places(from: number, to: number): Iterable<Place> {
-    return this.#image.places(from, to);
+    return this.image.places(from, to);
   }
 
   write(): never {

@@ -1,7 +1,8 @@
 /**
- * Owns the rows of the command contract for squash and invert; see command-rows.ts.
+ * Owns the rows of the command contract for squash, invert and map; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
+import { ANY_BASE } from "./rows-more.ts";
 
 export const squash: CommandRow = {
   runs: [
@@ -96,4 +97,24 @@ export const invert: CommandRow = {
     },
   ],
   progress: (at) => [at("base.img"), at("vm.cow"), "-o", at("new.img"), "--layer", at("new.cow")],
+};
+
+export const map: CommandRow = {
+  runs: [
+    { title: "a stack", argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`], readOnly: true },
+    { title: "an image", argv: (at) => [at("base.img")], readOnly: true },
+    { title: "a stack with a pack", argv: (at) => [`${at("base.img")},${at("gzip.pack")}`], readOnly: true },
+  ],
+  inputs: [
+    {
+      title: "STACK",
+      good: "base.img",
+      isStack: true,
+      takes: { ...ANY_BASE, "empty.img": 0 },
+      argv: (_, file) => [file],
+    },
+    { title: "STACK, a layer", good: "vm.cow", isStack: true, argv: (at, file) => [`${at("base.img")},${file}`] },
+  ],
+  outputs: [],
+  collisions: [],
 };

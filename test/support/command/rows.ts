@@ -5,7 +5,7 @@
 import type { CommandRow } from "./row.ts";
 import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
-import { invert, squash } from "./rows-stacks.ts";
+import { invert, map, squash } from "./rows-stacks.ts";
 
 const create: CommandRow = {
   runs: [
@@ -237,6 +237,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   diff,
   info,
   invert,
+  map,
   measure,
   merge,
   pack,

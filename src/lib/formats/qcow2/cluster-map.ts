@@ -29,7 +29,7 @@ export interface Run {
   /** In the image. */
   readonly offset: number;
   readonly length: number;
-  /** Of data: where its first byte lies in the file. Otherwise the offset in the image. */
+  /** Where its first byte is in the file; of zeros that have no cluster 0, of compressed data the offset in the image. */
   readonly at: number;
 }
 
@@ -142,7 +142,7 @@ export class ClusterMap {
       if (low & LOW_ZERO) {
         this.#judgePlace(placeIn({ high, low }), offset);
         if (version < 3) throw this.#damaged(offset, "a cluster is marked zero, which version 2 does not know");
-        yield { kind: "zero", offset, length: clusterBytes, at: offset };
+        yield { kind: "zero", offset, length: clusterBytes, at: placeIn({ high, low }) };
       } else {
         const host = placeIn({ high, low });
         if (host === 0) continue;
@@ -192,7 +192,7 @@ export class ClusterMap {
         this.#judgeHost(host, offset);
       }
       if (held === ALL_SUBCLUSTERS) yield { kind: "data", offset, length: clusterBytes, at: host };
-      else if (zeros === ALL_SUBCLUSTERS) yield { kind: "zero", offset, length: clusterBytes, at: offset };
+      else if (zeros === ALL_SUBCLUSTERS) yield { kind: "zero", offset, length: clusterBytes, at: host };
       else yield* this.#subclusters(offset, host, zeros, held);
     }
   }
@@ -202,7 +202,7 @@ export class ClusterMap {
     for (let i = 0; i < SUBCLUSTERS; i++) {
       const start = offset + i * length;
       if ((held >>> i) & 1) yield { kind: "data", offset: start, length, at: host + i * length };
-      else if ((zeros >>> i) & 1) yield { kind: "zero", offset: start, length, at: start };
+      else if ((zeros >>> i) & 1) yield { kind: "zero", offset: start, length, at: host === 0 ? 0 : host + i * length };
     }
   }
 
@@ -244,13 +244,18 @@ export class ClusterMap {
 }
 
 function joins(a: Run, b: Run): boolean {
-  return a.kind === b.kind && a.offset + a.length === b.offset && a.at + a.length === b.at;
+  return a.kind === b.kind && a.offset + a.length === b.offset && movedAt(a, a.length) === b.at;
+}
+
+/** Where the file has what is that much further on in the image. */
+function movedAt({ kind, at }: Run, bytes: number): number {
+  return kind === "zero" && at === 0 ? 0 : at + bytes;
 }
 
 function cut(run: Run, from: number, to: number): Run | undefined {
   const start = Math.max(run.offset, from);
   const stop = Math.min(run.offset + run.length, to);
   return stop > start
-    ? { kind: run.kind, offset: start, length: stop - start, at: run.at + start - run.offset }
+    ? { kind: run.kind, offset: start, length: stop - start, at: movedAt(run, start - run.offset) }
     : undefined;
 }

@@ -47,7 +47,7 @@ export class Qcow2Layer implements Layer {
   *places(from: number, to: number): Generator<Place> {
     const sources = { data: this.#source, zero: this.#zeros, compressed: this.#compressed };
     for (const { kind, offset, length, at } of this.#map.runs(from, to))
-      yield { offset, length, at, source: sources[kind] };
+      yield { offset, length, at, source: sources[kind], kind };
   }
 }
 

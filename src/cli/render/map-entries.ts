@@ -1,0 +1,30 @@
+/**
+ * Owns how `map` shows its list to people: a line for each entry, written while the list is made, in columns whose widths
+ * are known beforehand.
+ */
+import type { MapEntry } from "../../lib/operations/map.ts";
+import { escapeControls } from "./escape.ts";
+
+/** As wide as the largest offset that there is. */
+const WIDTH = 18;
+const KIND_WIDTH = 12;
+
+function line(start: string, length: string, kind: string, offset: string, name: string): string {
+  const numbers = start.padEnd(WIDTH) + length.padEnd(WIDTH);
+  return `${numbers}${kind.padEnd(KIND_WIDTH)}${offset.padEnd(WIDTH)}${escapeControls(name)}`.trimEnd().concat("\n");
+}
+
+function kindOf({ present, zero, compressed }: MapEntry): string {
+  if (!present) return "nothing";
+  if (compressed) return "compressed";
+  return zero ? "zeros" : "data";
+}
+
+/** @param names the files of the stack, by depth */
+export async function* renderMap(names: readonly string[], entries: AsyncIterable<MapEntry>): AsyncGenerator<string> {
+  yield line("start", "length", "is", "at byte", "of");
+  for await (const entry of entries) {
+    const { start, length, offset, depth, present } = entry;
+    yield line(`${start}`, `${length}`, kindOf(entry), `${offset ?? "-"}`, present ? (names[depth] ?? "") : "-");
+  }
+}
