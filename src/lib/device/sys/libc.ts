@@ -71,6 +71,8 @@ export interface Libc {
   mincore(address: number, length: number, pages: Uint8Array): number;
   /** `usage` is a struct rusage. */
   getrusage(who: number, usage: Uint8Array): number;
+  /** Closed on exec. Negative where the C library or the kernel has no such files. */
+  memfdCreate(name: string): number;
   /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
   addressOf(buffer: ArrayBuffer): number | bigint;
 }
@@ -78,6 +80,8 @@ export interface Libc {
 /** 64-bit Linux only: there `off_t` and `struct flock` have one layout whatever the C library. */
 const SUPPORTED =
   process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
+
+const MFD_CLOEXEC = 1;
 
 /** No mapping lies beyond this on any 64-bit machine; what mmap returns when it fails does. */
 const ADDRESSES_END = 2 ** 52;
@@ -125,6 +129,7 @@ function bind(): Libc | null {
     const posixFadvise = lib.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
     const poll = lib.func("int poll(void *fds, unsigned long count, int timeout)");
     const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
+    const memfdCreate = optional(() => lib.func("int memfd_create(const char *name, unsigned int flags)"));
     const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
     return {
@@ -159,6 +164,7 @@ function bind(): Libc | null {
       pollNow: (fds, count) => Number(poll(fds, count, 0)),
       mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
       mallocTrim: () => void mallocTrim?.(0),
+      memfdCreate: (name) => (memfdCreate ? Number(memfdCreate(name, MFD_CLOEXEC)) : -1),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {

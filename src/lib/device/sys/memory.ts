@@ -1,6 +1,6 @@
 /**
  * Owns what a process with many threads and large buffers asks of the C library's memory: to give back what is free.
- * Without native calls it keeps what it likes.
+ * Without native calls it keeps what it likes. Also files that are nowhere but in memory.
  */
 import { libc } from "./libc.ts";
 
@@ -21,4 +21,10 @@ export function preferSmallMemory(): void {
 /** Gives free memory back. Costs some milliseconds. */
 export function trimMemory(): void {
   libc()?.mallocTrim();
+}
+
+/** An empty file in memory, gone when its descriptor is closed; undefined where there can be none. */
+export function openMemoryFile(name: string): number | undefined {
+  const fd = libc()?.memfdCreate(name) ?? -1;
+  return fd < 0 ? undefined : fd;
 }
