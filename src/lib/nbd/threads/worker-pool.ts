@@ -226,20 +226,6 @@ export class WorkerPool {
     return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
   }
 
-<<<<<<< HEAD
-  /** All threads warm up on one file: its contents do not matter. */
-  #practiceFd(): number | undefined {
-    try {
-      this.#practice ??= nodeStorage.scratch("warm-up");
-      return this.#practice.fd;
-    } catch {
-      // Without space for it, the first client warms its thread up.
-      return undefined;
-    }
-  }
-
-=======
->>>>>>> 43c816e (Threads practise flushes too, on a file in memory; a flush record is built without copies of copies)
   #endPractice(): void {
     if (this.#practiceFd !== undefined) fs.closeSync(this.#practiceFd);
     this.#practiceFd = undefined;
