@@ -14,10 +14,10 @@ import { CowError, errnoName, systemError } from "../errors.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
-/** What cowtool's files are called after the name of the file that they are beside. */
+/** The suffix of cowtool's own files, after the name of the file that they are beside. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
-/** Those names of ours that no output may have. What was set aside after a crash is a cowfile like any other. */
+/** Suffixes of ours that no output may have. Blocks set aside after a crash are a cowfile like any other. */
 const RESERVED = /\.cowtool-(?:base|live|lock[^/]*|merge|partial|partial-note)$/;
 
 /** @throws CowError `usage` for an output that would be taken for a file of ours */
@@ -34,7 +34,7 @@ export function beside(file: string): string {
   return file.replace(SUFFIX, "");
 }
 
-/** Whose the files are that this process makes: some network file systems give them to another user. */
+/** The users that own files made by this process: some network file systems give them to another user. */
 const ourUids = new Set<number | undefined>([0, process.geteuid?.()]);
 
 export function noteAsMade(fd: number): void {
@@ -66,7 +66,7 @@ function requireRegular(file: string, stat: fs.Stats): void {
   if (!stat.isFile()) throw stranger(file, `is ${kindOf(stat)}`);
 }
 
-/** What is at a name of ours, or undefined. @throws CowError `exists` if it is no regular file, `io` */
+/** The file with a name of ours, or undefined. @throws CowError `exists` if it is not a regular file, `io` */
 function lookAt(file: string): fs.Stats | undefined {
   let stat: fs.Stats | undefined;
   try {
@@ -79,7 +79,7 @@ function lookAt(file: string): fs.Stats | undefined {
 }
 
 /**
- * Opens a file of ours that is there. Others' may be read (a journal that another user's server left), never written.
+ * Opens an existing file of ours. Others' may be read (a journal that another user's server left), never written.
  *
  * @throws CowError `exists` for what is no such file; `not-found`, `permission`, `io`
  */
@@ -104,7 +104,7 @@ export function openOwn(file: string, { writable }: { readonly writable: boolean
   }
 }
 
-/** Makes a file of ours that is not there. @throws CowError `exists`, `permission`, … */
+/** Makes a new file of ours. @throws CowError `exists`, `permission`, … */
 export function makeOwn(file: string, mode: number): number {
   try {
     const fd = fs.openSync(file, O_RDWR | O_CREAT | O_EXCL, mode);
@@ -116,10 +116,10 @@ export function makeOwn(file: string, mode: number): number {
 }
 
 /**
- * Makes sure that what has this name, if anything, may be replaced or removed.
+ * Makes sure that a file of this name, if there is one, may be replaced or removed.
  *
  * @param beginning how files of this kind begin, a byte a character
- * @returns whether there is something
+ * @returns whether there is a file
  * @throws CowError `exists` if it is not ours
  */
 export function requireOwn(file: string, beginning: string): boolean {
