@@ -5,14 +5,45 @@
  */
 import type { ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
+import type { Remarks } from "../formats/format.ts";
+import type { KnownLength } from "./known-length.ts";
+import type { Remembered } from "./remote/sameness.ts";
 
 /** Receives a part of a file that is not in memory. */
 export type OnCacheMiss = (fd: number, offset: number, lengthBytes: number) => void;
 
-export interface BlockDevice extends ByteTarget {
+/** A regular file or block device of this machine that is open. */
+export interface LocalFile {
+  readonly fd: number;
+  readonly isBlockDevice: boolean;
+  /** Device and inode (of a block device, which it is), as Storage.facts() tells it. */
+  readonly identity: string;
+  /** How long it is known to be. */
+  readonly length: KnownLength;
+  /** How long it is at this moment. @throws CowError `io` */
+  measure(): number;
+  /** Is it at least as long as it is known to be? Otherwise nothing can be read or written any more. @throws CowError `io` */
+  isWhole(): boolean;
+  /** Has it no name any more, so that it is gone once it is closed? */
+  isUnlinked(): boolean;
+}
+
+/** An export of an NBD server, which is found again by its URI. */
+export interface RemoteExport {
+  /** What is remembered of it, for other devices of the same export. */
+  readonly remembered: Remembered;
+  /** Is it known that another image is there by now? */
+  readonly isReplaced: boolean;
+}
+
+export interface BlockDevice extends ByteTarget, Remarks {
   readonly writable: boolean;
   /** An open file descriptor behind the device at offset 0, for copies that the kernel makes; undefined if there is none. */
   readonly fd: number | undefined;
+  /** The file that it is; absent for anything else. */
+  readonly file?: LocalFile | undefined;
+  /** The export that it is; absent for anything else. */
+  readonly remote?: RemoteExport | undefined;
   /**
    * Frees the space of `[offset, offset + length)`, which then reads as zeros.
    * @returns false if impossible: the caller then writes zeros

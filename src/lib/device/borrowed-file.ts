@@ -11,8 +11,8 @@ import { readAt, writeAt } from "./sys/positioned.ts";
 
 /** A file for other threads, in the form in which they have it. */
 export function asLent(device: BlockDevice): BlockDevice {
-  if (!(device instanceof FileDevice)) return device;
-  return BorrowedFile.borrow(device.fd, device.name, device.writable, { length: device.length.shared });
+  const { file, name, writable } = device;
+  return file ? BorrowedFile.borrow(file.fd, name, writable, { length: file.length.shared }) : device;
 }
 
 /** Sent with a descriptor. */

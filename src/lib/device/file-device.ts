@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
-import type { BlockDevice } from "./block-device.ts";
+import type { BlockDevice, LocalFile } from "./block-device.ts";
 import { KnownLength } from "./known-length.ts";
 import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
@@ -38,7 +38,7 @@ function openImage(path: string, { writable = false, mounted = writable ? "refus
   }
 }
 
-export class FileDevice implements BlockDevice {
+export class FileDevice implements BlockDevice, LocalFile {
   readonly name: string;
   readonly writable: boolean;
   readonly allocationUnitBytes: number;
@@ -97,6 +97,10 @@ export class FileDevice implements BlockDevice {
   get fd(): number {
     if (this.#fd === undefined) throw new Error(`${this.name} is closed`);
     return this.#fd;
+  }
+
+  get file(): LocalFile {
+    return this;
   }
 
   get sizeBytes(): number {

@@ -6,7 +6,7 @@ import type { Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
 import { ExportFlag } from "../../protocol/constants.ts";
 import { parseNbdUri } from "../../protocol/uri.ts";
-import type { BlockDevice } from "../block-device.ts";
+import type { BlockDevice, RemoteExport } from "../block-device.ts";
 import { Caller } from "./caller.ts";
 import { type Alternating, ExtentCache } from "./extent-cache.ts";
 import type { Opened } from "./helper.ts";
@@ -38,7 +38,7 @@ export interface RemoteOptions extends RemoteLimits {
   readonly remembered?: Remembered | undefined;
 }
 
-export class RemoteDevice implements BlockDevice {
+export class RemoteDevice implements BlockDevice, RemoteExport {
   readonly name: string;
   readonly sizeBytes: number;
   readonly writable: boolean;
@@ -86,12 +86,14 @@ export class RemoteDevice implements BlockDevice {
     }
   }
 
-  /** The remembered parts, for other devices of the same export. */
+  get remote(): RemoteExport {
+    return this;
+  }
+
   get remembered(): Remembered {
     return this.#remembered;
   }
 
-  /** Is it known that the image was replaced? */
   get isReplaced(): boolean {
     return isReplaced(this.#remembered);
   }

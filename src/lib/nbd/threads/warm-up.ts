@@ -10,8 +10,8 @@ import { LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
 import { logOffset } from "../../formats/cowfile/live/journal.ts";
 import { NONCE_BYTES, STAMP_BYTES, STAMP_SECTOR_BYTES } from "../../formats/cowfile/live/stamp.ts";
 import { Command, Magic } from "../../protocol/constants.ts";
-import { assembleImage } from "../../stack/live/assemble.ts";
-import type { CowfileConfig } from "../../stack/live/cowfile-config.ts";
+import { assembleImage, type ImageParts } from "../../stack/live/assemble.ts";
+import { type CowfileConfig, makeOrder } from "../../stack/live/cowfile-config.ts";
 import { writeNewJournal } from "../../stack/live/journal-writer.ts";
 import { newSharedState } from "../../stack/live/shared-state.ts";
 import type { BlockingSession } from "./blocking-session.ts";
@@ -56,7 +56,7 @@ export function warmUp(session: BlockingSession, memoryFd: number): void {
   }
 }
 
-function partsOver(file: BorrowedFile): Parameters<typeof assembleImage>[0] {
+function partsOver(file: BorrowedFile): ImageParts {
   const state = newSharedState(SIZE_BYTES / 1024 / 8);
   const nonce = new Uint8Array(NONCE_BYTES);
   const control = new Int32Array(state.control);
@@ -77,7 +77,8 @@ function partsOver(file: BorrowedFile): Parameters<typeof assembleImage>[0] {
     logBytes: LOG_BYTES,
     slotsPerHalf,
   };
-  return { name: "warm-up", base: file, layers: [], top: { cow: file, journal: file, config }, files: [file] };
+  const top = makeOrder({ cow: file, journal: file, config });
+  return { name: "warm-up", base: file, layers: [], top, files: [file] };
 }
 
 function agreed(structuredReplies: boolean): Parameters<BlockingSession["run"]>[2] {

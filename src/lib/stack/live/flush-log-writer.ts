@@ -16,6 +16,7 @@ import {
 import { readLong, writeLong } from "./head-writer.ts";
 import { lock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, type SharedState, Unflushed } from "./shared-state.ts";
+import type { PlacedData } from "./writable-layer.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -27,13 +28,6 @@ export const LogState = {
   /** There was no room for it, or it could not be written. */
   UNUSABLE: 2,
 } as const;
-
-/** Data that is written to one place. */
-export interface RememberedData {
-  readonly source: Uint8Array;
-  /** Of it in the image. */
-  readonly offset: number;
-}
 
 export class FlushLogWriter {
   readonly #journal: BlockDevice;
@@ -68,7 +62,7 @@ export class FlushLogWriter {
    * @returns false where it can't be remembered: nothing was done then
    * @throws what the change threw; part of it may be done then
    */
-  remember({ source, offset }: RememberedData, change: () => void): boolean {
+  remember({ source, offset }: PlacedData, change: () => void): boolean {
     if (!this.isComplete) return false;
     // Whole sectors only: parts of one would be put back beside parts of another time.
     if ((offset | source.length) % SECTOR_BYTES !== 0 || source.length > MAX_RECORD_DATA_BYTES) return false;
