@@ -11,18 +11,40 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
+import { JOURNAL_BEGINNING, JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
 /** The suffix of cowtool's own files, after the name of the file that they are beside. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
-/** Suffixes of ours that no output may have. Blocks set aside after a crash are a cowfile like any other. */
-const RESERVED = /\.cowtool-(?:base|live|lock[^/]*|merge|partial|partial-note)$/;
+/** A kind of file that cowtool makes beside a user's. */
+export interface OwnKind {
+  /** What follows the name of the file that it is beside. */
+  readonly suffix: string;
+  /** How it begins, a byte a character. */
+  readonly beginning: string;
+}
+
+/** Every kind. No output may have such a name. Blocks set aside after a crash are a cowfile like any other. */
+export const OWN = {
+  /** What the base of a cowfile was: notes/sidecar.ts. */
+  baseRecord: { suffix: ".cowtool-base", beginning: '{"cowtool_base":' },
+  liveJournal: { suffix: JOURNAL_SUFFIX, beginning: JOURNAL_BEGINNING },
+  /** Of a writer; a reader's has more after the suffix: sys/lock-file.ts. */
+  lock: { suffix: ".cowtool-lock", beginning: "" },
+  /** Of an interrupted merge in place: notes/merge-journal.ts. */
+  mergeJournal: { suffix: ".cowtool-merge", beginning: "{" },
+  /** An unfinished output, and the note beside it that tells that it is ours: output/partial.ts. */
+  partial: { suffix: ".cowtool-partial", beginning: "" },
+  partialNote: { suffix: ".cowtool-partial-note", beginning: '{"cowtool_convert":' },
+} as const satisfies Readonly<Record<string, OwnKind>>;
 
 /** @throws CowError `usage` for an output that would be taken for a file of ours */
 export function refuseOwnName(path: string): void {
-  const [suffix] = RESERVED.exec(path) ?? [];
+  const isOwn = (kind: OwnKind): boolean =>
+    kind === OWN.lock ? path.slice(path.lastIndexOf("/") + 1).includes(kind.suffix) : path.endsWith(kind.suffix);
+  const suffix = Object.values(OWN).find(isOwn)?.suffix;
   if (suffix === undefined) return;
   throw new CowError("usage", `is a name that cowtool uses for files of its own: no output may end in ${suffix}`, {
     file: path,

@@ -10,11 +10,10 @@ import * as fs from "node:fs";
 import { hostname } from "node:os";
 import * as path from "node:path";
 import { CowError, shellWord, systemError } from "../../errors.ts";
-import { makeOwn, openOwn } from "../own-file.ts";
+import { makeOwn, OWN, openOwn } from "../own-file.ts";
 import type { LockMode, Unlock } from "./lock-mode.ts";
 import { hasKernelLock, lockHolders, processIdentity, processOrigin } from "./process-info.ts";
 
-const SUFFIX = ".cowtool-lock";
 /** The end of the name of a reader's lock; earlier versions wrote only the pid. */
 const READER = /^\.\d+(-[0-9a-f]+)?$/;
 /** PID, clock ticks at its start, origin, host; earlier versions wrote only the first two. */
@@ -49,7 +48,7 @@ export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: 
   } catch {
     return () => undefined;
   }
-  const writerLock = real + SUFFIX;
+  const writerLock = real + OWN.lock.suffix;
   const writer = livingHolder(file, writerLock);
   if (writer !== undefined) return { pids: [writer] };
   if (mode === "exclusive") {
@@ -189,7 +188,7 @@ function doubt(file: string, lock: string, what: string, pid?: number): CowError
 }
 
 function livingReaders(file: string, real: string): number[] {
-  const prefix = path.basename(real) + SUFFIX;
+  const prefix = path.basename(real) + OWN.lock.suffix;
   return fs.readdirSync(path.dirname(real)).flatMap((entry) => {
     if (!entry.startsWith(prefix) || !READER.test(entry.slice(prefix.length))) return [];
     const pid = livingHolder(file, path.join(path.dirname(real), entry));
