@@ -1,19 +1,12 @@
 #!/usr/bin/env node
 /*
  * Owns the start of the published program: which node runs it, and the fast ways out. Must parse on any node that knows
- * modules (so: nothing newer than `import()`), and must leave everything else to dist/cli/main.js.
+ * modules (so: nothing newer than `import()`), and must leave everything else to dist/program/main.js.
  *
  * A closed pipe (`cowtool info x | head -1`) ends quietly: the rest of the output is dropped, and the exit status stays
  * that of the work itself, not 13 as with oclif's stock script, and not 141.
  */
-import fs from "node:fs";
-import module from "node:module";
-import os from "node:os";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
-
 const OLDEST = [22, 15];
-const root = fileURLToPath(new URL("..", import.meta.url));
 const argv = process.argv.slice(2);
 
 function isNewEnough() {
@@ -34,14 +27,23 @@ function die(error) {
   process.exit(70);
 }
 
+/** Is it a folder that only this user and root can write to? */
+function isTrusted(folder) {
+  const { uid, mode } = fs.statSync(folder);
+  return (uid === process.geteuid() || uid === 0) && (mode & 0o022) === 0;
+}
+
 /**
- * Compiled modules are kept in the user's own cache folder. Node's default, below /tmp, is one that another user could
- * have filled before us.
+ * Compiled modules are kept in the user's own cache folder. What is read from there runs as this user: a folder that
+ * another user could have filled is not used, such as node's default below /tmp, or a user's home for root under sudo.
  */
 function useCompileCache() {
   if (process.env.NODE_COMPILE_CACHE || process.env.NODE_DISABLE_COMPILE_CACHE) return;
-  const home = process.env.XDG_CACHE_HOME || path.join(os.homedir(), ".cache");
-  if (path.isAbsolute(home)) module.enableCompileCache(path.join(home, "cowtool", "compile"));
+  const cache = process.env.XDG_CACHE_HOME || path.join(os.homedir(), ".cache");
+  const own = path.join(cache, "cowtool");
+  const folders = [own, fs.existsSync(cache) ? cache : path.dirname(cache)].filter((each) => fs.existsSync(each));
+  if (path.isAbsolute(cache) && folders.length > 0 && folders.every(isTrusted))
+    module.enableCompileCache(path.join(own, "compile"));
 }
 
 if (!isNewEnough()) {
@@ -50,6 +52,10 @@ if (!isNewEnough()) {
   );
   process.exit(16);
 }
+
+// Not imported: an import copies all exports of a built-in module, which takes longer than all the rest of this file.
+const [fs, module, os, path] = ["fs", "module", "os", "path"].map((name) => process.getBuiltinModule(`node:${name}`));
+const root = path.join(import.meta.dirname, "..");
 
 // pack and unpack compress in libuv's threads, of which there are four unless told so before the first is used.
 process.env.UV_THREADPOOL_SIZE ||= String(Math.max(4, os.availableParallelism()));
@@ -67,5 +73,6 @@ if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {
   } catch {
     // Without a home there is no cache: slower by some milliseconds, nothing else.
   }
-  import("../dist/cli/main.js").then(({ main }) => main({ argv, root, source: "dist" })).catch(die);
+  const { main } = module.createRequire(import.meta.url)("../dist/program/main.js");
+  main({ argv, root, source: "dist/program" }).catch(die);
 }

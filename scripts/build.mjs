@@ -1,8 +1,8 @@
 /**
- * Owns dist/: src compiled to JavaScript and declarations, and oclif.manifest.json while a package is being packed.
- * Must run on an old node and without dependencies until it calls the compiler, since set-up calls it.
+ * Owns dist/: the library compiled to JavaScript and declarations, and the program, bundled with the packages that it
+ * uses by bundle.mjs. Must run on an old node and without dependencies until it calls the compiler, since set-up calls it.
  *
- *   node scripts/build.mjs [--if-stale | --clean | --manifest | --no-manifest]
+ *   node scripts/build.mjs [--if-stale | --clean]
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
@@ -11,11 +11,17 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
-const manifest = join(root, "oclif.manifest.json");
 const fresh = join(root, "dist.new");
 /** Says when the compiler started to read. */
 const STAMP = ".built";
-const inputs = ["src", "package.json", "package-lock.json", "tsconfig.json", "tsconfig.build.json"];
+const inputs = [
+  "src",
+  "package.json",
+  "package-lock.json",
+  "tsconfig.json",
+  "tsconfig.build.json",
+  "scripts/bundle.mjs",
+];
 
 /** The environment in which `node` and the tools are the ones this project pins. */
 function pinnedEnvironment() {
@@ -38,19 +44,20 @@ export function isStale() {
   return inputs.some((name) => newestChangeMs(join(root, name)) > builtMs);
 }
 
-/** Compiles src into a new dist; one that doesn't compile leaves the old dist alone. The compiler tells why. */
+/** Builds a new dist; where src doesn't compile, the old dist stays. The compiler tells why. */
 export function build() {
   // The time is taken before the compiler reads: a file saved while it runs makes the result stale, as it should.
   const started = new Date();
   rmSync(fresh, { recursive: true, force: true });
-  const done = spawnSync("tsc", ["-p", "tsconfig.build.json", "--outDir", fresh], {
-    cwd: root,
-    env: pinnedEnvironment(),
+  const steps = [
+    ["tsc", "-p", "tsconfig.build.json", "--outDir", join(fresh, "lib")],
+    ["node", join(root, "scripts", "bundle.mjs"), join(fresh, "program")],
+  ];
+  for (const [program, ...args] of steps) {
     // stdout belongs to whoever asked for set-up
-    stdio: ["ignore", 2, 2],
-  });
-  if (done.status !== 0) {
-    if (done.error) process.stderr.write(`build: cannot run tsc: ${done.error.message}\n`);
+    const done = spawnSync(program, args, { cwd: root, env: pinnedEnvironment(), stdio: ["ignore", 2, 2] });
+    if (done.status === 0) continue;
+    if (done.error) process.stderr.write(`build: cannot run ${program}: ${done.error.message}\n`);
     rmSync(fresh, { recursive: true, force: true });
     return false;
   }
@@ -61,27 +68,10 @@ export function build() {
   return true;
 }
 
-/** The command table that spares a published cowtool importing every command. In a checkout it would go stale. */
-async function writeManifest() {
-  const { Plugin } = await import("@oclif/core");
-  const plugin = new Plugin({
-    root,
-    type: "core",
-    ignoreManifest: true,
-    errorOnManifestCreate: true,
-    respectNoCacheDefault: true,
-  });
-  await plugin.load();
-  writeFileSync(manifest, `${JSON.stringify(plugin.manifest)}\n`);
-}
-
-async function main([mode]) {
+function main([mode]) {
   if (mode === "--clean") return rmSync(dist, { recursive: true, force: true });
-  rmSync(manifest, { force: true });
-  if (mode === "--no-manifest") return;
   if (mode === "--if-stale" && !isStale()) return;
   if (!build()) process.exitCode = 1;
-  else if (mode === "--manifest") await writeManifest();
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await main(process.argv.slice(2));
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) main(process.argv.slice(2));

@@ -16,7 +16,7 @@
  *       }
  *     }
  */
-import { Command, type Interfaces } from "@oclif/core";
+import { Command, type Interfaces, Parser } from "@oclif/core";
 import type { Notice, OperationContext } from "../lib/context.ts";
 import { CowError } from "../lib/errors.ts";
 import type { Streams } from "../lib/operations/pack/request.ts";
@@ -67,11 +67,24 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** Does the command's work and says what came of it; failures are thrown, as CowError. */
   protected abstract execute(): Promise<Outcome>;
 
+  /** What oclif calls. Its own looks for plugins, variables and hooks, of which cowtool has none. */
+  override async _run<Result>(): Promise<Result> {
+    await this.run().catch((error: unknown) => this.catch(error));
+    return undefined as Result;
+  }
+
   override async run(): Promise<void> {
     // oclif would add a warning of its own to a parse error when NODE_ENV is "test".
     this.parsed = true;
     this.argv = withOptionalValues(this.argv);
-    const { args, flags, argv } = await this.parse(this.ctor as T);
+    const ctor = this.ctor as T & typeof BaseCommand;
+    // Not this.parse(), which asks the configuration's plugins first.
+    const { args, flags, argv } = await Parser.parse(this.argv, {
+      context: this,
+      args: ctor.args,
+      flags: { ...ctor.baseFlags, ...ctor.flags },
+      strict: ctor.strict,
+    });
     this.positionals = argv.map(String);
     this.args = args as Args<T>;
     this.flags = flags as Flags<T>;
@@ -98,7 +111,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       toStderr: this.stdoutIsData,
       noColour: wantsNoColour(this.argv),
       argv: this.argv,
-      help: `${this.config.bin} ${this.id} --help`,
+      help: `cowtool ${this.id} --help`,
       signal: this.#stops?.received(),
     });
   }

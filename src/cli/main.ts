@@ -1,12 +1,14 @@
 /**
  * Owns the way from the command line to a command: help, version, unknown commands, and whatever no command caught. Must
- * stay free of imports that only commands need: every start pays for them.
+ * stay free of imports that only commands need: every start pays for them. A command runs without oclif's own start-up,
+ * which reads package.json and every command's file; only help needs that.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import { Config, type Interfaces, run, settings } from "@oclif/core";
+import type { Config, Interfaces } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
+import { nearest } from "./nearest.ts";
 import { requireUtf8 } from "./raw-arguments.ts";
 import { reportError, wantsJson, wantsNoColour } from "./report-error.ts";
 import { processTerminal } from "./terminal.ts";
@@ -16,50 +18,47 @@ export interface Start {
   readonly argv: readonly string[];
   /** The folder of package.json. */
   readonly root: string;
-  /** Where commands come from: `dist` as published, `src` by type stripping while developing. */
-  readonly source: "dist" | "src";
+  /** Where commands come from: the built program as published, `src` by type stripping while developing. */
+  readonly source: "dist/program" | "src";
 }
 
-const EXTENSION = { dist: ".js", src: ".ts" } as const;
+interface Runnable {
+  id: string;
+  new (argv: string[], config: Pick<Config, "bin">): { _run(): Promise<unknown> };
+}
 
-async function loadConfig({ root, source }: Start): Promise<Config> {
+const EXTENSION = { "dist/program": ".js", src: ".ts" } as const;
+
+function commandIds({ root, source }: Start): readonly string[] {
+  return readdirSync(join(root, source, "commands")).map((name) => name.replace(/\.[jt]s$/, ""));
+}
+
+/** The class of a command, or undefined for a word that is none. A command that cannot be loaded throws. */
+function commandClass(word: string, { root, source }: Start): Runnable | undefined {
+  const file = join(root, source, "commands", `${word}${EXTENSION[source]}`);
+  if (!/^[a-z][a-z-]*$/.test(word) || !existsSync(file)) return undefined;
+  const { default: command } = createRequire(import.meta.url)(file) as { readonly default: Runnable };
+  command.id = word;
+  return command;
+}
+
+/** Has oclif answer: it reads every command. */
+async function showHelp(argv: string[], { root, source }: Start): Promise<void> {
+  const { Config, run, settings } = await import("@oclif/core");
   // oclif would look for ts-node or tsx, and quietly fall back to dist, as soon as NODE_ENV is "test".
   settings.enableAutoTranspile = false;
-  if (source === "dist") return await Config.load({ root, userPlugins: false, devPlugins: false });
   const pjson = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Interfaces.PJSON;
-  const commands = { strategy: "pattern", target: "./src/commands", globPatterns: ["**/*.ts"] } as const;
-  const oclif = { ...pjson.oclif, commands: { ...commands, globPatterns: [...commands.globPatterns] } };
-  return await Config.load({
-    root,
-    pjson: { ...pjson, oclif },
-    ignoreManifest: true,
-    userPlugins: false,
-    devPlugins: false,
-  });
+  const globPatterns = [`**/*${EXTENSION[source]}`];
+  const commands = { strategy: "pattern", target: `./${source}/commands`, globPatterns } as const;
+  const oclif = { ...pjson.oclif, commands };
+  const load = { root, pjson: { ...pjson, oclif }, ignoreManifest: true, userPlugins: false, devPlugins: false };
+  await run(argv, await Config.load(load));
 }
 
-/** How many single-character edits lie between two words. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (const [i, left] of [...a].entries()) {
-    const next = [i + 1];
-    for (const [j, right] of [...b].entries()) {
-      const replaced = (row[j] ?? 0) + (left === right ? 0 : 1);
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row.at(-1) ?? 0;
-}
-
-/** Throws for a first word that is no command; oclif would hide a command that can't be loaded behind this. */
-async function refuseUnknown(word: string, config: Config, { root, source }: Start): Promise<void> {
-  const file = join(root, source, "commands", `${word}${EXTENSION[source]}`);
-  if (/^[a-z-]+$/.test(word) && existsSync(file)) await import(pathToFileURL(file).href);
-  const near = config.commandIDs.filter((id) => editDistance(id, word) <= 2);
-  const hints = [...near.map((id) => `did you mean ${id}?`), `see ${config.bin} --help`];
+function unknown(word: string, start: Start): CowError {
+  const hints = [...nearest(word, commandIds(start)).map((id) => `did you mean ${id}?`), "see cowtool --help"];
   const message = word.startsWith("-") ? `unknown flag before the command: ${word}` : `unknown command: ${word}`;
-  throw new CowError("usage", message, { hints });
+  return new CowError("usage", message, { hints });
 }
 
 /** `cowtool help info` is `cowtool info --help`. */
@@ -67,8 +66,12 @@ function withoutHelpWord(argv: readonly string[]): string[] {
   return argv[0] === "help" ? [...argv.slice(1), "--help"] : [...argv];
 }
 
-function asksForHelpOrVersion(word: string | undefined): boolean {
-  return word === undefined || ["--help", "-h", "--version", "-V"].includes(word);
+/** Is it for oclif to answer: help, or the version? */
+function asksForHelpOrVersion(argv: readonly string[]): boolean {
+  const [word] = argv;
+  if (word === undefined || word === "--version" || word === "-V") return true;
+  const end = argv.indexOf("--");
+  return argv.slice(0, end === -1 ? undefined : end).some((each) => each === "--help" || each === "-h");
 }
 
 /** Runs one command line and sets the exit status of the process; never throws, never ends the process itself. */
@@ -76,10 +79,12 @@ export async function main(start: Start): Promise<void> {
   const argv = withoutHelpWord(start.argv);
   try {
     requireUtf8(start.argv);
-    const config = await loadConfig(start);
-    const [word] = argv;
-    if (!asksForHelpOrVersion(word) && !config.findCommand(word ?? "")) await refuseUnknown(word ?? "", config, start);
-    await run(argv, config);
+    const [word = "", ...rest] = argv;
+    const isPlain = !asksForHelpOrVersion(argv);
+    const command = isPlain ? commandClass(word, start) : undefined;
+    if (command) await new command(rest, { bin: "cowtool" })._run();
+    else if (isPlain || (!/^(?:-.*)?$/.test(word) && !commandIds(start).includes(word))) throw unknown(word, start);
+    else await showHelp(argv, start);
   } catch (error) {
     await reportError(error, {
       terminal: processTerminal(),

@@ -16,9 +16,6 @@ const CACHED_BYTES = 8 << 20;
 /** No frame of a cluster needs a larger window than the largest cluster. */
 const WINDOW_LOG_MAX = 22;
 
-const inflateLater = promisify<Uint8Array, object, Uint8Array>(inflateRaw);
-const decompressLater = promisify<Uint8Array, ZstdOptions, Uint8Array>(zstdDecompress);
-
 export class CompressedClusters implements PreparingSource {
   readonly name: string;
   readonly sizeBytes: number;
@@ -118,8 +115,9 @@ export class CompressedClusters implements PreparingSource {
 
   /** The same on another thread. */
   #inBackground(packed: Uint8Array): Promise<Uint8Array> {
-    if (this.#compression === "zlib") return inflateLater(packed, this.#options());
-    return decompressLater(packed, this.#zstdOptions());
+    if (this.#compression === "zlib")
+      return promisify<Uint8Array, object, Uint8Array>(inflateRaw)(packed, this.#options());
+    return promisify<Uint8Array, ZstdOptions, Uint8Array>(zstdDecompress)(packed, this.#zstdOptions());
   }
 
   /** Never more than a cluster, and that in one piece: putting it together from many takes a third of the time. */

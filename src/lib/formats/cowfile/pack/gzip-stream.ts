@@ -24,11 +24,9 @@ const DEFLATE = 8;
 const FLAG = { headerCrc: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0 } as const;
 const LARGEST_HEADER_BYTES = 128 * 1024;
 
-const compress = promisify(gzip);
-
 /** One member; the same bytes for the same input on every machine. */
 export function gzipMember(content: Uint8Array, level: number): Promise<Uint8Array> {
-  return compress(content, { level, chunkSize: MEMBER_BYTES + CHUNK_SLACK_BYTES });
+  return promisify(gzip)(content, { level, chunkSize: MEMBER_BYTES + CHUNK_SLACK_BYTES });
 }
 
 /**

@@ -30,8 +30,6 @@ const LARGEST_GROWTH_BYTES = 128 * 1024;
 const CHECKSUM_BIT = 4;
 const CACHED_FRAMES = 4;
 
-const decompress = promisify(zstdDecompress);
-
 /** One frame: where its bytes lie in the file, and what they become. */
 interface Frame {
   readonly index: number;
@@ -127,7 +125,7 @@ export class ZstdPack {
     const compressed = this.#compressed(hash);
     const contents = mapOrdered(compressed, concurrency, async ({ frame, bytes }) => {
       try {
-        const content = this.#checked(frame, await decompress(bytes, limits(frame)));
+        const content = this.#checked(frame, await promisify(zstdDecompress)(bytes, limits(frame)));
         release(bytes);
         return content;
       } catch (cause) {
