@@ -173,15 +173,16 @@ describe("docs/serve.md", () => {
   const path = scratchDirectory();
   const noSystemd = skipsLoudly(!isInstalled("systemd-analyze"), "no systemd-analyze: the units are not checked");
 
-  test.skipIf(noSystemd)("has units that systemd takes", async () => {
-    const units = blocksOf(readDocument("docs/serve.md")).filter(({ language }) => language === "ini");
-    const names = units.map((unit) => `./${fileNameOf(unit)}`);
+  test.skipIf(noSystemd)("tells of units that systemd takes and finds safe", async () => {
+    const names = readdirSync(join(ROOT, "contrib/systemd"));
     // The program that they start has to be there.
-    for (const [i, { text }] of units.entries())
-      writeFileSync(path(names[i] ?? ""), text.replace("/usr/local/bin/cowtool", "/bin/true"));
-    expect(names).toHaveLength(2);
-    const found = await runLine(`systemd-analyze verify --man=no ${names.join(" ")}`, path("."));
+    for (const name of names)
+      writeFileSync(path(name), readDocument(`contrib/systemd/${name}`).replace("/usr/local/bin/cowtool", "/bin/true"));
+    const list = names.map((name) => `./${name}`).join(" ");
+    const found = await runLine(`systemd-analyze verify --man=no ${list}`, path("."));
     expect(found).toEqual({ status: 0, output: "", errors: "" });
+    const judged = await runLine("systemd-analyze security --offline=true ./cowtool@.service | tail -1", path("."));
+    expect(Number(/exposure level for \S+: ([\d.]+)/.exec(judged.output)?.[1])).toBeLessThanOrEqual(1);
   });
 });
 
