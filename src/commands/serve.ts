@@ -74,7 +74,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
         toStderr: this.flags.stdio || isActivated(),
         render: () => ready.exports.flatMap(({ uri, more_uris }) => [uri, ...more_uris]).join("\n"),
       });
-    await serve(request, this.context(), onReady);
+    await serve({ ...request, onReady }, this.context());
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };
   }
 }

@@ -27,7 +27,7 @@ export default class VerifyFingerprint extends BaseCommand<typeof VerifyFingerpr
   protected async execute(): Promise<Outcome> {
     const { verifyFingerprint } = await import("../lib/operations/verify-fingerprint.ts");
     const { full, verbose } = this.flags;
-    const result = await verifyFingerprint(this.args.rdofile, this.args.cowfile, this.context(), { full });
+    const result = await verifyFingerprint(this.args.rdofile, this.args.cowfile, { full }, this.context());
     return {
       result,
       exitCode: result.match && !result.identity.shows_through ? EXIT.ok : EXIT.no,

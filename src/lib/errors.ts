@@ -68,6 +68,11 @@ export class CowError extends Error {
     this.details = options.file === undefined ? { ...options.details } : { file: options.file, ...options.details };
     this.hints = options.hints ?? [];
   }
+
+  /** `CowError: vm1.cow: is dirty: …`: with the file, which the message leaves out. */
+  override toString(): string {
+    return `${this.name}: ${this.file === undefined ? "" : `${this.file}: `}${this.message}`;
+  }
 }
 
 const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = {

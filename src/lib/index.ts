@@ -27,6 +27,7 @@ export {
 export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
+export { type ExportRequest, type Ready, type ServeRequest, serve } from "./nbd/server/serve.ts";
 export { type CheckRequest, check } from "./operations/check.ts";
 export { convert } from "./operations/convert/convert.ts";
 export { LOSSES, type LossId } from "./operations/convert/losses.ts";
@@ -39,6 +40,7 @@ export {
   type Loss,
 } from "./operations/convert/request.ts";
 export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
+export { type CreateStoreRequest, type CreateStoreResult, createStoreFile } from "./operations/create-store.ts";
 export { diff } from "./operations/diff/diff.ts";
 export type {
   Difference,

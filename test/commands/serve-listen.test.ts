@@ -148,8 +148,8 @@ describe("a start that fails", () => {
     const hosts = "listen" in request ? await occupied() : undefined;
     const listen = hosts && { listen: { host: "127.0.0.1", port: hosts.port } };
     const exports = [{ name: "", stack: `${at("base.img")},${at("fresh.cow")}` }];
-    const never = { ...request, ...listen, exports, env: {} };
-    await expect(serve("socket" in request ? never : { socket: at("n"), ...never }, {}, fail)).rejects.toThrow();
+    const never = { ...request, ...listen, exports, env: {}, onReady: fail };
+    await expect(serve("socket" in request ? never : { socket: at("n"), ...never })).rejects.toThrow();
     hosts?.close();
     expect([readdirSync(at(".")).sort(), readFileSync(at("fresh.cow")).equals(bytes)]).toEqual([files, true]);
   });

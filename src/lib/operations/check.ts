@@ -21,7 +21,11 @@ export interface CheckRequest {
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `packed`, `unsupported`, `io`, `interrupted`
  */
-export async function check(file: string, request: CheckRequest, context: OperationContext): Promise<CheckReport> {
+export async function check(
+  file: string,
+  request: CheckRequest = {},
+  context: OperationContext = {},
+): Promise<CheckReport> {
   return OpenFiles.during(context, async (files) => {
     const opened = files.openPart(parsePart(file), { lock: request.forceShare ? "none" : "shared" });
     const { file: device, part } = opened;

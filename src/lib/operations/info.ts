@@ -47,7 +47,7 @@ export interface Info {
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`
  */
-export async function info(file: string, options: InfoOptions, context: OperationContext): Promise<Info> {
+export async function info(file: string, options: InfoOptions = {}, context: OperationContext = {}): Promise<Info> {
   const files = new OpenFiles(context);
   try {
     const result = await describe(files, file, options, context);

@@ -29,7 +29,11 @@ export interface RepairRequest {
  *
  * @throws CowError `locked`, `bad-head`, `packed`, `truncated`, `damaged`, `wrong-base`, `io`, `no-space`, `interrupted`
  */
-export async function repair(file: string, request: RepairRequest, context: OperationContext): Promise<RepairReport> {
+export async function repair(
+  file: string,
+  request: RepairRequest = {},
+  context: OperationContext = {},
+): Promise<RepairReport> {
   const dryRun = request.dryRun ?? false;
   return OpenFiles.during(context, async (files) => {
     const named = parsePart(file);

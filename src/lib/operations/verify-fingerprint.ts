@@ -55,8 +55,8 @@ export interface FingerprintResult {
 export async function verifyFingerprint(
   rdofile: string,
   cowfile: string,
-  context: OperationContext,
   request: VerifyRequest = {},
+  context: OperationContext = {},
 ): Promise<FingerprintResult> {
   return OpenFiles.during(context, async (files) => {
     const opened = files.openPart(parsePart(cowfile), { lock: "shared" });

@@ -174,7 +174,7 @@ export const note: Target = {
     noted ??= await withNote();
     for (const work of [
       (storage: MemoryStorage) => check("cow", { rdofile: "base" }, { storage }),
-      (storage: MemoryStorage) => verifyFingerprint("base", "cow", { storage }),
+      (storage: MemoryStorage) => verifyFingerprint("base", "cow", {}, { storage }),
       (storage: MemoryStorage) => merge("base", "cow", {}, { storage }),
       (storage: MemoryStorage) => create("base", "cow", { force: true }, { storage }),
     ]) {

@@ -116,7 +116,7 @@ describe("a merge into a block device that was killed", () => {
     ])
       await expect(work()).rejects.toMatchObject(pending);
     const notices: Notice[] = [];
-    await verifyFingerprint("/dev/disk", "far/far.cow", { storage, onNotice: (notice) => notices.push(notice) });
+    await verifyFingerprint("/dev/disk", "far/far.cow", {}, { storage, onNotice: (notice) => notices.push(notice) });
     expect(notices).toMatchObject([{ severity: "warning", file: "/dev/disk" }]);
     expect(notices[0]?.message).toMatch(/holds a part of cows\/vm\.cow/);
     expect(storage.log).toEqual([]);

@@ -86,7 +86,7 @@ describe("a note that is not believed", () => {
     const edited = edit(await good(storage));
     storage.put(NOTE, Buffer.from(typeof edited === "string" ? edited : JSON.stringify(edited)));
     const context = listening(storage);
-    const { match, identity } = await verifyFingerprint("base", "cow", context);
+    const { match, identity } = await verifyFingerprint("base", "cow", {}, context);
     expect([match, identity.recorded, identity.verdict]).toEqual([true, false, "unknown"]);
     expect(context.notices).toEqual([
       { severity: "note", file: NOTE, message: expect.stringContaining(why) as unknown },

@@ -77,7 +77,7 @@ describe("a base in memory", () => {
   test("a stack is a base like any other, and a pack hides what its cowfile did", async () => {
     const storage = await start(new MemoryStorage());
     await create("base,cow", "top", {}, { storage });
-    const of = async (): Promise<BaseReport> => (await verifyFingerprint("base,cow", "top", { storage })).identity;
+    const of = async (): Promise<BaseReport> => (await verifyFingerprint("base,cow", "top", {}, { storage })).identity;
     expect((await of()).verdict).toBe("unchanged");
     poke(storage, 41);
     expect((await of()).verdict).toBe("unchanged");
@@ -220,7 +220,8 @@ describe("a merge", () => {
   test("shows in the notes of other cowfiles, until it is taken back", async () => {
     const storage = await start(new MemoryStorage());
     await create("base", "sibling", {}, { storage });
-    const of = async (): Promise<string> => (await verifyFingerprint("base", "sibling", { storage })).identity.verdict;
+    const of = async (): Promise<string> =>
+      (await verifyFingerprint("base", "sibling", {}, { storage })).identity.verdict;
     await merge("base", "cow", { undo: "undo" }, { storage });
     expect(await of()).toBe("changed");
     await merge("base", "undo", {}, { storage });

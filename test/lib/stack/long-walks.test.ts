@@ -63,7 +63,7 @@ describe("a signal stops the way through gzip members that hold nothing", () => 
     ["diff", (context) => diff("pack", "pack", {}, context)],
     ["a stack", (context) => diff("base,pack", "base", {}, context)],
     ["merge -o", (context) => merge("base", "pack", { output: "out" }, context)],
-    ["verify-fingerprint", (context) => verifyFingerprint("base", "pack", context)],
+    ["verify-fingerprint", (context) => verifyFingerprint("base", "pack", {}, context)],
   ])("%s", async (_, run) => {
     const context = stopping();
     context.storage.put("pack", members);

@@ -88,7 +88,7 @@ describe("a stack of any mix", () => {
         await expectShown(storage, parts.join(","), shown.at(-1));
         // What lies above it, and knows its base by a fingerprint, still fits.
         await expectShown(storage, [...parts.slice(0, from), "one", ...parts.slice(to + 1)].join(","), shown.at(-1));
-        expect((await verifyFingerprint(over, "one", { storage })).match).toBe(true);
+        expect((await verifyFingerprint(over, "one", {}, { storage })).match).toBe(true);
         expect((await check("one", {}, { storage })).worst).toMatchObject({ fixable: 0, unfixable: 0 });
       }),
       SOME,

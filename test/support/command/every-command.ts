@@ -114,7 +114,7 @@ const LOOKING: readonly Command[] = [
   command("check", async (rdofile, cow, storage) => {
     for (const request of [{}, { rdofile }]) drain((await check(cow, request, { storage })).problems);
   }),
-  command("verify-fingerprint", (rdo, cow, storage) => verifyFingerprint(rdo, cow, { storage })),
+  command("verify-fingerprint", (rdo, cow, storage) => verifyFingerprint(rdo, cow, {}, { storage })),
   command("repair -n", async (_, cow, storage) => {
     const report = await repair(cow, { dryRun: true, force: true }, { storage });
     drain(report.problems, report.suspects, report.marked);

@@ -48,7 +48,7 @@ export function poke(storage: MemoryStorage, block: number, path = "base"): void
 }
 
 export async function report(storage: MemoryStorage, base = "base", full = false): Promise<BaseReport> {
-  return (await verifyFingerprint(base, "cow", { storage }, { full })).identity;
+  return (await verifyFingerprint(base, "cow", { full }, { storage })).identity;
 }
 
 export function chunk(block: number, hidden: string): object {

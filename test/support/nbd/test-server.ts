@@ -41,7 +41,10 @@ export async function startServing(
   };
   let ended: Promise<void> = Promise.resolve();
   const ready = await new Promise<Ready>((resolve, reject) => {
-    ended = serve({ ...request, exports, socket: request.listen ? request.socket : socket, env: {} }, context, resolve);
+    ended = serve(
+      { ...request, exports, socket: request.listen ? request.socket : socket, env: {}, onReady: resolve },
+      context,
+    );
     ended.catch(reject);
   });
   const server: TestServer = {

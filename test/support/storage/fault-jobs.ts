@@ -126,7 +126,7 @@ export const FAULT_JOBS: readonly FaultJob[] = [
     title: "verify-fingerprint",
     changes: [],
     makes: [],
-    run: (context) => answer(verifyFingerprint("base", "cow", context)),
+    run: (context) => answer(verifyFingerprint("base", "cow", {}, context)),
   },
   {
     title: "diff",

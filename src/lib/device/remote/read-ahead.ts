@@ -1,32 +1,32 @@
 /**
- * Owns the guess what will be read next: recognises several sequential readers, each with its own window. Knows neither
- * servers nor memory.
+ * Owns the guess what will be read next: it recognises several readers who go forward, each with its own window. Knows
+ * neither servers nor memory.
  */
 
-/** The largest gap between two reads of one reader: a layer over the base hides short ranges. */
+/** What may lie between two reads of one reader: a layer over the base hides short stretches of it. */
 const GAP_BYTES = 64 << 10;
 const FIRST_WINDOW_BYTES = 128 << 10;
 const MOST_STREAMS = 8;
 
-/** A sequential reader. */
+/** Somebody who goes forward. */
 interface Stream {
   /** Where the last read ended. */
   end: number;
-  /** How far ahead is read: 0 until the reader is known to be sequential. */
+  /** How far ahead is read: 0 for whom it is not known yet that he goes forward. */
   windowBytes: number;
-  /** Everything was requested up to here. */
+  /** Up to here everything was asked for. */
   aheadTo: number;
 }
 
 export class ReadAhead {
   readonly #mostBytes: number;
   readonly #largeBytes: number;
-  /** Most recently used last. */
+  /** The one that was heard of last is the last. */
   readonly #streams: Stream[] = [];
 
   /**
-   * @param mostBytes limit of all windows together
-   * @param largeBytes a read of this size is requested in pieces, wherever it is
+   * @param mostBytes what all windows together may have
+   * @param largeBytes a read of so much is worth being asked for in pieces, wherever it is
    */
   constructor(mostBytes: number, largeBytes: number) {
     this.#mostBytes = mostBytes;
@@ -34,8 +34,9 @@ export class ReadAhead {
   }
 
   /**
-   * Records a read.
-   * @returns up to where pieces should be requested from its offset on; undefined: read just this range
+   * Notes a read.
+   *
+   * @returns up to where pieces should be on their way from its offset on; undefined: read just this, it leads nowhere
    */
   note(offset: number, length: number): number | undefined {
     const end = offset + length;
@@ -50,7 +51,7 @@ export class ReadAhead {
     }
     this.#streams.push(stream);
     stream.end = end;
-    // Large requests, before they are needed: something is always under way.
+    // Asking for much at a time, and before it is needed: there is always something on its way.
     if (stream.windowBytes === 0 || stream.aheadTo - end < stream.windowBytes / 2) {
       const share = this.#mostBytes / this.#streams.filter(({ windowBytes }) => windowBytes > 0).length;
       stream.windowBytes = Math.min(Math.max(FIRST_WINDOW_BYTES, 2 * stream.windowBytes), share, this.#mostBytes);

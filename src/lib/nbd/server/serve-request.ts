@@ -37,6 +37,8 @@ export interface ServeRequest {
   readonly insecure?: boolean;
   /** Serve writable although the base has changed in blocks that the cowfile has not allocated. */
   readonly force?: boolean;
+  /** Called once clients can connect. */
+  readonly onReady?: ((ready: Ready) => void | Promise<void>) | undefined;
   /** For LISTEN_FDS. */
   readonly env?: NodeJS.ProcessEnv;
 }

@@ -39,24 +39,16 @@ const CHECKPOINT_MS = 5000;
  * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at
  * the end)
  */
-export async function serve(
-  request: ServeRequest,
-  context: OperationContext,
-  onReady: (ready: Ready) => void | Promise<void>,
-): Promise<void> {
+export async function serve(request: ServeRequest, context: OperationContext = {}): Promise<void> {
   try {
-    await openAndRun(request, context, onReady);
+    await openAndRun(request, context);
   } finally {
     // While it is open, the process does not end.
     request.stdio?.destroy();
   }
 }
 
-async function openAndRun(
-  request: ServeRequest,
-  context: OperationContext,
-  onReady: (ready: Ready) => void | Promise<void>,
-): Promise<void> {
+async function openAndRun(request: ServeRequest, context: OperationContext): Promise<void> {
   checkRequest(request);
   const tlsConfig = request.tls && new TlsConfig(request.tls, context.onNotice);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
@@ -69,7 +61,7 @@ async function openAndRun(
     isSound = await run(request, context, exports, tlsConfig, async (ready) => {
       pidFile?.write();
       for (const { settleBase } of opened) settleBase();
-      await onReady(ready);
+      await request.onReady?.(ready);
     });
   } catch (error) {
     failure = error;

@@ -3,11 +3,12 @@
  * more connections than that is worth, the rest share a few threads with event loops. Threads are started ahead of need
  * and kept for the next connection for a while.
  */
-import * as fs from "node:fs";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { nodeStorage } from "../../device/node-storage.ts";
 import { canOpen } from "../../device/sys/descriptors.ts";
-import { openMemoryFile, preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
+import { preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { Busy } from "./blocking-session.ts";
 import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
@@ -122,8 +123,7 @@ export class WorkerPool {
   /** Threads that are getting ready. */
   #starting = 0;
   #timer: NodeJS.Timeout | undefined;
-  /** All threads practise on one file in memory: what is in it does not matter to them. */
-  #practiceFd: number | undefined;
+  #practice: BlockDevice | undefined;
   #isClosed = false;
 
   /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
@@ -206,9 +206,7 @@ export class WorkerPool {
       this.#refillLater();
       if (this.#starting === 0) this.#endPractice();
     };
-    // Without memory for it, the first client warms its thread up.
-    this.#practiceFd ??= openMemoryFile("warm-up");
-    this.#idle.push(this.#start(this.#practiceFd, onStarted));
+    this.#idle.push(this.#start(this.#practiceFd(), onStarted));
   }
 
   #refillLater(): void {
@@ -226,9 +224,20 @@ export class WorkerPool {
     return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
   }
 
+  /** All threads warm up on one file: its contents do not matter. */
+  #practiceFd(): number | undefined {
+    try {
+      this.#practice ??= nodeStorage.scratch("warm-up");
+      return this.#practice.fd;
+    } catch {
+      // Without space for it, the first client warms its thread up.
+      return undefined;
+    }
+  }
+
   #endPractice(): void {
-    if (this.#practiceFd !== undefined) fs.closeSync(this.#practiceFd);
-    this.#practiceFd = undefined;
+    this.#practice?.close();
+    this.#practice = undefined;
   }
 
   /** @param onStarted told once when the thread is ready, or has died */

@@ -42,7 +42,7 @@ export interface MeasureResult {
 export async function measure(
   stack: string,
   request: MeasureRequest,
-  context: OperationContext,
+  context: OperationContext = {},
 ): Promise<MeasureResult> {
   return OpenFiles.during(context, async (files) => {
     const named = { stack: files.stackSpec(stack), base: files.stackSpec(request.base) };

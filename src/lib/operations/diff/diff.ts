@@ -21,7 +21,12 @@ import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameB
  *
  * @throws CowError `usage`, `wrong-base`, `dirty`, `packed`, `damaged`, `not-found`, `locked`, `exists`, `io`, `interrupted`
  */
-export async function diff(a: string, b: string, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
+export async function diff(
+  a: string,
+  b: string,
+  request: DiffRequest = {},
+  context: OperationContext = {},
+): Promise<DiffResult> {
   return OpenFiles.during(context, async (files) => {
     const [specA, specB] = [files.stackSpec(a), files.stackSpec(b)];
     const [bareA, bareB] = [isBareLayer(files, specA), isBareLayer(files, specB)];

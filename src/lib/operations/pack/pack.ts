@@ -43,8 +43,8 @@ const compress = promisify(zstdCompress);
 export async function pack(
   cowfile: string,
   packfile: string,
-  request: PackRequest,
-  context: OperationContext,
+  request: PackRequest = {},
+  context: OperationContext = {},
 ): Promise<PackResult> {
   const format = request.format ?? "zstd";
   const level = levelOf(format, request.level);

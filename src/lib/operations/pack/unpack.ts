@@ -25,8 +25,8 @@ export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "replace" | 
 export async function unpack(
   packfile: string,
   cowfile: string,
-  request: UnpackRequest,
-  context: OperationContext,
+  request: UnpackRequest = {},
+  context: OperationContext = {},
 ): Promise<PackResult> {
   return OpenFiles.during(context, async (files) => {
     const { streams, threads } = request;
