@@ -22,8 +22,8 @@ import { dmSnapshotFormat } from "../src/lib/formats/dm-snapshot/index.ts";
 import { createStore } from "../src/lib/formats/dm-snapshot/writer.ts";
 import { lvmFormat } from "../src/lib/formats/lvm/index.ts";
 import { mergeStore } from "../src/lib/operations/merge/store.ts";
-import { levelsOf } from "../src/lib/stack/live/plain-image.ts";
-import { DmSnapshotLiveImage } from "../src/lib/stack/live/store-image.ts";
+import { assembleImage } from "../src/lib/stack/live/assemble.ts";
+import { LiveStore } from "../src/lib/stack/live/live-store.ts";
 import { Overlay } from "../src/lib/stack/overlay.ts";
 import { writeStore } from "../test/support/images/write-store.ts";
 
@@ -116,7 +116,12 @@ function requireSame(what, kernel, our) {
 function extend(originPath, cowPath, seed, writes) {
   const [origin, cow] = [nodeStorage.open(originPath), nodeStorage.open(cowPath, { writable: true })];
   try {
-    const image = new DmSnapshotLiveImage({ cow, below: origin, levelsBelow: levelsOf(origin, []), mayGrow: true });
+    const image = assembleImage({
+      name: cowPath,
+      base: origin,
+      layers: [],
+      top: new LiveStore(cow, { below: origin, mayGrow: true }),
+    });
     const next = random(seed);
     for (let i = 0; i < writes; i++) {
       const length = 512 * (1 + Math.floor(next() ** 3 * 200));

@@ -32,10 +32,7 @@ export interface ServeFlags {
 const MAX_CONNECTIONS = 65_536;
 const MAX_PORT = 65_535;
 
-/**
- * @param files the positional arguments: the base of the default export and its layers
- * @throws CowError `usage`
- */
+/** @param files the positional arguments: the base of the default export and its layers @throws CowError `usage` */
 export function serveRequest(files: readonly string[], flags: ServeFlags): ServeRequest {
   const exports: ExportRequest[] = [];
   if (files.includes("")) throw new CowError("usage", "a file name is empty");

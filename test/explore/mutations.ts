@@ -13,7 +13,8 @@ export interface Mutation {
 
 const ORDER = "stack/live/write-order.ts";
 const CHECKPOINT = "stack/live/checkpoint.ts";
-const IMAGE = "stack/live/live-cowfile-image.ts";
+const IMAGE = "stack/live/live-stack-image.ts";
+const FILE_END = "stack/live/file-end.ts";
 const OPEN = "stack/live/open-cowfile.ts";
 const JOURNAL = "stack/live/journal-writer.ts";
 const CHECK = "formats/cowfile/check.ts";
@@ -155,16 +156,16 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "zeros over a block without a mark leave what lay there",
-    IMAGE,
-    'if (way === "punch" && cow.punchHole(',
-    'if (way === "punch" && !claim.isFirstAllocated) this.#reach(cow, end);\n      else if (way === "punch" && cow.punchHole(',
+    ORDER,
+    "    if (!cow.punchHole(fileOffset, lengthBytes)) return false;\n",
+    "    const isUsed = this.#claim.isFirstAllocated;\n    if (isUsed && !cow.punchHole(fileOffset, lengthBytes)) return false;\n",
     200014,
   ),
   change(
     "a block written in part is not copied up",
     IMAGE,
-    "readZeroFilled(this.#below, part, from);",
-    "if (from > 0) return;",
+    "if (target.length > 0) readZeroFilled(this.#below, target, offset);",
+    "if (target.length > 0 && target.buffer !== this.#scratch?.buffer) readZeroFilled(this.#below, target, offset);",
   ),
   change("the head stays clean", ORDER, "        head.markDirty();\n        this.#checkpoint.sync();\n", ""),
   {
@@ -257,9 +258,9 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   change(
     "a hole at the end of the file does not make it longer",
-    IMAGE,
-    "#reach(cow: BlockDevice, imageEnd: number): void {\n",
-    "#reach(cow: BlockDevice, imageEnd: number): void {\n    if (imageEnd > 0) return;\n",
+    FILE_END,
+    "  if (end <= known || end <= cow.sizeBytes) return;\n",
+    "  if (end > 0) return;\n",
     7,
   ),
   {

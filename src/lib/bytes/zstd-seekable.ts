@@ -84,11 +84,7 @@ export function seekTableSize(footer: Uint8Array, fileBytes: number, file: strin
   return size;
 }
 
-/**
- * How many frames a table lists.
- * @throws CowError `damaged` for a wrong head
- * @throws CowError `damaged` where its head is not as it should be
- */
+/** How many frames a table lists. @throws CowError `damaged` for a wrong head */
 export function seekEntryCount(table: Uint8Array, tableOffset: number, file: string): number {
   const view = new DataView(table.buffer, table.byteOffset, table.byteLength);
   if (

@@ -5,35 +5,66 @@
  */
 import type { ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
+import type { Remarks } from "../formats/format.ts";
+import type { KnownLength } from "./known-length.ts";
+import type { Remembered } from "./remote/sameness.ts";
 
-/** Told of a part of a file that is not in memory. */
+/** Receives a part of a file that is not in memory. */
 export type OnCacheMiss = (fd: number, offset: number, lengthBytes: number) => void;
 
-export interface BlockDevice extends ByteTarget {
+/** A regular file or block device of this machine that is open. */
+export interface LocalFile {
+  readonly fd: number;
+  readonly isBlockDevice: boolean;
+  /** Device and inode (of a block device, which it is), as Storage.facts() tells it. */
+  readonly identity: string;
+  /** How long it is known to be. */
+  readonly length: KnownLength;
+  /** How long it is at this moment. @throws CowError `io` */
+  measure(): number;
+  /** Is it at least as long as it is known to be? Otherwise nothing can be read or written any more. @throws CowError `io` */
+  isWhole(): boolean;
+  /** Has it no name any more, so that it is gone once it is closed? */
+  isUnlinked(): boolean;
+}
+
+/** An export of an NBD server, which is found again by its URI. */
+export interface RemoteExport {
+  /** What is remembered of it, for other devices of the same export. */
+  readonly remembered: Remembered;
+  /** Is it known that another image is there by now? */
+  readonly isReplaced: boolean;
+}
+
+export interface BlockDevice extends ByteTarget, Remarks {
   readonly writable: boolean;
   /** An open file descriptor behind the device at offset 0, for copies that the kernel makes; undefined if there is none. */
   readonly fd: number | undefined;
+  /** The file that it is; absent for anything else. */
+  readonly file?: LocalFile | undefined;
+  /** The export that it is; absent for anything else. */
+  readonly remote?: RemoteExport | undefined;
   /**
-   * Gives the space of `[offset, offset + length)` back, so that it reads as zeros.
-   * @returns false where that is not possible: the caller then writes zeros
+   * Frees the space of `[offset, offset + length)`, which then reads as zeros.
+   * @returns false if impossible: the caller then writes zeros
    */
   punchHole(offset: number, length: number): boolean;
   /**
-   * Fills `target` if that needs no waiting, and returns whether it did. Absent where a device can't tell.
+   * Fills `target` if that needs no waiting, and returns whether it did. Absent if a device can't tell.
    *
-   * @param onCacheMiss told where the data would have to be read from, if it is all in one place of a file
+   * @param onCacheMiss receives where to read the data from, if it is all in one place of a file
    */
   tryRead?(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean;
   /**
-   * Where a part of the device lies in this process's memory, for system calls (nothing else) to read it there; 0 if it
-   * doesn't, or would have to be fetched first. Absent where nothing does.
+   * The address of a part of the device in this process's memory, to be read by system calls only; 0 if it is not
+   * mapped, or not in the page cache. Absent if nothing is mapped.
    */
   addressOf?(offsetBytes: number, lengthBytes: number): number;
-  /** Has addressOf() look again: something had to be fetched, or could not be had. */
+  /** Makes addressOf() ask again, after data had to be fetched or could not be read. */
   invalidateMappings?(): void;
   /**
-   * Has parts of it compared from here on whenever it is found again after it was lost, so that it is not taken for another
-   * one. Absent where nothing can be lost.
+   * Remembers parts, to be compared whenever the device is found again after it was lost, so that another one is
+   * noticed. Absent if it cannot be lost.
    */
   remember?(extents: readonly Extent[]): void;
   close(): void;

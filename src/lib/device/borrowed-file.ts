@@ -1,6 +1,6 @@
 /**
- * Owns a device over a descriptor that somebody else opened, locks and closes: what each thread of a server has of a file
- * that other threads read and write, too. How long it is they know together.
+ * Owns a device over a descriptor that another thread opens, locks and closes: each thread of a server has one for a
+ * file that other threads also use. They share the known length.
  */
 import type { BlockDevice, OnCacheMiss } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
@@ -9,17 +9,17 @@ import { FileMapping, type PassedMapping } from "./sys/file-mapping.ts";
 import { tryRead } from "./sys/nowait.ts";
 import { readAt, writeAt } from "./sys/positioned.ts";
 
-/** A file that is lent to other threads, in the way in which they have it. */
+/** A file for other threads, in the form in which they have it. */
 export function asLent(device: BlockDevice): BlockDevice {
-  if (!(device instanceof FileDevice)) return device;
-  return BorrowedFile.borrow(device.fd, device.name, device.writable, { length: device.length.shared });
+  const { file, name, writable } = device;
+  return file ? BorrowedFile.borrow(file.fd, name, writable, { length: file.length.shared }) : device;
 }
 
-/** What comes with a descriptor. */
+/** Sent with a descriptor. */
 export interface Lent {
-  /** What all who have the file know of its length; without it, as it is now. */
+  /** The shared known length; without it, the length now. */
   readonly length?: SharedArrayBuffer | undefined;
-  /** Of the same file, if there is one; the lender closes it, too. */
+  /** A mapping of the same file, if there is one; the lender closes it. */
   readonly mapping?: PassedMapping | undefined;
 }
 
@@ -36,7 +36,7 @@ export class BorrowedFile extends FileDevice {
     return this.#mapping?.locate(offsetBytes, lengthBytes) ?? 0;
   }
 
-  /** What was cut is not sent from memory any more. Each thread looks for itself: asking on each read would cost more. */
+  /** A cut file is no longer sent from memory. Each thread checks for itself: asking on each read would cost more. */
   override isWhole(): boolean {
     const isWhole = super.isWhole();
     if (!isWhole) this.#mapping = undefined;
@@ -71,7 +71,7 @@ export class BorrowedFile extends FileDevice {
     return false;
   }
 
-  /** A server's clients say when something is to be durable; writing it out early would only be in their way. */
+  /** A server's clients decide when data becomes durable; early writeback would only slow them down. */
   override noteWritten(offset: number, length: number): void {
     if (!this.isBlockDevice) this.length.reach(offset + length);
   }

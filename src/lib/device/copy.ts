@@ -1,6 +1,6 @@
 /**
- * Owns copying between devices: by the kernel where both are files, through a buffer otherwise. The order of writes and
- * flushes is the caller's business.
+ * Owns copying between devices: by the kernel between files, through a buffer otherwise. The caller owns the order of
+ * writes and flushes.
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import type { BlockDevice } from "./block-device.ts";
@@ -17,12 +17,12 @@ export interface CopyJob {
   readonly length: number;
 }
 
-/** Copies extents, remembering what the kernel could not do between two files. One copier a job; not reentrant. */
+/** Copies extents, remembering what the kernel cannot do between two files. One copier a job; not reentrant. */
 export class Copier {
   #buffer: Uint8Array | undefined;
   #kernelRefused = false;
 
-  /** Copies `length` bytes; what lies beyond the source's end is written as zeros. */
+  /** Copies `length` bytes; beyond the source's end, zeros are written. */
   copy({ source, sourceOffset, target, targetOffset, length }: CopyJob): void {
     let done = this.#kernelRefused ? 0 : this.#copyInKernel(source, sourceOffset, target, targetOffset, length);
     while (done < length) {

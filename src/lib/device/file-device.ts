@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
-import type { BlockDevice } from "./block-device.ts";
+import type { BlockDevice, LocalFile } from "./block-device.ts";
 import { KnownLength } from "./known-length.ts";
 import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
@@ -18,7 +18,7 @@ import { startWriteback } from "./sys/writeback.ts";
 
 /** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
 const MAX_IO_BYTES = 1 << 30;
-/** Once so much was written, the kernel is asked to begin with it. */
+/** After this many written bytes, the kernel is asked to begin writing them out. */
 const WRITEBACK_BYTES = 8 << 20;
 
 function openImage(path: string, { writable = false, mounted = writable ? "refuse" : undefined }: OpenOptions): number {
@@ -38,13 +38,13 @@ function openImage(path: string, { writable = false, mounted = writable ? "refus
   }
 }
 
-export class FileDevice implements BlockDevice {
+export class FileDevice implements BlockDevice, LocalFile {
   readonly name: string;
   readonly writable: boolean;
   readonly allocationUnitBytes: number;
   readonly isBlockDevice: boolean;
   readonly seesHoles: boolean;
-  /** Device and inode (of a block device, which it is), as Storage.facts() tells it. */
+  /** Device and inode (for a block device, the device itself), as in Storage.facts(). */
   readonly identity: string;
   readonly length: KnownLength;
   #fd: number | undefined;
@@ -53,7 +53,7 @@ export class FileDevice implements BlockDevice {
   #pendingTo = 0;
   #pendingBytes = 0;
 
-  /** @param length what is known already of the same file */
+  /** @param length the known length of the same file, if another device has it */
   protected constructor(fd: number, name: string, writable: boolean, length?: KnownLength) {
     const stat = fs.fstatSync(fd);
     this.#fd = fd;
@@ -66,7 +66,7 @@ export class FileDevice implements BlockDevice {
     this.length = length ?? KnownLength.of(this.isBlockDevice ? blockDeviceSize(fd, name) : stat.size);
   }
 
-  /** Takes an open descriptor over; it is closed with the device. */
+  /** Takes ownership of an open descriptor; it is closed with the device. */
   static fromDescriptor(fd: number, name: string, writable: boolean): FileDevice {
     return new FileDevice(fd, name, writable);
   }
@@ -99,11 +99,15 @@ export class FileDevice implements BlockDevice {
     return this.#fd;
   }
 
+  get file(): LocalFile {
+    return this;
+  }
+
   get sizeBytes(): number {
     return this.length.bytes;
   }
 
-  /** How long it really is at this moment. */
+  /** The actual length at this moment. */
   measure(): number {
     try {
       return this.isBlockDevice ? blockDeviceSize(this.fd, this.name) : fs.fstatSync(this.fd).size;
@@ -113,18 +117,18 @@ export class FileDevice implements BlockDevice {
   }
 
   /**
-   * Is it as long as it is known to be? If it was cut, nothing of it can be read or written any more.
+   * Is the file still as long as it was? If it was cut short, nothing of the file can be read or written any more.
    * @throws CowError `io` where that can't be told
    */
   isWhole(): boolean {
-    // In this order: another thread may be making it longer.
+    // In this order, because another thread may be making it longer.
     const known = this.length.bytes;
     const size = this.measure();
     if (size < known) this.length.cutTo(size);
     return !this.length.isCut;
   }
 
-  /** Has it no name any more, so that it is gone once it is closed? */
+  /** Has it no name any more? Then it is gone when it is closed. */
   isUnlinked(): boolean {
     return fs.fstatSync(this.fd).nlink === 0;
   }
@@ -164,9 +168,8 @@ export class FileDevice implements BlockDevice {
   }
 
   /**
-   * Is this where it ends?
-   *
-   * @param again it has been read once more, as another thread might have made it longer just then
+   * Does the file end at this offset?
+   * @param again it was read once more, because another thread might have made it longer just then
    * @throws CowError `io` if it should not end here
    */
   #endsAt(offset: number, again: boolean): boolean {
@@ -193,7 +196,7 @@ export class FileDevice implements BlockDevice {
     this.noteWritten(offsetBytes, source.length);
   }
 
-  /** Begins to write out what was written; see sys/writeback.ts. */
+  /** Starts writeback; see sys/writeback.ts. */
   #noteForWriteback(offset: number, length: number): void {
     this.#pendingFrom = Math.min(this.#pendingFrom, offset);
     this.#pendingTo = Math.max(this.#pendingTo, offset + length);
@@ -205,7 +208,7 @@ export class FileDevice implements BlockDevice {
     this.#pendingBytes = 0;
   }
 
-  /** To be called for what was written past the device (copy_file_range), too: its size and the writeback depend on it. */
+  /** Must also be called for writes that bypass the device (copy_file_range): size and writeback depend on it. */
   noteWritten(offset: number, length: number): void {
     if (!this.isBlockDevice) this.length.reach(offset + length);
     this.#noteForWriteback(offset, length);
@@ -222,10 +225,10 @@ export class FileDevice implements BlockDevice {
   }
 
   flush(): void {
-    // Nothing that was behind the cut can be made durable any more.
+    // Data beyond the cut can no longer be made durable.
     this.#requireUncut();
     try {
-      // Content and length, which is all that anybody reads back; the time of the change may come later.
+      // Content and length suffice; the modification time may reach the disk later.
       fs.fdatasyncSync(this.fd);
     } catch (error) {
       throw systemError(error, this.name, "cannot make what was written durable (fdatasync)");
@@ -239,7 +242,7 @@ export class FileDevice implements BlockDevice {
       if (from < end) yield { offset: from, length: end - from };
       return;
     }
-    // What comes behind the end of a file that was cut would look like a hole.
+    // Beyond the end of a file that was cut, everything would look like a hole.
     const hasEnded = yield* seekDataExtents(this.fd, this.name, from, end);
     if (hasEnded && !this.isWhole()) this.#requireUncut();
   }

@@ -1,6 +1,6 @@
 /**
- * Owns who may read and write a new file: what is made of an image is never open to more people than the image, and a file
- * that replaces another keeps its owner and mode, as far as that allows.
+ * Owns who may read and write a new file: a file made from an image is never open to more users than the image, and a
+ * file that replaces another keeps its owner and mode, as far as that allows.
  */
 import * as fs from "node:fs";
 import { beside } from "./own-file.ts";
@@ -19,14 +19,14 @@ function statOf(file: string): fs.Stats | undefined {
   }
 }
 
-/** The mode that a file of group `gid` may have at most: its owner works with it, others need a right to every input. */
+/** The most permissive mode for a file of group `gid`: its owner may use it, others need a right to every input. */
 function mostFor(inputs: readonly string[], gid: number | undefined): number {
   let most = NEW_FILE_MODE;
   for (const input of inputs) {
     const stat = statOf(input);
     if (!stat) continue;
     const [group, other] = [(stat.mode >> 3) & 7, stat.mode & 7];
-    // Of another group's members it is not known whether they are in the input's group.
+    // Members of another group may not be in the input's group.
     const ofGroup = gid === undefined || stat.gid === gid ? group : group & other;
     most &= OWNER_BITS | (ofGroup << 3) | other;
   }
@@ -42,7 +42,7 @@ export function openNew(temporary: string, inputs: readonly string[]): number {
   return fd;
 }
 
-/** What root makes beside a user's file is the user's, who could not go on with it otherwise. */
+/** A file that root makes beside a user's file is given to the user, who needs to resume with it. */
 export function giveToOwner(fd: number, file: string): void {
   const theirs = statOf(beside(file));
   if (process.geteuid?.() !== 0 || !theirs?.isFile()) return;
@@ -54,7 +54,7 @@ export function giveToOwner(fd: number, file: string): void {
   }
 }
 
-/** Gives a file that is about to replace another one that one's owner and mode. `say` is told what could not be kept. */
+/** Gives a file that will replace another the other's owner and mode. `say` receives what could not be kept. */
 export function keepOwnerAndMode(fd: number, replaced: string, inputs: readonly string[], say: Say): void {
   const old = statOf(replaced);
   const now = fs.fstatSync(fd);
@@ -73,7 +73,7 @@ export function keepOwnerAndMode(fd: number, replaced: string, inputs: readonly 
   try {
     if ((now.mode & 0o777) !== kept) fs.fchmodSync(fd, kept);
   } catch {
-    // A file system that has no modes.
+    // A file system without modes.
   }
   const octal = (bits: number): string => bits.toString(8).padStart(4, "0");
   if (uid !== old.uid || gid !== old.gid)
@@ -88,6 +88,6 @@ function tryGroup(fd: number, gid: number): void {
   try {
     fs.fchownSync(fd, -1, gid);
   } catch {
-    // Told by the one who looks afterwards.
+    // The caller reports it when it looks afterwards.
   }
 }

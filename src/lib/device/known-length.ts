@@ -1,11 +1,11 @@
 /**
- * Owns how long an open file is known to be, in memory that all threads share: as long as when it was opened, or as far as
- * was written since. A file that is found shorter was cut by another program: it is not believed again until it is opened
- * anew, since nothing tells what it was filled up with if it grows back.
+ * Owns the known length of an open file, in memory that all threads share: its length when it was opened, or the end of
+ * the last write since. A file that is found shorter was cut by another program: it is not believed until it is opened
+ * again, because it is not known what fills it if it grows back.
  */
 
 const LENGTH = 0;
-/** The length at which it was found; NaN as long as it was not found to be shorter. */
+/** The length at which it was found cut; NaN if it was not. */
 const FOUND = 1;
 const NUMBERS_BYTES = 2 * Float64Array.BYTES_PER_ELEMENT;
 
@@ -28,7 +28,7 @@ export class KnownLength {
     return length;
   }
 
-  /** What another thread, or another device of the same file, knows. */
+  /** The length that another thread, or another device of the same file, knows. */
   static sharing(shared: SharedArrayBuffer): KnownLength {
     return new KnownLength(shared);
   }
@@ -37,17 +37,15 @@ export class KnownLength {
     return this.#numbers[LENGTH] ?? 0;
   }
 
-  /** It was made this long by us. */
+  /** We made it this long. */
   set(bytes: number): void {
     this.#numbers[LENGTH] = bytes;
   }
 
-  /** Something was written up to here. What lies behind a length that is known too short would read as zeros. */
+  /** There was a write up to here. Data beyond a known length that is too short would read as zeros. */
   reach(end: number): void {
     if (end <= this.bytes) return;
-    while (Atomics.compareExchange(this.#lock, 0, 0, 1) !== 0) {
-      // Another thread compares two numbers.
-    }
+    while (Atomics.compareExchange(this.#lock, 0, 0, 1) !== 0) {}
     if (end > this.bytes) this.#numbers[LENGTH] = end;
     Atomics.store(this.#lock, 0, 0);
   }

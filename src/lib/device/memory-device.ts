@@ -1,6 +1,6 @@
 /**
- * Owns a device in memory: sparse, in pages, so that holes are seen as on a file system. For tests, and for whoever wants
- * to run an operation without touching a disk.
+ * Owns a device in memory: sparse, in pages, so that holes are visible as on a file system. For tests, and for running
+ * an operation without a disk.
  */
 import { coalesce, type Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "./block-device.ts";
@@ -11,7 +11,7 @@ const PAGE_BYTES = 4096;
 export class SparseBytes {
   readonly pages: Map<number, Uint8Array> = new Map();
   sizeBytes = 0;
-  /** Pages that no clone shares with this one; all others are copied before they change. */
+  /** Pages that no clone shares; all others are copied before they change. */
   readonly #own = new Set<number>();
 
   static from(bytes: Uint8Array): SparseBytes {
@@ -32,7 +32,7 @@ export class SparseBytes {
     return copy;
   }
 
-  /** A page as it may be written to. */
+  /** A page that may be written. */
   #change(index: number): Uint8Array | undefined {
     const page = this.pages.get(index);
     if (!page || this.#own.has(index)) return page;
@@ -83,7 +83,7 @@ export class SparseBytes {
     this.sizeBytes = sizeBytes;
   }
 
-  /** Only whole pages become holes, the rest zeros, as on a file system. */
+  /** Whole pages become holes, the rest zeros, as on a file system. */
   punch(offset: number, length: number): void {
     for (let at = offset; at < offset + length; ) {
       const index = Math.floor(at / PAGE_BYTES);
@@ -113,7 +113,7 @@ export class SparseBytes {
   }
 }
 
-/** What a device does to its content, for whoever records or forbids it. */
+/** A change to a device's content, for those who record or prevent it. */
 export type DeviceChange =
   | { readonly kind: "write"; readonly offset: number; readonly bytes: Uint8Array }
   | { readonly kind: "resize"; readonly sizeBytes: number }

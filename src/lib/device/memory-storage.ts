@@ -1,6 +1,6 @@
 /**
- * Owns a Storage in memory that records, in order, everything that was done to it. From the record one can tell what a
- * killed process would have left behind, and what a power cut might have (see powerCut).
+ * Owns a Storage in memory that records every change, in order. The record tells what a killed process would have left
+ * behind, and what a power cut might have (see powerCut).
  */
 import { basename, dirname } from "node:path";
 import { CowError } from "../errors.ts";
@@ -26,7 +26,7 @@ export class MemoryStorage implements Storage {
   #nextFile = 1;
   /** Everything done since the storage was made. */
   readonly log: StorageChange[] = [];
-  /** Called before each change; what it throws keeps the change, and everything after, from happening. */
+  /** Called before each change; if it throws, this change and all later ones do not happen. */
   onChange: (change: StorageChange, index: number) => void = () => undefined;
 
   /** Puts a file there without recording it. */
@@ -36,7 +36,7 @@ export class MemoryStorage implements Storage {
     this.#names.set(path, file);
   }
 
-  /** Puts a block device there, with what tells it from others. */
+  /** Puts a block device there, with its identity. */
   putDevice(path: string, bytes: Uint8Array | SparseBytes, device: DeviceKey): void {
     this.put(path, bytes);
     this.#devices.set(this.#nextFile - 1, device);
@@ -134,7 +134,7 @@ export class MemoryStorage implements Storage {
     // A path may begin with anything.
   }
 
-  /** Of paths such as `dir/name`; what has no directory is in `.`. */
+  /** For paths such as `dir/name`; a path without a directory is in `.`. */
   list(directory: string): readonly string[] {
     return this.paths()
       .filter((path) => dirname(path) === directory)
@@ -146,7 +146,7 @@ export class MemoryStorage implements Storage {
   }
 
   /**
-   * What may be there after a power cut at this very moment: changes that were not made durable are kept, dropped, or
+   * A possible state after a power cut now: changes that were not made durable are kept, dropped, or
    * torn at 512-byte sectors, each as `keep` says. `before` is the storage that this one was cloned from.
    */
   powerCut(before: MemoryStorage, keep: () => boolean): MemoryStorage {
@@ -199,7 +199,7 @@ export class MemoryStorage implements Storage {
   }
 }
 
-/** Applies what happens to have reached the disk of a change that nobody waited for. */
+/** Applies the part of a change that reached the disk by chance. */
 function tear(content: SparseBytes, change: DeviceChange, keep: () => boolean): void {
   if (change.kind !== "write") {
     if (keep()) applyChange(content, change);

@@ -1,6 +1,6 @@
 /**
- * Owns the Storage that is this machine's file system: atomic outputs, durable names, identity of files. Where a name is
- * an NBD URI, it is an export that can be read.
+ * Owns the Storage of this machine's file system: atomic outputs, durable names, identity of files. A name that is an
+ * NBD URI is an export that can be read.
  */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,9 +36,9 @@ function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileSt
   };
 }
 
-/** What one knows of an export without asking its server. */
+/** The facts about an export that need no connection. */
 function remoteFacts(uri: string): FileFacts {
-  // TLS is a way to it, not a part of what it is.
+  // TLS is how the export is reached, not what it is.
   const identity = formatNbdUri({ ...parseNbdUri(uri), tls: undefined });
   return { kind: "remote", sizeBytes: undefined, allocatedBytes: undefined, identity };
 }
@@ -97,7 +97,7 @@ export const nodeStorage: Storage = {
     } catch (error) {
       throw systemError(error, file, "cannot create");
     } finally {
-      // The open descriptor keeps it alive: whatever happens to us, nothing is left behind.
+      // The open descriptor keeps it alive: nothing is left behind even if this process is killed.
       fs.rmSync(directory, { recursive: true, force: true });
     }
   },
@@ -145,7 +145,7 @@ export const nodeStorage: Storage = {
 
   list(directory: string): readonly string[] {
     try {
-      // Names that are not UTF-8 are no names of ours, and could not be opened.
+      // Names that are not UTF-8 are not ours, and could not be opened.
       return fs.readdirSync(directory, "buffer").flatMap((name) => decodeUtf8(name) ?? []);
     } catch {
       return [];

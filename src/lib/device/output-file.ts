@@ -1,6 +1,6 @@
 /**
- * Owns how an output appears on this machine's file system: written under a temporary name in the same directory, durable,
- * then given its name, which is durable, too.
+ * Owns how an output appears on this machine's file system: written under a temporary name in the same directory, made
+ * durable, then renamed, durably.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -23,7 +23,7 @@ export function syncDirectory(directory: string): void {
   try {
     fs.fsyncSync(fd);
   } catch (error) {
-    // Some network file systems know no fsync of directories; a true I/O error is not to be hidden.
+    // Some network file systems have no fsync of directories; a real I/O error must not be hidden.
     if (errnoName(error) === "EIO") throw systemError(error, directory, "cannot make the directory durable (fsync)");
   } finally {
     fs.closeSync(fd);
@@ -31,15 +31,15 @@ export function syncDirectory(directory: string): void {
 }
 
 /**
- * The name behind every symbolic link, so that an output replaces the file and not the link to it. Of a file that does not
- * exist yet it is the name that it will have.
+ * The name behind every symbolic link, so that an output replaces the file and not the link. For a file that does not
+ * exist yet, the name that it will have.
  */
 export function resolveTarget(file: string): string {
   const directory = path.dirname(file);
   return realName(file) ?? path.join(realName(directory) ?? path.resolve(directory), path.basename(file));
 }
 
-/** @returns undefined for what is not there @throws CowError `unsupported` for a name that a string cannot hold */
+/** @returns undefined if it does not exist @throws CowError `unsupported` for a name that a string cannot hold */
 function realName(file: string): string | undefined {
   let bytes: Buffer;
   try {
@@ -55,13 +55,13 @@ function realName(file: string): string | undefined {
   });
 }
 
-/** link(2) fails where rename(2) would replace a file that appeared meanwhile. */
+/** link(2) fails if a file appeared meanwhile, which rename(2) would replace. */
 function renameToFreeName(from: string, to: string): void {
   try {
     fs.linkSync(from, to);
   } catch (error) {
     if (errnoName(error) === "EEXIST") throw error;
-    // A file system without hard links: the best there is.
+    // A file system without hard links: this is the best possible.
     if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
     fs.renameSync(from, to);
     return;
@@ -79,7 +79,7 @@ export class OutputFile implements PendingFile {
   constructor(finalPath: string, options: CreateOptions) {
     const { own, inputs = [] } = options;
     this.#options = options;
-    // A link with the name of a file of ours is nothing to follow.
+    // A link with the name of a file of ours is not followed.
     this.#finalPath = own === undefined ? resolveTarget(finalPath) : finalPath;
     if (own !== undefined) requireOwn(finalPath, own);
     removeLeftOvers(path.resolve(this.#finalPath));

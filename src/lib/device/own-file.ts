@@ -11,18 +11,40 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { CowError, errnoName, systemError } from "../errors.ts";
+import { JOURNAL_BEGINNING, JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
-/** What cowtool's files are called after the name of the file that they are beside. */
+/** The suffix of cowtool's own files, after the name of the file that they are beside. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
-/** Those names of ours that no output may have. What was set aside after a crash is a cowfile like any other. */
-const RESERVED = /\.cowtool-(?:base|live|lock[^/]*|merge|partial|partial-note)$/;
+/** A kind of file that cowtool makes beside a user's. */
+export interface OwnKind {
+  /** What follows the name of the file that it is beside. */
+  readonly suffix: string;
+  /** How it begins, a byte a character. */
+  readonly beginning: string;
+}
+
+/** Every kind. No output may have such a name. Blocks set aside after a crash are a cowfile like any other. */
+export const OWN = {
+  /** What the base of a cowfile was: notes/sidecar.ts. */
+  baseRecord: { suffix: ".cowtool-base", beginning: '{"cowtool_base":' },
+  liveJournal: { suffix: JOURNAL_SUFFIX, beginning: JOURNAL_BEGINNING },
+  /** Of a writer; a reader's has more after the suffix: sys/lock-file.ts. */
+  lock: { suffix: ".cowtool-lock", beginning: "" },
+  /** Of an interrupted merge in place: notes/merge-journal.ts. */
+  mergeJournal: { suffix: ".cowtool-merge", beginning: "{" },
+  /** An unfinished output, and the note beside it that tells that it is ours: output/partial.ts. */
+  partial: { suffix: ".cowtool-partial", beginning: "" },
+  partialNote: { suffix: ".cowtool-partial-note", beginning: '{"cowtool_convert":' },
+} as const satisfies Readonly<Record<string, OwnKind>>;
 
 /** @throws CowError `usage` for an output that would be taken for a file of ours */
 export function refuseOwnName(path: string): void {
-  const [suffix] = RESERVED.exec(path) ?? [];
+  const isOwn = (kind: OwnKind): boolean =>
+    kind === OWN.lock ? path.slice(path.lastIndexOf("/") + 1).includes(kind.suffix) : path.endsWith(kind.suffix);
+  const suffix = Object.values(OWN).find(isOwn)?.suffix;
   if (suffix === undefined) return;
   throw new CowError("usage", `is a name that cowtool uses for files of its own: no output may end in ${suffix}`, {
     file: path,
@@ -34,7 +56,7 @@ export function beside(file: string): string {
   return file.replace(SUFFIX, "");
 }
 
-/** Whose the files are that this process makes: some network file systems give them to another user. */
+/** The users that own files made by this process: some network file systems give them to another user. */
 const ourUids = new Set<number | undefined>([0, process.geteuid?.()]);
 
 export function noteAsMade(fd: number): void {
@@ -66,7 +88,7 @@ function requireRegular(file: string, stat: fs.Stats): void {
   if (!stat.isFile()) throw stranger(file, `is ${kindOf(stat)}`);
 }
 
-/** What is at a name of ours, or undefined. @throws CowError `exists` if it is no regular file, `io` */
+/** The file with a name of ours, or undefined. @throws CowError `exists` if it is not a regular file, `io` */
 function lookAt(file: string): fs.Stats | undefined {
   let stat: fs.Stats | undefined;
   try {
@@ -79,7 +101,7 @@ function lookAt(file: string): fs.Stats | undefined {
 }
 
 /**
- * Opens a file of ours that is there. Others' may be read (a journal that another user's server left), never written.
+ * Opens an existing file of ours. Others' may be read (a journal that another user's server left), never written.
  *
  * @throws CowError `exists` for what is no such file; `not-found`, `permission`, `io`
  */
@@ -104,7 +126,7 @@ export function openOwn(file: string, { writable }: { readonly writable: boolean
   }
 }
 
-/** Makes a file of ours that is not there. @throws CowError `exists`, `permission`, … */
+/** Makes a new file of ours. @throws CowError `exists`, `permission`, … */
 export function makeOwn(file: string, mode: number): number {
   try {
     const fd = fs.openSync(file, O_RDWR | O_CREAT | O_EXCL, mode);
@@ -116,10 +138,10 @@ export function makeOwn(file: string, mode: number): number {
 }
 
 /**
- * Makes sure that what has this name, if anything, may be replaced or removed.
+ * Makes sure that a file of this name, if there is one, may be replaced or removed.
  *
  * @param beginning how files of this kind begin, a byte a character
- * @returns whether there is something
+ * @returns whether there is a file
  * @throws CowError `exists` if it is not ours
  */
 export function requireOwn(file: string, beginning: string): boolean {

@@ -13,46 +13,46 @@ export type FileKind = "file" | "block" | "remote" | "directory" | "other";
 
 export interface FileFacts {
   readonly kind: FileKind;
-  /** As the file system says; for block devices, the device's; undefined where only opening it would tell. */
+  /** In bytes; for block devices, the device's; undefined where only opening it would tell. */
   readonly sizeBytes: number | undefined;
-  /** Space really taken, in bytes; undefined where nobody says. */
+  /** Allocated space in bytes; undefined if unknown. */
   readonly allocatedBytes: number | undefined;
   /**
-   * Device and inode (for a block device: what it is, not where its node lies): equal for two names of one file. Of an
-   * export it is where it is found, so that two ways to it are two.
+   * Device and inode (for a block device: the device, not its node): equal for two names of one file. For an export its
+   * address, so two ways to one export differ.
    */
   readonly identity: string;
-  /** When its content was last changed, in milliseconds since 1970; undefined where nobody says. */
+  /** When its content was last changed, in milliseconds since 1970; undefined if unknown. */
   readonly modifiedMs?: number;
   readonly stamp?: FileStamp;
   /** Where its bytes are, by way of partitions and loop devices; see sys/underlying.ts. */
   readonly places?: readonly Place[];
-  /** Of a file: how many names it has. */
+  /** For a file: the number of its names. */
   readonly linkCount?: number;
-  /** Of a block device: what tells it from others. */
+  /** For a block device: its identity. */
   readonly device?: DeviceKey;
 }
 
-/** What the file system says of a regular file besides its size; times in nanoseconds since 1970, as decimal digits. */
+/** Times of a regular file in nanoseconds since 1970, as decimal digits, and more. */
 export interface FileStamp {
   readonly modifiedNs: string;
-  /** Of its content, name or permissions: nobody can set this one. */
+  /** Of a change to content, name or permissions: no program can set this one. */
   readonly changedNs: string;
-  /** What tells it from a file that had its name before; the time is 0 where the file system does not keep it. */
+  /** Tells it from a file that had its name before; the time is 0 where the file system does not keep it. */
   readonly inode: string;
   readonly bornNs: string;
 }
 
 export interface OpenOptions {
   readonly writable?: boolean;
-  /** Opened for reading, but refused where it could not be opened for writing: for what tells of a later write. */
+  /** Opened for reading, but refused if it could not be opened for writing: for a question that a write will follow. */
   readonly willWrite?: boolean;
   readonly lock?: LockMode | "none";
   /** The name is one that cowtool gives to files of its own: see own-file.ts. */
   readonly own?: boolean;
   /**
    * Whether a file or device may be mounted; default for writing: `refuse`. Swap, device-mapper and claims of the kernel are
-   * refused in either case; with neither, nothing of it is looked at.
+   * refused in either case; if undefined, none is checked.
    */
   readonly mounted?: "refuse" | "allow";
 }
@@ -60,9 +60,9 @@ export interface OpenOptions {
 export interface CreateOptions {
   /** The name is one that cowtool gives to files of its own, and these begin like this; see own-file.ts. */
   readonly own?: string;
-  /** What it is made of: it is never open to more users than these. A file of our own has the one beside it by itself. */
+  /** Its inputs: it is never open to more users than these. For a file of our own, the file beside it is added. */
   readonly inputs?: readonly string[];
-  /** Is told what of the owner and mode of the file that is replaced cannot be kept. */
+  /** Receives warnings about owner and mode of a replaced file that could not be kept. */
   readonly onNotice?: ((notice: Notice) => void) | undefined;
 }
 
@@ -73,24 +73,21 @@ export interface RenameOptions extends Pick<CreateOptions, "inputs" | "onNotice"
 /** An output that appears under its final name whole, or not at all. */
 export interface PendingFile {
   readonly device: BlockDevice;
-  /**
-   * Makes the content durable, then the name.
-   * @throws CowError `exists` if the name is taken and `replace` is false
-   */
+  /** Makes the content durable, then the name. @throws CowError `exists` if the name is taken and `replace` is false */
   commit(options: { readonly replace: boolean }): void;
-  /** Removes what is there of it; does nothing after commit. */
+  /** Removes it; does nothing after commit. */
   abandon(): void;
 }
 
 export interface Storage {
-  /** Where notes go that have no file to lie beside, the best first. They need not exist. */
+  /** Directories for files of ours that are beside no other file, the best first. They need not exist. */
   readonly stateDirectories: readonly string[];
-  /** What is at a path, or undefined. Symbolic links are followed; with `own` they are of the kind `other`. */
+  /** The file at a path, or undefined. Symbolic links are followed; with `own` they are of the kind `other`. */
   facts(path: string, options?: { readonly own?: boolean }): FileFacts | undefined;
   /** The path behind every symbolic link, or the path itself where there is nothing yet. */
   realPath(path: string): string;
   /**
-   * Opens a regular file, a block device, or for reading an export of an NBD server (nobody locks that).
+   * Opens a regular file, a block device, or for reading an export of an NBD server (without a lock).
    * @throws CowError `not-found`, `permission`, `locked` (by a process, or mounted), `usage` (a directory, an export for writing), `io`; `exists` for a
    *   file of our own that is not one
    */
@@ -103,18 +100,18 @@ export interface Storage {
    * @throws CowError `exists` if the name is taken and `replace` is false
    */
   rename(from: string, to: string, options: RenameOptions): void;
-  /** Makes a directory that all may look into, and those above it, unless they are there. */
+  /** Makes a directory that all users may read, and those above it, unless they exist. */
   makeDirectory(path: string): void;
-  /** A file without a name of its own, gone when it is closed: for what does not fit into memory. Messages call it `name`. */
+  /** A file without a name, gone when it is closed: for data that does not fit into memory. Messages call it `name`. */
   scratch(name: string): BlockDevice;
-  /** Removes a file durably; it is no error if there is none. @throws CowError `exists` if it is not `own` */
+  /** Removes a file durably, if it exists. @throws CowError `exists` if it is not `own` */
   remove(path: string, options?: CreateOptions): void;
   /**
    * The whole of a small file of our own, or undefined if there is none.
    * @throws CowError if it is larger than `limitBytes`; `exists` if it is no regular file
    */
   readSmall(path: string, limitBytes: number): Uint8Array | undefined;
-  /** The names in a directory; none where it cannot be looked into. */
+  /** The names in a directory; none if it cannot be read. */
   list(directory: string): readonly string[];
   /** Bytes that an ordinary user may still write to the file system of `path`, or undefined where that is unknown. */
   freeBytes(path: string): number | undefined;

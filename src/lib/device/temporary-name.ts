@@ -1,13 +1,13 @@
 /**
- * Owns the names of files until they are complete: each tells which process writes it, so that what a killed process left
- * can be told from what a living one still needs. Only that of this boot and these process numbers is ever judged: a file
- * on a network, or shared with a container, may be another machine's, whose processes nobody here can see.
+ * Owns the names of files until they are complete: each names the process that writes it, so that a killed process's
+ * files are told from a living one's. Only those of this boot and these process numbers are ever judged: a file on a
+ * network, or shared with a container, may be another machine's, whose processes are not visible here.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { ORIGIN_DIGITS, processIdentity, processOrigin } from "./sys/process-info.ts";
 
-/** With what is added never longer than the file system's limit of 255 bytes, however long the final name is. */
+/** With the addition never longer than the file system's limit of 255 bytes, however long the final name is. */
 const MOST_BYTES_OF_NAME = 200;
 const UNIQUE = new RegExp(`^([0-9a-z]+)-([0-9a-z]+)-([0-9a-f]{${ORIGIN_DIGITS}})-[0-9a-z]+\\.tmp$`);
 
@@ -33,11 +33,11 @@ function isLeftOver(unique: string): boolean {
   const ticks = Number.parseInt(startTicks, 36);
   const living = processIdentity(Number.parseInt(pid, 36));
   if (!living) return true;
-  // Another process has got the number since; unless nobody knows when either began.
+  // Another process has the number now, unless either start is unknown.
   return ticks !== 0 && living.startTicks !== 0 && living.startTicks !== ticks;
 }
 
-/** Removes what killed processes have left of files that were to be called `finalPath`. What cannot be removed stays. */
+/** Removes what killed processes left of files that were to be called `finalPath`. Files that cannot be removed stay. */
 export function removeLeftOvers(finalPath: string): void {
   const directory = path.dirname(finalPath);
   const prefix = prefixOf(finalPath);

@@ -69,6 +69,17 @@ export interface Layer extends Remarks {
   readonly base: BaseIdentity;
 }
 
+/** A layer that is looked up at every request: run by run, without an object for each look. */
+export interface SearchableLayer extends Layer {
+  /** Where the run that findRun() found begins in the layer's file; NOT_ALLOCATED if the backing shows there. */
+  readonly foundAt: number;
+  /** Finds the run that begins at an offset: allocated and in one piece, or not allocated. @returns its end, at most `end` */
+  findRun(offsetBytes: number, endBytes: number): number;
+}
+
+/** No place in any file. */
+export const NOT_ALLOCATED = -1;
+
 /** What a layer's own metadata says of the base it belongs to. What is undefined is never compared. */
 export interface BaseIdentity {
   /** A bigint where a number would be rounded: no base has so many. Undefined where the format stores no size. */

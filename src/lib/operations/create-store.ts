@@ -9,7 +9,8 @@ import { DmSnapshotWriter, requireGeometry } from "../formats/dm-snapshot/writer
 import { claimOutput, type Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { viewOf, writeImage } from "../output/write-image.ts";
-import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+import { openSides } from "./create.ts";
+import { OpenFiles } from "./files.ts";
 
 export interface CreateStoreRequest extends Overwrite {
   /** Default 16 KiB. */
@@ -40,23 +41,17 @@ export async function createStoreFile(
   request: CreateStoreRequest = {},
   context: OperationContext = {},
 ): Promise<CreateStoreResult> {
-  const { from, chunkBytes = DEFAULT_CHUNK_SECTORS * SECTOR_BYTES } = request;
+  const { chunkBytes = DEFAULT_CHUNK_SECTORS * SECTOR_BYTES } = request;
   if (chunkBytes % SECTOR_BYTES !== 0)
     throw new CowError("usage", `a chunk of ${chunkBytes} bytes is no whole number of sectors`, {
       hints: ["a size has a unit: 16k, 8s for 8 sectors"],
     });
   const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
   return OpenFiles.during(context, async (files) => {
-    const below = files.stackSpec(rdofile);
-    const other = files.stackSpec(from);
-    const stacks = other ? [below, other] : [below];
-    const inputs = stacks.flatMap((stack) => stack.files);
-    refuseSameFile(files.storage, cowfile, inputs);
-    for (const stack of stacks) refusePending(files.storage, stack, [cowfile], request.force);
-    const origin = (await files.openStack(below, request.force)).device;
-    const sizeBytes = origin.sizeBytes;
+    const { inputs, below, image } = await openSides(files, rdofile, cowfile, request);
+    const { device: origin } = below;
+    const { sizeBytes } = origin;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
-    const image = other && (await files.openStack(other, request.force)).device;
     if (image && image.sizeBytes !== sizeBytes)
       throw new CowError(
         "unsuitable",

@@ -1,22 +1,19 @@
 /**
  * Owns `create`: a new cowfile, empty as the driver makes it, or holding just what differs between two images.
  */
-import { readZeroFilled } from "../bytes/byte-source.ts";
 import { type ExtentList, widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
-import { CowError } from "../errors.ts";
-import { formatFingerprint } from "../formats/cowfile/head.ts";
-import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
-import { claimOutput, type Overwrite } from "../output/claim.ts";
+import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
+import type { Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
-import { writeCowfile } from "../output/write-cowfile.ts";
 import { type Held, viewOf } from "../output/write-image.ts";
+import type { Stack } from "../stack/open.ts";
 import type { StackSpec } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
+import { requireFit } from "./fit.ts";
 import type { IdentityMode } from "./identity/modes.ts";
-import { QUICK, UNLIMITED } from "./identity/sampling.ts";
-import { forgetOld, noteOrWarn, type TakenRecord, takeRecord } from "./identity/take.ts";
+import { makeCowfile } from "./new-cowfile.ts";
 
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
@@ -54,48 +51,50 @@ export async function create(
   request: CreateRequest = {},
   context: OperationContext = {},
 ): Promise<CreateResult> {
-  const abi = request.abi ?? "le64";
+  const { abi = "le64", identity = "quick" } = request;
   return OpenFiles.during(context, async (files) => {
-    const below = files.stackSpec(rdofile);
-    const from = files.stackSpec(request.from);
-    const stacks = from ? [below, from] : [below];
-    const inputs = stacks.flatMap((stack) => stack.files);
-    refuseSameFile(files.storage, cowfile, inputs);
-    for (const stack of stacks) refusePending(files.storage, stack, [cowfile], request.force);
-    const { device: base, paths } = await files.openStack(below, request.force);
-    const rdoBlocks = requireUsableSize(base, abi, context);
-    const image = from && (await files.openStack(from, request.force)).device;
-    if (image) requireSameShape(base, image, rdoBlocks);
-    claimOutput(files, cowfile, request, "cowfile");
-    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, request.identity, context);
-    const made = await files.write(cowfile, inputs, request, async (target) => {
-      const [view, differing] = image
-        ? [viewOf(image), differingBlocks(request, base, image, rdoBlocks)]
-        : [NOTHING, []];
-      const job = { target, abi, base, rdoBlocks, view, held: differing, phase: "comparing" };
-      const written = await writeCowfile(job, context);
-      forgetOld(files.storage, cowfile, context);
-      return written;
-    });
-    const { writer, fingerprint } = made;
-    const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
-    const recorded = !!taken && noteOrWarn(files.storage, cowfile, context, () => taken.write(cowfile, identity));
+    const { spec, inputs, below, image } = await openSides(files, rdofile, cowfile, request);
+    const { device: base, paths: basePaths } = below;
+    const rdoBlocks = requireFit(base, image, abi, context);
+    const content = image
+      ? { view: viewOf(image), held: differingBlocks(request, base, image, rdoBlocks) }
+      : { view: { places: () => [] }, held: [] };
+    const job = { ...content, output: cowfile, allowed: request, inputs, base, basePaths, rdoBlocks, abi, identity };
+    const { facts, writer, record } = await makeCowfile(files, { ...job, phase: "comparing" }, context);
     return {
-      rdofile: below.text,
+      rdofile: spec.text,
       cowfile,
       abi,
-      rdo_blocks: rdoBlocks,
-      virtual_size: rdoBlocks * BLOCK_BYTES,
+      rdo_blocks: facts.rdo_blocks,
+      virtual_size: facts.virtual_size,
       map_size: writer.mapSizeBytes,
       data_offset: writer.dataOffsetBytes,
-      fingerprint: formatFingerprint(fingerprint),
-      blocks_used: writer.blocksUsed,
-      identity: { recorded, complete: recorded && (taken?.isComplete ?? false) },
+      fingerprint: facts.fingerprint,
+      blocks_used: facts.blocks_used,
+      identity: record,
     };
   });
 }
 
-const NOTHING = { places: () => [] };
+/**
+ * Opens what a new layer is to be over, and the image that it is to show.
+ * @param request.from undefined for an empty layer
+ */
+export async function openSides(
+  files: OpenFiles,
+  rdofile: string | StackSpec,
+  output: string,
+  { from, force }: Pick<CreateRequest, "from" | "force">,
+): Promise<{ spec: StackSpec; inputs: readonly string[]; below: Stack; image: BlockDevice | undefined }> {
+  const spec = files.stackSpec(rdofile);
+  const other = files.stackSpec(from);
+  const stacks = other ? [spec, other] : [spec];
+  const inputs = stacks.flatMap((stack) => stack.files);
+  refuseSameFile(files.storage, output, inputs);
+  for (const stack of stacks) refusePending(files.storage, stack, [output], force);
+  const below = await files.openStack(spec, force);
+  return { spec, inputs, below, image: other && (await files.openStack(other, force)).device };
+}
 
 /** The blocks in which the image differs from the base: compared already, or while the cowfile is written. */
 function differingBlocks(
@@ -108,84 +107,4 @@ function differingBlocks(
   // Of a list that became too long only the beginning was kept.
   if (differing?.omitted === 0) return widen(differing, BLOCK_BYTES, end);
   return differences(image, base, BLOCK_BYTES, 0, end);
-}
-
-/** Looks at the base before anything is created, so that an interruption leaves nothing. */
-export async function takeIdentity(
-  { storage }: OpenFiles,
-  at: { readonly base: BlockDevice; readonly paths: readonly string[]; readonly blocks: number },
-  identity: IdentityMode | undefined,
-  context: OperationContext,
-): Promise<TakenRecord | undefined> {
-  if (identity === "none") return undefined;
-  const taken = await takeRecord(storage, { ...at, budget: identity === "full" ? UNLIMITED : QUICK }, context);
-  if (!taken.isComplete) {
-    const message =
-      "only samples were recorded: changes elsewhere will not be detected (--identity full records all data)";
-    context.onNotice?.({ severity: "note", file: at.base.name, message });
-  }
-  return taken;
-}
-
-/** @returns the blocks of the base @throws CowError `unsuitable` if it has none, or more than the ABI can describe */
-export function requireUsableSize(base: BlockDevice, abi: CowAbi, context: OperationContext): number {
-  const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
-  if (blocks === 0) {
-    throw new CowError(
-      "unsuitable",
-      `has no contents: ${base.sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`,
-      { file: base.name },
-    );
-  }
-  if (blocks > maxBlocks(abi)) {
-    throw new CowError(
-      "unsuitable",
-      `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`,
-      {
-        file: base.name,
-        hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [],
-      },
-    );
-  }
-  if (blocks >= DRIVER_BLOCK_LIMIT) {
-    context.onNotice?.({
-      severity: "warning",
-      file: base.name,
-      message: "has 4 TiB or more: cowtool handles that, the original driver's block count wraps",
-    });
-  }
-  const tail = base.sizeBytes % BLOCK_BYTES;
-  if (tail !== 0) {
-    context.onNotice?.({
-      severity: "note",
-      file: base.name,
-      message: `its last ${tail} bytes are less than a block, and not part of the image`,
-    });
-  }
-  return blocks;
-}
-
-/** @throws CowError `unsuitable` unless a cowfile can turn one into the other, as far as their sizes go */
-export function requireSameShape(base: BlockDevice, image: BlockDevice, rdoBlocks: number): void {
-  // A stack ends at a whole block, while the base below it may go on for less than one.
-  const wholeBytes = rdoBlocks * BLOCK_BYTES;
-  if (image.sizeBytes !== base.sizeBytes && image.sizeBytes !== wholeBytes) {
-    throw new CowError(
-      "unsuitable",
-      `is ${image.sizeBytes} bytes long, but ${base.name} is ${base.sizeBytes}: a cowfile cannot change the size`,
-      { file: image.name },
-    );
-  }
-  const tail = Math.min(base.sizeBytes, image.sizeBytes) - wholeBytes;
-  if (tail <= 0) return;
-  const [a, b] = [new Uint8Array(tail), new Uint8Array(tail)];
-  readZeroFilled(base, a, wholeBytes);
-  readZeroFilled(image, b, wholeBytes);
-  if (Buffer.compare(a, b) !== 0) {
-    throw new CowError(
-      "unsuitable",
-      `differs from ${base.name} in its last ${tail} bytes, which are less than a block and cannot be in a cowfile`,
-      { file: image.name },
-    );
-  }
 }

@@ -10,12 +10,12 @@ import { bootId } from "../device/sys/boot.ts";
 import { overlap, type Place } from "../device/sys/underlying.ts";
 import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
+import { refusePendingMerge } from "../notes/journal-places.ts";
 import { mayReplace, type Overwrite } from "../output/claim.ts";
 import { withNewFile } from "../output/new-file.ts";
 import { openStack, type Stack } from "../stack/open.ts";
 import { type OpenPart, openPart } from "../stack/open-part.ts";
 import { type StackPart, StackSpec } from "../stack/spec.ts";
-import { refusePendingMerge } from "./merge/journal-places.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;

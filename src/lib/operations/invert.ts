@@ -3,26 +3,25 @@
  * the old base had in the places that the layer holds: new data over an old base becomes old data over a new one, and back.
  */
 import { widen } from "../bytes/extent.ts";
-import { interrupted, makeYielder, type OperationContext } from "../context.ts";
+import { interrupted, makePause, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
-import { formatFingerprint, hasCowMagic, isDirty } from "../formats/cowfile/head.ts";
+import { hasCowMagic, isDirty } from "../formats/cowfile/head.ts";
 import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { packKind } from "../formats/cowfile/pack/kind.ts";
-import { LayeredImage } from "../formats/layered-image.ts";
+import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import { headOf } from "../formats/registry.ts";
 import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
-import { differences } from "../output/differences.ts";
-import { writeCowfile } from "../output/write-cowfile.ts";
+import { isSame } from "../output/differences.ts";
 import { Overlay } from "../stack/overlay.ts";
 import { parsePart } from "../stack/spec.ts";
-import { requireSameShape, requireUsableSize } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
-import { forgetOld } from "./identity/take.ts";
+import { requireFit } from "./fit.ts";
 import { sizeOf } from "./merge/already.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
+import { type CowfileFacts, cowfileFacts, fillCowfile } from "./new-cowfile.ts";
 import { belowLayer } from "./squash.ts";
 import { wholeView, writeWhole } from "./whole-image.ts";
 
@@ -34,17 +33,12 @@ export interface InvertRequest extends Overwrite {
   readonly abi?: CowAbi;
 }
 
-export interface InvertResult {
+/** What it says of a cowfile is said of the new layer. */
+export interface InvertResult extends CowfileFacts {
   readonly base: string;
   readonly layer: string;
   readonly new_base: string;
   readonly new_layer: string;
-  readonly abi: CowAbi;
-  readonly virtual_size: number;
-  readonly rdo_blocks: number;
-  /** Of the new base. */
-  readonly fingerprint: string;
-  readonly blocks_used: number;
   /** Both files were there already, as this very exchange makes them: nothing was written. */
   readonly already_done: boolean;
 }
@@ -70,34 +64,29 @@ export async function invert(
     const spec = files.stackSpec(base).with(parsePart(layer));
     refusePending(storage, spec, [output, newLayer], request.force);
     const stack = await files.openStack(spec, request.force);
-    const top = stack.layers.at(-1);
-    if (!top) throw new CowError("usage", "a base without a layer cannot be inverted", { file: base });
     for (const path of [output, newLayer]) refuseSameFile(storage, path, stack.paths);
     if (storage.realPath(output) === storage.realPath(newLayer))
       throw new CowError("usage", "cannot be the new base and the new layer", { file: output });
     const below = belowLayer(stack, stack.layers.length);
-    const rdoBlocks = requireUsableSize(below, abi, context);
-    requireSameShape(below, stack.device, rdoBlocks);
+    const rdoBlocks = requireFit(below, stack.device, abi, context);
     await noticeUnmarkedOf(stack.layers, context, "in the new files");
     const at = { below, image: stack.device, output, newLayer, rdoBlocks };
-    const made = [output, newLayer].some((path) => mayReplace(request, path))
-      ? {}
-      : await madeBefore(files, at, context);
-    if (!made.base) claimOutput(files, output, request, "raw");
-    if (!made.layer) claimOutput(files, newLayer, request, "cowfile");
+    const isAsked = [output, newLayer].some((path) => mayReplace(request, path));
+    const found = isAsked ? {} : await madeBefore(files, at, context);
+    if (!found.base) claimOutput(files, output, request, "raw");
+    if (!found.layer) claimOutput(files, newLayer, request, "cowfile");
     const fillLayer = async (target: BlockDevice): Promise<Inverse> => {
-      const view = new LayeredImage(stack.base.name, stack.base, stack.layers.slice(0, -1));
       const end = rdoBlocks * BLOCK_BYTES;
-      const held = widen(top.extents(0, top.virtualSizeBytes), BLOCK_BYTES, end);
+      const view = new LayeredImage(stack.base.name, stack.base, stack.layers.slice(0, -1));
+      const held = widen(allocatedBy(stack.layers.slice(-1), 0, end), BLOCK_BYTES, end);
       const job = { target, abi, base: stack.device, rdoBlocks, view, held, phase: "keeping the old base" };
-      const { writer, fingerprint } = await writeCowfile(job, context);
-      forgetOld(storage, newLayer, context);
+      const { writer, fingerprint } = await fillCowfile(files, job, context);
       return { blocksUsed: writer.blocksUsed, fingerprint };
     };
     const wasThere = storage.facts(output) !== undefined;
     let isHalfDone = false;
     const fillBoth = async (layerTarget: BlockDevice): Promise<Inverse> => {
-      if (made.base) return fillLayer(layerTarget);
+      if (found.base) return fillLayer(layerTarget);
       const inverse = await files.write(output, stack.paths, request, async (target) => {
         const stopped = () => interrupted(output, "it was not created, and the inputs are as they were");
         const view = wholeView(stack, below.sizeBytes);
@@ -107,23 +96,15 @@ export async function invert(
       isHalfDone = true;
       return inverse;
     };
-    const making = made.layer ?? files.write(newLayer, stack.paths, request, fillBoth);
-    const { blocksUsed, fingerprint } = await Promise.resolve(making).catch((error: unknown) => {
-      if (isHalfDone && !wasThere) storage.remove(output);
-      throw error;
-    });
-    return {
-      base,
-      layer,
-      new_base: output,
-      new_layer: newLayer,
-      abi,
-      virtual_size: rdoBlocks * BLOCK_BYTES,
-      rdo_blocks: rdoBlocks,
-      fingerprint: formatFingerprint(fingerprint),
-      blocks_used: blocksUsed,
-      already_done: made.layer !== undefined,
-    };
+    const write = () => files.write(newLayer, stack.paths, request, fillBoth);
+    const made = await (found.layer ??
+      write().catch((error: unknown) => {
+        if (isHalfDone && !wasThere) storage.remove(output);
+        throw error;
+      }));
+    const facts = cowfileFacts(abi, rdoBlocks, made.fingerprint, made.blocksUsed);
+    const names = { base, layer, new_base: output, new_layer: newLayer };
+    return { ...names, ...facts, already_done: found.layer !== undefined };
   });
 }
 
@@ -153,8 +134,9 @@ async function madeBefore(
   const facts = storage.facts(output);
   if (facts?.kind !== "file" || facts.sizeBytes !== sizeBytes) return {};
   const base = files.open(output, { lock: "shared" });
-  if (!(await isSame(base, image, 0, image.sizeBytes, context))) return {};
-  if (!(await isSame(base, below, image.sizeBytes, sizeBytes, context))) return {};
+  const pause = makePause(context.signal, () => interrupted(output, "nothing was changed"));
+  if (!(await isSame(base, image, [0, image.sizeBytes], pause))) return {};
+  if (!(await isSame(base, below, [image.sizeBytes, sizeBytes], pause))) return {};
   if (storage.facts(newLayer)?.kind !== "file") return { base: true };
   const file = files.open(newLayer, { lock: "shared" });
   if (!hasCowMagic(headOf(file)) || packKind(file)) return { base: true };
@@ -163,22 +145,6 @@ async function madeBefore(
   const isOver =
     !isDirty(layer.opened.head) && layer.base.blocks === rdoBlocks && layer.base.fingerprint === fingerprint;
   const shown = new Overlay(newLayer, base, [layer]);
-  if (!isOver || !(await isSame(shown, below, 0, shown.sizeBytes, context))) return { base: true };
+  if (!isOver || !(await isSame(shown, below, [0, shown.sizeBytes], pause))) return { base: true };
   return { base: true, layer: { blocksUsed: (await sizeOf(layer, context)).units, fingerprint } };
-}
-
-async function isSame(
-  a: BlockDevice,
-  b: BlockDevice,
-  from: number,
-  to: number,
-  context: OperationContext,
-): Promise<boolean> {
-  const yieldToEventLoop = makeYielder();
-  for (const { length } of differences(a, b, BLOCK_BYTES, from, to)) {
-    if (length > 0) return false;
-    if (context.signal?.aborted) throw interrupted(a.name, "nothing was changed");
-    await yieldToEventLoop();
-  }
-  return true;
 }

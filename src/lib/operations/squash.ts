@@ -6,17 +6,15 @@ import { widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
-import { claimOutput, type Overwrite } from "../output/claim.ts";
-import { writeCowfile } from "../output/write-cowfile.ts";
+import type { Overwrite } from "../output/claim.ts";
 import type { Stack } from "../stack/open.ts";
 import { Overlay } from "../stack/overlay.ts";
-import { requireSameShape, requireUsableSize, takeIdentity } from "./create.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
-import { forgetOld, noteOrWarn } from "./identity/take.ts";
+import { requireFit } from "./fit.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
+import { type CowfileFacts, makeCowfile } from "./new-cowfile.ts";
 
 export interface SquashRequest extends Overwrite {
   /** The lowest layer, from 1; default the first. */
@@ -26,18 +24,13 @@ export interface SquashRequest extends Overwrite {
   readonly abi?: CowAbi;
 }
 
-export interface SquashResult {
+export interface SquashResult extends CowfileFacts {
   readonly stack: string;
   readonly output: string;
   readonly from: number;
   readonly to: number;
   /** The stack that the new cowfile is over. */
   readonly over: string;
-  readonly abi: CowAbi;
-  readonly rdo_blocks: number;
-  readonly virtual_size: number;
-  readonly fingerprint: string;
-  readonly blocks_used: number;
 }
 
 /**
@@ -61,35 +54,16 @@ export async function squash(
     const stack = await files.openStack(spec.lower(to), request.force);
     refuseSameFile(files.storage, output, stack.paths);
     const base = belowLayer(stack, from);
-    const rdoBlocks = requireUsableSize(base, abi, context);
+    const rdoBlocks = requireFit(base, stack.device, abi, context);
     const end = rdoBlocks * BLOCK_BYTES;
-    requireSameShape(base, stack.device, rdoBlocks);
-    await noticeUnmarkedOf(stack.layers.slice(from - 1), context, "squashed");
-    claimOutput(files, output, request, "cowfile");
-    const paths = stack.pathsOf(from);
-    const taken = await takeIdentity(files, { base, paths, blocks: rdoBlocks }, undefined, context);
-    const made = await files.write(output, stack.paths, request, async (target) => {
-      const held = widen(allocatedBy(stack.layers.slice(from - 1), 0, end), BLOCK_BYTES, end);
-      const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
-      const written = await writeCowfile({ target, abi, base, rdoBlocks, view, held, phase: "squashing" }, context);
-      forgetOld(files.storage, output, context);
-      return written;
-    });
-    const { writer, fingerprint } = made;
-    const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
-    if (taken) noteOrWarn(files.storage, output, context, () => taken.write(output, identity));
-    return {
-      stack: text,
-      output,
-      from,
-      to,
-      over: spec.lower(from - 1).text,
-      abi,
-      rdo_blocks: rdoBlocks,
-      virtual_size: end,
-      fingerprint: formatFingerprint(fingerprint),
-      blocks_used: writer.blocksUsed,
-    };
+    const layers = stack.layers.slice(from - 1);
+    await noticeUnmarkedOf(layers, context, "squashed");
+    const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
+    const held = widen(allocatedBy(layers, 0, end), BLOCK_BYTES, end);
+    const over = { base, basePaths: stack.pathsOf(from), inputs: stack.paths, rdoBlocks };
+    const job = { ...over, output, allowed: request, abi, view, held, phase: "squashing" };
+    const { facts } = await makeCowfile(files, job, context);
+    return { stack: text, output, from, to, over: spec.lower(from - 1).text, ...facts };
   });
 }
 

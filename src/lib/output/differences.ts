@@ -1,8 +1,10 @@
 /**
- * Owns comparing two images: the one comparison behind `diff`, `create --from`, and conversions between unrelated stacks.
+ * Owns comparing two images: the one comparison behind `diff`, `create --from`, `invert`, and conversions between unrelated
+ * stacks.
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, union, widen } from "../bytes/extent.ts";
+import type { Pause } from "../context.ts";
 import type { Held } from "./write-image.ts";
 
 const PIECE_BYTES = 1 << 20;
@@ -103,4 +105,18 @@ export function* differences(
   );
   for (const { offset, length, differs, a } of compare(image, base, all, unitBytes))
     if (differs || length === 0) yield { offset, length, bytes: length === 0 ? undefined : a };
+}
+
+/** Do both read the same from `from` to `to`? */
+export async function isSame(
+  a: ByteSource,
+  b: ByteSource,
+  [from, to]: readonly [from: number, to: number],
+  pause: Pause,
+): Promise<boolean> {
+  for (const { length } of differences(a, b, PIECE_BYTES, from, to)) {
+    if (length > 0) return false;
+    await pause();
+  }
+  return true;
 }

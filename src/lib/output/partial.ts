@@ -6,16 +6,14 @@
 import { createHash } from "node:crypto";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
+import { OWN } from "../device/own-file.ts";
 import type { CreateOptions, RenameOptions, Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
+import { notePath, writeNote } from "../notes/note.ts";
 import type { Opener } from "./claim.ts";
 import type { Position } from "./write-image.ts";
 
-const PARTIAL_SUFFIX = ".cowtool-partial";
-const NOTE_SUFFIX = ".cowtool-partial-note";
 const LIMIT_BYTES = 64 * 1024;
-/** How a note begins. */
-const NOTE_BEGINNING = '{"cowtool_convert":';
 const NOWHERE: Position = { offset: 0, held: 0, copied: 0, sink: {} };
 /** Of a conversion that only began: no inputs have this digest. */
 const NO_INPUTS = "";
@@ -55,16 +53,15 @@ export class PartialOutput {
    * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
    */
   constructor(files: Opener, output: string, inputs: Inputs) {
-    const real = files.storage.realPath(output);
     this.#storage = files.storage;
     this.#output = output;
-    this.#path = real + PARTIAL_SUFFIX;
-    this.#notePath = real + NOTE_SUFFIX;
+    this.#path = notePath(files.storage, OWN.partial, output);
+    this.#notePath = notePath(files.storage, OWN.partialNote, output);
     this.#inputs = inputs.digest;
     this.#madeOf = { inputs: inputs.paths, onNotice: inputs.onNotice };
     this.#files = files;
     const note = this.#storage.readSmall(this.#notePath, LIMIT_BYTES);
-    this.#wasBegun = note !== undefined && Buffer.from(note).toString("latin1").startsWith(NOTE_BEGINNING);
+    this.#wasBegun = note !== undefined && Buffer.from(note).toString("latin1").startsWith(OWN.partialNote.beginning);
     this.from = this.#storage.facts(this.#path, { own: true }) && this.#readNote();
     this.noted = this.from !== undefined;
     this.device = this.#open(this.#path);
@@ -73,9 +70,9 @@ export class PartialOutput {
 
   /** A second file, which goes with the first. @param output its name in the end */
   beside(output: string): BlockDevice {
-    const real = this.#storage.realPath(output);
-    const device = this.#open(real + PARTIAL_SUFFIX);
-    this.#others.push({ device, path: real + PARTIAL_SUFFIX, output });
+    const path = notePath(this.#storage, OWN.partial, output);
+    const device = this.#open(path);
+    this.#others.push({ device, path, output });
     return device;
   }
 
@@ -124,13 +121,7 @@ export class PartialOutput {
 
   #writeNote(inputs: string, position: Position, whole = false): void {
     const note: Note = { cowtool_convert: 1, inputs, ...position, ...(whole ? { whole } : {}) };
-    const pending = this.#storage.create(this.#notePath, { own: NOTE_BEGINNING });
-    try {
-      pending.device.write(Buffer.from(`${JSON.stringify(note)}\n`), 0);
-      pending.commit({ replace: true });
-    } finally {
-      pending.abandon();
-    }
+    writeNote(this.#storage, OWN.partialNote, this.#notePath, note);
   }
 
   /**
@@ -164,18 +155,18 @@ export class PartialOutput {
  */
 export function giveNames(storage: Storage, outputs: readonly string[], how: RenameOptions, last: () => void): void {
   for (const output of outputs) {
-    const path = storage.realPath(output) + PARTIAL_SUFFIX;
+    const path = notePath(storage, OWN.partial, output);
     if (lacksName(storage, output)) storage.rename(path, output, how);
     // Where a file gets its name by a second link, it had both when that was cut off.
     else storage.remove(path);
   }
   last();
-  storage.remove(storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX);
+  storage.remove(notePath(storage, OWN.partialNote, outputs[0] ?? ""));
 }
 
 /** Is there an unfinished file of that output which is not under its name yet? */
 export function lacksName(storage: Storage, output: string): boolean {
-  const unfinished = storage.facts(storage.realPath(output) + PARTIAL_SUFFIX, { own: true });
+  const unfinished = storage.facts(notePath(storage, OWN.partial, output), { own: true });
   return unfinished !== undefined && unfinished.identity !== storage.facts(output)?.identity;
 }
 
@@ -185,9 +176,9 @@ export function wholeBefore(
   outputs: readonly string[],
   inputs: string | undefined,
 ): Position | undefined {
-  const note = readNote(storage, storage.realPath(outputs[0] ?? "") + NOTE_SUFFIX, inputs);
+  const note = readNote(storage, notePath(storage, OWN.partialNote, outputs[0] ?? ""), inputs);
   const isThere = (output: string): boolean =>
-    [output, storage.realPath(output) + PARTIAL_SUFFIX].some((path) => storage.facts(path)?.kind === "file");
+    [output, notePath(storage, OWN.partial, output)].some((path) => storage.facts(path)?.kind === "file");
   return note?.whole && outputs.every(isThere) ? note : undefined;
 }
 
@@ -206,7 +197,7 @@ function readNote(storage: Storage, path: string, inputs: string | undefined): N
 
 /** Was this very conversion begun, and not finished? Then what has its names is its own. */
 export function isUnderWay(storage: Storage, output: string, inputs: string | undefined): boolean {
-  return readNote(storage, storage.realPath(output) + NOTE_SUFFIX, inputs) !== undefined;
+  return readNote(storage, notePath(storage, OWN.partialNote, output), inputs) !== undefined;
 }
 
 /**

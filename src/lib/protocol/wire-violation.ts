@@ -12,7 +12,7 @@ export function violated(what: string): never {
   throw new WireViolation(what);
 }
 
-/** A 64-bit number; no honest one is above 2^53-1. @throws WireViolation @throws WireViolation */
+/** A 64-bit number; no honest one is above 2^53-1. @throws WireViolation */
 export function readNumber64(bytes: Buffer, at: number, what: string): number {
   const value = bytes.readBigUInt64BE(at);
   return value > BigInt(Number.MAX_SAFE_INTEGER) ? violated(`${what} is ${value}`) : Number(value);

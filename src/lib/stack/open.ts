@@ -10,7 +10,6 @@ import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 import type { Layer, Remarks } from "../formats/format.ts";
-import { ImageDevice } from "./image-device.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
 import { Overlay } from "./overlay.ts";
 import { StackSpec } from "./spec.ts";
@@ -59,7 +58,7 @@ export async function openStack(
     const bottomPart = openPart(spec.base, opener);
     const parts = spec.layers.map((part) => openPart(part, opener));
     const base = openBase(bottomPart);
-    if (base instanceof ImageDevice) tell(options, base);
+    tell(options, base);
     const layers: Layer[] = [];
     for (const part of parts) {
       // What lies below one layer does not grow when the next comes on top.

@@ -10,13 +10,16 @@ import { CowError } from "../../../src/lib/errors.ts";
 import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts";
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
-import { DmSnapshotLiveImage } from "../../../src/lib/stack/live/store-image.ts";
+import { assembleImage } from "../../../src/lib/stack/live/assemble.ts";
+import type { LiveImage } from "../../../src/lib/stack/live/image.ts";
+import { LiveStore } from "../../../src/lib/stack/live/live-store.ts";
+import { SpaceReserve } from "../../../src/lib/stack/live/space-reserve.ts";
 import { noise, random } from "../../support/random.ts";
 import { FaultyStorage, type Judge } from "../../support/storage/faulty-storage.ts";
 import { deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 
-function serve(cow: BlockDevice, below: BlockDevice, mayGrow = true): DmSnapshotLiveImage {
-  return new DmSnapshotLiveImage({ cow, below, base: below, layers: [], mayGrow });
+function serve(cow: BlockDevice, below: BlockDevice, top = new LiveStore(cow, { below, mayGrow: true })): LiveImage {
+  return assembleImage({ name: cow.name, base: below, layers: [], top });
 }
 
 const layerOf = (cow: BlockDevice, below: BlockDevice) => new DmSnapshotLayer(cow, { below, lenient: false });
@@ -47,13 +50,7 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
 );
 
 /** Does to the model what the image does. */
-function apply(
-  image: DmSnapshotLiveImage,
-  model: Buffer,
-  op: Op,
-  data: Uint8Array,
-  held: (chunk: number) => boolean,
-): void {
+function apply(image: LiveImage, model: Buffer, op: Op, data: Uint8Array, held: (chunk: number) => boolean): void {
   if (op.kind === "commit") image.commit();
   else if (op.kind === "flush") image.flush();
   else if ("at" in op) {
@@ -132,7 +129,8 @@ describe("a store that is served", () => {
     const below = deviceOf(noise(SIZE, 1));
     const cow = deviceOf(new Uint8Array(6 * CHUNK_BYTES));
     createStore(cow, { chunkSectors: 4 });
-    const image = serve(cow, below, false);
+    const top = new LiveStore(cow, { below });
+    const image = serve(cow, below, top);
     image.write(noise(3 * CHUNK_BYTES, 2), 0);
     image.commit();
     const before = Buffer.alloc(SIZE);
@@ -144,7 +142,34 @@ describe("a store that is served", () => {
     image.write(noise(CHUNK_BYTES, 3), 4 * CHUNK_BYTES);
     image.write(noise(CHUNK_BYTES, 4), CHUNK_BYTES);
     image.flush();
-    expect(image.exceptions).toBe(4);
+    expect(top.store.count).toBe(4);
+  });
+
+  it("gives back chunks that it zeros, allocates none over a hole, and keeps space free for others", () => {
+    const CHUNK = 16_384;
+    const base = noise(8 * CHUNK, 1);
+    base.fill(0, 4 * CHUNK);
+    const below = deviceOf(base);
+    const cow = deviceOf(new Uint8Array(10 * CHUNK_BYTES));
+    createStore(cow, { chunkSectors: CHUNK / 512 });
+    const top = new LiveStore(cow, { below, mayGrow: true });
+    const image = serve(cow, below, top);
+    image.zero(4 * CHUNK + 100, 2 * CHUNK, { mayPunch: true });
+    expect(top.store.count).toBe(0);
+    image.zero(100, 2 * CHUNK, { mayPunch: true });
+    image.write(noise(CHUNK, 2), 6 * CHUNK);
+    image.zero(6 * CHUNK + 4096, 8192, { mayPunch: true });
+    image.flush();
+    expect(top.store.count).toBe(4);
+    const data = [...cow.dataExtents(2 * CHUNK, cow.sizeBytes)].reduce((sum, { length }) => sum + length, 0);
+    expect(data).toBe(4096 + CHUNK + (CHUNK - 8192));
+    const seen = Buffer.alloc(8 * CHUNK);
+    image.read(seen, 0);
+    const model = Buffer.from(base).fill(0, 100, 100 + 2 * CHUNK);
+    model.set(noise(CHUNK, 2), 6 * CHUNK);
+    expect(seen.equals(model.fill(0, 6 * CHUNK + 4096, 6 * CHUNK + 12_288))).toBe(true);
+    const full = new LiveStore(cow, { below, mayGrow: true, reserve: new SpaceReserve("/", 1, () => 0) });
+    expect(() => serve(cow, below, full).write(noise(10, 3), 3 * CHUNK)).toThrow(/to be left/);
   });
 
   it("is sound after a write that failed at any of its steps, and as it was outside of that", async () => {

@@ -8,6 +8,7 @@ import { BorrowedFile } from "../../../src/lib/device/borrowed-file.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
 import { readJournal } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { assembleImage } from "../../../src/lib/stack/live/assemble.ts";
+import { makeOrder } from "../../../src/lib/stack/live/cowfile-config.ts";
 import type { PassedImage } from "../../../src/lib/stack/live/passed-image.ts";
 import { REGION_BLOCKS } from "../../../src/lib/stack/live/shared-state.ts";
 import { random } from "../random.ts";
@@ -69,7 +70,7 @@ const image = assembleImage({
   name: passed.name,
   base: BorrowedFile.borrow(base.fd, base.name, false, base),
   layers: [],
-  top: { cow: counted, journal, config },
+  top: makeOrder({ cow: counted, journal, config }),
 });
 
 /** Is a range marked in the bitmap of the file? */

@@ -20,16 +20,16 @@ import {
   Word,
 } from "./shared-memory.ts";
 
-/** Looks before sleeping: to be woken costs more than many looks, and an answer is often near. */
+/** Polls before sleeping: waking up costs more than many polls, and an answer is often near. */
 const LOOKS = 400;
-/** So often it is looked whether the helper still lives. */
+/** Interval for checking that the helper lives. */
 const LOOK_MS = 2000;
-/** Looks without a pulse after which it does not; starting may take long on a busy machine. */
+/** Checks without a pulse after which it is dead; starting may take long on a busy machine. */
 const MOST_MISSED = 10;
-/** How long closing waits for the good-bye, which goes on without it where the server is slow. */
+/** How long closing waits for the disconnect, which continues in the background if the server is slow. */
 const GOOD_BYE_MS = 250;
 
-/** Compiled or not, the thread's program lies beside this one. */
+/** Compiled or not, the thread's program is beside this one. */
 function helperProgram(): URL {
   const url = new URL("./remote-worker.ts", import.meta.url);
   if (import.meta.url.endsWith(".js")) url.pathname = url.pathname.replace(/\.ts$/, ".js");
@@ -45,15 +45,15 @@ export class Caller {
   constructor(name: string, limits: RemoteLimits, remembered: Remembered) {
     this.#name = name;
     const workerData: HelperData = { buffer: this.memory.buffer, name, limits, remembered };
-    // Not with the flags of this process: some, as that of a program on the command line, no thread starts with.
+    // Without the flags of this process: threads do not start with some of them, such as a program on the command line.
     this.#worker = new Worker(helperProgram(), { workerData, name: "nbd", execArgv: [] });
-    // A program that is done need not wait for a connection.
+    // A program that is done must not wait for a connection.
     this.#worker.unref();
-    // Told by the missing pulse, or by the answer to a call: as an event it would be nobody's.
+    // Noticed by the missing pulse, or by the answer to a call: nothing handles the event.
     this.#worker.on("error", () => undefined);
   }
 
-  /** Calls and waits. What it takes and gives besides numbers is in the memory. @throws CowError as the helper says */
+  /** Calls and waits. Other arguments and results are in the memory. @throws CowError from the helper */
   call(op: number, offset = 0, length = 0): number {
     const { words, numbers } = this.memory;
     this.#post(op, offset, length);
@@ -64,7 +64,7 @@ export class Caller {
     throw new CowError(code ?? "io", message ?? "the helper thread failed", { ...rest, file: rest.file ?? this.#name });
   }
 
-  /** Asks for pieces; their slots, with their offsets laid out, belong to the helper until they are no longer PENDING. */
+  /** Requests pieces; their slots, with their offsets set, belong to the helper until they are no longer PENDING. */
   fetch(slots: readonly number[]): void {
     const { words, ring, states } = this.memory;
     let tail = words[Word.RING_TAIL] ?? 0;
@@ -82,7 +82,7 @@ export class Caller {
     return this.#settled(this.memory.states, slot, Slot.READY) === Slot.READY;
   }
 
-  /** Ends the thread, or has it end itself once the server has answered what is under way and was told. */
+  /** Ends the thread, or lets it end itself once the server has answered pending requests and was told. */
   end(): void {
     if (this.#isEnded) return;
     const { words } = this.memory;

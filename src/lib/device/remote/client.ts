@@ -1,5 +1,5 @@
 /**
- * Owns the client's commands: read, write and the rest, cut into requests that the server takes, on one connection.
+ * Owns the client's commands: read, write and the rest, split into requests that the server accepts, on one connection.
  */
 import type { Duplex } from "node:stream";
 import { CowError } from "../../errors.ts";
@@ -19,20 +19,20 @@ export interface ClientOptions {
   readonly name: string;
   /** Meta contexts to ask for besides base:allocation. */
   readonly contexts?: readonly string[];
-  /** Connecting and shaking hands may take so long. */
+  /** Limit for connecting and the handshake. */
   readonly handshakeMs?: number;
-  /** A request under way, and no reply completed for so long: the server is gone. */
+  /** If a request is under way and no reply completes for this long, the server is gone. */
   readonly silenceMs?: number;
 }
 
-/** How a request is meant; what the server does not have is left out where that is safe. */
+/** Flags of a request; those that the server does not have are left out if that is safe. */
 export interface WriteFlags {
   /** Durable before the promise resolves. */
   readonly fua?: boolean;
 }
 
 export interface ZeroFlags extends WriteFlags {
-  /** The space stays taken. */
+  /** Keep the space allocated. */
   readonly noHole?: boolean;
   /** Fail rather than write zeros slowly. */
   readonly fast?: boolean;
@@ -40,7 +40,7 @@ export interface ZeroFlags extends WriteFlags {
 
 const HANDSHAKE_MS = 20_000;
 const SILENCE_MS = 30_000;
-/** Payloads are asked for in pieces of at most this, so that each reply is a sign of life. */
+/** Payloads are requested in pieces of at most this, so that each reply is a sign of life. */
 const LARGEST_PAYLOAD = 32 << 20;
 /** Commands without a payload, with 32-bit lengths. */
 const LARGEST_EXTENT = 1 << 30;
@@ -57,10 +57,10 @@ export class NbdClient {
   }
 
   /**
-   * Connects and shakes hands.
+   * Connects and negotiates.
    *
    * @throws CowError `not-found` (no such export, no such file for TLS), `permission`, `unsuitable`, `io`;
-   *   ConnectionLost where trying again may help
+   * ConnectionLost where trying again may help
    */
   static async connect(uri: NbdUri, options: ClientOptions): Promise<NbdClient> {
     const { name } = options;
@@ -96,20 +96,20 @@ export class NbdClient {
     return (this.export.flags & flag) !== 0;
   }
 
-  /** Why there is no connection any more, or undefined. */
+  /** Why the connection was lost, or undefined. */
   get lost(): Error | undefined {
     return this.#conversation.lost;
   }
 
   /**
-   * Fills `target` from `offset`; all of it must lie within the export.
+   * Fills `target` from `offset`; the range must be within the export.
    * @throws CowError, naming the export and the offset; ConnectionLost
    */
   async read(target: Uint8Array, offset: number): Promise<void> {
     await this.readInto(flatSink(target), offset, target.length);
   }
 
-  /** As read(), to wherever the sink puts it. Bytes outside of `[offset, offset + length)` are not given to it. */
+  /** As read(), to the sink's places. Bytes outside of `[offset, offset + length)` are not given to it. */
   async readInto(sink: ReadSink, offset: number, length: number): Promise<void> {
     const around = withUnitsAround(sink, offset, length, this.export.blockSizes.minimum, this.export.sizeBytes);
     await pieces(around.offset, around.length, this.#largestPayload(), (at, size) =>
@@ -127,7 +127,7 @@ export class NbdClient {
   async write(source: Uint8Array, offset: number, flags: WriteFlags = {}): Promise<void> {
     const unit = this.export.blockSizes.minimum;
     if (offset % unit === 0 && source.length % unit === 0) return this.#writeAligned(source, offset, flags);
-    // Part of a block cannot be written: the rest is read first, and written with it.
+    // A part of a block cannot be written: the rest is read first, and written with it.
     const from = Math.floor(offset / unit) * unit;
     const to = Math.ceil((offset + source.length) / unit) * unit;
     const whole = new Uint8Array(to - from);
@@ -151,7 +151,7 @@ export class NbdClient {
     });
   }
 
-  /** Everything that was written is durable once this resolves. A server that knows no flush is taken to need none. */
+  /** Everything written before is durable once this resolves. A server without flush is taken to need none. */
   async flush(): Promise<void> {
     if (this.has(ExportFlag.SEND_FLUSH))
       await this.#conversation.request({
@@ -162,7 +162,7 @@ export class NbdClient {
       });
   }
 
-  /** Says that what is there is not needed any more; what it reads as afterwards is not defined. */
+  /** Discards a range, which may then read as anything. */
   async trim(offset: number, length: number, flags: WriteFlags = {}): Promise<void> {
     if (!this.has(ExportFlag.SEND_TRIM)) return;
     const unit = this.export.blockSizes.minimum;
@@ -179,7 +179,7 @@ export class NbdClient {
     );
   }
 
-  /** Asks the server to have it at hand soon. */
+  /** Asks the server to cache a range. */
   async cache(offset: number, length: number): Promise<void> {
     if (!this.has(ExportFlag.SEND_CACHE)) return;
     const { minimum } = this.export.blockSizes;
@@ -190,7 +190,7 @@ export class NbdClient {
     );
   }
 
-  /** Makes it read as zeros. @returns false if the server has no such command, or the range is not of whole blocks */
+  /** Makes a range read as zeros. @returns false if the server lacks the command, or the range is not of whole blocks */
   async writeZeroes(offset: number, length: number, flags: ZeroFlags = {}): Promise<boolean> {
     const unit = this.export.blockSizes.minimum;
     if (!this.has(ExportFlag.SEND_WRITE_ZEROES) || offset % unit !== 0 || length % unit !== 0) return false;
@@ -210,8 +210,8 @@ export class NbdClient {
   }
 
   /**
-   * What the server says of each context from `offset` on: at least one extent each, which may end before
-   * `offset + length` or go beyond it. Empty if no context was agreed on.
+   * The server's status for each context from `offset` on: at least one extent each, which may end before `offset +
+   * length` or go beyond it. Empty if no context was negotiated.
    */
   async blockStatus(offset: number, length: number): Promise<ReadonlyMap<string, readonly StatusExtent[]>> {
     const { contexts, blockSizes } = this.export;
@@ -230,7 +230,7 @@ export class NbdClient {
     );
   }
 
-  /** Says good-bye, after what is under way. Resolves once the server has been told, or is gone. */
+  /** Disconnects, after pending requests. Resolves once the server has been told, or is gone. */
   disconnect(): Promise<void> {
     return this.#conversation.close();
   }

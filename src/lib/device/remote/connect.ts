@@ -1,5 +1,5 @@
 /**
- * Owns how a socket to a server comes to be: TCP or Unix, and TLS over it once the server agreed. Knows nothing of NBD.
+ * Owns connecting to a server: TCP or Unix, and TLS over it. Knows nothing of NBD.
  */
 import { readFileSync } from "node:fs";
 import * as net from "node:net";
@@ -10,7 +10,7 @@ import { CowError, errnoName, systemError } from "../../errors.ts";
 import type { NbdAddress, NbdTls } from "../../protocol/uri.ts";
 import { ConnectionLost, connectionError } from "./failures.ts";
 
-/** A dead peer is noticed even while nothing is asked of it. */
+/** A dead peer is noticed even without requests. */
 const KEEP_ALIVE_MS = 30_000;
 /** Forward secrecy where both sides have it. TLS 1.3 has no keys of this kind in Node.js. */
 const PSK_CIPHERS =
@@ -25,7 +25,7 @@ export function connectTo(address: NbdAddress, signal: AbortSignal): Promise<net
   return established(socket, "connect", signal);
 }
 
-/** TLS over a connection. @param host the name to look for in the certificate; undefined: any that is trusted */
+/** TLS over a connection. @param host the name to look for in the certificate; undefined: any trusted certificate */
 export function secure(
   socket: net.Socket,
   options: tls.ConnectionOptions,
@@ -46,7 +46,7 @@ function established<Socket extends net.Socket>(socket: Socket, event: string, s
     socket.once("error", fail).once("close", closed);
     socket.once(event, () => {
       socket.off("error", fail).off("close", closed);
-      // Whoever reads sees what happened; nobody needs an event for it.
+      // The reader gets the error; no event is needed.
       socket.on("error", () => undefined);
       resolve(socket);
     });
@@ -54,7 +54,7 @@ function established<Socket extends net.Socket>(socket: Socket, event: string, s
 }
 
 /**
- * What TLS needs to know, read from the files that the URI names.
+ * TLS settings, read from the files that the URI names.
  *
  * @param host the host of the URI, or undefined for a socket of this machine
  * @throws CowError `not-found`, `permission`, `usage`
@@ -66,7 +66,7 @@ export function tlsOptions(settings: NbdTls, host: string | undefined): tls.Conn
     minVersion: "TLSv1.2",
     rejectUnauthorized: settings.verifyPeer,
     ...(name !== undefined && net.isIP(name) === 0 ? { servername: name } : {}),
-    // Without a name to expect, whoever the authority vouches for is taken.
+    // Without an expected name, any certificate of the authority is accepted.
     checkServerIdentity: (_, certificate) =>
       name === undefined ? undefined : tls.checkServerIdentity(name, certificate),
   };

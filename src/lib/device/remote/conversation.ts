@@ -1,5 +1,5 @@
 /**
- * Owns one agreed connection as numbered requests, many under way at a time, each a promise. A connection that is lost
+ * Owns one negotiated connection as numbered requests, many under way at a time, each a promise. A lost connection
  * stays lost (see session.ts for making it again). Never waits for ever: a server that is silent for too long counts as
  * gone.
  */
@@ -12,12 +12,12 @@ import { ConnectionLost, cannot, connectionError, refusedByServer } from "./fail
 import type { RemoteExport } from "./negotiate.ts";
 import { isShutdown, type Pending, type ReadSink, Receiver } from "./receiver.ts";
 
-/** How long good-bye waits for what is under way: a server that has to answer somebody who left has been seen to abort. */
+/** How long disconnecting waits for pending requests: some servers abort if they have to answer a client that left. */
 const DRAIN_MS = 5000;
-/** Data of a reply that counts as a sign of life before the reply is complete. */
+/** Received data that counts as a sign of life before the reply is complete. */
 const PROGRESS_BYTES = 1 << 20;
 
-/** What is asked of the server. */
+/** A request to the server. */
 export interface Asked {
   readonly command: number;
   /** For messages: `read`, `write`, … */
@@ -45,13 +45,13 @@ export class Conversation {
   readonly #inFlight = new Map<bigint, InFlight>();
   #silence: NodeJS.Timeout | undefined;
   #isClosing = false;
-  /** Hears that nothing is under way any more. */
+  /** Called when nothing is under way any more. */
   #onIdle: (() => void) | undefined;
   #cookie = 0n;
   #newBytes = 0;
   #lost: Error | undefined;
 
-  /** Takes the socket over, once both sides have agreed. @param name the URI, for messages */
+  /** Takes over the socket after the negotiation. @param name the URI, for messages */
   constructor(name: string, socket: Duplex, agreed: RemoteExport, silenceMs: number) {
     this.#name = name;
     this.#socket = socket;
@@ -79,14 +79,14 @@ export class Conversation {
     socket.on("end", gone).on("close", gone).on("error", gone);
   }
 
-  /** Why there is no connection any more, or undefined. */
+  /** Why the connection was lost, or undefined. */
   get lost(): Error | undefined {
     return this.#lost;
   }
 
   /**
-   * Says good-bye, once what is under way has been answered, or has not been for DRAIN_MS. Resolves once the server has
-   * been told, or is gone.
+   * Disconnects once pending requests have been answered, or after DRAIN_MS. Resolves once the server has been told, or
+   * is gone.
    */
   async close(): Promise<void> {
     this.#isClosing = true;
@@ -103,7 +103,7 @@ export class Conversation {
     this.#lose(new ConnectionLost("the connection was closed"));
   }
 
-  /** Asks, and resolves with what was answered. @throws CowError for what the server refused; ConnectionLost */
+  /** Sends a request, and resolves with the answer. @throws CowError if the server refused; ConnectionLost */
   request({ command, verb, offset, length, flags = 0, sink, payload }: Asked): Promise<Pending> {
     return new Promise((resolve, reject) => {
       if (this.#lost || this.#isClosing) {
@@ -153,7 +153,7 @@ export class Conversation {
     }
   }
 
-  /** A sign of life: the silence begins anew. */
+  /** A sign of life: the silence timer starts again. */
   #alive(): void {
     this.#newBytes = 0;
     if (this.#inFlight.size === 0) {

@@ -1,15 +1,15 @@
 /**
- * Owns what was learnt of where an export holds data: in lists of bounded length, the oldest of which is forgotten.
+ * Owns the cache of where an export holds data: lists of bounded length; the oldest is dropped.
  */
 import { coalesce, type Extent } from "../../bytes/extent.ts";
 
-/** It is asked about at least so much, as neighbours will be wanted next; and at most about so much. */
+/** A question covers at least this much, because neighbours will be needed next; and at most about this much. */
 const LEAST_BYTES = 16 << 20;
 const MOST_BYTES = 1 << 30;
-/** Ends that are kept in all lists together: 4 MiB. */
+/** Ends in all lists together: 4 MiB. */
 const MOST_ENDS = 1 << 19;
 
-/** Extents that follow each other without gaps, data and holes by turns. */
+/** Contiguous extents, data and holes alternating. */
 interface Batch {
   readonly from: number;
   /** Where each ends, in bytes of the export. */
@@ -18,7 +18,7 @@ interface Batch {
   readonly beginsWithData: boolean;
 }
 
-/** Extents by turns: `lengths[0]` is data or not, `lengths[1]` the contrary, and so on. */
+/** Alternating extents: `lengths[0]` is data or not, `lengths[1]` the contrary, and so on. */
 export interface Alternating {
   readonly lengths: readonly number[] | Float64Array;
   readonly beginsWithData: boolean;
@@ -29,18 +29,18 @@ export class ExtentCache {
   readonly #ask: (offset: number, length: number) => Alternating;
   #batches: Batch[] = [];
 
-  /** @param ask tells about at least the first byte of a range, and may tell more than was asked */
+  /** @param ask answers for at least the first byte of a range, and may answer for more than was asked */
   constructor(sizeBytes: number, ask: (offset: number, length: number) => Alternating) {
     this.#sizeBytes = sizeBytes;
     this.#ask = ask;
   }
 
-  /** Something was written: everything may be otherwise now. */
+  /** After a write, everything may be different. */
   forget(): void {
     this.#batches = [];
   }
 
-  /** What may hold data of `[from, to)`, asked for as it is read. */
+  /** The parts of `[from, to)` that may hold data, asked for as they are read. */
   *data(from: number, to: number): Generator<Extent> {
     yield* coalesce(this.#parts(from, Math.min(to, this.#sizeBytes)));
   }
@@ -72,7 +72,7 @@ export class ExtentCache {
   }
 }
 
-/** The index of the first of ascending ends that lies beyond `at`. */
+/** The index of the first of ascending ends beyond `at`. */
 function firstEndAfter(ends: Float64Array, at: number): number {
   let [low, high] = [0, ends.length];
   while (low < high) {

@@ -1,13 +1,12 @@
 /**
- * Owns what can go wrong with a server, as errors: a connection that is lost (and may be made again), and what the server
- * says of a request.
+ * Owns the errors of a server: a lost connection (which may be made again), and refused requests.
  */
 
 import { atByte, CowError, type ErrorCode, errnoName } from "../../errors.ts";
 import type { WireFailure } from "../../protocol/client-requests.ts";
 import { WireError } from "../../protocol/constants.ts";
 
-/** There is no connection (any more): the same request may do well on the next one. */
+/** There is no connection (any more): the same request may succeed on the next one. */
 export class ConnectionLost extends Error {
   override readonly name = "ConnectionLost";
 }
@@ -56,7 +55,7 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   [WireError.ESHUTDOWN]: { code: "io", errno: "ESHUTDOWN", words: "the server is shutting down" },
 };
 
-/** What was asked for when a request failed. */
+/** The request that failed. */
 export interface Attempted {
   /** The URI. */
   readonly name: string;
@@ -76,7 +75,7 @@ export function cannot({ verb, offset }: Attempted): string {
 export function refusedByServer(attempted: Attempted, failure: WireFailure): CowError {
   const meaning = MEANINGS[failure.error];
   const { offset, length } = attempted;
-  // A place outside of the request is no help to anybody.
+  // An offset outside of the request helps nobody.
   const told = failure.offset;
   const isInside = told !== undefined && offset !== undefined && told >= offset && told < offset + length;
   const at = { ...attempted, offset: isInside ? told : offset };

@@ -1,6 +1,6 @@
 /**
- * Owns the helper's side of the shared memory: it hears the doorbell, runs calls and fills pieces, and announces what
- * came of them.
+ * Owns the helper's side of the shared memory: it hears the doorbell, runs calls, fills pieces, and announces the
+ * results.
  */
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError, systemError } from "../../errors.ts";
@@ -29,7 +29,7 @@ export interface HelperData {
   readonly remembered: Remembered;
 }
 
-/** What an open export is, in the text of the answer to OPEN. */
+/** The properties of an open export, in the text of the answer to OPEN. */
 export interface Opened {
   readonly sizeBytes: number;
   readonly flags: number;
@@ -37,15 +37,15 @@ export interface Opened {
   readonly seesHoles: boolean;
 }
 
-/** What went wrong, in the text of a call that FAILED. */
+/** The error, in the text of a call that FAILED. */
 export type Failure = Pick<CowError, "code" | "message" | "file" | "details" | "hints">;
 
-/** Pieces that lie side by side are asked for together, up to so many: long enough for a disk, short enough for a network. */
+/** Up to this many neighbouring pieces are requested together: long enough for a disk, short enough for a network. */
 const PIECES_PER_READ = 8;
 /** Numbers of one extent in the answer to STATUS: its length, and whether it may hold data. */
 const NUMBERS_PER_EXTENT = 2;
 
-/** Reading what is to be remembered takes no longer: then the rest is not. */
+/** Time limit for reading the parts to remember; the rest is not remembered. */
 const REMEMBER_MS = 500;
 
 export class Helper {
@@ -63,7 +63,7 @@ export class Helper {
     this.#limits = limits;
   }
 
-  /** Serves until it was told to close, and has said good-bye. */
+  /** Serves until it is closed and has disconnected. */
   async run(): Promise<void> {
     const { words } = this.#memory;
     while (!this.#isClosed) {
@@ -106,7 +106,7 @@ export class Helper {
         return length;
       case Op.WRITE:
         session.noteWritten();
-        // A copy: where a connection breaks, the socket may still hold what it was given.
+        // A copy: after a connection breaks, the socket may still hold the buffer.
         await session.run({ verb: "write", offset, length }, (client) => client.write(data.slice(), offset));
         return length;
       case Op.ZERO:
@@ -126,7 +126,7 @@ export class Helper {
     }
   }
 
-  /** The thread ends with it, be there something to say good-bye to or not. */
+  /** Ends the thread, whether it is connected or not. */
   async #close(): Promise<number> {
     try {
       await this.#session?.close();
@@ -146,7 +146,7 @@ export class Helper {
     return sizeBytes;
   }
 
-  /** Takes extents as JSON out of the data, and lays out what is remembered in the same way. @returns its length */
+  /** Takes extents as JSON from the data, and writes the remembered parts there in the same way. @returns their length */
   async #remember(session: Session, data: Uint8Array): Promise<number> {
     const extents = JSON.parse(Buffer.from(data).toString("utf8")) as readonly Extent[];
     const bytes = Buffer.from(JSON.stringify(await session.remember(extents, REMEMBER_MS)));
@@ -155,7 +155,7 @@ export class Helper {
     return bytes.length;
   }
 
-  /** Lays out pairs (length, may hold data) from `offset` on. @returns how many pairs; 0: nothing is known */
+  /** Writes pairs (length, may hold data) from `offset` on. @returns how many pairs; 0 if nothing is known */
   async #status(session: Session, offset: number, length: number): Promise<number> {
     const status = await session.run({ verb: "learn what is data", offset, length }, (client) =>
       client.blockStatus(offset, length),
@@ -166,7 +166,7 @@ export class Helper {
     let count = 0;
     let last = -1;
     for (const extent of extents) {
-      // What is a hole, but not known to be zeros, may read as anything.
+      // A hole that is not known to be zeros may read as anything.
       const mayHoldData = (extent.flags & Allocation.ZERO) === 0 ? 1 : 0;
       if (mayHoldData === last) {
         const at = (count - 1) * NUMBERS_PER_EXTENT;
@@ -182,7 +182,7 @@ export class Helper {
     return count;
   }
 
-  /** Takes what is in the ring, and asks for neighbours together. */
+  /** Takes the numbers in the ring, and requests neighbours together. */
   #fetch(): void {
     const { words, ring, offsets } = this.#memory;
     const tail = Atomics.load(words, Word.RING_TAIL);
@@ -201,7 +201,10 @@ export class Helper {
     void this.#fill(run);
   }
 
-  /** Fills slots with neighbouring pieces. A failure is not told here: whoever needs the bytes calls for them. */
+  /**
+   * Fills slots with neighbouring pieces. A failure is not reported here: a caller that needs the bytes requests them
+   * again.
+   */
   async #fill(slots: readonly number[]): Promise<void> {
     const [first] = slots;
     if (first === undefined) return;
@@ -222,7 +225,7 @@ export class Helper {
 
   #sinkOf(slots: readonly number[]): ReadSink {
     const { pieces } = this.#memory;
-    /** Calls `part` for each stretch within one slot: where it is in `pieces`, and in the whole. */
+    /** Calls `part` for each range within one slot: its place in `pieces`, and in the whole. */
     const inSlots = (at: number, length: number, part: (start: number, done: number, size: number) => void): void => {
       for (let done = 0; done < length; ) {
         const within = (at + done) % PIECE_BYTES;

@@ -1,6 +1,6 @@
 /**
- * Owns the handshake as a client: what is asked for in which order, and what it does without where a server refuses.
- * Extended headers, else structured replies, else simple ones; GO, else EXPORT_NAME.
+ * Owns the client's handshake: the order of its questions, and what it does without if a server refuses. Extended
+ * headers, else structured replies, else simple ones; GO, else EXPORT_NAME.
  */
 import type { Duplex } from "node:stream";
 import { CowError, type ErrorCode } from "../../errors.ts";
@@ -26,7 +26,7 @@ import { violated } from "../../protocol/wire-violation.ts";
 import { ConnectionLost } from "./failures.ts";
 import { Pull } from "./pull.ts";
 
-/** What was agreed on with a server. */
+/** The result of a negotiation. */
 export interface RemoteExport {
   readonly sizeBytes: number;
   /** Transmission flags; see ExportFlag. */
@@ -34,7 +34,7 @@ export interface RemoteExport {
   readonly blockSizes: BlockSizes;
   readonly structured: boolean;
   readonly extended: boolean;
-  /** The meta contexts that it reports on, by the number that it gave them. */
+  /** The meta contexts that it reports, by the numbers that it gave them. */
   readonly contexts: ReadonlyMap<number, string>;
   readonly secured: boolean;
 }
@@ -44,19 +44,19 @@ export interface Wanted {
   readonly name: string;
   readonly exportName: string;
   readonly contexts: readonly string[];
-  /** Puts TLS over the connection; undefined: none is wanted. */
+  /** Puts TLS over the connection; undefined if it is not wanted. */
   readonly secure: (() => Promise<Duplex>) | undefined;
 }
 
 export interface Agreed {
-  /** The socket to go on with: another one once there is TLS. */
+  /** The socket to continue with: another one after TLS. */
   readonly socket: Duplex;
   readonly agreed: RemoteExport;
 }
 
-/** What the protocol lets a client assume where a server says nothing; 32 MiB is what every server takes. */
+/** A client's assumptions if a server says nothing; every server accepts 32 MiB. */
 const DEFAULT_SIZES: BlockSizes = { minimum: 1, preferred: 4096, maximum: 32 << 20 };
-/** Replies to one option: a server that goes on and on is not meant to be listened to. */
+/** Replies to one option: a server must not go on for ever. */
 const MOST_REPLIES = 64;
 
 /** The last reply to an option, after any number of others that were handed to `onReply`. */
@@ -144,13 +144,13 @@ export async function negotiate(fresh: Duplex, wanted: Wanted): Promise<Agreed> 
 async function startTls(haggling: Haggling, wanted: Wanted, secure: () => Promise<Duplex>): Promise<void> {
   const answer = await haggling.ask(Option.STARTTLS);
   if (answer.type !== Reply.ACK) throw refusal(wanted, "the server does no TLS", answer);
-  // What came unencrypted must not be taken for what comes under TLS (CVE-2021-3716).
+  // Unencrypted bytes must not be taken for bytes under TLS (CVE-2021-3716).
   const { readableLength } = haggling.pull.release();
   if (readableLength > 0) violated("it sent bytes between its consent to TLS and TLS itself");
   haggling.pull = new Pull(await secure());
 }
 
-/** The contexts that the server knows, of those wanted; none if it refuses. */
+/** The wanted contexts that the server knows; none if it refuses. */
 async function selectContexts(haggling: Haggling, { exportName, contexts }: Wanted): Promise<Map<number, string>> {
   const selected = new Map<number, string>();
   if (contexts.length === 0) return selected;
@@ -188,7 +188,7 @@ async function go(haggling: Haggling, wanted: Wanted): Promise<Facts | undefined
   return told ? { ...told, blockSizes } : violated("it accepted the export without saying how large it is");
 }
 
-/** The old way, to which the only refusal is an end of the connection. */
+/** The old way, which a server can only refuse by ending the connection. */
 async function byName(
   haggling: Haggling,
   { name, exportName }: Wanted,

@@ -1,12 +1,12 @@
 /**
- * Owns which pieces of an export are in which slots of the shared memory. The piece that was not used for longest makes
- * room; one that is on its way cannot.
+ * Owns which pieces of an export are in which slots of the shared memory. The least recently used piece is replaced;
+ * one that is under way cannot be.
  */
 import { PIECE_BYTES, PIECE_COUNT, type SharedMemory, Slot } from "./shared-memory.ts";
 
 export class PieceCache {
   readonly #memory: SharedMemory;
-  /** Slot of each piece, by the piece's number; used last is last. */
+  /** Slot of each piece, by the piece's number; most recently used last. */
   readonly #slots = new Map<number, number>();
   readonly #free = Array.from({ length: PIECE_COUNT }, (_, slot) => slot);
 
@@ -18,7 +18,7 @@ export class PieceCache {
     return this.#slots.has(piece);
   }
 
-  /** The slot of a piece, which counts as used now. */
+  /** The slot of a piece, which becomes the most recently used. */
   find(piece: number): number | undefined {
     const slot = this.#slots.get(piece);
     if (slot === undefined) return undefined;
@@ -27,7 +27,7 @@ export class PieceCache {
     return slot;
   }
 
-  /** A slot for a piece that has none, its offset laid out; undefined if every slot is on its way. */
+  /** A slot for a piece that has none, with its offset set; undefined if every slot is under way. */
   claim(piece: number): number | undefined {
     const slot = this.#free.pop() ?? this.#evict();
     if (slot === undefined) return undefined;
@@ -36,7 +36,7 @@ export class PieceCache {
     return slot;
   }
 
-  /** Gives up a piece, which must not be on its way. */
+  /** Drops a piece, which must not be under way. */
   forget(piece: number): void {
     const slot = this.#slots.get(piece);
     if (slot === undefined) return;

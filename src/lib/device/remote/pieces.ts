@@ -1,9 +1,9 @@
 /**
- * Owns the cutting of long requests into those that a server takes: not too long, and of whole blocks. Knows no sockets.
+ * Owns splitting long requests into those that a server accepts: not too long, and of whole blocks. Knows no sockets.
  */
 import type { ReadSink } from "./receiver.ts";
 
-/** So many pieces of one request are under way at a time. */
+/** Pieces of one request that are under way at a time. */
 const AT_ONCE = 8;
 
 /** Does `work` for each piece of at most `largest` bytes, several at a time; the first failure ends it. */
@@ -45,7 +45,7 @@ export function flatSink(target: Uint8Array): ReadSink {
   };
 }
 
-/** The same bytes in whole units below `limit`, with a sink that leaves out what nobody asked for. */
+/** The same bytes in whole units below `limit`, with a sink that leaves out bytes that were not requested. */
 export function withUnitsAround(
   sink: ReadSink,
   offset: number,
@@ -64,7 +64,7 @@ function shifted(sink: ReadSink, by: number): ReadSink {
   return { put: (at, bytes) => sink.put(at + by, bytes), zero: (at, length) => sink.zero(at + by, length) };
 }
 
-/** Shifted, and without what lies before 0 or beyond `length`. */
+/** Shifted, and cut to `[0, length)`. */
 function clipped(sink: ReadSink, by: number, length: number): ReadSink {
   const clip = (at: number, size: number): readonly [from: number, to: number] => [
     Math.max(0, at + by),

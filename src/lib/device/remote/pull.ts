@@ -1,6 +1,6 @@
 /**
- * Owns reading a socket by exact numbers of bytes while the handshake lasts. What was not asked for stays in the socket,
- * which then stops reading: a server cannot make us hold more than its buffer.
+ * Owns reading exact numbers of bytes from a socket during the handshake. Other bytes stay in the socket, which then
+ * stops reading: a server cannot make us keep more than its buffer.
  */
 import type { Duplex } from "node:stream";
 import { ConnectionLost, connectionError } from "./failures.ts";
@@ -14,7 +14,7 @@ export class Pull {
 
   constructor(socket: Duplex) {
     this.socket = socket;
-    // Once and for all: a listener that is added while a part of what is wanted is there is called at once, every time.
+    // Added only once: Node calls a listener that is added while some bytes are there at once, every time.
     for (const event of EVENTS) socket.on(event, this.#onEvent);
   }
 
@@ -34,7 +34,7 @@ export class Pull {
     }
   }
 
-  /** Leaves the socket to somebody else. */
+  /** Gives up the socket. */
   release(): Duplex {
     for (const event of EVENTS) this.socket.off(event, this.#onEvent);
     return this.socket;

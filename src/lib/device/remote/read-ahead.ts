@@ -1,32 +1,32 @@
 /**
- * Owns the guess what will be read next: it recognises several readers who go forward, each with its own window. Knows
- * neither servers nor memory.
+ * Owns the guess what will be read next: recognises several sequential readers, each with its own window. Knows neither
+ * servers nor memory.
  */
 
-/** What may lie between two reads of one reader: a layer over the base hides short stretches of it. */
+/** The largest gap between two reads of one reader: a layer over the base hides short ranges. */
 const GAP_BYTES = 64 << 10;
 const FIRST_WINDOW_BYTES = 128 << 10;
 const MOST_STREAMS = 8;
 
-/** Somebody who goes forward. */
+/** A sequential reader. */
 interface Stream {
   /** Where the last read ended. */
   end: number;
-  /** How far ahead is read: 0 for whom it is not known yet that he goes forward. */
+  /** How far ahead is read: 0 until the reader is known to be sequential. */
   windowBytes: number;
-  /** Up to here everything was asked for. */
+  /** Everything was requested up to here. */
   aheadTo: number;
 }
 
 export class ReadAhead {
   readonly #mostBytes: number;
   readonly #largeBytes: number;
-  /** The one that was heard of last is the last. */
+  /** Most recently used last. */
   readonly #streams: Stream[] = [];
 
   /**
-   * @param mostBytes what all windows together may have
-   * @param largeBytes a read of so much is worth being asked for in pieces, wherever it is
+   * @param mostBytes limit of all windows together
+   * @param largeBytes a read of this size is requested in pieces, wherever it is
    */
   constructor(mostBytes: number, largeBytes: number) {
     this.#mostBytes = mostBytes;
@@ -34,9 +34,8 @@ export class ReadAhead {
   }
 
   /**
-   * Notes a read.
-   *
-   * @returns up to where pieces should be on their way from its offset on; undefined: read just this, it leads nowhere
+   * Records a read.
+   * @returns up to where pieces should be requested from its offset on; undefined: read just this range
    */
   note(offset: number, length: number): number | undefined {
     const end = offset + length;
@@ -51,7 +50,7 @@ export class ReadAhead {
     }
     this.#streams.push(stream);
     stream.end = end;
-    // Asking for much at a time, and before it is needed: there is always something on its way.
+    // Large requests, before they are needed: something is always under way.
     if (stream.windowBytes === 0 || stream.aheadTo - end < stream.windowBytes / 2) {
       const share = this.#mostBytes / this.#streams.filter(({ windowBytes }) => windowBytes > 0).length;
       stream.windowBytes = Math.min(Math.max(FIRST_WINDOW_BYTES, 2 * stream.windowBytes), share, this.#mostBytes);

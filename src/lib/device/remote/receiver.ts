@@ -1,7 +1,6 @@
 /**
- * Owns the understanding of replies as their bytes arrive: which request each belongs to, and whether it may say what it
- * says. READ data goes straight to where it is wanted; everything else that a server makes us collect is bounded. Must not
- * know sockets.
+ * Owns parsing replies as their bytes arrive: which request each belongs to, and whether it is valid. READ data goes
+ * straight to its place; all other bytes that a server makes us collect are bounded. Must not know sockets.
  */
 import {
   decodeErrorChunk,
@@ -24,7 +23,7 @@ export interface ReadSink {
   zero(at: number, length: number): void;
 }
 
-/** A request that waits for its reply, and what came of it so far. */
+/** A request that waits for its reply, and its results so far. */
 export interface Pending {
   readonly command: number;
   readonly offset: number;
@@ -33,7 +32,7 @@ export interface Pending {
   readonly sink: ReadSink | undefined;
   /** Bytes of data and holes that came. */
   gotBytes: number;
-  /** Chunks that bring no part of the data: there is no need for many. */
+  /** Chunks without data; few are needed. */
   remarks: number;
   failure: WireFailure | undefined;
   readonly status: Map<number, readonly StatusExtent[]>;
@@ -50,7 +49,7 @@ const MOST_REMARKS = 64;
 const OFFSET_BYTES = 8;
 const NOTHING = Buffer.alloc(0);
 
-/** What is being collected, or copied. */
+/** The part that is being collected, or copied. */
 type Expecting = "head" | "rest of the head" | "offset" | "payload" | "data";
 
 export class Receiver {
@@ -59,16 +58,16 @@ export class Receiver {
   readonly #done: (cookie: bigint, pending: Pending) => void;
   #expecting: Expecting = "head";
   #neededBytes = SIMPLE_REPLY_BYTES;
-  /** Bytes of what is being collected that came in earlier pieces. */
+  /** Bytes of that part from earlier pieces. */
   #kept: Buffer = NOTHING;
   #head: ReplyHead | undefined;
   #pending: Pending | undefined;
-  /** Where in the request the data goes that is arriving. */
+  /** Where in the request the arriving data goes. */
   #dataAt = 0;
 
   /**
-   * @param find the request that a reply is to; undefined for one that nobody made
-   * @param done called with each request whose last chunk came
+   * @param find the request that a reply answers; undefined if there is none
+   * @param done receives each request whose last chunk came
    */
   constructor(
     agreement: Agreement,
@@ -80,7 +79,7 @@ export class Receiver {
     this.#done = done;
   }
 
-  /** Takes what arrived. @throws WireViolation: the connection is of no use any more */
+  /** Takes received bytes. @throws WireViolation: the connection is of no use any more */
   feed(bytes: Buffer): void {
     for (let at = 0; at < bytes.length; ) {
       if (this.#expecting === "data") {
@@ -107,7 +106,7 @@ export class Receiver {
     this.#neededBytes = bytes;
   }
 
-  /** Takes what was collected. */
+  /** Takes the collected part. */
   #take(bytes: Buffer): void {
     if (this.#expecting === "head") this.#takeFirst(bytes);
     else if (this.#expecting === "rest of the head") this.#takeHead(bytes);
@@ -222,7 +221,7 @@ export class Receiver {
   }
 }
 
-/** The number that a server that is going down answers with: the next connection may do better. */
+/** The error number of a server that shuts down: the next connection may work. */
 export function isShutdown(failure: WireFailure): boolean {
   return failure.error === WireError.ESHUTDOWN;
 }

@@ -1,12 +1,12 @@
 /**
- * Owns an export of an NBD server as a BlockDevice. Its calls block, while a helper thread holds the connection; what is
- * read forward is read ahead. What was read is kept for a while, so nobody else should write the export meanwhile.
+ * Owns an export of an NBD server as a BlockDevice. Its calls block, while a helper thread holds the connection;
+ * sequential reads are read ahead. Data is cached for a while, so the export must not be written meanwhile.
  */
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
 import { ExportFlag } from "../../protocol/constants.ts";
 import { parseNbdUri } from "../../protocol/uri.ts";
-import type { BlockDevice } from "../block-device.ts";
+import type { BlockDevice, RemoteExport } from "../block-device.ts";
 import { Caller } from "./caller.ts";
 import { type Alternating, ExtentCache } from "./extent-cache.ts";
 import type { Opened } from "./helper.ts";
@@ -16,9 +16,9 @@ import { isReplaced, newRemembered, type Remembered, type RememberedPart } from 
 import type { RemoteLimits } from "./session.ts";
 import { CALL_BYTES, Op, PIECE_BYTES, takeText } from "./shared-memory.ts";
 
-/** What is read ahead at most: enough to have a fast network filled while the last of it is being used. */
+/** Read-ahead limit: enough to keep a fast network busy while the last of it is used. */
 const WINDOW_BYTES = 4 << 20;
-/** Parts that are remembered: as many as their digests fit into one answer. */
+/** Remembered parts: as many as their digests fit into one answer. */
 const REMEMBERED_AT_MOST = 4096;
 const REMEMBERED_PART_BYTES = 64 << 10;
 
@@ -34,11 +34,11 @@ const NUMBERS_PER_EXTENT = 2;
 
 export interface RemoteOptions extends RemoteLimits {
   readonly writable?: boolean;
-  /** By a device of the same export, in this thread or another: it has to be the same image. */
+  /** By a device of the same export, in this thread or another: it must be the same image. */
   readonly remembered?: Remembered | undefined;
 }
 
-export class RemoteDevice implements BlockDevice {
+export class RemoteDevice implements BlockDevice, RemoteExport {
   readonly name: string;
   readonly sizeBytes: number;
   readonly writable: boolean;
@@ -86,17 +86,19 @@ export class RemoteDevice implements BlockDevice {
     }
   }
 
-  /** What is remembered of it, for other devices of the same export. */
+  get remote(): RemoteExport {
+    return this;
+  }
+
   get remembered(): Remembered {
     return this.#remembered;
   }
 
-  /** Is it known that another image is there by now? */
   get isReplaced(): boolean {
     return isReplaced(this.#remembered);
   }
 
-  /** What we write ourselves can't be told from another image. */
+  /** Our own writes could not be told from another image. */
   remember(extents: readonly Extent[]): void {
     const parts = [...inParts(extents)].slice(0, REMEMBERED_AT_MOST);
     if (this.writable || parts.length === 0) return;
@@ -127,7 +129,7 @@ export class RemoteDevice implements BlockDevice {
     }
   }
 
-  /** Sends for the pieces of `[from, to)` that are neither there nor on their way. */
+  /** Requests the pieces of `[from, to)` that are neither there nor under way. */
   #fetch(from: number, to: number): void {
     const slots: number[] = [];
     for (let piece = Math.floor(from / PIECE_BYTES); piece * PIECE_BYTES < to; piece++) {
@@ -139,7 +141,7 @@ export class RemoteDevice implements BlockDevice {
     if (slots.length > 0) this.#caller.fetch(slots);
   }
 
-  /** @returns how many bytes came from one piece; 0 if there is none, or it could not be had */
+  /** @returns how many bytes came from one piece; 0 if there is none, or it could not be read */
   #readCached(target: Uint8Array, offset: number): number {
     const piece = Math.floor(offset / PIECE_BYTES);
     const slot = this.#cache.find(piece);
@@ -155,7 +157,7 @@ export class RemoteDevice implements BlockDevice {
     return length;
   }
 
-  /** How far from `at` on no piece is there, at least to the end of its own. */
+  /** How far from `at` on there is no piece, at least to the end of its own. */
   #uncached(at: number, length: number): number {
     let end = (Math.floor(at / PIECE_BYTES) + 1) * PIECE_BYTES;
     while (end < at + length && !this.#cache.has(end / PIECE_BYTES)) end += PIECE_BYTES;
@@ -172,7 +174,7 @@ export class RemoteDevice implements BlockDevice {
     return this.#extents.data(from, to);
   }
 
-  /** What the server says of data and holes. One that says nothing, or refuses to, has data everywhere. */
+  /** The server's answer about data and holes. If it has none, or refuses, everything is data. */
   #ask(offset: number, length: number): Alternating {
     const all = { lengths: [length], beginsWithData: true };
     if (!this.seesHoles) return all;
@@ -210,7 +212,7 @@ export class RemoteDevice implements BlockDevice {
     return this.#caller.call(Op.ZERO, offset, Math.min(length, this.sizeBytes - offset)) === 1;
   }
 
-  /** What is kept of a range that is about to change is of no use any more, nor what is on its way. */
+  /** Drops cached pieces of a range that is about to change, including those under way. */
   #forget(offset: number, length: number): void {
     this.#extents.forget();
     for (let piece = Math.floor(offset / PIECE_BYTES); piece * PIECE_BYTES < offset + length; piece++) {

@@ -1,6 +1,6 @@
 /**
- * Owns the helper thread of a remote device: it holds the connection, and does what is asked of it through shared memory.
- * Whatever goes wrong here has to reach the caller, who is blocked and hears nothing else.
+ * Owns the helper thread of a remote device: it holds the connection, and serves requests through shared memory. Every
+ * error must reach the caller, who is blocked and receives nothing else.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { Helper, type HelperData } from "./helper.ts";
@@ -8,7 +8,7 @@ import { announce, mapSharedMemory, Word } from "./shared-memory.ts";
 
 const PULSE_MS = 1000;
 
-/** Begins to serve; the thread lives until it has said good-bye, or the caller ends it. */
+/** Starts serving; the thread lives until it has disconnected, or the caller ends it. */
 function serve({ buffer, ...about }: HelperData): void {
   const memory = mapSharedMemory(buffer);
   const helper = new Helper(memory, about);
@@ -18,7 +18,7 @@ function serve({ buffer, ...about }: HelperData): void {
   };
   process.on("uncaughtException", end);
   process.on("exit", () => announce(memory.words, Word.ENDED, 1));
-  // Says that this thread lives, and keeps it alive where nothing else does.
+  // The pulse shows that this thread lives, and keeps it alive.
   const pulse = setInterval(() => Atomics.add(memory.words, Word.PULSE, 1), PULSE_MS);
   Atomics.add(memory.words, Word.PULSE, 1);
   helper.run().then(() => clearInterval(pulse), end);

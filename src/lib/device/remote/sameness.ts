@@ -1,6 +1,6 @@
 /**
- * Owns what is remembered of an export, so that another image that comes back behind the same name is found out: digests of
- * parts of it, and a word that all connections to it share. Once it says so, nothing of the export is believed any more.
+ * Owns the memory of an export's content, so that another image behind the same name is noticed: digests of parts, and
+ * a word that all connections share. Once that word says so, the export is no longer believed.
  */
 import { createHash } from "node:crypto";
 import type { Extent } from "../../bytes/extent.ts";
@@ -12,21 +12,21 @@ export interface RememberedPart extends Extent {
   readonly digest: string;
 }
 
-/** What one connection hands to another one of the same export, in whatever thread. */
+/** Passed from one connection to another of the same export, in any thread. */
 export interface Remembered {
   readonly parts: readonly RememberedPart[];
   /** One word: is it known to be another image? */
   readonly state: SharedArrayBuffer;
 }
 
-/** Asked for at a time: enough to hide the way to the server and back. */
+/** Requests at a time: enough to hide the round trip to the server. */
 const AT_A_TIME = 16;
 
 export function newRemembered(): Remembered {
   return { parts: [], state: new SharedArrayBuffer(4) };
 }
 
-/** Has it been found that another image is there now? */
+/** Was another image found? */
 export function isReplaced({ state }: Remembered): boolean {
   return Atomics.load(new Int32Array(state), 0) === 1;
 }
@@ -45,7 +45,7 @@ export class Sameness {
   /**
    * Remembers more parts, in this order, for as long as there is time.
    *
-   * @returns all that is remembered
+   * @returns all remembered parts
    */
   async remember(client: NbdClient, extents: readonly Extent[], ms: number): Promise<readonly RememberedPart[]> {
     const until = performance.now() + ms;
@@ -66,7 +66,7 @@ export class Sameness {
     }
   }
 
-  /** Another image is there, and that is final. @param how what the export does or is now @throws CowError `io` */
+  /** Another image was found, which is final. @param how what the export does or is now @throws CowError `io` */
   replaced(how: string): never {
     Atomics.store(new Int32Array(this.#remembered.state), 0, 1);
     throw this.#error(`the connection was lost, and behind the next one the export ${how}`);

@@ -1,6 +1,6 @@
 /**
- * Owns a connection that comes back: work that was cut off is done again on the next one, within limits. What a server
- * refuses is final at once; what it breaks of the protocol, too. Must not know threads.
+ * Owns a connection that is made again when it is lost: interrupted work is done again on the next one, within limits.
+ * A server's refusal, or a protocol violation, is final at once. Must not know threads.
  */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Extent } from "../../bytes/extent.ts";
@@ -12,35 +12,35 @@ import { type Attempted, ConnectionLost, cannot } from "./failures.ts";
 import type { RemoteExport } from "./negotiate.ts";
 import { type Remembered, type RememberedPart, Sameness } from "./sameness.ts";
 
-/** How long is waited for what; every one has a default. */
+/** Time limits; every one has a default. */
 export interface RemoteLimits {
-  /** A lost connection is tried to be made again for so long. */
+  /** How long to try to make a lost connection again. */
   readonly reconnectMs?: number;
-  /** Connecting and shaking hands may take so long. */
+  /** Limit for connecting and the handshake. */
   readonly handshakeMs?: number;
-  /** A server that completes no reply for so long is gone. */
+  /** A server that completes no reply for this long is gone. */
   readonly silenceMs?: number;
 }
 
 const RECONNECT_MS = 30_000;
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 2000;
-/** A server that goes away each time it is asked this will do so for ever. */
+/** A server that disconnects on a request this often will always do so. */
 const MOST_LOSSES = 5;
 
 export class Session {
   readonly name: string;
-  /** What was agreed on first; a later connection has to fit it. */
+  /** Negotiated first; a later connection must match it. */
   readonly export: RemoteExport;
   readonly #uri: NbdUri;
   readonly #limits: RemoteLimits;
   #client: NbdClient;
   #reconnecting: Promise<NbdClient> | undefined;
-  /** Something was written that no flush made durable yet, on this connection or an earlier one. */
+  /** There are writes that no flush made durable yet, on this connection or an earlier one. */
   #unflushed = false;
-  /** The connection broke while that was so: what the server had taken may be gone with it. */
+  /** The connection broke while that was so: the server may have lost the writes. */
   #mayHaveLost = false;
-  /** The last attempts to connect went on to their limit in vain. */
+  /** The last attempts to connect failed until their limit. */
   #givenUp = false;
 
   readonly #sameness: Sameness;
@@ -55,7 +55,7 @@ export class Session {
   }
 
   /**
-   * @param remembered by a connection before this one: it has to be the same image
+   * @param remembered by an earlier connection: it must be the same image
    * @throws CowError `usage`, `io`, `not-found`, `permission`, `unsuitable`
    */
   static async open(name: string, limits: RemoteLimits, remembered: Remembered): Promise<Session> {
@@ -74,7 +74,7 @@ export class Session {
   }
 
   /**
-   * Does `work`, on another connection if this one is lost before it is done: so it must be such that doing it twice is no
+   * Does `work`, and does it again on another connection if this one is lost: doing it twice must do no
    * harm.
    *
    * @throws CowError; `io` if no connection could be made again within the limit
@@ -92,7 +92,7 @@ export class Session {
         this.#noteLoss();
         losses++;
         firstLossMs ||= performance.now();
-        // Connections that can be made, but come to nothing: a silent server is given less chances than a hasty one.
+        // The connection can be made, but fails again: a silent server gets fewer chances than a hasty one.
         if (losses === MOST_LOSSES || performance.now() - firstLossMs > this.#reconnectMs) {
           const why = `the connection was lost ${losses} times meanwhile: ${error.message}`;
           throw new CowError("io", `${cannot(attempt)}: ${why}`, { file: this.name, cause: error });
@@ -101,7 +101,7 @@ export class Session {
     }
   }
 
-  /** The connection that there is now, for what is not worth making another one. @throws ConnectionLost */
+  /** The current connection, for work that is not worth another one. @throws ConnectionLost */
   current(): NbdClient {
     this.#sameness.requireTrust();
     if (this.#client.lost) throw new ConnectionLost(this.#client.lost.message);
@@ -112,7 +112,7 @@ export class Session {
     this.#unflushed = true;
   }
 
-  /** @throws CowError `io`, also when what was written before may have been lost with a connection */
+  /** @throws CowError `io`, also if earlier writes may have been lost with a connection */
   async flush(): Promise<void> {
     const attempted = { verb: "make what was written durable", offset: undefined, length: 0 };
     await this.run(attempted, async (client) => {
@@ -146,7 +146,7 @@ export class Session {
   /**
    * Has parts compared whenever the connection is made again.
    *
-   * @returns all that is remembered
+   * @returns all remembered parts
    */
   async remember(extents: readonly Extent[], ms: number): Promise<readonly RememberedPart[]> {
     const attempted = { verb: "read", offset: extents[0]?.offset, length: 0 };
@@ -178,7 +178,7 @@ export class Session {
         return client;
       } catch (error) {
         if (!(error instanceof ConnectionLost)) throw error;
-        // Once it was waited for in vain, each further request is worth one attempt, not another wait.
+        // After waiting in vain once, each further request gets one attempt without waiting.
         if (this.#givenUp || leftMs <= pauseMs) {
           this.#givenUp = true;
           throw this.#gone(attempt, error, limitMs);
@@ -198,7 +198,7 @@ export class Session {
     });
   }
 
-  /** @throws CowError `io` if behind the same name there is something else now; ConnectionLost */
+  /** @throws CowError `io` if another image has this name now; ConnectionLost */
   async #requireSame(client: NbdClient): Promise<void> {
     const { sizeBytes, flags } = this.export;
     try {

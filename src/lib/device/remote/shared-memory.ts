@@ -8,7 +8,7 @@
  *   FAILED. A slot that is PENDING belongs to the helper, all others to the caller.
  */
 
-/** What is read ahead is kept in pieces of so many bytes, at multiples of it. */
+/** Read-ahead works in pieces of this size, at multiples of it. */
 export const PIECE_BYTES = 64 << 10;
 /** 16 MiB of them. A power of two: the ring counts on. */
 export const PIECE_COUNT = 256;
@@ -23,7 +23,7 @@ const WORD_COUNT = 16;
 /** Values of `words[CALL]`. */
 export const Call = { IDLE: 0, POSTED: 1, RUNNING: 2, DONE: 3, FAILED: 4 } as const;
 
-/** What is called for, in `numbers[OP]`. */
+/** The operation, in `numbers[OP]`. */
 export const Op = { OPEN: 1, READ: 2, WRITE: 3, ZERO: 4, FLUSH: 5, STATUS: 6, CLOSE: 7, REMEMBER: 8 } as const;
 
 /** Indexes into `numbers`. RESULT is what a call answers with, if it is a number. */
@@ -80,7 +80,7 @@ export function mapSharedMemory(buffer: SharedArrayBuffer): SharedMemory {
   };
 }
 
-/** Lays a value out as JSON for the other side; what does not fit is an empty object. */
+/** Writes a value as JSON for the other side; one that does not fit becomes an empty object. */
 export function putText({ words, text }: SharedMemory, value: unknown): void {
   const json = Buffer.from(JSON.stringify(value));
   const bytes = json.length <= TEXT_BYTES ? json : Buffer.from("{}");
@@ -88,12 +88,12 @@ export function putText({ words, text }: SharedMemory, value: unknown): void {
   words[Word.TEXT_LENGTH] = bytes.length;
 }
 
-/** What the other side laid out. */
+/** Reads the value that the other side wrote. */
 export function takeText({ words, text }: SharedMemory): unknown {
   return JSON.parse(Buffer.from(text.slice(0, words[Word.TEXT_LENGTH] ?? 0)).toString("utf8"));
 }
 
-/** Sets a word and wakes whoever waits for it. */
+/** Sets a word and wakes threads that wait for it. */
 export function announce(array: Int32Array<SharedArrayBuffer>, index: number, value: number): void {
   Atomics.store(array, index, value);
   Atomics.notify(array, index);

@@ -1,6 +1,5 @@
 /**
- * Owns what the kernel says of a block device, its size and whether it may be written: by ioctl, or what sysfs says where
- * native calls are not to be had.
+ * Owns a block device's size and whether it may be written: by ioctl, or from sysfs without native calls.
  */
 import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
@@ -11,7 +10,7 @@ const BLKGETSIZE64 = 0x80081272;
 const BLKROGET = 0x125e;
 const SYSFS_SECTOR_BYTES = 512;
 
-/** @throws CowError `io` where neither way works */
+/** @throws CowError `io` if neither way works */
 export function blockDeviceSize(fd: number, file: string): number {
   const c = libc();
   if (c) {
@@ -28,7 +27,7 @@ export function blockDeviceSize(fd: number, file: string): number {
   }
 }
 
-/** A device that takes no writes may be opened for writing all the same: the writes fail. */
+/** A write-protected device can still be opened for writing, but the writes fail. */
 export function isWriteProtected(fd: number): boolean {
   const answer = new Int32Array(1);
   if (libc()?.ioctlBuffer(fd, BLKROGET, new Uint8Array(answer.buffer)) === 0) return answer[0] !== 0;

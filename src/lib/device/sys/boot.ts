@@ -1,11 +1,11 @@
 /**
- * Owns the machine's boot id: what tells whether the page cache that a dead process left is still there.
+ * Owns the machine's boot id: it tells whether the page cache of a dead process is still there.
  */
 import * as fs from "node:fs";
 
 const BYTES = 16;
 
-/** 16 bytes that change with each start of the machine; all zeros where the system has none to give. */
+/** 16 bytes that change with each start of the machine; all zeros if the system has none. */
 export function bootId(): Uint8Array {
   try {
     const hex = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").replaceAll(/[^0-9a-f]/g, "");

@@ -1,24 +1,24 @@
 /**
- * Owns telling one block device from another, also after its number or name has changed: what sysfs knows of the disk
- * behind it. Where that is nothing, its number has to do, which means the same device only until the next boot.
+ * Owns the identity of block devices, also after a number or name has changed: from sysfs. A device without an identity
+ * there is keyed by its number, which is valid only until the next boot.
  */
 import * as path from "node:path";
 import { deviceNumber, readSysText, sysfsFolder } from "./device-number.ts";
 
 export interface DeviceKey {
   readonly key: string;
-  /** The boot for which the key holds; null for one that lasts. */
+  /** The boot in which the key is valid; null for a lasting key. */
   readonly boot: string | null;
 }
 
-/** Below the device's folder in sysfs, the lasting one first. Serial numbers are the last resort: some say little. */
+/** Files in the device's folder of sysfs, best first. Serial numbers come last: some are not unique. */
 const IDENTITIES = ["dm/uuid", "md/uuid", "wwid", "device/wwid", "nguid", "uuid", "serial", "device/serial"] as const;
 
 function read(...parts: readonly string[]): string {
   return readSysText(...parts).trim();
 }
 
-/** Of a disk; a partition has the key of its disk and its own number. */
+/** A key that lasts. A partition has the key of its disk and its own number. */
 function lastingKey(folder: string): string | undefined {
   const partition = read(folder, "partition");
   if (partition !== "") {
@@ -26,7 +26,7 @@ function lastingKey(folder: string): string | undefined {
     return disk === undefined ? undefined : `${disk} partition ${partition} at ${read(folder, "start")}`;
   }
   const backing = read(folder, "loop/backing_file");
-  // Of a file without a name nothing lasts.
+  // A file without a name has no lasting identity.
   if (backing.endsWith(" (deleted)")) return undefined;
   if (backing !== "") return `loop ${read(folder, "loop/offset")} ${read(folder, "loop/sizelimit")} ${backing}`;
   for (const name of IDENTITIES) {

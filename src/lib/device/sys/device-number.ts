@@ -25,7 +25,7 @@ export function deviceOf(number: string): number {
   return (major >>> 12) * 2 ** 44 + low;
 }
 
-/** The folder of a block device below sysfs, or undefined where there is none. */
+/** The folder of a block device in sysfs, or undefined. */
 export function sysfsFolder(dev: number, sysfs = "/sys"): string | undefined {
   try {
     return fs.realpathSync(path.join(sysfs, "dev/block", deviceNumber(dev)));
@@ -34,7 +34,7 @@ export function sysfsFolder(dev: number, sysfs = "/sys"): string | undefined {
   }
 }
 
-/** What a small file of /sys or /proc says, without the line's end; empty where there is none. */
+/** The contents of a small file of /sys or /proc, without the line's end; empty if there is none. */
 export function readSysText(...parts: readonly string[]): string {
   try {
     return fs.readFileSync(path.join(...parts), "utf8").replace(/\n$/, "");
@@ -43,7 +43,7 @@ export function readSysText(...parts: readonly string[]): string {
   }
 }
 
-/** The names in a folder of /sys or /proc; none where it cannot be looked into. */
+/** The names in a folder of /sys or /proc; none if it cannot be read. */
 export function listSys(...parts: readonly string[]): readonly string[] {
   try {
     return fs.readdirSync(path.join(...parts));

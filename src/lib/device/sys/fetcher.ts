@@ -1,7 +1,7 @@
 /**
- * Owns having the kernel read many places of files into the page cache side by side, by io_uring: all that is begun together
- * goes to the disk together, for one system call. Where there is no io_uring (an old kernel, a container that forbids it, no
- * native calls) others do it one by one.
+ * Owns reading many places of files into the page cache in parallel, by io_uring: one system call sends all queued
+ * reads to the disk. Without io_uring (an old kernel, a container that forbids it, no native calls) others do it one by
+ * one.
  */
 import * as fs from "node:fs";
 import { Errno, type Libc, libc } from "./libc.ts";
@@ -19,7 +19,7 @@ const OFF_SQES = 0x1000_0000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED_POPULATE = 0x8001;
 
-/** struct io_uring_params, in words: what is asked for, then where the parts of the rings lie. */
+/** struct io_uring_params, in words: the request, then the offsets of the rings. */
 const PARAMS_WORDS = 30;
 const Params = { SQ_ENTRIES: 0, CQ_ENTRIES: 1, FLAGS: 2, FEATURES: 5, SQ: 10, CQ: 20 } as const;
 const SqOffset = { HEAD: 0, TAIL: 1, MASK: 2, ARRAY: 6 } as const;
@@ -27,11 +27,11 @@ const CqOffset = { HEAD: 0, TAIL: 1, MASK: 2, CQES: 5 } as const;
 const SQE_WORDS = 16;
 const CQE_WORDS = 4;
 
-/** What is fetched is only to be in the page cache; here it goes, one over the other. */
+/** The data is only needed in the page cache; all reads go to this buffer. */
 const SINK_BYTES = 16 * 1024;
 
 export class Fetcher {
-  /** What was begun and has not come. */
+  /** Reads that were begun and have not completed. */
   underWay = 0;
   readonly #libc: Libc;
   readonly #fd: number;
@@ -73,7 +73,7 @@ export class Fetcher {
     this.#cqMask = this.#ring[word(Params.CQ, CqOffset.MASK)] ?? 0;
   }
 
-  /** For this thread alone. @returns undefined where it can't be had */
+  /** For this thread alone. @returns undefined if unavailable */
   static open(): Fetcher | undefined {
     const c = isLittleEndian ? libc() : null;
     if (!c) return undefined;
@@ -106,7 +106,7 @@ export class Fetcher {
     return undefined;
   }
 
-  /** Is there no room for another one before something has come? */
+  /** Must a read complete before another can be added? */
   get isFull(): boolean {
     return this.underWay === ENTRIES;
   }
@@ -134,7 +134,10 @@ export class Fetcher {
     if (this.queued > 0) this.#enter(0);
   }
 
-  /** Waits until something has come, if anything is under way. @param onCome told the tag, whether it could be read or not */
+  /**
+   * Waits for a completion, if anything is under way.
+   * @param onCome receives the tag, whether the read succeeded or not
+   */
   wait(onCome: (tag: number) => void): void {
     if (this.underWay === 0) return;
     for (;;) {
@@ -151,7 +154,7 @@ export class Fetcher {
     }
   }
 
-  /** @returns false where the kernel does not play along */
+  /** @returns false if the kernel refuses */
   #enter(atLeast: number): boolean {
     const flags = atLeast > 0 ? ENTER_GETEVENTS : 0;
     const taken = this.#libc.syscall(SYS_IO_URING_ENTER, this.#fd, this.queued, atLeast, flags, 0);
@@ -176,13 +179,13 @@ export class Fetcher {
 
 let ofThread: Fetcher | null | undefined;
 
-/** This thread's, made when it is first needed; null where there is none. */
+/** This thread's fetcher, made when it is first needed; null if there is none. */
 export function threadFetcher(): Fetcher | null {
   if (ofThread === undefined) ofThread = Fetcher.open() ?? null;
   return ofThread;
 }
 
-/** To be called before a thread ends: its descriptors do not end with it. */
+/** Must be called before a thread ends: its descriptors do not end with it. */
 export function closeThreadFetcher(): void {
   ofThread?.close();
   ofThread = null;

@@ -1,11 +1,10 @@
 /**
- * Owns a file that is mapped into the process's memory, so that system calls can take bytes from the page cache which
- * nobody has copied before. JavaScript never looks into a mapping: what can't be had (an error of the disk, a file cut
- * short) would kill the process then, but is an EFAULT to a system call. There is no portable way: without native calls
- * nothing is mapped.
+ * Owns a file mapped into the process's memory, so that system calls can take bytes from the page cache without a copy.
+ * JavaScript never reads a mapping: an unreadable page (a disk error, a file cut short) would kill the process, but is
+ * an EFAULT to a system call. There is no portable way: without native calls nothing is mapped.
  *
- * Only what is in the page cache is to be read so: a page fault fetches worse than read(2) does. The kernel is asked once
- * for each 64 KiB, and believed until a fault had to wait for a disk.
+ * Only pages in the page cache should be read this way: a page fault fetches worse than read(2) does. The kernel is
+ * asked once for each 64 KiB, and believed until a fault had to wait for a disk.
  */
 import { libc } from "./libc.ts";
 
@@ -14,18 +13,18 @@ const MAP_SHARED = 1;
 const MAP_FIXED = 0x10;
 const PAGE_BYTES = 4096;
 
-/** What is asked for at a time: as much as a page fault brings in of what is in the page cache. */
+/** The unit of asking: a page fault maps this much of the page cache. */
 const CHUNK_BYTES = 64 << 10;
-/** What one page of page tables speaks for: as many chunks as a word has bits. */
+/** The range of one page of page tables: as many chunks as a word has bits. */
 const REGION_BYTES = 32 * CHUNK_BYTES;
 /** Regions that are mapped at a time: their page tables take 32 MiB, for a file of 16 GiB or a part of a larger one. */
 const REGIONS_AT_MOST = 8192;
-/** Where the kernel does not tell the truth (of a file that is not ours to write, it doesn't), the mapping is given up. */
+/** If the kernel's answers are wrong this often (for a file that we may not write they are), the mapping is given up. */
 const DISAPPOINTMENTS_AT_MOST = 16;
-/** So many chunks that were there make up for one: the kernel drops pages now and then, and is honest about it. */
+/** This many cached chunks make up for a wrong answer: the kernel drops pages now and then. */
 const CHUNKS_PER_PARDON = 1024;
 
-/** More than any number of disappointments: the mapping is not ours any more. */
+/** More than any number of wrong answers: the mapping is no longer ours. */
 const GIVEN_UP = 1 << 30;
 
 /** Words before those of the regions. */
@@ -38,7 +37,7 @@ export interface PassedMapping {
   readonly address: number;
   readonly lengthBytes: number;
   readonly fd: number;
-  /** Two counters, then a word for each region with a bit for each chunk that was in the page cache. */
+  /** Two counters, then a word for each region with a bit for each cached chunk. */
   readonly words: SharedArrayBuffer;
 }
 
@@ -79,7 +78,7 @@ export class FileMapping {
     return new FileMapping(passed);
   }
 
-  /** Where `[offset, offset + length)` of the file lies in memory; 0 if it is not in the mapping, or not in the page cache. */
+  /** The address of `[offset, offset + length)` of the file; 0 if it is not mapped, or not in the page cache. */
   locate(offset: number, length: number): number {
     const end = offset + length;
     if (end > this.#length) return 0;
@@ -91,7 +90,7 @@ export class FileMapping {
     return this.#address + offset;
   }
 
-  /** Asks the kernel. What two threads note at the same time may get lost: then it is asked again. */
+  /** Asks the kernel. If two threads record answers at once, one may get lost; it is asked again. */
   #isCached(chunk: number): boolean {
     if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return false;
     const start = chunk * CHUNK_BYTES;
@@ -100,7 +99,7 @@ export class FileMapping {
     const count = Math.ceil(size / PAGE_BYTES);
     for (let page = 0; page < count; page++) if (((this.#pages[page] ?? 0) & 1) === 0) return false;
     const region = Math.floor(chunk / 32);
-    // Page tables are memory that the kernel does not take back by itself: when there are too many, all begin anew.
+    // The kernel does not free page tables by itself: when there are too many, all are dropped.
     if (this.#chunks[region] === 0 && Atomics.add(this.#head, USED, 1) >= REGIONS_AT_MOST) this.#beginAnew();
     this.#chunks[region] = (this.#chunks[region] ?? 0) | (1 << (chunk & 31));
     this.#found++;
@@ -113,13 +112,13 @@ export class FileMapping {
     const { address, lengthBytes, fd } = this.passed;
     this.#chunks.fill(0);
     Atomics.store(this.#head, USED, 1);
-    // In one step, so that no other thread finds the place empty, or taken by something else.
+    // In one step, so that no other thread finds the address range empty or taken by something else.
     const got = libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
-    // Nobody knows what lies there now, if anything.
+    // It is unknown what is mapped there now, if anything.
     if (got !== address) Atomics.store(this.#head, DISAPPOINTMENTS, GIVEN_UP);
   }
 
-  /** Something that locate() had found had to be waited for, or could not be had. */
+  /** Data that locate() had found had to be waited for, or could not be read. */
   invalidate(): void {
     if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return;
     Atomics.add(this.#head, DISAPPOINTMENTS, 1);

@@ -1,5 +1,5 @@
 /**
- * Owns the question whether the other end of a socket has gone, without reading from it. Without native calls nobody knows.
+ * Owns the question whether the peer of a socket has gone, without reading from it. Unknown without native calls.
  */
 import { libc } from "./libc.ts";
 
@@ -7,7 +7,7 @@ const POLLHUP = 0x10;
 const POLLERR = 0x08;
 const POLLRDHUP = 0x2000;
 
-/** Has the peer closed the connection, or its side of it? What it sent before may still wait to be read. */
+/** Has the peer closed the connection, or its side? Earlier data may still wait to be read. */
 export function hasHungUp(fd: number): boolean {
   const c = libc();
   if (!c) return false;

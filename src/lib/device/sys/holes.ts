@@ -1,6 +1,6 @@
 /**
- * Owns what the kernel knows of holes: finding data (SEEK_DATA, SEEK_HOLE) and giving space back (PUNCH_HOLE).
- * Portable way: everything is data, and nothing can be given back.
+ * Owns holes: finding data (SEEK_DATA, SEEK_HOLE) and freeing space (PUNCH_HOLE). Portable way: everything is data, and
+ * no space can be freed.
  */
 import type { Extent } from "../../bytes/extent.ts";
 import { Errno, libc, libcError } from "./libc.ts";
@@ -10,7 +10,7 @@ const SEEK_HOLE = 4;
 const KEEP_SIZE = 1;
 const PUNCH_HOLE = 2;
 
-/** Can holes be told from data here at all? */
+/** Can holes be told from data at all? */
 export function knowsHoles(): boolean {
   return libc() !== null;
 }
@@ -32,7 +32,7 @@ export function* seekDataExtents(fd: number, file: string, from: number, to: num
     if (data < 0) {
       const errno = c.errno();
       if (errno === Errno.ENXIO) return true;
-      // A file system or device that does not know holes: all of it is data.
+      // A file system or device without holes: all of it is data.
       if (errno === Errno.EINVAL || errno === Errno.EOPNOTSUPP) {
         yield { offset: at, length: to - at };
         return false;
@@ -49,7 +49,7 @@ export function* seekDataExtents(fd: number, file: string, from: number, to: num
   return false;
 }
 
-/** Punches a hole. Returns false where that cannot be done: the caller then writes zeros. */
+/** Punches a hole. Returns false if impossible: the caller then writes zeros. */
 export function punchHole(fd: number, file: string, offset: number, length: number): boolean {
   const c = libc();
   if (!c) return false;

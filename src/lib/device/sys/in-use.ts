@@ -1,7 +1,7 @@
 /**
- * Owns finding out what uses a file or block device besides processes that lock it: mounts (of itself, of its partitions, of
- * loop devices and mappings over it), swap, and holders such as device-mapper. What is in another mount namespace is not
- * seen here; the kernel's claim on the device, which O_EXCL asks for, is.
+ * Owns finding out what uses a file or block device besides processes that lock it: mounts (of itself, of its
+ * partitions, of loop devices and mappings over it), swap, and holders such as device-mapper. Uses in another mount
+ * namespace are not visible here; the kernel's claim on the device, which O_EXCL asks for, is.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -42,12 +42,13 @@ function identityAt(file: string): string | undefined {
   return stat && identityOf(stat);
 }
 
-/** What is mounted, and what is swapped to, by the identity of file or device. */
+/** Mounts and swap, by the identity of a file or device. */
 function* directUses(identity: string, { proc }: Roots): Generator<Use> {
   for (const line of readSysText(proc, "self/mountinfo").split("\n")) {
     const [left = "", right = ""] = line.split(" - ");
     const [, , number = "", , at = ""] = left.split(" ");
-    // Btrfs, and file systems that mount a file by itself, have a number of their own: there the source tells.
+    // Btrfs, and file systems that mount a file by itself, have device numbers of their own: for these the source is
+    // compared.
     const mounted = number.startsWith(UNNAMED_MAJOR)
       ? identityAt(decodeOctal(right.split(" ")[1] ?? ""))
       : `block:${deviceOf(number)}`;
@@ -110,7 +111,7 @@ function isClaimed(device: string): boolean {
   }
 }
 
-/** Every use of a file or block device that can be seen from here. @internal */
+/** Every visible use of a file or block device. @internal */
 export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
   const folder = stat.isBlockDevice() ? sysfsFolder(stat.rdev, roots.sys) : undefined;
   return [...usesAt(identityOf(stat), folder, roots, 0)];
@@ -118,7 +119,7 @@ export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
 
 const CLAIMED: Use = { kind: "claim", what: "is claimed by another process or by the kernel" };
 
-/** For a device that could not be opened with O_EXCL, or a file or device that is used as `use` says. */
+/** The error for a device that could not be opened with O_EXCL, or for a use. */
 export function inUse(file: string, { kind, what }: Use = CLAIMED): CowError {
   const ways = {
     mount: "unmount it first; with --force `merge` writes anyway, which can damage the mounted file system",
@@ -134,10 +135,9 @@ export function inUse(file: string, { kind, what }: Use = CLAIMED): CowError {
 }
 
 /**
- * Makes sure that nothing uses what is to be written.
- *
- * @param mounted whether a mount is in the way, too
- * @returns the flag with which a block device is to be opened, so that it stays free
+ * Makes sure that nothing uses a file that is to be written.
+ * @param mounted whether a mount counts, too
+ * @returns the flag for opening a block device so that it stays free
  * @throws CowError `locked`
  */
 export function requireFree(file: string, mounted: "refuse" | "allow"): number {

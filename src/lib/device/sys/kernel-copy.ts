@@ -1,6 +1,6 @@
 /**
- * Owns copies that the kernel makes by itself: copy_file_range between two files, FICLONE of a whole one.
- * Portable way: report that nothing was copied, and the caller moves the bytes.
+ * Owns copies made by the kernel: copy_file_range between two files, FICLONE of a whole one. Portable way: report that
+ * nothing was copied; the caller then copies.
  */
 import { Errno, libc, libcError } from "./libc.ts";
 
@@ -9,7 +9,7 @@ const FICLONE = 0x40049409;
 /**
  * Copies up to `length` bytes in the kernel.
  *
- * @returns the bytes copied; 0 at the end of the source, or where the kernel can't (then `unsupported` is true)
+ * @returns the bytes copied; 0 at the end of the source, or if the kernel can't (then `unsupported` is true)
  */
 export function copyFileRange(
   fdIn: number,
@@ -28,13 +28,13 @@ export function copyFileRange(
     if (copied >= 0) return { copied, unsupported: false };
     const errno = c.errno();
     if (errno === Errno.EINTR) continue;
-    // An error of one side or the other: the plain way finds out which, and names the right file and offset.
+    // An error of either side: the plain way finds out which, and names the right file and offset.
     if (errno !== Errno.ENOSPC) return { copied: 0, unsupported: true };
     throw libcError(c, fileOut, `cannot write at byte ${offsetOut} (0x${offsetOut.toString(16)})`);
   }
 }
 
-/** Makes `fdOut` share all of `fdIn`'s blocks. Returns false where the file system can't. */
+/** Makes `fdOut` share all of `fdIn`'s blocks. Returns false if the file system can't. */
 export function cloneFile(fdIn: number, fdOut: number): boolean {
   const c = libc();
   return c !== null && c.ioctlNumber(fdOut, FICLONE, fdIn) === 0;

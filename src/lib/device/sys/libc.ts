@@ -1,6 +1,6 @@
 /**
  * Owns the binding to the C library: the one place that loads native code. Everything here may be absent (no binary
- * for this platform, not Linux, COWTOOL_NO_FFI set); whoever calls has a portable way.
+ * for this platform, not Linux, COWTOOL_NO_FFI set); every caller has a portable way.
  */
 import { createRequire } from "node:module";
 import { getSystemErrorName } from "node:util";
@@ -43,9 +43,9 @@ export interface Libc {
   /** `iovec` is an address. */
   preadv2(fd: number, iovec: number, count: number, offset: number, flags: number): number;
   posixFadvise(fd: number, offset: number, length: number, advice: number): number;
-  /** Does nothing where the C library has no such thing. */
+  /** Does nothing if the C library lacks it. */
   mallocTrim(): void;
-  /** As mallopt(3); nothing where there is no such thing. */
+  /** As mallopt(3); does nothing if the C library lacks it. */
   mallocOption(parameter: number, value: number): void;
   /** `address` from addressOf(). */
   recv(fd: number, address: number | bigint, length: number, flags: number): number;
@@ -63,7 +63,7 @@ export interface Libc {
     offset: number,
   ): number | undefined;
   munmap(address: number, length: number): number;
-  /** Memory that stays where it is, as a buffer: for what is shared with the kernel. */
+  /** The memory at an address as a buffer: for memory shared with the kernel. */
   viewOf(address: number, length: number): ArrayBuffer;
   /** A system call that the C library has no function for. */
   syscall(number: number, a: number, b: number, c: number, d: number, e: number): number;
@@ -71,7 +71,9 @@ export interface Libc {
   mincore(address: number, length: number, pages: Uint8Array): number;
   /** `usage` is a struct rusage. */
   getrusage(who: number, usage: Uint8Array): number;
-  /** Where a buffer's bytes lie; they stay there while the buffer is referenced. */
+  /** Closed on exec. Negative if the C library or the kernel has no such files. */
+  memfdCreate(name: string): number;
+  /** The address of a buffer's bytes; it is valid while the buffer is referenced. */
   addressOf(buffer: ArrayBuffer): number | bigint;
 }
 
@@ -79,12 +81,14 @@ export interface Libc {
 const SUPPORTED =
   process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
 
-/** No mapping lies beyond this on any 64-bit machine; what mmap returns when it fails does. */
+const MFD_CLOEXEC = 1;
+
+/** No mapping is beyond this on any 64-bit machine; mmap's error value is. */
 const ADDRESSES_END = 2 ** 52;
 
 let loaded: Libc | null | undefined;
 
-/** The C library, or null where native calls are not to be had. Loaded at the first call (about 10 ms). */
+/** The C library, or null if native calls are unavailable. Loaded at the first call (about 10 ms). */
 export function libc(): Libc | null {
   if (loaded === undefined) loaded = SUPPORTED && !process.env["COWTOOL_NO_FFI"] ? bind() : null;
   return loaded;
@@ -118,13 +122,14 @@ function bind(): Libc | null {
     const munmap = lib.func("int munmap(uintptr_t address, size_t length)");
     const mincore = lib.func("int mincore(uintptr_t address, size_t length, void *pages)");
     const getrusage = lib.func("int getrusage(int who, void *usage)");
-    // musl has no preadv2: then it reads nothing "now", and everything is read the plain way.
+    // musl has no preadv2: then every read takes the plain way.
     const preadv2 = optional(() =>
       lib.func("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
     );
     const posixFadvise = lib.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
     const poll = lib.func("int poll(void *fds, unsigned long count, int timeout)");
     const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
+    const memfdCreate = optional(() => lib.func("int memfd_create(const char *name, unsigned int flags)"));
     const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
     return {
@@ -159,6 +164,7 @@ function bind(): Libc | null {
       pollNow: (fds, count) => Number(poll(fds, count, 0)),
       mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
       mallocTrim: () => void mallocTrim?.(0),
+      memfdCreate: (name) => (memfdCreate ? Number(memfdCreate(name, MFD_CLOEXEC)) : -1),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {
@@ -166,7 +172,7 @@ function bind(): Libc | null {
   }
 }
 
-/** What some C libraries lack (musl, for one). */
+/** A function that some C libraries lack (musl, for one). */
 function optional<Bound>(bindOne: () => Bound): Bound | undefined {
   try {
     return bindOne();

@@ -1,21 +1,20 @@
 /**
- * Owns the portable lock: files beside the image, `NAME.cowtool-lock` for a writer, `NAME.cowtool-lock.PID-ORIGIN` for a
- * reader, each naming the process that holds it, and where that runs. Processes with kernel locks make none, but look for
- * them; processes without look into /proc/locks for kernel locks. A lock is void, and removed, if its process has certainly
- * ended: only of one with the same origin (boot and numbering of processes) can that be told. Of another machine's or
- * container's lock, and of a file that is none of ours, it cannot: they stay, and the image is refused.
+ * Owns the portable lock: files beside the image, `NAME.cowtool-lock` for a writer, `NAME.cowtool-lock.PID-ORIGIN` for
+ * a reader, each naming the process that holds it, and where that runs. Processes with kernel locks make none, but look
+ * for them; processes without look into /proc/locks for kernel locks. A lock is void, and removed, if its process has
+ * certainly ended, which is only known for the same origin (boot and numbering of processes). Locks of another machine
+ * or container, and files that are not ours, stay, and the image is refused.
  */
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import { hostname } from "node:os";
 import * as path from "node:path";
 import { CowError, shellWord, systemError } from "../../errors.ts";
-import { makeOwn, openOwn } from "../own-file.ts";
+import { makeOwn, OWN, openOwn } from "../own-file.ts";
 import type { LockMode, Unlock } from "./lock-mode.ts";
 import { hasKernelLock, lockHolders, processIdentity, processOrigin } from "./process-info.ts";
 
-const SUFFIX = ".cowtool-lock";
-/** What follows the suffix in the name of a reader's lock; earlier versions wrote the pid alone. */
+/** The end of the name of a reader's lock; earlier versions wrote only the pid. */
 const READER = /^\.\d+(-[0-9a-f]+)?$/;
 /** PID, clock ticks at its start, origin, host; earlier versions wrote only the first two. */
 const TEXT = /^(\d+) (\d+)(?: ([0-9a-f]+|-) (\S+))?\n$/;
@@ -23,7 +22,7 @@ const LOCK_BYTES_AT_MOST = 1024;
 const LOCK_MODE = 0o644;
 const NO_ORIGIN = "-";
 
-/** Readers of this process by lock file: the file goes with the last of them. */
+/** Readers of this process by lock file: the last of them removes the file. */
 const readers = new Map<string, { count: number; readonly unlock: Unlock }>();
 /** In place of an origin that cannot be told. Made when it is first needed: to load node:crypto takes milliseconds. */
 let unknownOrigin: string | undefined;
@@ -33,17 +32,16 @@ interface Conflict {
 }
 
 /**
- * Looks for lock files of others, and where `own` is set leaves one of ours.
- *
- * @returns what releases the lock, or who stands in the way
- * @throws CowError `locked` where that cannot be told
+ * Looks for lock files of others, and with `own` makes one of ours.
+ * @returns a function that releases the lock, or who holds it
+ * @throws CowError `locked` if that cannot be told
  */
 export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: boolean): Unlock | Conflict {
   const others = (): Conflict | undefined =>
     own && hasKernelLock(stat.dev, stat.ino, mode === "exclusive" ? ["READ", "WRITE"] : ["WRITE"])
       ? { pids: lockHolders(stat.dev, stat.ino) }
       : undefined;
-  // A device's node has no place beside it.
+  // There is no place for a lock file beside a device's node.
   if (stat.isBlockDevice()) return others() ?? (() => undefined);
   let real: string;
   try {
@@ -51,7 +49,7 @@ export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: 
   } catch {
     return () => undefined;
   }
-  const writerLock = real + SUFFIX;
+  const writerLock = real + OWN.lock.suffix;
   const writer = livingHolder(file, writerLock);
   if (writer !== undefined) return { pids: [writer] };
   if (mode === "exclusive") {
@@ -83,7 +81,7 @@ function removeIf(lock: string, text: string): void {
   try {
     if (readText(lock) === text) fs.rmSync(lock, { force: true });
   } catch {
-    // Something else has its name now, or the directory is read-only now: both stay.
+    // It was replaced, or the directory is read-only now: both stay.
   }
 }
 
@@ -107,12 +105,12 @@ function lockAsReader(writerLock: string): Unlock {
   let held = readers.get(lock);
   if (!held) {
     try {
-      // One that is there already is of an earlier process with our number.
+      // An existing one is of an earlier process with our number.
       const old = readText(lock);
       if (old !== undefined && TEXT.test(old)) removeIf(lock, old);
       held = { count: 0, unlock: make(lock) };
     } catch (error) {
-      // A reader of an image on read-only storage cannot leave a note, and no writer could disturb it there.
+      // On read-only storage a reader cannot make a lock file, and no writer could disturb it there.
       if (error instanceof CowError && ["permission", "no-space"].includes(error.code)) return () => undefined;
       throw error;
     }
@@ -127,7 +125,7 @@ function lockAsReader(writerLock: string): Unlock {
   };
 }
 
-/** What a lock file says, or undefined if there is none. @throws CowError `exists` if it is no regular file */
+/** The contents of a lock file, or undefined if there is none. @throws CowError `exists` if it is not a regular file */
 function readText(lock: string): string | undefined {
   let fd: number;
   try {
@@ -146,7 +144,7 @@ function readText(lock: string): string | undefined {
   }
 }
 
-/** The pid in a lock file whose process still lives; a void lock is removed on the way. @throws CowError `locked` */
+/** The pid in a lock file whose process still lives; removes a void lock. @throws CowError `locked` */
 function livingHolder(file: string, lock: string): number | undefined {
   let text: string | undefined;
   try {
@@ -176,7 +174,7 @@ function livingHolder(file: string, lock: string): number | undefined {
   return undefined;
 }
 
-/** Nothing is removed that cannot be judged. */
+/** For a lock that cannot be judged, and is not removed. */
 function doubt(file: string, lock: string, what: string, pid?: number): CowError {
   return new CowError(
     "locked",
@@ -192,7 +190,7 @@ function doubt(file: string, lock: string, what: string, pid?: number): CowError
 }
 
 function livingReaders(file: string, real: string): number[] {
-  const prefix = path.basename(real) + SUFFIX;
+  const prefix = path.basename(real) + OWN.lock.suffix;
   return fs.readdirSync(path.dirname(real)).flatMap((entry) => {
     if (!entry.startsWith(prefix) || !READER.test(entry.slice(prefix.length))) return [];
     const pid = livingHolder(file, path.join(path.dirname(real), entry));

@@ -1,8 +1,8 @@
 /**
- * Owns the words in which locks are asked for, whichever way they are taken.
+ * Owns the modes of locks, for every kind of lock.
  */
 
-/** `shared`: read while nobody writes; `exclusive`: write while nobody reads. */
+/** `shared`: others may read, not write; `exclusive`: others may neither read nor write. */
 export type LockMode = "shared" | "exclusive";
 
 /** Releases a lock. Closing the file releases a kernel lock too. */

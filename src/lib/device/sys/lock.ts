@@ -1,7 +1,7 @@
 /**
  * Owns locking: one writer or many readers of an image, across processes, and against QEMU's tools, which lock single
- * bytes of the file: 100+p "I use permission p", 200+p "nobody else may have permission p" (QEMU's file-posix driver).
- * With open-file-description locks where the C library is at hand, with lock files beside the image otherwise; both
+ * bytes of the file: 100+p "I use permission p", 200+p "I don't share permission p" (QEMU's file-posix driver).
+ * With open-file-description locks if native calls are available, with lock files beside the image otherwise; both
  * kinds look out for the other.
  */
 import * as fs from "node:fs";
@@ -42,7 +42,7 @@ function set(c: Libc, fd: number, file: string, type: number, start: number, len
   throw libcError(c, file, "cannot lock");
 }
 
-/** Would a write lock on these bytes meet a lock of somebody else? */
+/** Does another process hold a lock on these bytes? */
 function heldByOther(c: Libc, fd: number, start: number): boolean {
   const probe = flock(F_WRLCK, start, 1);
   if (c.fcntlBuffer(fd, F_OFD_GETLK, probe) !== 0) return false;
@@ -51,7 +51,7 @@ function heldByOther(c: Libc, fd: number, start: number): boolean {
 }
 
 function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): boolean {
-  // One write lock over all of QEMU's bytes meets every use of the image that QEMU, or we, could make.
+  // A write lock over all of QEMU's bytes conflicts with every use of the image by QEMU or by us.
   if (mode === "exclusive") return set(c, fd, file, F_WRLCK, QEMU_USES, LOCK_AREA_BYTES);
   for (const byte of [QEMU_USES + CONSISTENT_READ, QEMU_UNSHARED + WRITE, QEMU_UNSHARED + RESIZE]) {
     if (!set(c, fd, file, F_RDLCK, byte, 1)) return false;
@@ -62,8 +62,8 @@ function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): bool
 }
 
 /**
- * Locks what an open file or device is, and the file behind it if it is a loop device, without waiting. So a loop device is
- * not written while the file is read under its own name.
+ * Locks an open file or device, and the file behind it if it is a loop device, without waiting. So a loop device is not
+ * written while the file is read under its own name.
  *
  * @throws CowError `locked`
  */
@@ -93,7 +93,7 @@ function lockBehind(device: string, path: string, whole: boolean, mode: LockMode
       (mode === "exclusive" ? fs.constants.O_RDWR : fs.constants.O_RDONLY) | fs.constants.O_NONBLOCK,
     );
   } catch {
-    // Who may use the device need not be allowed to open the file, and then others of the same user are not, either.
+    // A user of the device may not be allowed to open the file; then other processes of that user are not, either.
     return undefined;
   }
   try {
@@ -105,7 +105,7 @@ function lockBehind(device: string, path: string, whole: boolean, mode: LockMode
   } catch (error) {
     fs.closeSync(fd);
     if (!(error instanceof CowError) || error.code !== "locked") throw error;
-    // Two parts of one disk may well be used by one command.
+    // One command may use two parts of one disk.
     if (!whole && error.details["holder_pid"] === process.pid) return undefined;
     const { details, hints } = error;
     throw new CowError("locked", `is in use by way of the file behind it, ${path}, which is ${error.message}`, {

@@ -1,11 +1,11 @@
 /**
- * Owns the question whether this thread had to wait for a disk since it was last asked, when it touched what is mapped.
+ * Owns the question whether this thread had to wait for a disk on mapped memory since it was last asked.
  */
 import { libc } from "./libc.ts";
 
 const RUSAGE_THREAD = 1;
 const USAGE_BYTES = 144;
-/** Where ru_majflt is: behind two times and seven numbers, as 64-bit numbers. */
+/** The place of ru_majflt, in 64-bit numbers: after two times and seven numbers. */
 const MAJOR_FAULTS_AT = 72;
 
 export class MajorFaults {

@@ -1,24 +1,30 @@
 /**
- * Owns what a process with many threads and large buffers asks of the C library's memory: to give back what is free.
- * Without native calls it keeps what it likes.
+ * Owns settings of the C library's memory for a process with many threads and large buffers: to return free memory.
+ * Does nothing without native calls. Also owns files that exist only in memory.
  */
 import { libc } from "./libc.ts";
 
 const MMAP_THRESHOLD = -3;
 const ARENA_MAX = -8;
-/** Buffers of this size and more are given back as soon as they are free; the C library would raise the limit by itself. */
+/** Buffers of this size and more are returned as soon as they are free; the C library would raise the limit by itself. */
 const LARGE_BYTES = 128 * 1024;
-/** Threads that come and go would each leave a heap of their own behind. */
+/** Each thread that comes and goes would leave a heap of its own behind. */
 const ARENAS = 2;
 
-/** To be called once, before threads are started. */
+/** Must be called once, before threads are started. */
 export function preferSmallMemory(): void {
   const c = libc();
   c?.mallocOption(MMAP_THRESHOLD, LARGE_BYTES);
   c?.mallocOption(ARENA_MAX, ARENAS);
 }
 
-/** Gives free memory back. Costs some milliseconds. */
+/** Returns free memory to the system. Costs some milliseconds. */
 export function trimMemory(): void {
   libc()?.mallocTrim();
+}
+
+/** An empty file in memory, gone when its descriptor is closed; undefined where there can be none. */
+export function openMemoryFile(name: string): number | undefined {
+  const fd = libc()?.memfdCreate(name) ?? -1;
+  return fd < 0 ? undefined : fd;
 }

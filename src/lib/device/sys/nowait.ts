@@ -1,6 +1,6 @@
 /**
- * Owns reading what is in the page cache without waiting for what isn't, and asking the kernel to fetch it meanwhile.
- * There is no portable way: without native calls every read waits.
+ * Owns reading from the page cache without waiting, and asking the kernel to fetch the rest meanwhile. There is no
+ * portable way: without native calls every read waits.
  */
 import { libc } from "./libc.ts";
 import { addressOf } from "./positioned.ts";
@@ -14,8 +14,7 @@ const iovec = new Uint32Array(4);
 let iovecAddress: number | undefined;
 
 /**
- * Reads as much as is there at once.
- *
+ * Reads what is in the page cache.
  * @returns the bytes read; fewer than asked where the rest would have to be waited for, or the file ends
  */
 export function tryRead(fd: number, target: Uint8Array, offset: number): number {

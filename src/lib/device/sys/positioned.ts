@@ -1,13 +1,13 @@
 /**
- * Owns reading and writing at a place of a file by the shortest way there is: Node's own calls check, trace and wrap for
- * longer than the kernel takes to copy a page. What goes wrong is left to them, since they have the words for it.
+ * Owns reading and writing at an offset of a file by the shortest way: Node's own calls check, trace and wrap for
+ * longer than the kernel takes to copy a page. Errors are left to Node, which has the messages.
  */
 import { libc } from "./libc.ts";
 
-/** The address of each buffer that was used, as asking costs more than the call. */
+/** The address of each buffer used so far: asking costs more than the call. */
 const addresses = new WeakMap<ArrayBufferLike, number>();
 
-/** Where bytes lie in memory, for system calls; undefined where there are none. They stay there while they are referenced. */
+/** The address of bytes, for system calls; undefined without native calls. It is valid while they are referenced. */
 export function addressOf(bytes: Uint8Array): number | undefined {
   const { buffer } = bytes;
   let address = addresses.get(buffer);
@@ -20,13 +20,13 @@ export function addressOf(bytes: Uint8Array): number | undefined {
   return address + bytes.byteOffset;
 }
 
-/** @returns the bytes read; -1 where the call failed, or can't be made */
+/** @returns the bytes read; -1 if the call failed or is impossible */
 export function readAt(fd: number, target: Uint8Array, offset: number): number {
   const address = addressOf(target);
   return address === undefined ? -1 : (libc()?.pread(fd, address, target.length, offset) ?? -1);
 }
 
-/** @returns the bytes written; -1 where the call failed, or can't be made */
+/** @returns the bytes written; -1 if the call failed or is impossible */
 export function writeAt(fd: number, source: Uint8Array, offset: number): number {
   const address = addressOf(source);
   return address === undefined ? -1 : (libc()?.pwrite(fd, address, source.length, offset) ?? -1);

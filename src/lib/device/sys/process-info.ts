@@ -1,6 +1,6 @@
 /**
- * Owns what /proc tells about other processes: who they are, whether they still live, which file locks they hold.
- * Where there is no /proc the answers are "unknown", never wrong.
+ * Owns facts about other processes from /proc: who they are, whether they live, which file locks they hold. Without
+ * /proc the answers are "unknown", never wrong.
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
@@ -8,7 +8,7 @@ import { majorMinor } from "./device-number.ts";
 
 export interface ProcessIdentity {
   readonly pid: number;
-  /** Clock ticks from boot to its start, which tells a process from a later one of the same pid; 0 if unknown. */
+  /** Clock ticks from boot to its start, which distinguish it from a later process with the same pid; 0 if unknown. */
   readonly startTicks: number;
 }
 
@@ -26,7 +26,7 @@ export function processIdentity(pid: number): ProcessIdentity | undefined {
   if (stat !== undefined) {
     // The command may hold spaces and parentheses: fields are counted from the last one.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // Dead, and only waiting for its parent to take notice: it holds nothing any more.
+    // A zombie: it holds nothing any more.
     if (fields[0] === "Z" || fields[0] === "X") return undefined;
     const startTicks = Number(fields[19]);
     return { pid, startTicks: Number.isFinite(startTicks) ? startTicks : 0 };
@@ -43,13 +43,13 @@ export const ORIGIN_DIGITS = 12;
 let origin: string | undefined;
 
 /**
- * This boot of this machine, and its numbering of processes: only of a process with the same origin can be told from here
- * whether it lives. Empty where that is not known.
+ * This boot of this machine, and its numbering of processes: whether a process lives can only be told for the same
+ * origin. Empty if unknown.
  */
 export function processOrigin(): string {
   if (origin !== undefined) return origin;
   try {
-    // A /proc that numbers processes otherwise than this one is numbered says nothing about others.
+    // A /proc of another pid namespace says nothing about others.
     if (fs.readlinkSync("/proc/self") !== String(process.pid)) throw new Error("not our /proc");
     const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8");
     const numbering = fs.readlinkSync("/proc/self/ns/pid");
@@ -64,7 +64,7 @@ export function processOrigin(): string {
 export function describeProcess(pid: number): string {
   const command = readText(`/proc/${pid}/cmdline`)?.split("\0").filter(Boolean).join(" ");
   const shown = command && (command.length > 100 ? `${command.slice(0, 97)}...` : command);
-  // A command line is foreign text: no control character of it reaches a terminal.
+  // A command line is foreign text: its control characters must not reach a terminal.
   return shown ? `pid ${pid} (${shown.replace(/\p{Cc}/gu, "?")})` : `pid ${pid}`;
 }
 
@@ -90,7 +90,9 @@ export function lockHolders(device: number, inode: number): number[] {
   return holders;
 }
 
-/** Does anybody hold an open-file-description lock of that kind on the inode? For processes that cannot ask the kernel itself. */
+/**
+ * Does a process hold such an open-file-description lock on the inode? For processes that cannot ask the kernel itself.
+ */
 export function hasKernelLock(device: number, inode: number, kinds: readonly ("READ" | "WRITE")[]): boolean {
   const { major, minor } = majorMinor(device);
   const key = ` ${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;

@@ -1,7 +1,6 @@
 /**
- * Owns what a server does with a connected socket past Node: taking a descriptor of its own that blocks, waking whoever
- * waits on it, and receiving without waiting. There is no portable way: without native calls, sockets stay with Node's
- * event loop.
+ * Owns a server's direct use of connected sockets: taking a blocking descriptor, waking a thread that waits on it, and
+ * receiving without waiting. There is no portable way: without native calls, sockets stay with Node's event loop.
  */
 import * as fs from "node:fs";
 import { Errno, libc } from "./libc.ts";
@@ -17,7 +16,7 @@ const SOCK_CLOEXEC = 0x80000;
 const SHUT_RD = 0;
 const SHUT_RDWR = 2;
 
-/** Can sockets be taken away from the event loop here? */
+/** Can sockets be taken away from the event loop? */
 export function canTakeSockets(): boolean {
   return libc() !== null;
 }
@@ -25,7 +24,7 @@ export function canTakeSockets(): boolean {
 /**
  * A second descriptor for a socket, which blocks; the first may then be closed without the connection noticing.
  *
- * @returns undefined where that can't be had
+ * @returns undefined if unavailable
  */
 export function takeSocket(fd: number): number | undefined {
   const c = libc();
@@ -40,12 +39,12 @@ export function takeSocket(fd: number): number | undefined {
   return own;
 }
 
-/** Ends what is to be read from a socket, and with `both` what may be sent: whoever blocks on it wakes up. */
+/** Shuts down reading, and with `both` also writing: wakes a thread that blocks on the socket. */
 export function endSocket(fd: number, both: boolean): void {
   libc()?.shutdown(fd, both ? SHUT_RDWR : SHUT_RD);
 }
 
-/** Two sockets that are connected with each other and never block; undefined where they can't be had. */
+/** Two connected sockets that never block; undefined if unavailable. */
 export function socketPair(): readonly [number, number] | undefined {
   const fds = new Int32Array(2);
   if (libc()?.socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) !== 0) return undefined;
@@ -69,7 +68,10 @@ export class Receiver {
     return fs.readSync(this.#fd, this.#bytes, at, this.#bytes.length - at, null);
   }
 
-  /** What is there now: 0 at the end of the stream, -1 if there is nothing yet (or an error, which wait() will throw). */
+  /**
+   * Receives what is there now: 0 at the end of the stream, -1 if there is nothing yet (or an error, which wait() will
+   * throw).
+   */
   now(at: number): number {
     const c = libc();
     if (!c) return -1;

@@ -1,6 +1,6 @@
 /**
- * Owns what lies below a block device, as far as sysfs tells: the disk of a partition, the file behind a loop device, what
- * device-mapper and RAID are made of. Two names that are the same bytes by way of any of these are found to be so.
+ * Owns what is below a block device, from sysfs: the disk of a partition, the file behind a loop device, the parts of
+ * device-mapper and RAID. Finds out whether two names are the same bytes through any of these.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -10,11 +10,11 @@ const SECTOR_BYTES = 512;
 const MAX_DEPTH = 8;
 const DELETED = " (deleted)";
 
-/** A range of a file or device in which something lies. */
+/** A range of a file or device that contains something. */
 export interface Place {
   /** As FileFacts.identity. */
   readonly identity: string;
-  /** In bytes; undefined where only the kernel knows which part it is. */
+  /** In bytes; undefined if only the kernel knows which part it is. */
   readonly range: { readonly from: number; readonly to: number } | undefined;
   /** The name of the file behind a loop device. */
   readonly path?: string;
@@ -27,14 +27,14 @@ interface Looked {
   isBlockDevice(): boolean;
 }
 
-/** What tells a file or device, whatever name it has. */
+/** The identity of a file or device, whatever name it has. */
 export function identityOf(stat: Looked): string {
   return stat.isBlockDevice() ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
 }
 
 type Range = Place["range"];
 
-/** `inner` is a range of something that begins at `offset` of what lies below, and has `length` bytes there. */
+/** `inner` is a range of something that begins at `offset` of the thing below, and has `length` bytes there. */
 function shift(inner: Range, offset: number, length: number): Range {
   if (!inner) return undefined;
   return { from: inner.from + offset, to: Math.min(inner.to, length) + offset };
@@ -79,14 +79,14 @@ export function isWhole({ range }: Place): boolean {
   return range?.from === 0 && range.to === Number.POSITIVE_INFINITY;
 }
 
-/** Where the bytes of a file or device are: itself first, then what lies below. */
+/** Where the bytes of a file or device are: itself first, then the things below. */
 export function placesOf(stat: Looked, sysfs = "/sys"): readonly Place[] {
   const all = { from: 0, to: Number.POSITIVE_INFINITY };
   if (!stat.isBlockDevice()) return [{ identity: identityOf(stat), range: all }];
   return [...placesAt(Number(stat.rdev), all, sysfs, 0)];
 }
 
-/** Are some bytes the same? Of two parts whose ranges the kernel alone knows that is not assumed. */
+/** Do they share bytes? Not assumed for two parts whose ranges only the kernel knows. */
 export function overlap(some: readonly Place[], others: readonly Place[]): boolean {
   return some.some((a) =>
     others.some((b) => {

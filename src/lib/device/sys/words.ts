@@ -2,7 +2,7 @@
  * Owns 64-bit numbers in structures that the kernel reads, as halves in an array of words.
  */
 
-/** Only so do the halves stand in the order of the array. */
+/** Only then the halves are in the order of the array. */
 export const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /** Sets a number of at most 53 bits. */

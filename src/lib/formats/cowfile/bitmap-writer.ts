@@ -48,9 +48,7 @@ export class WindowedBitmapWriter {
     this.#write();
   }
 
-  /**
-   * Goes on behind `marked` blocks that were marked below `block` before; marks from there on are forgotten.
-   */
+  /** Goes on behind `marked` blocks that were marked below `block` before; marks from there on are forgotten. */
   resume(block: number, marked: number): void {
     this.marked = marked;
     this.#index = Math.floor(block / WINDOW_BLOCKS);

@@ -4,8 +4,8 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import type { BaseIdentity, Layer, Place, Problem } from "../format.ts";
-import type { ExceptionMap } from "./exception-map.ts";
+import { type BaseIdentity, NOT_ALLOCATED, type Place, type Problem, type SearchableLayer } from "../format.ts";
+import type { ExceptionRun } from "./exception-map.ts";
 import { judgeHeader, readHeader, type StoreHeader } from "./header.ts";
 import { judgeExceptions, listProblems, type Verdicts } from "./judge.ts";
 import type { StoreGeometry } from "./layout.ts";
@@ -89,30 +89,13 @@ export function openStore(source: ByteSource, below: ByteSource | undefined, len
   return opened;
 }
 
-/** The parts of `[from, to)` that a map holds, each with where its bytes lie in the store. */
-export function* placesOf(
-  map: ExceptionMap,
-  { chunkBytes }: StoreGeometry,
-  source: ByteSource,
-  from: number,
-  to: number,
-): Generator<Place> {
-  for (const run of map.runs(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes))) {
-    const start = Math.max(from, run.old * chunkBytes);
-    const end = Math.min(to, (run.old + run.count) * chunkBytes);
-    if (end > start) {
-      yield { offset: start, length: end - start, source, at: run.new * chunkBytes + (start - run.old * chunkBytes) };
-    }
-  }
-}
-
 export interface StoreLayerOptions {
   /** What lies beneath: gives the size. Without it the image ends with the last chunk that is held. */
   readonly below?: ByteSource | undefined;
   readonly lenient: boolean;
 }
 
-export class DmSnapshotLayer implements Layer {
+export class DmSnapshotLayer implements SearchableLayer {
   readonly formatId = "dm-snapshot";
   readonly source: ByteSource;
   readonly opened: OpenedStore;
@@ -120,6 +103,7 @@ export class DmSnapshotLayer implements Layer {
   readonly granularityBytes: number;
   /** What whoever reads it should know, in sentences: what is left out, and in spite of what it was opened. */
   readonly warnings: readonly string[];
+  foundAt = NOT_ALLOCATED;
 
   /** @throws CowError as openStore */
   constructor(source: ByteSource, { below, lenient }: StoreLayerOptions) {
@@ -151,9 +135,34 @@ export class DmSnapshotLayer implements Layer {
     if (length > 0) yield { offset, length };
   }
 
-  places(from: number, to: number): Generator<Place> {
-    const { geometry, verdicts } = this.opened;
-    return placesOf(verdicts.map, geometry, this.source, from, Math.min(to, this.virtualSizeBytes));
+  *places(from: number, to: number): Generator<Place> {
+    const { source } = this;
+    const limit = Math.min(to, this.virtualSizeBytes);
+    for (const run of this.#runs(from, limit)) {
+      const offset = Math.max(from, run.old * this.granularityBytes);
+      const end = Math.min(limit, (run.old + run.count) * this.granularityBytes);
+      if (end > offset) yield { offset, length: end - offset, source, at: this.#placeIn(run, offset) };
+    }
+  }
+
+  findRun(offsetBytes: number, endBytes: number): number {
+    this.foundAt = NOT_ALLOCATED;
+    for (const run of this.#runs(offsetBytes, endBytes)) {
+      if (run.old * this.granularityBytes > offsetBytes) return run.old * this.granularityBytes;
+      this.foundAt = this.#placeIn(run, offsetBytes);
+      return Math.min(endBytes, (run.old + run.count) * this.granularityBytes);
+    }
+    return endBytes;
+  }
+
+  #runs(from: number, to: number): Generator<ExceptionRun> {
+    const { granularityBytes: chunkBytes, opened } = this;
+    return opened.verdicts.map.runs(Math.floor(from / chunkBytes), Math.ceil(to / chunkBytes));
+  }
+
+  /** Where a byte of the image is in the store. */
+  #placeIn(run: ExceptionRun, offset: number): number {
+    return offset + (run.new - run.old) * this.granularityBytes;
   }
 }
 

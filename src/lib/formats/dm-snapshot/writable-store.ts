@@ -10,7 +10,7 @@ import { formatSize } from "../../bytes/size.ts";
 import { CowError } from "../../errors.ts";
 import { ChunkColumn } from "./chunk-column.ts";
 import type { ExceptionMap } from "./exception-map.ts";
-import { openStore } from "./layer.ts";
+import { DmSnapshotLayer } from "./layer.ts";
 import { areaChunk, dataChunk, dataIndex, SECTOR_BYTES, type StoreGeometry, skipMetadata } from "./layout.ts";
 import { writeTuples, zeroTuples } from "./tuples.ts";
 import { writeZeros } from "./write-zeros.ts";
@@ -26,6 +26,8 @@ export interface WritableStoreOptions {
 
 export class WritableStore {
   readonly target: ByteTarget;
+  /** What it holds, exceptions included that are not committed. */
+  readonly layer: DmSnapshotLayer;
   readonly geometry: StoreGeometry;
   /** Exceptions, those included that are not committed. */
   readonly map: ExceptionMap;
@@ -38,7 +40,8 @@ export class WritableStore {
 
   /** @throws CowError as for reading: nothing that is damaged, or that a kernel gave up, is extended */
   constructor(target: ByteTarget, { below, mayGrow }: WritableStoreOptions) {
-    const { geometry, verdicts } = openStore(target, below, false);
+    this.layer = new DmSnapshotLayer(target, { below, lenient: false });
+    const { geometry, verdicts } = this.layer.opened;
     this.target = target;
     this.geometry = geometry;
     this.map = verdicts.map;

@@ -46,15 +46,11 @@ export type HandshakeStep =
   /** The handshake is over; `rest` is what the client sent after it. */
   | { readonly kind: "transmission"; readonly negotiated: Negotiated; readonly rest: Uint8Array };
 
-/** The longest data of an option: 15 names of the greatest length. Longer data is ERR_TOO_BIG. @internal @internal */
+/** The longest data of an option: 15 names of the greatest length. Longer data is ERR_TOO_BIG. @internal */
 export const MAX_OPTION_BYTES = 64 * 1024;
 /** The longest data that is skipped; no client needs to send more, and is hung up on. */
 const MAX_SKIPPED_BYTES = 32 * 1024 * 1024;
-/**
- * A client that got this many bytes of answers and asks again is hung up on: it pipelines or loops.
- * @internal
- * @internal
- */
+/** A client that got this many bytes of answers and asks again is hung up on: it pipelines or loops. @internal */
 export const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 /** The options that have data. Data of others is never kept. */

@@ -18,11 +18,7 @@ type Place = Parameters<OnCacheMiss>;
 /** The numbers and the fetcher belong to a thread. */
 let lastNumber = 0;
 
-/**
- * Has a part of a file read into the page cache.
- * @returns whether the fetcher will report it
- * @returns whether the fetcher will tell when it is there
- */
+/** Has a part of a file read into the page cache. @returns whether the fetcher will report it */
 function fetch(number: number, place: Place): boolean {
   const fetcher = threadFetcher();
   if (fetcher && !fetcher.isFull) {

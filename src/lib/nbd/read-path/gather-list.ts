@@ -86,11 +86,7 @@ export class GatherList {
     this.bytes += length;
   }
 
-  /**
-   * Records that the last data is all of a reply.
-   * @param head where that begins in the outbox
-   * @param head where that begins in the outbox
-   */
+  /** Records that the last data is all of a reply. @param head where that begins in the outbox */
   noteWhole(request: Request, head: number): void {
     const last = this.#list[this.count - 1];
     if (!last) return;
@@ -132,7 +128,7 @@ export class GatherList {
     }
   }
 
-  /** Removes sent bytes from the parts. @returns the first part that is left @returns the first that is left */
+  /** Removes sent bytes from the parts. @returns the first part that is left */
   #skip(first: number, bytes: number): number {
     const parts = this.#parts;
     let part = first;

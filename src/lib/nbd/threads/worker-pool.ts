@@ -3,12 +3,11 @@
  * more connections than that is worth, the rest share a few threads with event loops. Threads are started ahead of need
  * and kept for the next connection for a while.
  */
+import * as fs from "node:fs";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import type { BlockDevice } from "../../device/block-device.ts";
-import { nodeStorage } from "../../device/node-storage.ts";
 import { canOpen } from "../../device/sys/descriptors.ts";
-import { preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
+import { openMemoryFile, preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { Busy } from "./blocking-session.ts";
 import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
@@ -123,7 +122,8 @@ export class WorkerPool {
   /** Threads that are getting ready. */
   #starting = 0;
   #timer: NodeJS.Timeout | undefined;
-  #practice: BlockDevice | undefined;
+  /** All threads practise on one file in memory: what is in it does not matter to them. */
+  #practiceFd: number | undefined;
   #isClosed = false;
 
   /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
@@ -206,7 +206,9 @@ export class WorkerPool {
       this.#refillLater();
       if (this.#starting === 0) this.#endPractice();
     };
-    this.#idle.push(this.#start(this.#practiceFd(), onStarted));
+    // Without memory for it, the first client warms its thread up.
+    this.#practiceFd ??= openMemoryFile("warm-up");
+    this.#idle.push(this.#start(this.#practiceFd, onStarted));
   }
 
   #refillLater(): void {
@@ -224,20 +226,9 @@ export class WorkerPool {
     return this.#idle.length === 0 || this.#idle.length + this.#ownThreads < READY_AT_LEAST;
   }
 
-  /** All threads warm up on one file: its contents do not matter. */
-  #practiceFd(): number | undefined {
-    try {
-      this.#practice ??= nodeStorage.scratch("warm-up");
-      return this.#practice.fd;
-    } catch {
-      // Without space for it, the first client warms its thread up.
-      return undefined;
-    }
-  }
-
   #endPractice(): void {
-    this.#practice?.close();
-    this.#practice = undefined;
+    if (this.#practiceFd !== undefined) fs.closeSync(this.#practiceFd);
+    this.#practiceFd = undefined;
   }
 
   /** @param onStarted told once when the thread is ready, or has died */

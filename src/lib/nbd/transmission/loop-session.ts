@@ -41,11 +41,7 @@ export class LoopSession {
     return this.#stream.writableLength > UNSENT_AT_MOST;
   }
 
-  /**
-   * Serves until the client leaves.
-   * @throws CowError if written data could not be kept
-   * @throws CowError where what was written could not be kept
-   */
+  /** Serves until the client leaves. @throws CowError if written data could not be kept */
   run(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve;

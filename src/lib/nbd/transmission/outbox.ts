@@ -82,17 +82,12 @@ export class Outbox {
   /**
    * Adds data that is sent from its mapping without copying; there must be room.
    * @param offset of the data in the image
-   * @param offset of it in the image
    */
   gather(address: number, length: number, offset: number): void {
     this.#gatherList?.add(this.length, address, length, offset);
   }
 
-  /**
-   * Records that the last gathered data is all of a reply.
-   * @param head where the reply begins
-   * @param head where the reply begins
-   */
+  /** Records that the last gathered data is all of a reply. @param head where the reply begins */
   noteWhole(request: Request, head: number): void {
     this.#gatherList?.noteWhole(request, head);
   }

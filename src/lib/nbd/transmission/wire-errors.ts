@@ -21,9 +21,7 @@ const NUMBERS: Partial<Readonly<Record<ErrorCode, number>>> = {
   permission: WireError.EPERM,
 };
 
-/**
- * To a client, disk quotas and file-size limits are full disks; errors without a number of their own are I/O errors.
- */
+/** To a client, disk quotas and file-size limits are full disks; errors without a number of their own are I/O errors. */
 export function wireErrorOf(error: unknown): number {
   if (error instanceof Refusal) return error.wireError;
   if (error instanceof RangeError && /alloc/i.test(error.message)) return WireError.ENOMEM;

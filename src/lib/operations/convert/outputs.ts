@@ -2,12 +2,11 @@
  * Owns what each format needs to be an output: its options judged, its writer, and what of the input it cannot tell.
  */
 import * as path from "node:path";
-import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import { takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
-import { BLOCK_BYTES, type CowAbi, maxBlocks } from "../../formats/cowfile/layout.ts";
+import { BLOCK_BYTES, type CowAbi } from "../../formats/cowfile/layout.ts";
 import { CowfileWriter } from "../../formats/cowfile/writer.ts";
 import { formatTable } from "../../formats/dm-cow/table.ts";
 import { DmCowWriter } from "../../formats/dm-cow/writer.ts";
@@ -19,6 +18,7 @@ import { Qcow2Writer } from "../../formats/qcow2/writer.ts";
 import { RawWriter } from "../../formats/raw/writer.ts";
 import type { StackPart } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
+import { blocksOf, requireSameRest } from "../fit.ts";
 import { loss } from "./losses.ts";
 import type { BelowOutput, Plan } from "./plan.ts";
 import type { ConvertRequest, Loss } from "./request.ts";
@@ -120,7 +120,7 @@ function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name
   const part = onlyPartOf(below);
   const format = typeof part?.format === "object" ? part.format.id : "raw";
   if (!part || !["raw", "qcow2"].includes(format)) {
-    throw new CowError("usage", `"${textOf(below)}" cannot be a backing file: that is one raw or qcow2 file`, {
+    throw new CowError("usage", `"${below.name}" cannot be a backing file: that is one raw or qcow2 file`, {
       hints: ["convert it to qcow2 first, or leave --base away for a whole image"],
     });
   }
@@ -135,10 +135,6 @@ function onlyPartOf({ spec }: BelowOutput): StackPart | undefined {
   return spec?.layers.length === 0 ? spec.base : undefined;
 }
 
-function textOf({ spec }: BelowOutput): string {
-  return spec?.text ?? "";
-}
-
 /** A file's name as seen from the output's directory; absolute ones stay so. */
 function relativeTo(files: OpenFiles, output: string, name: string): string {
   if (path.isAbsolute(name)) return name;
@@ -146,70 +142,56 @@ function relativeTo(files: OpenFiles, output: string, name: string): string {
   return path.relative(directory, path.resolve(name));
 }
 
-async function cowfileOutput({ plan, output, request, context }: Making): Promise<Output> {
-  const { below } = plan;
-  if (!below) throw new CowError("usage", "a cowfile needs a base", { file: output });
-  const blocks = Math.floor(below.sizeBytes / BLOCK_BYTES);
+async function cowfileOutput(making: Making): Promise<Output> {
+  const { plan, request, context } = making;
+  const { below, ...common } = layerOutput(making, BLOCK_BYTES);
   const abi: CowAbi = request.abi ?? "le64";
-  requireBlocks(blocks, abi, plan, below);
-  const sizeBytes = blocks * BLOCK_BYTES;
+  const rdoBlocks = blocksOf(below, abi);
   const lone = plan.layers[0]?.base.fingerprint;
   const fingerprint = below.device
-    ? (await takeFingerprint(below.device, blocks, { signal: context.signal })).value
+    ? (await takeFingerprint(below.device, rdoBlocks, { signal: context.signal })).value
     : (lone ?? 0);
   return {
-    sizeBytes,
-    virtualSizeBytes: sizeBytes,
-    granularityBytes: BLOCK_BYTES,
-    makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks: blocks, fingerprint }),
-    losses: tailLosses(plan, below, sizeBytes),
-    identity: { blocks, fingerprint },
+    ...common,
+    makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks, fingerprint }),
+    identity: { blocks: rdoBlocks, fingerprint },
   };
 }
 
-function requireBlocks(blocks: number, abi: CowAbi, plan: Plan, below: BelowOutput): void {
-  const refuse = (message: string, hints: readonly string[] = []): never => {
-    throw new CowError("unsuitable", message, { file: below.device?.name ?? textOf(below), hints });
-  };
-  if (blocks === 0) refuse(`has ${below.sizeBytes} bytes: less than one block of ${BLOCK_BYTES}`);
-  if (blocks > maxBlocks(abi)) {
-    const hints = abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [];
-    refuse(`has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`, hints);
-  }
-  if (Math.floor(plan.view.sizeBytes / BLOCK_BYTES) !== blocks) {
-    refuse(
-      `has ${below.sizeBytes} bytes, but the image above it ${plan.view.sizeBytes}: a cowfile cannot change the size`,
-      ["--to qcow2 can"],
+/**
+ * A layer is as long as what is below it, in whole units.
+ * @throws CowError `unsuitable` if that has none, or the image is of another size
+ */
+function layerOutput(
+  { plan, output, request: { to } }: Making,
+  unitBytes: number,
+): Pick<Output, "sizeBytes" | "virtualSizeBytes" | "granularityBytes" | "losses"> & { readonly below: BelowOutput } {
+  const { below, view, image } = plan;
+  if (!below) throw new CowError("usage", `a ${to} layer needs a base`, { file: output });
+  const { name, sizeBytes: belowBytes, device } = below;
+  const units = Math.floor(belowBytes / unitBytes);
+  if (units === 0)
+    throw new CowError("unsuitable", `has ${belowBytes} bytes: less than one unit of ${unitBytes}`, { file: name });
+  if (Math.floor(view.sizeBytes / unitBytes) !== units)
+    throw new CowError(
+      "unsuitable",
+      `has ${belowBytes} bytes, but the image above it ${view.sizeBytes}: a ${to} layer cannot change the size`,
+      { file: name, hints: ["--to qcow2 can"] },
     );
-  }
-}
-
-/** A layer whose format stores no size: it is as long as what lies below it, in whole sectors. */
-function sectorsOf({ plan, output, request }: Making): { below: BelowOutput; sectors: number } {
-  const { below, view } = plan;
-  if (!below) throw new CowError("usage", `a ${request.to} layer needs a base`, { file: output });
-  const sectors = Math.floor(below.sizeBytes / SECTOR_BYTES);
-  if (sectors === 0) throw new CowError("unsuitable", "has no whole sector", { file: textOf(below) });
-  if (Math.floor(view.sizeBytes / SECTOR_BYTES) === sectors) return { below, sectors };
-  throw new CowError(
-    "unsuitable",
-    `has ${below.sizeBytes} bytes, but the image above it ${view.sizeBytes}: ${request.to} cannot change the size`,
-    { file: textOf(below), hints: ["--to qcow2 can"] },
-  );
+  const sizeBytes = units * unitBytes;
+  const rest = image && device ? requireSameRest(image, device, sizeBytes) : 0;
+  const message = `its last ${rest} bytes are less than a whole unit, and not part of the output's image`;
+  const losses = rest > 0 ? [loss("tail-dropped", message)] : [];
+  return { below, sizeBytes, virtualSizeBytes: sizeBytes, granularityBytes: unitBytes, losses };
 }
 
 function dmSnapshotOutput(making: Making): Output {
-  const { plan, request } = making;
-  const { below, sectors } = sectorsOf(making);
-  const chunkBytes = request.chunkBytes ?? exactChunk(plan);
+  const chunkBytes = making.request.chunkBytes ?? exactChunk(making.plan);
   const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
-  const sizeBytes = sectors * SECTOR_BYTES;
   return {
-    sizeBytes,
-    virtualSizeBytes: sizeBytes,
+    ...layerOutput(making, SECTOR_BYTES),
     granularityBytes: chunkBytes,
     makeWriter: (target) => new DmSnapshotWriter(target, geometry),
-    losses: tailLosses(plan, below, sizeBytes),
   };
 }
 
@@ -222,15 +204,14 @@ function exactChunk({ layers, height, isCompared }: Plan): number {
 }
 
 function dmCowOutput(making: Making): Output {
-  const { files, plan, output } = making;
-  const { below, sectors } = sectorsOf(making);
+  const { files, output } = making;
+  const { below, ...common } = layerOutput(making, SECTOR_BYTES);
   const base = onlyPartOf(below);
-  if (!base || (base.format !== undefined && base.format !== "raw") || base.path.includes("://")) {
-    throw new CowError("usage", `"${textOf(below)}" cannot be the base of a dm-cow stack: that is one raw file`, {
+  if (!base || (base.format !== undefined && base.format !== "raw") || base.path.includes("://"))
+    throw new CowError("usage", `"${below.name}" cannot be the base of a dm-cow stack: that is one raw file`, {
       hints: ["convert it to raw first"],
     });
-  }
-  const sizeBytes = sectors * SECTOR_BYTES;
+  const sectors = common.sizeBytes / SECTOR_BYTES;
   const name = path.basename(files.storage.realPath(output));
   const device = relativeTo(files, output, base.path);
   for (const word of [name, device]) {
@@ -240,37 +221,8 @@ function dmCowOutput(making: Making): Output {
   const layer = { bitmap: name + BITMAP_SUFFIX, data: name + DATA_SUFFIX, offset: 0 };
   const text = `${formatTable({ sectors, base: { device, offset: 0 }, layers: [layer] })}\n`;
   return {
-    sizeBytes,
-    virtualSizeBytes: sizeBytes,
-    granularityBytes: SECTOR_BYTES,
+    ...common,
     several: { data: DATA_SUFFIX, beside: BITMAP_SUFFIX, text },
     makeWriter: (target, beside) => new DmCowWriter(target, beside(BITMAP_SUFFIX), sectors),
-    losses: tailLosses(plan, below, sizeBytes),
   };
-}
-
-function tailLosses(plan: Plan, below: BelowOutput, sizeBytes: number): readonly Loss[] {
-  if (!dropsTail(plan, below, sizeBytes)) return [];
-  const rest = plan.view.sizeBytes - sizeBytes;
-  return [
-    loss("tail-dropped", `its last ${rest} bytes are less than a whole unit, and not part of the output's image`),
-  ];
-}
-
-/**
- * Does the image have a rest behind its last block?
- * @throws CowError `unsuitable` if that is not as in the base
- */
-function dropsTail(plan: Plan, below: BelowOutput, sizeBytes: number): boolean {
-  const rest = plan.view.sizeBytes - sizeBytes;
-  if (rest <= 0 || !plan.image || !below.device) return false;
-  const [ours, theirs] = [new Uint8Array(rest), new Uint8Array(rest)];
-  readZeroFilled(plan.image, ours, sizeBytes);
-  readZeroFilled(below.device, theirs, sizeBytes);
-  if (Buffer.compare(ours, theirs) === 0) return true;
-  throw new CowError(
-    "unsuitable",
-    `differs from its base in its last ${rest} bytes, which are less than a whole unit and cannot be in the output`,
-    { file: plan.image.name },
-  );
 }

@@ -20,6 +20,8 @@ import type { ConvertRequest } from "./request.ts";
 export interface BelowOutput {
   /** Undefined for a cowfile by itself. */
   readonly spec: StackSpec | undefined;
+  /** For messages. */
+  readonly name: string;
   readonly sizeBytes: number;
   /** Undefined where a cowfile is converted without its base at hand. */
   readonly device: BlockDevice | undefined;
@@ -85,8 +87,8 @@ export async function makePlan(
   const base = named.base && (await files.openStack(named.base, request.force));
   const height = base ? commonHeight(stack, base) : 0;
   const below: BelowOutput = base
-    ? { spec: named.base, sizeBytes: base.device.sizeBytes, device: base.device, paths: base.paths }
-    : { spec: bottom, sizeBytes: stack.base.sizeBytes, device: stack.base, paths: bottom.files };
+    ? belowOutput(named.base, base.device, base.paths)
+    : belowOutput(bottom, stack.base, bottom.files);
   const paths = [...new Set([...stack.paths, ...(base?.paths ?? [])])];
   if (height !== undefined) {
     const held = (from: number, unit: number, size: number) => widen(view.allocated(from, size, height), unit, size);
@@ -95,6 +97,10 @@ export async function makePlan(
   const other = base?.device ?? stack.base;
   const held = (from: number, unit: number, size: number) => differences(stack.device, other, unit, from, size);
   return { ...common, paths, height: stack.layers.length, below, isCompared: true, held };
+}
+
+function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: readonly string[]): BelowOutput {
+  return { spec, name: device.name, sizeBytes: device.sizeBytes, device, paths };
 }
 
 /** How many layers of the stack the base consists of, if it is the lower part of it. */
@@ -126,7 +132,7 @@ async function loneCowfile(
     paths: [part.path],
     layers: [layer],
     height: 0,
-    below: { spec: undefined, sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
+    below: { spec: undefined, name: file.name, sizeBytes: layer.virtualSizeBytes, device: undefined, paths: [] },
     isCompared: false,
     held: (from, unit, size) => widen(view.allocated(from, size), unit, size),
   };

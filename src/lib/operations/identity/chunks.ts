@@ -6,7 +6,7 @@ import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { interrupted, makeYielder, type OperationContext } from "../../context.ts";
-import { DIGEST_DIGITS } from "./base-record.ts";
+import { DIGEST_DIGITS } from "../../notes/base-record.ts";
 import { totalBytes } from "./sampling.ts";
 
 const READ_BYTES = 1 << 20;

@@ -15,7 +15,7 @@ import {
 } from "../../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
-import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "./base-record.ts";
+import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "../../notes/base-record.ts";
 import { lookAt, ZERO_DIGEST } from "./chunks.ts";
 import { type Budget, chooseChunkBytes, dataOf, spread, totalBytes } from "./sampling.ts";
 

@@ -10,10 +10,10 @@ import { atByte } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { cowProblem } from "../../formats/cowfile/problems.ts";
 import type { BaseIdentity, Layer, Problem } from "../../formats/format.ts";
-import type { BaseRecord } from "./base-record.ts";
+import type { BaseRecord } from "../../notes/base-record.ts";
+import { areUntouched, readSidecar } from "../../notes/sidecar.ts";
 import { compareContent } from "./content.ts";
 import type { Budget } from "./sampling.ts";
-import { areUntouched, readSidecar } from "./sidecar.ts";
 
 /** Does the cowfile hold all of a part, so that what is below doesn't show? */
 export type Hidden = "yes" | "partly" | "no";

@@ -7,9 +7,9 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { readSidecar, writeSidecar } from "../../notes/sidecar.ts";
 import { type BaseJudgement, changedText, judgeRecorded, showsThrough } from "./judge.ts";
 import { QUICK } from "./sampling.ts";
-import { readSidecar, writeSidecar } from "./sidecar.ts";
 import { noteOrWarn } from "./take.ts";
 
 export interface Merging {

@@ -5,7 +5,7 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, listed, widen } from "../../bytes/extent.ts";
 import type { Pause } from "../../context.ts";
-import { MIN_CHUNK_BYTES } from "./base-record.ts";
+import { MIN_CHUNK_BYTES } from "../../notes/base-record.ts";
 
 /** How much may be looked at. */
 export interface Budget {

@@ -6,13 +6,13 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { detectFormat, requireFormat } from "../../formats/registry.ts";
+import { settledTimes, writeSidecar } from "../../notes/sidecar.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import { OpenFiles } from "../files.ts";
 import { askAboutBase, type BaseAnswer } from "./ask.ts";
 import { sayChanged } from "./merge-guard.ts";
 import { type Budget, QUICK } from "./sampling.ts";
-import { settledTimes, writeSidecar } from "./sidecar.ts";
 import { noteOrWarn, takeRecord } from "./take.ts";
 
 /** Whoever starts a server waits for it. */

@@ -6,9 +6,9 @@ import type { OperationContext } from "../../context.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import type { BaseIdentity } from "../../formats/format.ts";
+import { removeSidecar, settledTimes, sidecarPath, writeSidecar } from "../../notes/sidecar.ts";
 import { recordContent } from "./content.ts";
 import type { Budget } from "./sampling.ts";
-import { removeSidecar, settledTimes, sidecarPath, writeSidecar } from "./sidecar.ts";
 
 /** A base as it was looked at, to be written beside its cowfile. */
 export interface TakenRecord {

@@ -5,9 +5,9 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { type FoundJournal, JournalPlaces, pendingMerge } from "../../notes/journal-places.ts";
+import { cowfileDigest } from "../../notes/merge-journal.ts";
 import type { OpenFiles } from "../files.ts";
-import { cowfileDigest } from "./journal.ts";
-import { type FoundJournal, JournalPlaces, pendingMerge } from "./journal-places.ts";
 import type { Merged, MergeRequest, MergeResult } from "./request.ts";
 
 /**
@@ -35,7 +35,7 @@ export async function giveUp(
   await confirm?.({ rdofile, cowfile, blocks: 0, resumed: true, givesUp: true });
   if (context.signal?.aborted) throw new CowError("interrupted", "interrupted: nothing was changed", { file: rdofile });
   if (typeof found === "string") storage.remove(found, { own: "" });
-  else places.remove(found);
+  else places.remove(found.journal, found.path);
   return result;
 }
 

@@ -5,11 +5,11 @@
 import type { OperationContext } from "../../context.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { fingerprint32 } from "../../formats/cowfile/head.ts";
+import { pendingMerge } from "../../notes/journal-places.ts";
 import type { OpenFiles } from "../files.ts";
 import { type Merging, noteMerge, requireSameContent } from "../identity/merge-guard.ts";
 import { holdsAll } from "./already.ts";
 import { decide } from "./decide.ts";
-import { pendingMerge } from "./journal-places.ts";
 import { fingerprintBefore, openPair, type Pair, wrongBase } from "./pair.ts";
 import { explainRename } from "./renamed-base.ts";
 import type { Merged, MergeRequest } from "./request.ts";
@@ -71,6 +71,6 @@ async function complete(
   if (undo !== undefined && !isUndoThere)
     context.onNotice?.({ severity: "note", file: undo, message: "was not made: there is nothing to take back" });
   if (!dryRun) noteMerge(files.storage, pair, context);
-  if (isOurs && pair.found && !dryRun) pair.places.remove(pair.found);
+  if (isOurs && pair.found && !dryRun) pair.places.remove(pair.found.journal, pair.found.path);
   return { already: true, unmarked: pair.unmarked, undo: isUndoThere ? undo : undefined };
 }

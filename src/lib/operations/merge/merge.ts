@@ -5,12 +5,12 @@ import type { OperationContext } from "../../context.ts";
 import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
 import { requireFormat } from "../../formats/registry.ts";
+import { refusePendingMerge } from "../../notes/journal-places.ts";
 import { parsePart, type StackPart, type StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
 import { giveUp } from "./give-up.ts";
 import { mergeInPlace } from "./in-place.ts";
-import { refusePendingMerge } from "./journal-places.ts";
 import { type MergeRequest, type MergeResult, resultOf } from "./request.ts";
 
 /**

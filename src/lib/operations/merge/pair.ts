@@ -10,12 +10,12 @@ import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerp
 import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cowfile/head.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { type FoundJournal, JournalPlaces } from "../../notes/journal-places.ts";
+import { cowfileDigest, type MergeJournal } from "../../notes/merge-journal.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
 import type { Merging } from "../identity/merge-guard.ts";
 import { type Size, sizeOf } from "./already.ts";
 import { noticeUnmarked, requireSound } from "./doubts.ts";
-import { cowfileDigest, type MergeJournal } from "./journal.ts";
-import { type FoundJournal, JournalPlaces } from "./journal-places.ts";
 import type { MergeRequest } from "./request.ts";
 
 export interface Pair extends Merging {

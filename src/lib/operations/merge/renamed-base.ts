@@ -4,11 +4,13 @@
  * file is made: what it would have to hold is overwritten.
  */
 import type { OperationContext } from "../../context.ts";
+import { OWN } from "../../device/own-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { readSidecar } from "../identity/sidecar.ts";
+import { journalNames, readJournal } from "../../notes/merge-journal.ts";
+import { notePath } from "../../notes/note.ts";
+import { readSidecar } from "../../notes/sidecar.ts";
 import { holdsAny } from "./already.ts";
-import { JOURNAL_SUFFIX, journalNames, readJournal } from "./journal.ts";
 import { fingerprintBefore, type Pair } from "./pair.ts";
 
 /** The error as it is, or with what a journal of this very merge under another name tells. */
@@ -50,7 +52,7 @@ export async function refuseLateUndo(storage: Storage, at: Pair, context: Operat
 }
 
 function renameHint(storage: Storage, { rdofile }: Pair, journal: string): string {
-  const rename = `mv ${shellWord(journal)} ${shellWord(storage.realPath(rdofile) + JOURNAL_SUFFIX)}`;
+  const rename = `mv ${shellWord(journal)} ${shellWord(notePath(storage, OWN.mergeJournal, rdofile))}`;
   return `${journal} tells that the merge of this cowfile into a base of that name was interrupted, and fits this one: if it was renamed, \`${rename}\`, and the same command completes the merge`;
 }
 

@@ -3,9 +3,9 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
+import type { FoundJournal } from "../../notes/journal-places.ts";
+import type { MergeJournal } from "../../notes/merge-journal.ts";
 import type { OpenFiles } from "../files.ts";
-import type { MergeJournal } from "./journal.ts";
-import type { FoundJournal } from "./journal-places.ts";
 import { fingerprintBefore, type Pair } from "./pair.ts";
 import type { Merged, MergeRequest } from "./request.ts";
 import { makeSignOfLife, requireNoLaterChange } from "./untouched.ts";
@@ -50,6 +50,6 @@ export async function takeBack(
   await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
   const beat = makeSignOfLife(files.open(found.path, { writable: true, own: true }));
   await writeLayer(base, layer, size, context, beat);
-  places.remove(found);
+  places.remove(found.journal, found.path);
   return result;
 }

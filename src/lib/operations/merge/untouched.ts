@@ -10,10 +10,10 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import type { FoundJournal } from "../../notes/journal-places.ts";
 import type { OpenFiles } from "../files.ts";
 import { COMPARE_BYTES, comparedPieces } from "./already.ts";
 import type { UndoPlan } from "./decide.ts";
-import type { FoundJournal } from "./journal-places.ts";
 
 /** What a disk writes whole, or not at all. */
 const SECTOR_BYTES = 512;

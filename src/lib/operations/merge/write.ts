@@ -12,6 +12,8 @@ import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { newCowfileHead } from "../../formats/cowfile/writer.ts";
+import type { FoundJournal } from "../../notes/journal-places.ts";
+import type { MergeJournal } from "../../notes/merge-journal.ts";
 import { withNewFile } from "../../output/new-file.ts";
 import { writeCowfile } from "../../output/write-cowfile.ts";
 import { viewOf } from "../../output/write-image.ts";
@@ -19,8 +21,6 @@ import { Overlay } from "../../stack/overlay.ts";
 import type { OpenFiles } from "../files.ts";
 import { noteMerge } from "../identity/merge-guard.ts";
 import { decideUndo, type UndoFacts, type UndoRefusal } from "./decide.ts";
-import { type MergeJournal, sameHead } from "./journal.ts";
-import type { FoundJournal } from "./journal-places.ts";
 import type { Pair } from "./pair.ts";
 import { refuseLateUndo } from "./renamed-base.ts";
 import type { Merged, MergeRequest } from "./request.ts";
@@ -87,8 +87,7 @@ export async function write(
     places.write({ ...note, undo_saved: true }, context);
   } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   noteMerge(storage, job, context);
-  const written = places.written(note);
-  const beat = makeSignOfLife(files.open((journal ?? written).path, { writable: true, own: true }));
+  const beat = makeSignOfLife(files.open(journal?.path ?? places.path, { writable: true, own: true }));
   let pieces = 0;
   const beforePiece = (): void => {
     pieces++;
@@ -97,13 +96,13 @@ export async function write(
   await writeLayer(base, layer, size, context, beforePiece).catch((error: unknown) => {
     // Nothing of the base was touched: it is not half merged.
     if (!journal && pieces === 1 && isRefusal(error)) {
-      places.remove(written);
+      places.remove(note);
       if (undo.make) storage.remove(undo.path);
     }
     throw error;
   });
-  places.remove(written);
-  if (job.found) places.remove(job.found);
+  places.remove(note);
+  if (job.found) places.remove(job.found.journal, job.found.path);
   return result;
 }
 
@@ -126,7 +125,9 @@ export async function undoFacts(
   const facts = asked === undefined ? undefined : files.storage.facts(asked);
   if (asked === undefined || !facts) return { merged, after, asked, there: "nothing" };
   const head = newCowfileHead({ abi: layer.opened.head.abi, rdoBlocks, fingerprint: after }, size.units);
-  const isSame = facts.kind === "file" && sameHead(files.open(asked, { lock: "shared" }), head);
+  const theirs = new Uint8Array(head.length);
+  if (facts.kind === "file") files.open(asked, { lock: "shared" }).read(theirs, 0);
+  const isSame = Buffer.compare(theirs, head) === 0;
   return { merged, after, asked, there: isSame ? "same" : "other" };
 }
 

@@ -4,13 +4,11 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
-import { BlockMap } from "./block-map.ts";
-import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { LiveImage } from "./image.ts";
-import { LiveCowfileImage } from "./live-cowfile-image.ts";
+import { LiveStackImage } from "./live-stack-image.ts";
 import { PlainImage } from "./plain-image.ts";
-import { SpaceReserve } from "./space-reserve.ts";
+import type { WritableLayer } from "./writable-layer.ts";
 
 /** The devices of one thread. */
 export interface ImageParts {
@@ -18,9 +16,8 @@ export interface ImageParts {
   readonly base: BlockDevice;
   /** Bottom to top, without the writable one. */
   readonly layers: readonly Layer[];
-  readonly top:
-    | { readonly cow: BlockDevice; readonly journal: BlockDevice | undefined; readonly config: CowfileConfig }
-    | undefined;
+  /** Takes the writes; undefined where nothing is written. */
+  readonly top?: WritableLayer | undefined;
   /** What of it another program could cut short: the image looks after that. */
   readonly files?: readonly BlockDevice[];
 }
@@ -29,19 +26,5 @@ export interface ImageParts {
 export function assembleImage({ name, base, layers, top, files = [] }: ImageParts): LiveImage {
   const below = layers.length === 0 ? base : new Overlay(name, base, layers);
   const watch = new FileWatch(files);
-  if (!top) return new PlainImage(below, base, layers, watch);
-  const { config, cow, journal } = top;
-  return new LiveCowfileImage({
-    cow,
-    dataOffsetBytes: config.dataOffsetBytes,
-    below,
-    base,
-    layers,
-    map: new BlockMap(config.state.bitmap, config.blockCount),
-    state: config.state,
-    order: makeOrder(config, cow, journal),
-    reserve: new SpaceReserve(config.path, config.reserveBytes),
-    sizeBytes: config.sizeBytes,
-    watch,
-  });
+  return top ? new LiveStackImage({ top, below, base, layers, watch }) : new PlainImage(below, base, layers, watch);
 }

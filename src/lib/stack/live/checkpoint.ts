@@ -11,7 +11,9 @@ import { type FlushLogWriter, LogState } from "./flush-log-writer.ts";
 import type { HeadWriter } from "./head-writer.ts";
 import { type JournalWriter, switchHalf } from "./journal-writer.ts";
 import { withLock } from "./mutex.ts";
+import type { ResidentLayer } from "./resident-layer.ts";
 import { announce, Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState, Unflushed } from "./shared-state.ts";
+import type { SpaceReserve } from "./space-reserve.ts";
 
 export interface OrderParts {
   readonly cow: BlockDevice;
@@ -24,6 +26,11 @@ export interface OrderParts {
   /** Undefined without a stamp. */
   readonly log: FlushLogWriter | undefined;
   readonly mapSizeBytes: number;
+  /** The map as a layer, over the file. */
+  readonly layer: ResidentLayer;
+  /** Of the image. */
+  readonly sizeBytes: number;
+  readonly reserve: SpaceReserve;
 }
 
 interface PageCopy {

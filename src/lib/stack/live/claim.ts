@@ -7,6 +7,8 @@ import type { BlockMap } from "./block-map.ts";
 export class Claim {
   first = 0;
   end = 0;
+  /** What to add to an offset in the image for its place in the layer's file; of new units once they are changed. */
+  shift = 0;
   /** How often blocks had been allocated under the region's lock before the look. */
   allocations = 0;
   /** The unallocated runs, ascending: first block and end of each, in turn. A list of numbers, as every write makes one. */
@@ -43,6 +45,7 @@ export class Claim {
     const part = new Claim();
     part.first = first;
     part.end = end;
+    part.shift = this.shift;
     for (let i = 0; i < this.bounds.length; i += 2) {
       const from = Math.max(this.bounds[i] ?? 0, first);
       const to = Math.min(this.bounds[i + 1] ?? 0, end);

@@ -3,12 +3,16 @@
  * apart from opening and closing, which only one thread does: every module that a thread of the server loads costs time.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { LiveStamp } from "../../formats/cowfile/live/stamp.ts";
+import type { BaseIdentity } from "../../formats/format.ts";
 import { BlockMap } from "./block-map.ts";
 import { FlushLogWriter } from "./flush-log-writer.ts";
 import { HeadWriter } from "./head-writer.ts";
 import { JournalWriter } from "./journal-writer.ts";
+import { ResidentLayer } from "./resident-layer.ts";
 import type { SharedState } from "./shared-state.ts";
+import { SpaceReserve } from "./space-reserve.ts";
 import { WriteOrder } from "./write-order.ts";
 
 /** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
@@ -35,14 +39,29 @@ export interface CowfileConfig {
   readonly slotsPerHalf: number;
 }
 
+/** What is being written is not compared with a base again. */
+const NO_BASE: BaseIdentity = { blocks: undefined, blockBytes: BLOCK_BYTES, fingerprint: undefined };
+
+/** What all threads need of an open cowfile. */
+export interface SharedCowfile {
+  readonly cow: BlockDevice;
+  /** Undefined for a throw-away layer. */
+  readonly journal: BlockDevice | undefined;
+  readonly config: CowfileConfig;
+}
+
 /** One thread's ordering of writes to an open cowfile. */
-export function makeOrder(config: CowfileConfig, cow: BlockDevice, journal: BlockDevice | undefined): WriteOrder {
+export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
   const { state, nonce, stamp, dirtyHead } = config;
   const control = new Int32Array(state.control);
+  const map = new BlockMap(state.bitmap, config.blockCount);
   const head = dirtyHead && new HeadWriter(cow, dirtyHead, stamp, control);
   return new WriteOrder({
     cow,
-    map: new BlockMap(state.bitmap, config.blockCount),
+    map,
+    layer: new ResidentLayer(cow, map, config.dataOffsetBytes, NO_BASE),
+    sizeBytes: config.sizeBytes,
+    reserve: new SpaceReserve(config.path, config.reserveBytes),
     state,
     head,
     journal: journal && new JournalWriter({ journal, nonce, slotsPerHalf: config.slotsPerHalf, control, head }),

@@ -3,8 +3,6 @@
  * meanwhile: each once when it is noticed, and at the end what became of the files that were written.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { FileDevice } from "../../device/file-device.ts";
-import { RemoteDevice } from "../../device/remote/remote-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { isWhole } from "./file-watch.ts";
@@ -59,19 +57,20 @@ export class FileGuard {
   }
 
   #lossText(written: WrittenFile): string | undefined {
-    const { device, path, role } = written;
-    if (!(device instanceof FileDevice)) return undefined;
+    const { path, role } = written;
+    const { file } = written.device;
+    if (!file) return undefined;
     try {
-      const isThere = this.#storage.facts(path)?.identity === device.identity;
-      if (isThere && (role === "layer" || device.measure() >= device.length.bytes)) return undefined;
+      const isThere = this.#storage.facts(path)?.identity === file.identity;
+      if (isThere && (role === "layer" || file.measure() >= file.length.bytes)) return undefined;
       if (role === "journal") {
         const happened = isThere ? "cut short" : "removed or replaced";
         this.#lose(written, `was ${happened} while its cowfile was served: the cowfile itself is complete`);
         return `was ${happened} by another program: until the server has ended in order, what clients have written and not flushed does not survive if the server is killed`;
       }
-      if (device.isUnlinked()) {
+      if (file.isUnlinked()) {
         this.#lose(written, "was removed while it was served: what clients wrote is lost");
-        return `was removed while it is served: what clients write is lost when the server ends, unless you copy /proc/${process.pid}/fd/${device.fd} before`;
+        return `was removed while it is served: what clients write is lost when the server ends, unless you copy /proc/${process.pid}/fd/${file.fd} before`;
       }
       this.#lose(
         written,
@@ -96,9 +95,9 @@ function nameOf({ device, path, role }: WrittenFile): string {
 }
 
 /** What is said of a file that can't be read any more, once that is known. */
-function lostText(file: BlockDevice): string | undefined {
-  if (file instanceof RemoteDevice && file.isReplaced)
+function lostText({ file, remote }: BlockDevice): string | undefined {
+  if (remote?.isReplaced)
     return "another image is there since the connection was lost: clients get an I/O error where they need it, until it is served anew";
-  if (!(file instanceof FileDevice) || isWhole(file)) return undefined;
+  if (!file || isWhole(file)) return undefined;
   return `was cut short by another program and ends at ${atByte(file.length.foundBytes)}: clients get an I/O error where they need it, until it is served anew`;
 }

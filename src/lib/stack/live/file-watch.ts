@@ -2,19 +2,18 @@
  * Owns how often a thread looks whether the files of its image were cut short by another program. Reads notice that by
  * themselves, but for what is left of the last page, where mapped memory has zeros, and for files that grew back.
  */
-import type { BlockDevice } from "../../device/block-device.ts";
-import { FileDevice } from "../../device/file-device.ts";
+import type { BlockDevice, LocalFile } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 
 /** A look costs a system call for each file: a few microseconds of each millisecond. */
 const LOOK_MS = 1;
 
 export class FileWatch {
-  readonly #files: readonly FileDevice[];
+  readonly #files: readonly LocalFile[];
   #lastMs = Number.NEGATIVE_INFINITY;
 
   constructor(files: readonly BlockDevice[]) {
-    this.#files = files.filter((file) => file instanceof FileDevice).filter(({ isBlockDevice }) => !isBlockDevice);
+    this.#files = files.flatMap(({ file }) => (file && !file.isBlockDevice ? [file] : []));
   }
 
   look(): void {
@@ -26,7 +25,7 @@ export class FileWatch {
 }
 
 /** Where that can't be told, whoever reads the file is told why. */
-export function isWhole(file: FileDevice): boolean {
+export function isWhole(file: LocalFile): boolean {
   try {
     return file.isWhole();
   } catch (error) {

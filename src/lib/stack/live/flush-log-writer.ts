@@ -7,15 +7,16 @@
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import {
-  encodeRecord,
-  type LogRecord,
+  dataOffset,
   MAX_RECORD_DATA_BYTES,
   MAX_RECORD_EXTENTS,
   recordBytes,
+  sealRecord,
 } from "../../formats/cowfile/live/flush-log.ts";
 import { readLong, writeLong } from "./head-writer.ts";
 import { lock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, type SharedState, Unflushed } from "./shared-state.ts";
+import type { PlacedData } from "./writable-layer.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -28,13 +29,6 @@ export const LogState = {
   UNUSABLE: 2,
 } as const;
 
-/** Data that is written to one place. */
-export interface RememberedData {
-  readonly source: Uint8Array;
-  /** Of it in the image. */
-  readonly offset: number;
-}
-
 export class FlushLogWriter {
   readonly #journal: BlockDevice;
   readonly #nonce: Uint8Array;
@@ -44,6 +38,8 @@ export class FlushLogWriter {
   readonly #data: Uint8Array;
   /** Per extent: offset and length. */
   readonly #extents: Float64Array;
+  /** The record that is being written: this thread's own, used again for each. */
+  readonly #record = new Uint8Array(recordBytes(MAX_RECORD_EXTENTS, MAX_RECORD_DATA_BYTES));
 
   constructor(
     journal: BlockDevice,
@@ -66,7 +62,7 @@ export class FlushLogWriter {
    * @returns false where it can't be remembered: nothing was done then
    * @throws what the change threw; part of it may be done then
    */
-  remember({ source, offset }: RememberedData, change: () => void): boolean {
+  remember({ source, offset }: PlacedData, change: () => void): boolean {
     if (!this.isComplete) return false;
     // Whole sectors only: parts of one would be put back beside parts of another time.
     if ((offset | source.length) % SECTOR_BYTES !== 0 || source.length > MAX_RECORD_DATA_BYTES) return false;
@@ -139,11 +135,10 @@ export class FlushLogWriter {
    */
   flush(): boolean {
     const end = this.#control[Control.LOG_END] ?? 0;
-    const record = this.#take(this.#place.size - end);
-    if (record === undefined) return false;
-    const bytes = encodeRecord(record, this.#nonce);
+    const bytes = this.#take(this.#place.size - end);
+    if (bytes === undefined) return false;
     // Spent, whatever becomes of it: a record that failed may be on the disk all the same.
-    writeLong(this.#control, Control.LOG_NUMBER, record.number);
+    writeLong(this.#control, Control.LOG_NUMBER, this.lastNumber + 1);
     this.#control[Control.LOG_END] = end + bytes.length;
     try {
       this.#journal.write(bytes, this.#place.offset + end);
@@ -167,20 +162,24 @@ export class FlushLogWriter {
     }
   }
 
-  /** @returns undefined where it takes more room than there is; it stays remembered then */
-  #take(room: number): LogRecord | undefined {
-    return withLock(this.#control, Control.LOG, () => {
+  /** @returns the next record, valid until the next call; undefined where it takes more room than there is: it stays remembered then */
+  #take(room: number): Uint8Array | undefined {
+    let dataBytes = 0;
+    const extents = withLock(this.#control, Control.LOG, () => {
       const count = this.#control[Control.LOG_COUNT] ?? 0;
-      const fill = this.#control[Control.LOG_FILL] ?? 0;
-      if (recordBytes(count, fill) > room) return undefined;
-      const extents = Array.from({ length: count }, (_, i) => ({
+      dataBytes = this.#control[Control.LOG_FILL] ?? 0;
+      if (recordBytes(count, dataBytes) > room) return undefined;
+      this.#record.set(this.#data.subarray(0, dataBytes), dataOffset(count));
+      this.#control[Control.LOG_FILL] = 0;
+      Atomics.store(this.#control, Control.LOG_COUNT, 0);
+      return Array.from({ length: count }, (_, i) => ({
         offset: this.#extents[2 * i] ?? 0,
         length: this.#extents[2 * i + 1] ?? 0,
       }));
-      const data = new Uint8Array(this.#data.subarray(0, fill));
-      this.#control[Control.LOG_FILL] = 0;
-      Atomics.store(this.#control, Control.LOG_COUNT, 0);
-      return { number: this.lastNumber + 1, extents, data };
     });
+    if (!extents) return undefined;
+    const bytes = this.#record.subarray(0, recordBytes(extents.length, dataBytes));
+    sealRecord(bytes, { number: this.lastNumber + 1, extents, dataBytes }, this.#nonce);
+    return bytes;
   }
 }

@@ -1,9 +1,7 @@
 /**
  * Owns what a served stack makes of its read-only layers: bitmaps of cowfiles in memory, and how other threads get them.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { FileDevice } from "../../device/file-device.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -17,14 +15,16 @@ export interface KeptLayer {
   readonly layer: Layer;
   /** How another thread gets it; undefined if it can't. */
   readonly passed: PassedLayer | undefined;
+  /** How much of its file is worth mapping for other threads; undefined for none. */
+  readonly mappedBytes?: number;
 }
 
-/** Keeps the bitmap of a cowfile whose blocks lie one after the other in a file. */
-export function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLayer {
+/** Keeps the bitmap of a cowfile whose blocks lie one after the other in one of the stack's files. */
+export function keepInMemory(layer: Layer, part: OpenPart | undefined, files: readonly BlockDevice[]): KeptLayer {
   const reopened = { layer, passed: part && reopenable(layer, part) };
   if (!(layer instanceof CowfileLayer)) return reopened;
-  const source = layer.source as Partial<BlockDevice> & ByteSource;
-  if (!("punchHole" in source)) return reopened;
+  const source = files.find((file) => file === layer.source);
+  if (!source) return reopened;
   const blockCount = layer.opened.geometry.rdoBlocks;
   const { bitmap } = newSharedState(mapSizeFor(blockCount));
   const map = new BlockMap(bitmap, blockCount);
@@ -37,7 +37,7 @@ export function keepInMemory(layer: Layer, part: OpenPart | undefined): KeptLaye
 
 /** A cowfile's layer with a bitmap in memory. */
 export function keepMapped(
-  source: Partial<BlockDevice> & ByteSource,
+  source: BlockDevice,
   map: BlockMap,
   bitmap: SharedArrayBuffer,
   cowfile: CowfileLayer,
@@ -55,7 +55,7 @@ export function keepMapped(
     bitmap,
     base,
   };
-  return { layer, passed };
+  return { layer, passed, mappedBytes: source.sizeBytes };
 }
 
 /** How another thread opens a layer again: only if it is all in one file. */
@@ -65,6 +65,6 @@ function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): Passe
 }
 
 /** What another thread needs of a file besides its descriptor. */
-export function lend(file: { readonly name: string }): Pick<PassedFile, "name" | "length"> {
-  return { name: file.name, length: file instanceof FileDevice ? file.length.shared : undefined };
+export function lend({ name, file }: BlockDevice): Pick<PassedFile, "name" | "length"> {
+  return { name, length: file?.length.shared };
 }

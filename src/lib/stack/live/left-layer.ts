@@ -8,6 +8,7 @@ import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
 import { CowError } from "../../errors.ts";
 import { isDirty } from "../../formats/cowfile/head.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer, type OpenedCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
@@ -63,7 +64,7 @@ export async function openLeft(
 
 function keepLeft(storage: Storage, path: string, device: BlockDevice, boot: Uint8Array): KeptLayer | undefined {
   try {
-    if (detectFormat(device)?.id !== "cowfile") return undefined;
+    if (detectFormat(device) !== cowfileFormat) return undefined;
     const layer = new CowfileLayer(device, { allowDirty: true });
     const { opened } = layer;
     if (!isDirty(opened.head)) return undefined;

@@ -25,6 +25,7 @@ import { JournalFile, withJournalHint } from "./journal-file.ts";
 import { writeNewJournal } from "./journal-writer.ts";
 import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
 import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
+import type { WriteOrder } from "./write-order.ts";
 
 const SECTOR_BYTES = 512;
 
@@ -164,7 +165,7 @@ export class WritableCowfile {
 
   /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
   checkpoint(): void {
-    const order = makeOrder(this.config, this.device, this.journal);
+    const order = this.#order();
     if (order.needsCheckpoint) order.checkpoint();
   }
 
@@ -175,7 +176,7 @@ export class WritableCowfile {
    */
   close(): void {
     try {
-      const order = makeOrder(this.config, this.device, this.journal);
+      const order = this.#order();
       order.checkpoint();
       // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
       writeSettled(this.journal, this.config.nonce);
@@ -191,6 +192,10 @@ export class WritableCowfile {
     } finally {
       this.device.close();
     }
+  }
+
+  #order(): WriteOrder {
+    return makeOrder({ cow: this.device, journal: this.journal, config: this.config });
   }
 
   /** Closes without marking clean, as a crash would leave it. */

@@ -10,7 +10,7 @@ import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
-import type { CowfileConfig } from "./cowfile-config.ts";
+import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import type { LiveImage } from "./image.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 
@@ -69,11 +69,13 @@ export async function receiveImage({ name, base, layers, top }: PassedImage): Pr
     name,
     base: baseDevice,
     layers: opened,
-    top: top && {
-      cow: receive(top.cow, true),
-      journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal),
-      config: top.config,
-    },
+    top:
+      top &&
+      makeOrder({
+        cow: receive(top.cow, true),
+        journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal),
+        config: top.config,
+      }),
     files,
   });
 }

@@ -5,7 +5,7 @@
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import type { BaseIdentity, Layer, Place } from "../../formats/format.ts";
+import { type BaseIdentity, NOT_ALLOCATED, type Place, type SearchableLayer } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
 
 const PIECE_BYTES = 64 * 1024;
@@ -39,25 +39,33 @@ export function loadBitmap(
   }
 }
 
-export class ResidentLayer implements Layer {
+export class ResidentLayer implements SearchableLayer {
   readonly formatId = "cowfile";
   readonly granularityBytes = BLOCK_BYTES;
   readonly source: ByteSource;
   readonly virtualSizeBytes: number;
   readonly base: BaseIdentity;
+  readonly dataOffsetBytes: number;
+  foundAt = NOT_ALLOCATED;
   readonly #map: BlockMap;
-  readonly #dataOffset: number;
 
   constructor(source: ByteSource, map: BlockMap, dataOffsetBytes: number, base: BaseIdentity) {
     this.source = source;
     this.#map = map;
-    this.#dataOffset = dataOffsetBytes;
+    this.dataOffsetBytes = dataOffsetBytes;
     this.virtualSizeBytes = map.blockCount * BLOCK_BYTES;
     this.base = base;
   }
 
   get name(): string {
     return this.source.name;
+  }
+
+  findRun(offsetBytes: number, endBytes: number): number {
+    const block = Math.floor(offsetBytes / BLOCK_BYTES);
+    const isHere = this.#map.has(block);
+    this.foundAt = isHere ? this.dataOffsetBytes + offsetBytes : NOT_ALLOCATED;
+    return Math.min(endBytes, this.#map.runEnd(block, Math.ceil(endBytes / BLOCK_BYTES), isHere) * BLOCK_BYTES);
   }
 
   extents(from: number, to: number): Iterable<Extent> {
@@ -74,7 +82,7 @@ export class ResidentLayer implements Layer {
     for (const { offset, length } of this.extents(from, to)) {
       const start = Math.max(offset, from);
       const size = Math.min(offset + length, to) - start;
-      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.#dataOffset + start };
+      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.dataOffsetBytes + start };
     }
   }
 }

@@ -1,23 +1,45 @@
 /**
- * Owns what takes the writes of a served stack: a cowfile that is open for writing, or a layer that is gone with the server.
+ * Owns what takes the writes of a served stack, in one form for all formats: a layer that is open for writing, or one that is
+ * gone with the server.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import type { CowfileConfig } from "./cowfile-config.ts";
+import { type CowfileConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
+import type { WrittenFile } from "./file-guard.ts";
+import type { FoundState } from "./found-state.ts";
 import { Control, newSharedState } from "./shared-state.ts";
+import type { WritableLayer } from "./writable-layer.ts";
 
 export interface Top {
-  /** Where it lies; undefined for what has no name. */
-  readonly path: string | undefined;
-  readonly cow: BlockDevice;
-  readonly journal: BlockDevice | undefined;
-  readonly config: CowfileConfig;
+  /** The layer's file. */
+  readonly device: BlockDevice;
+  /** Of the image. */
+  readonly sizeBytes: number;
+  /** Files with a name that are written, the layer's first. */
+  readonly written: readonly WrittenFile[];
+  /** How a cowfile was found. */
+  readonly found?: FoundState;
+  /** What other threads need of it; undefined where only one thread can have it. */
+  readonly shared?: SharedCowfile;
+  /** A thread's way to change it. */
+  writable(): WritableLayer;
+  /** Brings what is durable elsewhere into the file itself. @throws CowError as flush() does */
   checkpoint?(): void;
+  /** Makes everything durable and closes. No thread uses it any more. @throws CowError where that fails */
   close(): void;
   /** Closes as a crash would leave it. */
   abandon(): void;
+}
+
+/** A cowfile, or what is laid out like one, as a top. */
+export function cowfileTop(
+  shared: SharedCowfile,
+  more: Pick<Top, "written" | "found" | "checkpoint" | "close" | "abandon">,
+): Top {
+  const { cow: device, config } = shared;
+  return { device, sizeBytes: config.sizeBytes, shared, writable: () => makeOrder(shared), ...more };
 }
 
 /** A layer without head and journal in a file without a name. */
@@ -44,5 +66,5 @@ export function throwAway(storage: Storage, name: string, sizeBytes: number): To
     slotsPerHalf: 0,
   };
   const close = (): void => cow.close();
-  return { path: undefined, cow: asLent(cow), journal: undefined, config, close, abandon: close };
+  return cowfileTop({ cow: asLent(cow), journal: undefined, config }, { written: [], close, abandon: close });
 }

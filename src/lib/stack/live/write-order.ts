@@ -27,16 +27,21 @@
  * block is rewritten, and the write replied to, on the strength of a mark that a crash would take away. A thread that finds
  * a lock taken commits what it holds before it waits: no thread waits while it holds a lock.
  *
- * A range is looked up once. look() comes before the lock, since most writes find everything allocated and need none.
+ * A range is looked up once. claim() comes before the lock, since most writes find everything allocated and need none.
  * hold() takes the lock, and looks again only if blocks were allocated under it in between: marks are never taken back.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
+import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Checkpoint, type OrderParts } from "./checkpoint.ts";
 import { Claim } from "./claim.ts";
-import type { RememberedData } from "./flush-log-writer.ts";
+import { reachTo } from "./file-end.ts";
+import { MAX_BATCH } from "./journal-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
+import type { PlacedData, WritableLayer } from "./writable-layer.ts";
+
+/** A long claim has at most so many regions, so that no other writer waits long, and its marks fit into one batch. */
+const LONG_REGIONS = (2 * MAX_BATCH) / REGION_BLOCKS;
 
 /** A claim on no blocks: they are all allocated. */
 const NO_BLOCKS = new Claim();
@@ -46,7 +51,15 @@ function pageOf(block: number): number {
   return Math.floor((BITMAP_OFFSET_BYTES + Math.floor(block / 8)) / MAP_PAGE_BYTES);
 }
 
-export class WriteOrder {
+export class WriteOrder implements WritableLayer {
+  readonly unitBytes = BLOCK_BYTES;
+  /** Every block has its place. */
+  readonly unitsInRow = Number.POSITIVE_INFINITY;
+  readonly trimsBacking = true;
+  readonly layer: OrderParts["layer"];
+  readonly file: BlockDevice;
+  readonly sizeBytes: number;
+  readonly reserve: OrderParts["reserve"];
   readonly #parts: OrderParts;
   readonly #checkpoint: Checkpoint;
   readonly #control: Int32Array;
@@ -63,11 +76,20 @@ export class WriteOrder {
 
   constructor(parts: OrderParts) {
     this.#parts = parts;
+    this.layer = parts.layer;
+    this.file = parts.cow;
+    this.sizeBytes = parts.sizeBytes;
+    this.reserve = parts.reserve;
+    this.#claim.shift = parts.layer.dataOffsetBytes;
     this.#checkpoint = new Checkpoint(parts);
     this.#control = new Int32Array(parts.state.control);
     this.#locks = new Int32Array(parts.state.locks);
     this.#allocations = new Int32Array(parts.state.allocations);
     this.#pages = new Uint8Array(parts.state.pages);
+  }
+
+  get canPunch(): boolean {
+    return this.#control[Control.CAN_PUNCH] === 1;
   }
 
   static regionOf(block: number): number {
@@ -96,7 +118,7 @@ export class WriteOrder {
    * @param whole what `work` writes, if it is one piece: the flush log can remember it then
    * @throws CowError `io` (also after a commit or an fsync that failed), `no-space`; part of it may be done then
    */
-  change(claim: Claim, work: (cow: BlockDevice) => void, whole?: RememberedData): void {
+  change(claim: Claim, work: (cow: BlockDevice) => void, whole?: PlacedData): void {
     const { cow, log } = this.#parts;
     this.#requireDirty();
     this.#prepare(claim.runCount);
@@ -117,21 +139,38 @@ export class WriteOrder {
     this.#checkpoint.requireSound();
   }
 
-  /** Writes data to blocks that are all allocated. @param fileOffset of its place @throws CowError as change() */
-  rewrite(whole: RememberedData, fileOffset: number): void {
+  rewrite(whole: PlacedData, fileOffset: number): void {
     this.change(NO_BLOCKS, (cow) => cow.write(whole.source, fileOffset), whole);
   }
 
-  /** Looks up which of the blocks `[first, end)`, all of one region, are allocated. The claim is valid until the next look. */
-  look(first: number, end: number): Claim {
+  punch(cow: BlockDevice, fileOffset: number, lengthBytes: number): boolean {
+    if (!cow.punchHole(fileOffset, lengthBytes)) return false;
+    reachTo(cow, fileOffset + lengthBytes, this.#control);
+    return true;
+  }
+
+  makeRoom(): void {
+    // How much room a write takes is known once it is looked up.
+  }
+
+  /** At most to the end of a region. */
+  claim(offsetBytes: number, endBytes: number): Claim {
+    const first = Math.floor(offsetBytes / BLOCK_BYTES);
+    const regionEnd = (WriteOrder.regionOf(first) + 1) * REGION_BLOCKS;
+    return this.#look(first, Math.min(regionEnd, Math.ceil(endBytes / BLOCK_BYTES)));
+  }
+
+  /** Looks up which of the blocks `[first, end)` are allocated. */
+  #look(first: number, end: number): Claim {
     this.#claim.allocations = Atomics.load(this.#allocations, WriteOrder.regionOf(first) % LOCKS);
     this.#claim.look(this.#parts.map, first, end);
     return this.#claim;
   }
 
-  /** May this thread rely on the marks that a claim has found, without holding its region's lock? */
-  isCommitted({ first }: Claim): boolean {
-    const index = WriteOrder.regionOf(first) % LOCKS;
+  /** Marks can be relied on without holding their region's lock once they are in the journal. */
+  isSettled(claim: Claim): boolean {
+    if (!claim.isAllocated) return false;
+    const index = WriteOrder.regionOf(claim.first) % LOCKS;
     return Atomics.load(this.#locks, index) === 0 || this.#mine[index] === 1;
   }
 
@@ -144,7 +183,7 @@ export class WriteOrder {
       lock(this.#locks, index);
     }
     this.#keep(index);
-    if (Atomics.load(this.#allocations, index) !== claim.allocations) this.look(claim.first, claim.end);
+    if (Atomics.load(this.#allocations, index) !== claim.allocations) this.#look(claim.first, claim.end);
   }
 
   #keep(index: number): void {
@@ -152,8 +191,21 @@ export class WriteOrder {
     this.#mine[index] = 1;
   }
 
+  claimLong(offsetBytes: number, endBytes: number, work: (claim: Claim) => void): number {
+    const first = Math.floor(offsetBytes / BLOCK_BYTES);
+    const limit = (WriteOrder.regionOf(first) + LONG_REGIONS) * REGION_BLOCKS;
+    const end = Math.min(limit, Math.ceil(endBytes / BLOCK_BYTES));
+    const claim = this.#holdAll(first, end);
+    try {
+      work(claim);
+    } finally {
+      this.commit();
+    }
+    return end;
+  }
+
   /** Claims the blocks `[first, end)` of many regions, none held before; locks are taken in an order that all threads keep. */
-  holdAll(first: number, end: number): Claim {
+  #holdAll(first: number, end: number): Claim {
     this.commit();
     const indexes = new Set<number>();
     for (let region = WriteOrder.regionOf(first); region <= WriteOrder.regionOf(end - 1); region++)
@@ -162,7 +214,7 @@ export class WriteOrder {
       lock(this.#locks, index);
       this.#keep(index);
     }
-    return this.look(first, end);
+    return this.#look(first, end);
   }
 
   /**

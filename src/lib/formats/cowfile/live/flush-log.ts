@@ -44,7 +44,8 @@ function roundUp(bytes: number): number {
   return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
 }
 
-function dataOffset(extentCount: number): number {
+/** Where the data of a record begins in it. */
+export function dataOffset(extentCount: number): number {
   return roundUp(EXTENTS_AT + extentCount * EXTENT_BYTES);
 }
 
@@ -61,21 +62,37 @@ function checksum(bytes: Uint8Array): number {
 /** Encodes a record of at most MAX_RECORD_EXTENTS and MAX_RECORD_DATA_BYTES. */
 export function encodeRecord({ number, extents, data }: LogRecord, nonce: Uint8Array): Uint8Array {
   const bytes = new Uint8Array(recordBytes(extents.length, data.length));
-  const view = new DataView(bytes.buffer);
+  bytes.set(data, dataOffset(extents.length));
+  sealRecord(bytes, { number, extents, dataBytes: data.length }, nonce);
+  return bytes;
+}
+
+/**
+ * Makes a record of bytes that have its data in place already.
+ *
+ * @param bytes all of the record, recordBytes() long; what is no data may be anything
+ */
+export function sealRecord(
+  bytes: Uint8Array,
+  { number, extents, dataBytes }: { number: number; extents: readonly Extent[]; dataBytes: number },
+  nonce: Uint8Array,
+): void {
+  const from = dataOffset(extents.length);
+  bytes.fill(0, 0, from);
+  bytes.fill(0, from + dataBytes);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   view.setUint32(0, MAGIC);
   view.setUint32(4, number % 2 ** 32);
   view.setUint16(8, Math.floor(number / 2 ** 32));
   view.setUint16(10, extents.length);
-  view.setUint32(12, data.length);
+  view.setUint32(12, dataBytes);
   bytes.set(nonce, NONCE_AT);
   for (const [i, { offset, length }] of extents.entries()) {
     view.setUint32(EXTENTS_AT + i * EXTENT_BYTES, Math.floor(offset / 2 ** 32));
     view.setUint32(EXTENTS_AT + i * EXTENT_BYTES + 4, offset >>> 0);
     view.setUint32(EXTENTS_AT + i * EXTENT_BYTES + 8, length);
   }
-  bytes.set(data, dataOffset(extents.length));
   view.setUint32(CRC_AT, checksum(bytes));
-  return bytes;
 }
 
 /** What the head of a record says of its size; undefined for what is none. */

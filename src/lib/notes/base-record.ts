@@ -2,8 +2,8 @@
  * Owns the note of what a base was, as it stands in the file beside the cowfile: one small JSON document, of which every
  * field is judged before it is believed. It names no file, and none of what it says is ever opened.
  */
-import { type Extent, inOrder } from "../../bytes/extent.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { type Extent, inOrder } from "../bytes/extent.ts";
+import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 
 /** More than the largest note that is ever written, which has MAX_CHUNKS chunks. */
 export const RECORD_LIMIT_BYTES = 4 << 20;
@@ -49,13 +49,6 @@ export interface BaseRecord extends ContentRecord {
   /** The cowfile was merged into the base, or was to be: what it holds, the base may hold, too. */
   readonly merged: boolean;
 }
-
-export function encodeRecord(record: BaseRecord): Uint8Array {
-  return Buffer.from(`${JSON.stringify(record)}\n`);
-}
-
-/** What every note begins with, whatever its version. */
-export const RECORD_MAGIC = '{"cowtool_base":';
 
 /** Why something is no record. A newer one is somebody's, and worth keeping. */
 export interface NoRecord {

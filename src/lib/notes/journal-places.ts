@@ -4,19 +4,14 @@
  * to whoever comes with a file from there, and once more in a directory for notes, under the device's own key.
  */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
-import type { OperationContext } from "../../context.ts";
-import type { Storage } from "../../device/storage.ts";
-import type { DeviceKey } from "../../device/sys/device-key.ts";
-import { CowError, shellWord } from "../../errors.ts";
-import {
-  JOURNAL_SUFFIX,
-  journalNames,
-  type MergeJournal,
-  readJournal,
-  removeJournal,
-  writeJournal,
-} from "./journal.ts";
+import { dirname, join } from "node:path";
+import type { OperationContext } from "../context.ts";
+import { OWN } from "../device/own-file.ts";
+import type { Storage } from "../device/storage.ts";
+import type { DeviceKey } from "../device/sys/device-key.ts";
+import { CowError, shellWord } from "../errors.ts";
+import { journalNames, type MergeJournal, readJournal, writeJournal } from "./merge-journal.ts";
+import { notePath } from "./note.ts";
 
 export interface FoundJournal {
   readonly path: string;
@@ -32,11 +27,16 @@ export class JournalPlaces {
   readonly #near: readonly string[];
   readonly #device: DeviceKey | undefined;
   readonly #force: boolean;
-  #stateDirectory: string | undefined;
+  /** Beside the base, or of a device beside the cowfile. */
+  readonly path: string;
+  /** Of a device, in the directories for notes. */
+  readonly #copies: readonly string[];
+  /** The one that takes it. */
+  #copy: string | undefined;
 
   /**
    * @param near the other files that the command was given, first the cowfile that is to be merged
-   * @param options.force journals that cannot be read, or that speak of another device, stand in nobody's way
+   * @param options.force pass over journals that cannot be read, or that speak of another device
    */
   constructor(storage: Storage, rdofile: string, near: readonly string[], options: { readonly force: boolean }) {
     this.#storage = storage;
@@ -44,7 +44,11 @@ export class JournalPlaces {
     this.#near = near;
     this.#force = options.force;
     const facts = storage.facts(rdofile);
-    this.#device = facts?.kind === "block" ? (facts.device ?? { key: facts.identity, boot: "" }) : undefined;
+    const device = facts?.kind === "block" ? (facts.device ?? { key: facts.identity, boot: "" }) : undefined;
+    this.#device = device;
+    this.path = notePath(storage, OWN.mergeJournal, (device && near[0]) ?? rdofile);
+    const name = device && createHash("sha256").update(device.key).digest("hex").slice(0, 32);
+    this.#copies = name ? storage.stateDirectories.map((at) => join(at, name + OWN.mergeJournal.suffix)) : [];
   }
 
   /**
@@ -56,12 +60,16 @@ export class JournalPlaces {
    */
   find(sizeBytes?: number, { claim = false } = {}): FoundJournal | undefined {
     if (!this.#device) return this.#findOfFile();
-    return this.#findNote(this.#device, sizeBytes) ?? this.#findNear(sizeBytes, claim);
+    for (const path of this.#copies) {
+      const found = this.#read(path);
+      if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
+    }
+    return this.#findNear(sizeBytes, claim);
   }
 
   /** Beside it, under any name that it has in the directories of what the command was given. */
   #findOfFile(): FoundJournal | undefined {
-    const beside = this.#read(this.#beside(this.#rdofile));
+    const beside = this.#read(this.path);
     const facts = this.#storage.facts(this.#rdofile);
     if (beside || !facts || facts.linkCount === 1) return beside;
     for (const { path, file } of journalNames(this.#storage, [this.#rdofile, ...this.#near])) {
@@ -71,18 +79,10 @@ export class JournalPlaces {
     return undefined;
   }
 
-  #findNote(device: DeviceKey, sizeBytes: number | undefined): FoundJournal | undefined {
-    for (const directory of this.#storage.stateDirectories) {
-      const found = this.#read(this.#inDirectory(directory, device));
-      if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
-    }
-    return undefined;
-  }
-
   /** Beside the cowfile, or in the directories of everything that the command was given, as cowfiles of one base tend to be. */
   #findNear(sizeBytes: number | undefined, claim: boolean): FoundJournal | undefined {
     const [cowfile] = this.#near;
-    const beside = cowfile === undefined || !claim ? undefined : this.#read(this.#beside(cowfile));
+    const beside = cowfile === undefined || !claim ? undefined : this.#read(this.path);
     if (beside && this.#relation(beside.journal, sizeBytes) !== "other") return beside;
     if (beside && !this.#force) {
       const { rdofile, cowfile: named } = beside.journal;
@@ -118,73 +118,41 @@ export class JournalPlaces {
 
   /** What a new journal says of its places. */
   get note(): Pick<MergeJournal, "device" | "places"> {
-    return { device: this.#device ?? null, places: this.#own() };
+    return { device: this.#device ?? null, places: [this.path, ...this.#copies] };
   }
 
   /** Makes the journal durable in all its places. @throws CowError as writeJournal, if there is none that takes it */
-  write(journal: MergeJournal, context: OperationContext): void {
-    const [cowfile] = this.#near;
-    const isDevice = this.#device !== undefined && cowfile !== undefined;
-    writeJournal(this.#storage, this.#beside(isDevice ? cowfile : this.#rdofile), journal);
-    const failure = this.#device && this.#writeNote(this.#device, journal);
-    if (!failure || cowfile === undefined) return;
-    context.onNotice?.({
-      severity: "warning",
-      file: failure.file,
-      message: `no copy of the merge journal can be kept there: if the merge is interrupted, only ${this.#beside(cowfile)} records it`,
-    });
-  }
-
-  /** Into the first directory that takes it, and from then on into that one. */
-  #writeNote(device: DeviceKey, journal: MergeJournal): CowError | undefined {
+  write(journal: MergeJournal, { onNotice }: OperationContext): void {
+    writeJournal(this.#storage, this.path, journal);
     let failure: CowError | undefined;
-    const known = this.#stateDirectory;
-    for (const directory of known === undefined ? this.#storage.stateDirectories : [known]) {
+    // Into the first directory that takes it, and from then on into that one.
+    for (const path of this.#copy === undefined ? this.#copies : [this.#copy]) {
       try {
-        this.#storage.makeDirectory(directory);
-        writeJournal(this.#storage, this.#inDirectory(directory, device), journal);
-        this.#stateDirectory = directory;
-        return undefined;
+        this.#storage.makeDirectory(dirname(path));
+        writeJournal(this.#storage, path, journal);
+        this.#copy = path;
+        return;
       } catch (error) {
         if (!(error instanceof CowError)) throw error;
         failure ??= error;
       }
     }
-    return failure;
+    const message = `no copy of the merge journal can be kept there: if the merge is interrupted, only ${this.path} records it`;
+    if (failure) onNotice?.({ severity: "warning", file: failure.file, message });
   }
 
-  /** A journal that write() has just written. */
-  written(journal: MergeJournal): FoundJournal {
-    return { path: this.#own()[0] ?? "", journal };
-  }
-
-  /** Removes a journal from everywhere, once the merge is durable. Killed between two places, the same command goes on. */
-  remove({ path, journal }: FoundJournal): void {
-    for (const place of new Set([...this.#own(), ...journal.places, path])) {
-      // What a journal says of other places may be out of date, or somebody else's invention.
-      const there = place.endsWith(JOURNAL_SUFFIX) ? this.#read(place, true) : undefined;
-      const isSame =
-        there?.journal.cowfile_digest === journal.cowfile_digest && there.journal.device?.key === journal.device?.key;
-      if (isSame || place === path) removeJournal(this.#storage, place);
+  /**
+   * Removes a journal from everywhere, once the merge is durable. Killed between two places, the same command goes on.
+   *
+   * @param path where it was found
+   */
+  remove(journal: MergeJournal, path = this.path): void {
+    for (const place of new Set([this.path, ...this.#copies, ...journal.places, path])) {
+      // What a journal says of other places may be out of date, or invented.
+      const there = place.endsWith(OWN.mergeJournal.suffix) ? this.#read(place, true)?.journal : undefined;
+      const isSame = there?.cowfile_digest === journal.cowfile_digest && there.device?.key === journal.device?.key;
+      if (isSame || place === path) this.#storage.remove(place, { own: OWN.mergeJournal.beginning });
     }
-  }
-
-  #own(): string[] {
-    const [cowfile] = this.#near;
-    const device = this.#device;
-    if (!device || cowfile === undefined) return [this.#beside(this.#rdofile)];
-    return [
-      this.#beside(cowfile),
-      ...this.#storage.stateDirectories.map((directory) => this.#inDirectory(directory, device)),
-    ];
-  }
-
-  #beside(file: string): string {
-    return this.#storage.realPath(file) + JOURNAL_SUFFIX;
-  }
-
-  #inDirectory(directory: string, { key }: DeviceKey): string {
-    return join(directory, createHash("sha256").update(key).digest("hex").slice(0, 32) + JOURNAL_SUFFIX);
   }
 
   /** @param lenient one that cannot be read counts as none */

@@ -5,18 +5,16 @@
  */
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
-import type { ByteSource } from "../../bytes/byte-source.ts";
-import type { PendingFile, Storage } from "../../device/storage.ts";
-import type { DeviceKey } from "../../device/sys/device-key.ts";
-import { CowError, shellWord } from "../../errors.ts";
-import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
-import type { Contribution } from "../../formats/cowfile/fingerprint.ts";
-import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { OWN } from "../device/own-file.ts";
+import type { Storage } from "../device/storage.ts";
+import type { DeviceKey } from "../device/sys/device-key.ts";
+import { CowError, shellWord } from "../errors.ts";
+import { BitmapReader } from "../formats/cowfile/bitmap-windows.ts";
+import type { Contribution } from "../formats/cowfile/fingerprint.ts";
+import type { CowfileLayer } from "../formats/cowfile/layer.ts";
+import { writeNote } from "./note.ts";
 
-export const JOURNAL_SUFFIX = ".cowtool-merge";
 const LIMIT_BYTES = 64 * 1024;
-/** How a journal begins. */
-const BEGINNING = "{";
 
 export interface MergeJournal {
   readonly cowtool_merge: 1;
@@ -87,23 +85,8 @@ function isDeviceKey(device: unknown): device is DeviceKey | null {
 
 /** Makes the journal durable before anything that it speaks of happens. @throws CowError `permission`, … with a way out */
 export function writeJournal(storage: Storage, path: string, journal: MergeJournal): void {
-  const pending = createJournal(storage, path);
   try {
-    pending.device.write(Buffer.from(`${JSON.stringify(journal, null, 2)}\n`), 0);
-    pending.commit({ replace: true });
-  } finally {
-    pending.abandon();
-  }
-}
-
-/** @throws CowError `exists` for what is no journal */
-export function removeJournal(storage: Storage, path: string): void {
-  storage.remove(path, { own: BEGINNING });
-}
-
-function createJournal(storage: Storage, path: string): PendingFile {
-  try {
-    return storage.create(path, { own: BEGINNING });
+    writeNote(storage, OWN.mergeJournal, path, journal, 2);
   } catch (error) {
     if (!(error instanceof CowError) || error.code !== "permission") throw error;
     const { message, details } = error;
@@ -126,10 +109,11 @@ export function* journalNames(
   storage: Storage,
   files: readonly string[],
 ): Generator<{ readonly path: string; readonly file: string }> {
+  const { suffix } = OWN.mergeJournal;
   for (const directory of new Set(files.flatMap((file) => [dirname(storage.realPath(file)), dirname(file)])))
     for (const name of storage.list(directory))
-      if (name.endsWith(JOURNAL_SUFFIX))
-        yield { path: join(directory, name), file: join(directory, name.slice(0, -JOURNAL_SUFFIX.length)) };
+      if (name.endsWith(suffix))
+        yield { path: join(directory, name), file: join(directory, name.slice(0, -suffix.length)) };
 }
 
 /** SHA-256 over head block and bitmap, holes skipped. */
@@ -143,10 +127,4 @@ export function cowfileDigest(layer: CowfileLayer): string {
     if (bytes.some((byte) => byte !== 0)) hash.update(`${index}:`).update(bytes);
   }
   return hash.digest("hex");
-}
-
-/** Does the first KiB of two files hold the same head? */
-export function sameHead(source: ByteSource, headBlock: Uint8Array): boolean {
-  const theirs = new Uint8Array(headBlock.length);
-  return source.read(theirs, 0) === theirs.length && Buffer.compare(theirs, headBlock) === 0;
 }

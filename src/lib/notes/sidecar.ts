@@ -3,20 +3,13 @@
  * cowfile that it lies beside, writing and removing it. It is only ever replaced as a whole, and nothing else that may
  * have its name is.
  */
-import type { FileStamp, Storage } from "../../device/storage.ts";
-import { CowError } from "../../errors.ts";
-import { formatFingerprint } from "../../formats/cowfile/head.ts";
-import type { BaseIdentity } from "../../formats/format.ts";
-import {
-  type BaseRecord,
-  decodeRecord,
-  encodeRecord,
-  type FileTimes,
-  RECORD_LIMIT_BYTES,
-  RECORD_MAGIC,
-} from "./base-record.ts";
-
-const SIDECAR_SUFFIX = ".cowtool-base";
+import { OWN } from "../device/own-file.ts";
+import type { FileStamp, Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import { formatFingerprint } from "../formats/cowfile/head.ts";
+import type { BaseIdentity } from "../formats/format.ts";
+import { type BaseRecord, decodeRecord, type FileTimes, RECORD_LIMIT_BYTES } from "./base-record.ts";
+import { notePath, writeNote } from "./note.ts";
 
 /** A note whose own file is older than what it says by no more than this lies where it was written. */
 const SAME_MOMENT_MS = 10_000;
@@ -30,7 +23,7 @@ export type Sidecar =
   | { readonly state: "own"; readonly path: string; readonly record: BaseRecord };
 
 export function sidecarPath(storage: Storage, cowfile: string): string {
-  return storage.realPath(cowfile) + SIDECAR_SUFFIX;
+  return notePath(storage, OWN.baseRecord, cowfile);
 }
 
 /** What lies beside a cowfile, which says `identity` of its base. Never throws: a note that cannot be used is none. */
@@ -89,19 +82,13 @@ export function writeSidecar(
       id: stamp ? idOf(stamp) : null,
     },
   };
-  const pending = storage.create(path, { own: RECORD_MAGIC });
-  try {
-    pending.device.write(encodeRecord(note), 0);
-    pending.commit({ replace: true });
-  } finally {
-    pending.abandon();
-  }
+  writeNote(storage, OWN.baseRecord, path, note);
 }
 
 /** Removes the note beside a cowfile, if there is one of ours. @throws CowError where that cannot be done */
 export function removeSidecar(storage: Storage, cowfile: string): void {
   const path = sidecarPath(storage, cowfile);
-  if (storage.facts(path, { own: true })?.kind === "file") storage.remove(path, { own: RECORD_MAGIC });
+  if (storage.facts(path, { own: true })?.kind === "file") storage.remove(path, { own: OWN.baseRecord.beginning });
 }
 
 /** The times of each file now, as they may be relied on later: a file that is just being written has none. */

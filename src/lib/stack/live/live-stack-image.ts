@@ -1,0 +1,313 @@
+/**
+ * Owns reading and writing an image whose top layer takes writes, whatever its format: splitting reads by extent, copy-up,
+ * zeros, trims. When what reaches the disk is the layer's business (writable-layer.ts).
+ */
+import { readZeroFilled } from "../../bytes/byte-source.ts";
+import { type Extent, widen } from "../../bytes/extent.ts";
+import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
+import { type Layer, NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
+import type { Claim } from "./claim.ts";
+import type { FileWatch } from "./file-watch.ts";
+import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
+import { blockStatus } from "./status.ts";
+import type { WritableLayer } from "./writable-layer.ts";
+
+/** Copies and zeros are written in pieces of at most this. */
+const PIECE_BYTES = 1 << 20;
+/** Up to this, or up to a larger unit, what is written to part of a unit goes down in one write with the rest of it. */
+const JOINED_BYTES = 16 << 10;
+/** Holes are punched from and to multiples of this, or of a smaller unit; what is left is written. */
+const HOLE_BYTES = 4096;
+const ZEROS = new Uint8Array(PIECE_BYTES);
+
+export interface StackImageParts {
+  readonly top: WritableLayer;
+  /** The backing of `top`. */
+  readonly below: BlockDevice;
+  /** The parts of `below`, layers bottom to top. */
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
+  readonly watch: FileWatch;
+}
+
+export class LiveStackImage implements LiveImage {
+  readonly writable = true;
+  readonly sizeBytes: number;
+  readonly #top: WritableLayer;
+  readonly #layer: SearchableLayer;
+  readonly #file: WritableLayer["file"];
+  readonly #below: BlockDevice;
+  readonly #unit: number;
+  readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
+  readonly #watch: FileWatch;
+  readonly #scratchBytes: number;
+  #scratch: Uint8Array | undefined;
+
+  constructor({ top, below, base, layers, watch }: StackImageParts) {
+    this.#top = top;
+    this.#layer = top.layer;
+    this.#file = top.file;
+    this.#below = below;
+    this.#unit = top.unitBytes;
+    this.#scratchBytes = Math.max(JOINED_BYTES, Math.min(top.unitBytes, PIECE_BYTES));
+    this.#watch = watch;
+    this.sizeBytes = top.sizeBytes;
+    this.#parts = { base, layers: [...layers, top.layer] };
+  }
+
+  get name(): string {
+    return this.#file.name;
+  }
+
+  get failed(): boolean {
+    return this.#top.failed;
+  }
+
+  get zeroesFast(): boolean {
+    return this.#top.canPunch;
+  }
+
+  lookAtFiles(): void {
+    this.#watch.look();
+  }
+
+  read(target: Uint8Array, offsetBytes: number): void {
+    const layer = this.#layer;
+    const end = offsetBytes + target.length;
+    for (let at = offsetBytes; at < end; ) {
+      const stop = layer.findRun(at, end);
+      const place = layer.foundAt;
+      const part = at === offsetBytes && stop === end ? target : target.subarray(at - offsetBytes, stop - offsetBytes);
+      if (place === NOT_ALLOCATED) this.#readBelow(part, at);
+      else {
+        const got = this.#file.read(part, place);
+        if (got < part.length) part.fill(0, got);
+      }
+      at = stop;
+    }
+  }
+
+  #readBelow(target: Uint8Array, offset: number): void {
+    if (target.length > 0) readZeroFilled(this.#below, target, offset);
+  }
+
+  tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
+    const end = offsetBytes + target.length;
+    // What lies in two places is rare enough to be waited for.
+    if (this.#layer.findRun(offsetBytes, end) < end) return false;
+    const place = this.#layer.foundAt;
+    if (place === NOT_ALLOCATED) return this.#below.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
+    return this.#file.tryRead?.(target, place, onCacheMiss) ?? false;
+  }
+
+  addressOf(offsetBytes: number, lengthBytes: number): number {
+    const end = offsetBytes + lengthBytes;
+    if (this.#layer.findRun(offsetBytes, end) < end) return 0;
+    const place = this.#layer.foundAt;
+    if (place === NOT_ALLOCATED) return this.#below.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+    return this.#file.addressOf?.(place, lengthBytes) ?? 0;
+  }
+
+  invalidateMappings(): void {
+    this.#file.invalidateMappings?.();
+    this.#below.invalidateMappings?.();
+  }
+
+  write(source: Uint8Array, offsetBytes: number): void {
+    const top = this.#top;
+    const end = offsetBytes + source.length;
+    top.makeRoom(offsetBytes, end);
+    /** From here to `at` everything is allocated, and written in one piece. */
+    let from = offsetBytes;
+    let shift = 0;
+    for (let at = offsetBytes; at < end; ) {
+      const claim = top.claim(at, end);
+      const stop = Math.min(end, claim.end * this.#unit);
+      if (!top.isSettled(claim)) {
+        this.#rewrite(source, offsetBytes, from, at, shift);
+        this.#writeClaimed(claim, source.subarray(at - offsetBytes, stop - offsetBytes), at);
+        from = stop;
+      } else if (claim.shift !== shift) {
+        this.#rewrite(source, offsetBytes, from, at, shift);
+        from = at;
+        shift = claim.shift;
+      }
+      at = stop;
+    }
+    this.#rewrite(source, offsetBytes, from, end, shift);
+  }
+
+  /** Writes `[from, to)` of a write at `offset` to units whose data has its place already. */
+  #rewrite(source: Uint8Array, offset: number, from: number, to: number, shift: number): void {
+    if (from === to) return;
+    const isAll = to - from === source.length;
+    this.#top.rewrite(
+      { source: isAll ? source : source.subarray(from - offset, to - offset), offset: from },
+      from + shift,
+    );
+  }
+
+  #writeClaimed(claim: Claim, source: Uint8Array, offset: number): void {
+    const end = offset + source.length;
+    if (!claim.isAllocated) this.#top.reserve.take(source.length);
+    this.#top.hold(claim);
+    // The rest of a unit that is written in part comes from below; there may be stale data in its place.
+    const copiesStart = offset % this.#unit !== 0 && !claim.isFirstAllocated;
+    const copiesEnd = end % this.#unit !== 0 && !claim.isLastAllocated;
+    const start = copiesStart ? claim.first * this.#unit : offset;
+    const stop = copiesEnd ? this.#endOf(claim) : end;
+    const write = (file: BlockDevice): void => {
+      if (start === offset && stop === end) file.write(source, claim.shift + offset);
+      else this.#writeWithRest(file, claim.shift, source, offset, start, stop);
+    };
+    // Of several pieces no flush may take down one without the others.
+    this.#top.change(claim, write, copiesStart || copiesEnd ? undefined : { source, offset });
+  }
+
+  #endOf(claim: Claim): number {
+    return Math.min(claim.end * this.#unit, this.sizeBytes);
+  }
+
+  /** Writes data together with the rest of `[start, stop)` around it. */
+  #writeWithRest(
+    file: BlockDevice,
+    shift: number,
+    data: Uint8Array,
+    offset: number,
+    start: number,
+    stop: number,
+  ): void {
+    const end = offset + data.length;
+    if (stop - start > this.#scratchBytes) {
+      this.#copyUp(file, shift, start, offset);
+      file.write(data, shift + offset);
+      this.#copyUp(file, shift, end, stop);
+      return;
+    }
+    const piece = this.#scratchOf(stop - start);
+    this.#readBelow(piece.subarray(0, offset - start), start);
+    piece.set(data, offset - start);
+    this.#readBelow(piece.subarray(end - start), end);
+    file.write(piece, shift + start);
+  }
+
+  #copyUp(file: BlockDevice, shift: number, from: number, to: number): void {
+    for (let at = from; at < to; at += this.#scratchBytes) {
+      const part = this.#scratchOf(Math.min(this.#scratchBytes, to - at));
+      this.#readBelow(part, at);
+      file.write(part, shift + at);
+    }
+  }
+
+  #scratchOf(length: number): Uint8Array {
+    this.#scratch ??= new Uint8Array(this.#scratchBytes);
+    return this.#scratch.subarray(0, length);
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, { mayPunch }: ZeroOptions): void {
+    const parts = (claim: Claim, from: number, end: number): Iterable<Extent> =>
+      mayPunch ? this.#notZeroByItself(claim, from, end) : [{ offset: from, length: end - from }];
+    this.#zeroAll(offsetBytes, offsetBytes + lengthBytes, parts, mayPunch && this.zeroesFast);
+  }
+
+  trim(offsetBytes: number, lengthBytes: number): void {
+    if (!this.zeroesFast) return;
+    const end = offsetBytes + lengthBytes;
+    const from = Math.ceil(offsetBytes / this.#unit) * this.#unit;
+    // The image's last unit may be a part of one.
+    const to = end >= this.sizeBytes ? this.sizeBytes : Math.floor(end / this.#unit) * this.#unit;
+    const { trimsBacking } = this.#top;
+    const parts = (claim: Claim, start: number, stop: number): Iterable<Extent> => {
+      if (trimsBacking) return this.#notZeroByItself(claim, start, stop);
+      return claim.isAllocated ? [{ offset: start, length: stop - start }] : [];
+    };
+    this.#zeroAll(from, to, parts, true);
+  }
+
+  #zeroAll(
+    from: number,
+    end: number,
+    parts: (claim: Claim, from: number, end: number) => Iterable<Extent>,
+    punches: boolean,
+  ): void {
+    for (let at = from; at < end; ) {
+      const claimEnd = this.#top.claimLong(at, end, (claim) => {
+        for (const { offset, length } of parts(claim, at, Math.min(end, claim.end * this.#unit)))
+          this.#zeroPart(claim, offset, offset + length, punches);
+      });
+      at = claimEnd * this.#unit;
+    }
+  }
+
+  /** The allocated parts, and those that may be data below: a hole below is zero, and the base does not change. */
+  *#notZeroByItself(claim: Claim, from: number, end: number): Generator<Extent> {
+    const unit = this.#unit;
+    let at = from;
+    for (let i = 0; i < claim.bounds.length; i += 2) {
+      const start = Math.max(from, (claim.bounds[i] ?? 0) * unit);
+      const stop = Math.min(end, (claim.bounds[i + 1] ?? 0) * unit);
+      if (at < start) yield { offset: at, length: start - at };
+      for (const data of widen(this.#below.dataExtents(start, stop), unit, stop)) {
+        const offset = Math.max(start, data.offset);
+        if (data.length > 0) yield { offset, length: data.offset + data.length - offset };
+      }
+      at = stop;
+    }
+    if (at < end) yield { offset: at, length: end - at };
+  }
+
+  /** Zeros `[from, end)` of a long claim, in parts that each can be allocated in one change. */
+  #zeroPart(claim: Claim, from: number, end: number, punches: boolean): void {
+    const unit = this.#unit;
+    for (let at = from; at < end; ) {
+      const first = Math.floor(at / unit);
+      const part = claim.part(first, Math.min(Math.ceil(end / unit), first + this.#top.unitsInRow));
+      const stop = Math.min(end, part.end * unit);
+      this.#zeroClaimed(part, at, stop, punches);
+      at = stop;
+    }
+  }
+
+  #zeroClaimed(claim: Claim, from: number, end: number, punches: boolean): void {
+    const start = claim.isFirstAllocated ? from : claim.first * this.#unit;
+    const stop = claim.isLastAllocated ? end : this.#endOf(claim);
+    this.#top.change(claim, (file) => {
+      this.#copyUp(file, claim.shift, start, from);
+      this.#copyUp(file, claim.shift, end, stop);
+      this.#zeroIn(file, claim.shift, from, end, punches);
+    });
+  }
+
+  #zeroIn(file: BlockDevice, shift: number, from: number, end: number, punches: boolean): void {
+    const granule = Math.min(this.#unit, HOLE_BYTES);
+    const holeFrom = Math.ceil(from / granule) * granule;
+    const holeEnd = Math.floor(end / granule) * granule;
+    if (punches && holeFrom < holeEnd && this.#top.punch(file, shift + holeFrom, holeEnd - holeFrom)) {
+      writeZeros(file, shift + from, shift + holeFrom);
+      writeZeros(file, shift + holeEnd, shift + end);
+      return;
+    }
+    this.#top.reserve.take(end - from);
+    writeZeros(file, shift + from, shift + end);
+  }
+
+  commit(): void {
+    this.#top.commit();
+  }
+
+  flush(): void {
+    this.#top.flush();
+  }
+
+  cache(): void {
+    // The kernel reads ahead by itself.
+  }
+
+  status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
+    blockStatus(kind, this.#parts, [offsetBytes, offsetBytes + lengthBytes], onStatus);
+  }
+}
+
+function writeZeros(file: BlockDevice, from: number, to: number): void {
+  for (let at = from; at < to; at += ZEROS.length) file.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), at);
+}

@@ -1,0 +1,129 @@
+/**
+ * Owns opening the layer that takes a served stack's writes: the formats that can, and how each is opened.
+ */
+import type { OperationContext } from "../../context.ts";
+import type { BlockDevice } from "../../device/block-device.ts";
+import { asLent } from "../../device/borrowed-file.ts";
+import type { Storage } from "../../device/storage.ts";
+import { atByte, CowError } from "../../errors.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
+import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { journalPath } from "../../formats/cowfile/live/journal.ts";
+import { dmSnapshotFormat } from "../../formats/dm-snapshot/index.ts";
+import type { LayerFormat } from "../../formats/format.ts";
+import { requireBelongs, type Stack } from "../open.ts";
+import { formatOfPart } from "../open-part.ts";
+import type { StackPart } from "../spec.ts";
+import { LiveStore } from "./live-store.ts";
+import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
+import { repairFirst } from "./repair-first.ts";
+import { SpaceReserve } from "./space-reserve.ts";
+import { cowfileTop, type Top } from "./top.ts";
+
+export interface OpenTopOptions extends OpenCowfileOptions, Pick<OperationContext, "signal" | "onNotice"> {
+  /** Repair a cowfile that another program left dirty, before it is served. */
+  readonly repair?: boolean;
+}
+
+/** Opens a layer over `below`; `device` is exclusively locked, and closed with the top. */
+type TopOpener = (storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions) => Top | Promise<Top>;
+
+/** What can be written while it is served. */
+const OPENERS: ReadonlyMap<LayerFormat, TopOpener> = new Map<LayerFormat, TopOpener>([
+  [cowfileFormat, openCowfileTop],
+  [dmSnapshotFormat, openStoreTop],
+]);
+
+/**
+ * Opens a layer for writing, exclusively locked.
+ *
+ * @throws CowError `unsupported` for a format that is not written; `wrong-base`; as WritableCowfile.open, and as reading a store
+ */
+export async function openTop(storage: Storage, part: StackPart, below: Stack, options: OpenTopOptions): Promise<Top> {
+  const { path } = part;
+  const device = storage.open(path, { writable: true, lock: "exclusive" });
+  try {
+    const format = formatOfPart({ part, file: device });
+    const open = OPENERS.get(format);
+    if (open) return await open(storage, device, below, options);
+    throw new CowError("unsupported", `is a ${format.title}, which is not written while it is served`, {
+      file: path,
+      hints: ["--read-only serves it as it is, --ephemeral lets clients write what is gone afterwards"],
+    });
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
+async function openCowfileTop(
+  storage: Storage,
+  device: BlockDevice,
+  below: Stack,
+  options: OpenTopOptions,
+): Promise<Top> {
+  await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below.device, options.signal);
+  const opened = await openOrRepair(storage, device, options);
+  const { config, journal } = opened;
+  const cow = asLent(device);
+  return cowfileTop(
+    { cow, journal, config },
+    {
+      written: [
+        { device: cow, path: config.path, role: "layer" },
+        { device: journal, path: journalPath(config.path), role: "journal" },
+      ],
+      found: opened.found,
+      checkpoint: () => opened.checkpoint(),
+      close: () => opened.close(),
+      abandon: () => opened.abandon(),
+    },
+  );
+}
+
+async function openOrRepair(storage: Storage, device: BlockDevice, options: OpenTopOptions): Promise<WritableCowfile> {
+  try {
+    return WritableCowfile.open(storage, device.name, device, options);
+  } catch (error) {
+    if (error instanceof CowError && error.code === "no-space") throw withWayOut(error);
+    const mendable = error instanceof CowError && ["dirty", "damaged"].includes(error.code);
+    if (!mendable || !options.repair) throw error;
+  }
+  await repairFirst(storage, device.name, device, options);
+  return WritableCowfile.open(storage, device.name, device, options);
+}
+
+/** What could not be written, its journal for instance, is not needed for reading. */
+function withWayOut({ code, message, file, details, hints, cause }: CowError): CowError {
+  const more = "--read-only serves it without writing anything, also as a killed server left it";
+  return new CowError(code, message, { file, details, hints: [...hints, more], cause });
+}
+
+/** Says what the first new chunk takes away: tuples of a killed writer behind the end of the list. Writes nothing yet. */
+function openStoreTop(storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions): Top {
+  const path = storage.realPath(device.name);
+  const mayGrow = storage.facts(device.name)?.kind === "file";
+  // The free space of a device's directory says nothing of the device.
+  const reserve = new SpaceReserve(path, mayGrow ? (options.reserveBytes ?? 0) : 0);
+  const live = new LiveStore(device, { below: below.device, mayGrow, reserve });
+  const { staleAt } = live.store;
+  if (staleAt !== undefined) {
+    const message = `has tuples after the end of its list, from ${atByte(staleAt)}, which no flush covered: not shown to clients, and zeroed once they write to an unallocated chunk`;
+    options.onNotice?.({ severity: "warning", file: device.name, message });
+  }
+  const close = (): void => device.close();
+  return {
+    device,
+    sizeBytes: live.sizeBytes,
+    written: [{ device, path, role: "layer" }],
+    writable: () => live,
+    close: () => {
+      try {
+        live.flush();
+      } finally {
+        close();
+      }
+    },
+    abandon: close,
+  };
+}
