@@ -1,5 +1,5 @@
 /**
- * Owns several layers as one, for formats of which one part is many: the devices of a dm-cow table.
+ * Owns several layers as one, for formats whose part has several: the devices of a dm-cow table.
  */
 import type { Extent } from "../bytes/extent.ts";
 import type { Layer, Place } from "./format.ts";

@@ -1,6 +1,6 @@
 /**
- * Owns the interfaces that a format implements: what a layer is, what a check finds. Operations are written against
- * these, so that they gain every format. See formats/registry.ts for the list of formats.
+ * Owns the interfaces that a format implements: layers, checks and more. Operations only use these, so every format
+ * works with them. See formats/registry.ts for the list of formats.
  */
 import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent, ExtentList } from "../bytes/extent.ts";
@@ -9,12 +9,12 @@ import type { Progress } from "../context.ts";
 /** `error`: data is or may be at risk; `warning`: something tools disagree about; `note`: worth knowing, harmless. */
 export type Severity = "error" | "warning" | "note";
 
-/** One inconsistency, as found. Offsets in bytes of the file named. */
+/** One inconsistency. Offsets in bytes of the file. */
 export interface Problem {
   /** Stable id from the format's problem table. */
   readonly id: string;
   readonly severity: Severity;
-  /** Would `repair` put it right? */
+  /** Would `repair` fix it? */
   readonly fixable: boolean;
   /** Where in the file. */
   readonly offset: number;
@@ -23,49 +23,49 @@ export interface Problem {
   readonly message: string;
 }
 
-/** A part of an image, and where its bytes lie. */
+/** A part of an image, and where its bytes are. */
 export interface Place extends Extent {
   readonly source: ByteSource;
-  /** Offset of its first byte in `source`. What lies beyond the end of the source reads as zeros. */
+  /** Offset of its first byte in `source`. Bytes beyond the end of the source read as zeros. */
   readonly at: number;
   /** What the format's own tables say is there; undefined where only the holes of the source tell. */
   readonly kind?: "data" | "zero" | "compressed" | undefined;
 }
 
-/** A source that is put together from others, and tells where each part lies, so that copies need no buffer. */
+/** A source composed of others, which says where each part is, so that copies need no buffer. */
 export interface PlacedSource extends ByteSource {
   /** The parts of `[from, to)` that may hold something other than zeros, ascending. */
   places(from: number, to: number): Iterable<Place>;
 }
 
-/** What whoever reads through something should know of it. */
+/** Warnings for readers. */
 export interface Remarks {
-  /** Each a sentence, lower case, no full stop, without the file's name. Absent if there is nothing to be said. */
+  /** Each a sentence, lower case, no full stop, without the file's name. Absent if there are none. */
   readonly warnings?: readonly string[] | undefined;
 }
 
-/** A source that takes long to read, and can make a part of it ready on other threads. */
+/** A slow source that can prepare a part of itself on other threads. */
 export interface PreparingSource extends ByteSource {
-  /** So much can be ready at a time. */
+  /** How much can be prepared at a time. */
   readonly preparesBytes: number;
-  /** Makes a part ready, as far as that goes: reading it is then cheap. Fails never; reading tells what is wrong. */
+  /** Prepares a part, as far as possible: reading it is then cheap. Never fails; reading reports errors. */
   prepare(offsetBytes: number, length: number): Promise<void>;
 }
 
-/** One layer of a stack: which parts of the image it holds, and where. Offsets in bytes of the image. */
+/** One layer of a stack: which parts of the image are allocated, and where. Offsets in bytes of the image. */
 export interface Layer extends Remarks {
   readonly formatId: string;
   readonly name: string;
-  /** The unit in which it holds data. */
+  /** The unit of allocation. */
   readonly granularityBytes: number;
   readonly virtualSizeBytes: number;
-  /** The parts of `[from, to)` that it holds, ascending and joined. */
+  /** The allocated parts of `[from, to)`, ascending and joined. */
   extents(from: number, to: number): Iterable<Extent>;
-  /** Is it certain that none of that is held? A quick question, for whoever would ask it at every read. */
+  /** Is certainly nothing in the range allocated? Quick enough to ask at every read. */
   isClearOf?(from: number, to: number): boolean;
-  /** The same parts, each with where its bytes lie; cut to `[from, to)`, split where they don't lie in a row. */
+  /** The same parts, each with its place; cut to `[from, to)`, split where they are not contiguous. */
   places(from: number, to: number): Iterable<Place>;
-  /** What it says of the base it was made for. */
+  /** The identity of the base that it was made for. */
   readonly base: BaseIdentity;
 }
 
@@ -80,33 +80,33 @@ export interface SearchableLayer extends Layer {
 /** No place in any file. */
 export const NOT_ALLOCATED = -1;
 
-/** What a layer's own metadata says of the base it belongs to. What is undefined is never compared. */
+/** The identity of a layer's base, from the layer's own metadata. Undefined values are not compared. */
 export interface BaseIdentity {
-  /** A bigint where a number would be rounded: no base has so many. Undefined where the format stores no size. */
+  /** A bigint if a number would be rounded: no base has so many. Undefined if the format stores no size. */
   readonly blocks: number | bigint | undefined;
   readonly blockBytes: number;
-  /** Unsigned 32-bit fingerprint, or undefined where the format stores none. */
+  /** Unsigned 32-bit fingerprint, or undefined if the format stores none. */
   readonly fingerprint: number | undefined;
 }
 
-/** Other files that a part of a stack consists of, by the names that stand in its own file. */
+/** Other files of a part of a stack, by the names in its own file. */
 export interface Companions {
   /**
-   * Opens a file whose name is relative to the part's own file, locked like that one; whoever opened that closes it.
+   * Opens a file whose name is relative to the part's own file, locked like that one; its opener closes it.
    * @throws CowError `not-found`, `locked`, `permission`, `usage`, `io`
    */
   open(path: string): ByteSource;
-  /** The same for writing; only where the part itself is open for writing. */
+  /** The same for writing; only if the part itself is open for writing. */
   openTarget?(path: string): ByteTarget;
 }
 
-/** What a part of a stack consists of besides its own file. Every one may be missing where a file is looked at by itself. */
+/** What a part of a stack consists of besides its own file. All may be missing if a file is inspected by itself. */
 export interface PartOptions {
-  /** What lies beneath, for formats that store no size. */
+  /** The backing, for formats that store no size. */
   readonly below?: ByteSource | undefined;
-  /** Opens what the file names; without it such names are never followed. */
+  /** Opens files that the file names; without it such names are never followed. */
   readonly companions?: Companions | undefined;
-  /** What the user said of it, by the names in the format's `settings`; a flag has an empty value. */
+  /** The user's settings, by the names in the format's `settings`; a flag has an empty value. */
   readonly settings?: ReadonlyMap<string, string> | undefined;
   /** The further files that the user named, in order. */
   readonly more?: readonly ByteSource[] | undefined;
@@ -116,7 +116,7 @@ export interface OpenLayerOptions extends PartOptions {
   readonly allowDirty: boolean;
 }
 
-/** Something that a user can say of a part of a stack: `NAME=VALUE`, or `NAME` alone if it is a flag. */
+/** A setting of a part of a stack: `NAME=VALUE`, or `NAME` alone for a flag. */
 export interface Setting {
   readonly name: string;
   /** How the manual writes its value; undefined for a flag. */
@@ -125,46 +125,46 @@ export interface Setting {
   readonly meaning: string;
 }
 
-/** How a check or a repair is watched and stopped, and what the file consists of. */
+/** Watches and stops a check or a repair, and has the parts of the file. */
 export interface SurveyHooks extends PartOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Space the file really takes, for the progress total; 0 if unknown. */
+  /** Allocated space of the file, for the progress total; 0 if unknown. */
   readonly allocatedBytes?: number;
-  /** Opens the file beside this one, under its name with that suffix; undefined if there is none. */
+  /** Opens the file beside this one with that suffix; undefined if there is none. */
   readonly companion?: (suffix: string) => ByteSource | undefined;
-  /** What tells one start of the machine from another (16 bytes); without it, notes of an earlier process count for nothing. */
+  /** The boot id (16 bytes); without it, records of an earlier process are ignored. */
   readonly boot?: Uint8Array;
 }
 
 export interface CheckOptions extends SurveyHooks {
-  /** Makes an empty file for what has to be unpacked to be checked; its owner closes it. Required for packed files. */
+  /** Makes an empty file for unpacking; its owner closes it. Required for packed files. */
   readonly scratch?: () => ByteTarget;
-  /** The base the layer is said to belong to, if one was given. */
+  /** The base that the user gave for the layer. */
   readonly base?: ByteSource | undefined;
 }
 
 export type CleanState = "clean" | "dirty";
 
 export interface CheckReport {
-  /** As the file is marked; undefined where its format has no such mark. */
+  /** The state in the head; undefined if the format has none. */
   readonly state: CleanState | undefined;
-  /** Ascending by kind, then by place; may be long, is made while it is read. */
+  /** Ascending by kind, then by place; may be long, made while it is read. */
   readonly problems: Iterable<Problem>;
   readonly worst: ProblemTally;
 }
 
-/** What a list of problems amounts to. */
+/** Counts of a list of problems. */
 export interface ProblemTally {
   readonly fixable: number;
   readonly unfixable: number;
   readonly notes: number;
 }
 
-/** A part of the image that is allocated and zero, but not marked. */
+/** Unallocated blocks of zeros that have space in the file. */
 export interface Suspect extends Extent {
   /**
-   * `alone`: nothing else explains why the storage below allocated it, so zeros were written here;
+   * `alone`: nothing else explains why the file system gave it space, so zeros were written here;
    * `shared`: it shares its allocation unit with something that does.
    */
   readonly evidence: "alone" | "shared";
@@ -174,13 +174,13 @@ export interface RepairOptions extends CheckOptions {
   readonly dryRun: boolean;
   /** Repair a file that is marked clean, too. */
   readonly force: boolean;
-  /** Clear the marks of blocks whose data is beyond the end of the file. */
+  /** Clear the bitmap bits of blocks whose data is beyond the end of the file. */
   readonly dropLost: boolean;
-  /** Begins the file that blocks go to which cannot be trusted, and must not be lost; not needed for a dry run. */
+  /** Creates the file for blocks that cannot be trusted, and must not be lost; not needed for a dry run. */
   readonly aside?: () => AsideFile;
 }
 
-/** A new file beside the one that is repaired: it appears whole, under a name that was free. */
+/** A new file beside the repaired one: it appears whole, under a name that was free. */
 export interface AsideFile {
   readonly target: ByteTarget;
   /** Makes it durable. @returns its name */
@@ -190,22 +190,22 @@ export interface AsideFile {
 export interface RepairReport {
   readonly stateBefore: CleanState;
   readonly state: CleanState;
-  /** False where a clean file was left alone because nobody asked for more (`force`). */
+  /** False if a clean file was not examined, because `force` was not given. */
   readonly examined: boolean;
-  /** Parts newly marked, in bytes of the image. */
+  /** Newly allocated parts, in bytes of the image. */
   readonly marked: ExtentList;
-  /** Marks cleared, in bytes of the image. */
+  /** Cleared bits of the bitmap, in bytes of the image. */
   readonly cleared: ExtentList;
-  /** Marks left whose data is gone. */
+  /** Allocated parts whose data is lost. */
   readonly lost: ExtentList;
   /**
-   * Blocks written by a server that was killed, which no flush covered before the machine was started anew. They are not
-   * shown; a repair copies them to a file of their own. In bytes of the image.
+   * Blocks written by a server that was killed, and not covered by a flush before the machine was restarted. They are
+   * not shown; a repair copies them to a file of their own. In bytes of the image.
    */
   readonly setAside: ExtentList;
-  /** That file; undefined in a dry run, and where there are no such blocks. */
+  /** That file; undefined in a dry run, and without such blocks. */
   readonly setAsideFile: string | undefined;
-  /** Blocks that held data without a mark before a killed server had the file: they are left as they are. */
+  /** Unallocated blocks that had data before a killed server had the file: they are left unchanged. */
   readonly unmarkedBlocks: number;
   /** The journal of a killed server was used, and is not needed once the file is clean. */
   readonly isJournalSpent: boolean;
@@ -218,13 +218,13 @@ export interface RepairReport {
   readonly changed: boolean;
 }
 
-/** One thing that is known of an image; keys are snake_case, byte counts integers. */
+/** One fact about an image; keys are snake_case, byte counts integers. */
 export type Fact = string | number | boolean | null | readonly Fact[] | { readonly [fact: string]: Fact };
 
-/** What `info` shows of any format; a format adds facts of its own under snake_case names. */
+/** The facts that `info` shows for any format; a format adds its own under snake_case names. */
 export interface ImageFacts {
   readonly format: string;
-  /** Bytes, or null where the head is beyond use, or the format stores none and nothing lies beneath. */
+  /** Bytes, or null if the head is unusable, or the format stores no size and there is no backing. */
   readonly virtual_size: number | null;
   readonly [fact: string]: Fact;
 }
@@ -233,18 +233,18 @@ export interface ImageFacts {
 export interface LayerFormat {
   /** Stable id, as in JSON: `cowfile`. */
   readonly id: string;
-  /** What a person calls it. */
+  /** Its name for people. */
   readonly title: string;
-  /** What a user can say of a part of this format. */
+  /** The settings of a part of this format. */
   readonly settings?: readonly Setting[];
   /** Does a part of this format consist of any number of files that the user names? */
   readonly takesMoreFiles?: boolean;
-  /** Its own file names others: it is opened only where the user named the format, whatever `matches` says. */
+  /** Its own file names others: it is opened only if the user named the format, whatever `matches` says. */
   readonly mustBeNamed?: boolean;
   /** Does a file that begins with these bytes (up to 4096) claim to be of this format? */
   matches(head: Uint8Array): boolean;
   /**
-   * Opens it for reading as it stands, as a layer over what lies below it.
+   * Opens it for reading as it is, as a layer over its backing.
    * @throws CowError `bad-head`, `unsupported`, `dirty`, `packed`, `truncated`, `damaged`, `usage` (a setting)
    */
   openLayer(source: ByteSource, options: OpenLayerOptions): Layer;
@@ -253,26 +253,28 @@ export interface LayerFormat {
    * @throws CowError as openLayer
    */
   openImage?(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks;
-  /** What it is and holds, without looking into the data area. Takes packed and damaged files as far as they can be read. */
+  /**
+   * Its facts and problems, without reading the data area. Accepts packed and damaged files as far as they can be read.
+   */
   describe(
     source: ByteSource,
     hooks: SurveyHooks,
   ): Promise<{ readonly facts: ImageFacts; readonly problems: Iterable<Problem> }>;
   /**
-   * What to read the image from: the file itself, or where it is packed, a view of what it was made from.
+   * The source to read the image from: the file itself, or for a packed one a view of the unpacked file.
    * @param scratch makes an empty file for formats that have to be unpacked first; its owner closes it
    * @param signal stops the unpacking
    */
   readable(source: ByteSource, scratch: () => ByteTarget, signal?: AbortSignal): Promise<ByteSource>;
-  /** What it says of the base it was made for, whatever state it is in. */
+  /** The identity of its base, in any state of the file. */
   identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
-  /** How a given base differs from what the file says of its base. */
+  /** How a given base differs from that identity. */
   judgeBase(source: ByteSource, base: ByteSource, hooks: SurveyHooks): Promise<readonly Problem[]>;
-  /** Every inconsistency there is; changes nothing. */
+  /** Reports every inconsistency; changes nothing. */
   check(source: ByteSource, options: CheckOptions): Promise<CheckReport>;
   /**
-   * Puts right what can be; `target` must be a ByteTarget unless `dryRun`.
-   * @throws CowError `unsupported` where the format stores nothing that could be put right
+   * Repairs what can be repaired; `target` must be a ByteTarget unless `dryRun`.
+   * @throws CowError `unsupported` if the format has nothing that could be repaired
    */
   repair(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport>;
 }

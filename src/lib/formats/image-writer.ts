@@ -1,6 +1,6 @@
 /**
- * Owns the interface of everything that writes a new image. A writer is told, ascending, which parts of the image the file
- * holds, and tells where their bytes go; copying them is the caller's business (output/write-image.ts).
+ * Owns the interface for writing new images. A writer receives, ascending, which parts of the image the file holds, and
+ * answers where their bytes go; the caller copies them (output/write-image.ts).
  */
 import type { Extent } from "../bytes/extent.ts";
 
@@ -9,22 +9,22 @@ export interface Destination extends Extent {
   readonly at: number;
 }
 
-/** What a writer needs to know of itself to resume: small numbers, kept in the note of an interrupted conversion. */
+/** A writer's own state for resuming: small numbers, kept in the note of an interrupted conversion. */
 export type WriterState = Readonly<Record<string, number>>;
 
 export interface ImageWriter {
-  /** Parts of the image are given in multiples of it, but for the end of the image. */
+  /** Parts of the image are given in multiples of this, except at the end of the image. */
   readonly unitBytes: number;
-  /** A unit of zeros is something else in the file than a unit of data, so that each has to be looked at. */
+  /** In the file, a unit of zeros differs from a unit of data, so each has to be examined. */
   readonly marksZeros?: boolean;
-  /** Room for bytes that are about to be written; what of them is not written stays zero. */
+  /** Allocates space for bytes that are about to be written; bytes that are not written stay zero. */
   data(offset: number, length: number): Iterable<Destination>;
-  /** Parts that read as zeros, whatever is in the layers below. */
+  /** Parts that read as zeros, even if the layers below have data. */
   zeros(offset: number, length: number): void;
-  /** Writes what is only in memory, so that a new writer can `resume` with what this returns. */
+  /** Writes everything that is only in memory, so that a new writer can `resume` with the result. */
   checkpoint(): WriterState;
-  /** Goes on with a file of which everything before `offset` is done; called before anything else, if at all. */
+  /** Resumes a file in which everything before `offset` is done; called first, if at all. */
   resume(offset: number, state: WriterState): void;
-  /** Completes the file, but for the flush. */
+  /** Completes the file, except for the flush. */
   finish(): void;
 }

@@ -1,10 +1,10 @@
 /**
- * Owns the judgement of a base by its size, for formats that store nothing else of it.
+ * Owns judging a base by its size, for formats that store nothing else about it.
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
 import type { Problem } from "./format.ts";
 
-/** @param blocks as many as the layer was made for, of `blockBytes` each */
+/** @param blocks how many the layer was made for, of `blockBytes` each */
 export function judgeSize(blocks: number, blockBytes: number, base: ByteSource): readonly Problem[] {
   const actual = Math.floor(base.sizeBytes / blockBytes);
   if (actual === blocks) return [];

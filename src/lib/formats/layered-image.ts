@@ -1,6 +1,6 @@
 /**
- * Owns the walk of a stack: which layer shows in each part of an image, and where its bytes lie. Reads, copies, block status
- * and the images that formats make of their own files all derive from it. Works by extent, never by block.
+ * Owns the walk of a stack: which layer shows in each part of an image, and where its bytes are. Reads, copies, block
+ * status and the images of formats all derive from it. Works by extent, never by block.
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
@@ -28,7 +28,7 @@ export function topLevel(layers: readonly Layer[], from: number, to: number, lev
  * that is longer than its backing shows zeros there, one that is shorter hides everything below beyond its end. Extents
  * without a length are pauses.
  *
- * @param base undefined where nothing but zeros lies below the layers
+ * @param base undefined if the layers have no backing, and zeros show
  */
 export function* shown(
   base: ByteSource | undefined,
@@ -54,7 +54,7 @@ export function* shown(
   if (at < end) yield* shown(base, layers, at, end, top - 1);
 }
 
-/** What of places may be something other than zeros. Sources that are put together from others are taken apart. */
+/** The parts of places that may be something other than zeros. Composed sources are resolved. */
 export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
   for (const place of places) {
     const { offset, length, source, at } = place;
@@ -70,8 +70,8 @@ export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
 }
 
 /**
- * What any of these layers holds of `[from, to)`, ascending and joined. A layer that is shorter than the others hides what
- * is below it beyond its end, so that it counts as holding zeros there.
+ * The parts of `[from, to)` that any of these layers has allocated, ascending and joined. A layer that is shorter than
+ * the others hides the layers below beyond its end, so it counts as allocated zeros there.
  */
 export function allocatedBy(layers: readonly Layer[], from: number, to: number): Iterable<Extent> {
   let all: Iterable<Extent> = [];
@@ -93,7 +93,7 @@ export class LayeredImage implements PlacedSource, Remarks {
   /** Bottom to top. */
   readonly layers: readonly Layer[];
 
-  /** @param layers bottom to top; each must fit what lies below it (stack/open.ts checks that) */
+  /** @param layers bottom to top; each must fit its backing (stack/open.ts checks that) */
   constructor(name: string, base: ByteSource | undefined, layers: readonly Layer[]) {
     const top = layers.at(-1);
     this.name = name;
@@ -126,12 +126,12 @@ export class LayeredImage implements PlacedSource, Remarks {
     return length;
   }
 
-  /** Everything that may be something other than zeros, with the source that each part lies in. */
+  /** Everything that may be something other than zeros, with the source of each part. */
   places(from: number, to: number): Generator<Place> {
     return dataPlaces(shown(this.base, this.layers, from, Math.min(to, this.sizeBytes)));
   }
 
-  /** What the layers above the lowest `level` hold of `[from, to)`, ascending and joined. */
+  /** The parts of `[from, to)` that layers above the lowest `level` have allocated, ascending and joined. */
   allocated(from: number, to: number, level = 0): Iterable<Extent> {
     return allocatedBy(this.layers.slice(level), from, Math.min(to, this.sizeBytes));
   }

@@ -27,19 +27,19 @@ export function formatById(id: string): LayerFormat | undefined {
   return layerFormats.find((format) => format.id === id);
 }
 
-/** The bytes that a format is recognised by. */
+/** The bytes by which a format is recognised. */
 export function headOf(source: ByteSource): Uint8Array {
   const head = new Uint8Array(PROBE_BYTES);
   return head.subarray(0, source.read(head, 0));
 }
 
-/** The format a file claims to be of by its first bytes, or undefined. */
+/** The format of a file by its first bytes, or undefined. */
 export function detectFormat(source: ByteSource): LayerFormat | undefined {
   const head = headOf(source);
   return layerFormats.find((format) => format.matches(head));
 }
 
-/** As detectFormat. A file without any mark is handed to the cowfile's codec, whose error says best what is wrong. */
+/** As detectFormat. For an unknown file the cowfile's codec makes the error, because its message is the best. */
 export function requireFormat(source: ByteSource): LayerFormat {
   const format = detectFormat(source) ?? cowfileFormat;
   if (source.sizeBytes > Number.MAX_SAFE_INTEGER)

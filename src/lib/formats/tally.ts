@@ -1,5 +1,5 @@
 /**
- * Owns what a list of problems amounts to.
+ * Owns counting a list of problems.
  */
 import type { Problem, ProblemTally } from "./format.ts";
 

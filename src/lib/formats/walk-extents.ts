@@ -1,12 +1,12 @@
 /**
- * Owns walking over extents for which nothing is read or written, so that such a walk can be stopped as well.
+ * Owns walking over extents without reading or writing their data, so that such a walk can be stopped as well.
  */
 import type { Extent } from "../bytes/extent.ts";
 import type { Pause } from "../context.ts";
 
 const PAUSE_EVERY = 1024;
 
-/** Walks over extents for which nothing is to be read or written: at those without a length, and now and then, it pauses. */
+/** Walks over extents without reading or writing their data; pauses at those without a length, and now and then. */
 export async function walkExtents<Kind extends Extent>(
   extents: Iterable<Kind>,
   pause: Pause,

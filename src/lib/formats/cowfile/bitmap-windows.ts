@@ -12,10 +12,10 @@ import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "./layout.ts";
 export const WINDOW_BYTES = 64 * 1024;
 export const WINDOW_BLOCKS = WINDOW_BYTES * 8;
 const CACHED_WINDOWS = 4;
-/** After so many windows a pause is given. */
+/** A pause follows after this many windows. */
 const PAUSE_WINDOWS = 16;
 
-/** A part of the bitmap in memory. Nothing overwrites `bytes` later: many may look at different windows in turn. */
+/** A part of the bitmap in memory. `bytes` is never overwritten, so several windows can be used in turn. */
 export interface BitmapWindow {
   readonly index: number;
   /** The block of its first bit. */
@@ -44,7 +44,7 @@ export class BitmapReader {
   }
 
   /**
-   * Reads one window into a buffer of the caller's, for those who walk over all of them: a buffer for each would be
+   * Reads one window into the caller's buffer, for walks over all windows: a buffer for each would be
    * garbage that is collected late.
    */
   readWindow(index: number, buffer: Uint8Array): BitmapWindow {
@@ -54,7 +54,7 @@ export class BitmapReader {
     return { index, firstBlock: index * WINDOW_BLOCKS, bytes };
   }
 
-  /** Reads one window, or hands out one read a short while ago. */
+  /** Reads one window, or returns a recently read one. */
   window(index: number): BitmapWindow {
     const cached = this.#cached.find((window) => window.index === index);
     if (cached) return cached;
@@ -78,7 +78,7 @@ export class BitmapReader {
     }
   }
 
-  /** How many blocks of `[fromBlock, toBlock)` are marked; fast, however scattered they are. */
+  /** How many blocks of `[fromBlock, toBlock)` are allocated; fast, however scattered they are. */
   countMarked(fromBlock: number, toBlock: number): number {
     let count = 0;
     const buffer = new Uint8Array(this.windowBytes);
@@ -93,7 +93,7 @@ export class BitmapReader {
     return count;
   }
 
-  /** The runs of marked blocks in `[fromBlock, toBlock)`, as extents in bytes of the image, joined across windows. */
+  /** The runs of allocated blocks in `[fromBlock, toBlock)`, as extents in bytes of the image, joined across windows. */
   *markedExtents(fromBlock: number, toBlock: number): Generator<Extent> {
     let start = -1;
     let end = -1;

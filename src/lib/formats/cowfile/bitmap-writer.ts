@@ -1,5 +1,5 @@
 /**
- * Owns writing the bitmap of a new cowfile: a window at a time, ascending, leaving holes where nothing is marked.
+ * Owns writing the bitmap of a new cowfile: a window at a time, ascending, leaving holes where nothing is allocated.
  */
 import { clearRange, setRange } from "../../bytes/bitmap.ts";
 import { type ByteTarget, readZeroFilled } from "../../bytes/byte-source.ts";
@@ -7,7 +7,7 @@ import { isZero } from "../../bytes/zero.ts";
 import { WINDOW_BLOCKS, WINDOW_BYTES } from "./bitmap-windows.ts";
 import { BITMAP_OFFSET_BYTES } from "./layout.ts";
 
-/** What is written at once, so that the rest of a window stays a hole. */
+/** The unit of writing, so that the rest of a window stays a hole. */
 const CHUNK_BYTES = 4096;
 
 export class WindowedBitmapWriter {
@@ -26,7 +26,7 @@ export class WindowedBitmapWriter {
     this.#mapSizeBytes = mapSizeBytes;
   }
 
-  /** Marks blocks `[from, to)`, which must not lie before any marked so far. */
+  /** Allocates blocks `[from, to)`, which must not come before earlier ones. */
   mark(from: number, to: number): void {
     this.marked += to - from;
     for (let at = from; at < to; ) {
@@ -43,12 +43,12 @@ export class WindowedBitmapWriter {
     this.#flush(this.#index);
   }
 
-  /** Writes what is only in memory, and keeps it: whoever goes on later begins with `resume`. */
+  /** Writes everything that is only in memory, and keeps it; a later writer begins with `resume`. */
   checkpoint(): void {
     this.#write();
   }
 
-  /** Goes on behind `marked` blocks that were marked below `block` before; marks from there on are forgotten. */
+  /** Resumes after `marked` blocks that were allocated below `block`; bits from there on are cleared. */
   resume(block: number, marked: number): void {
     this.marked = marked;
     this.#index = Math.floor(block / WINDOW_BLOCKS);
@@ -57,13 +57,13 @@ export class WindowedBitmapWriter {
     readZeroFilled(this.#target, this.#bytes.subarray(0, end), this.#offset + start);
     clearRange(this.#bytes, block - this.#index * WINDOW_BLOCKS, WINDOW_BLOCKS);
     this.#changed = true;
-    // The byte that the block's bit is in may hold others that count: it is written as it should be, the rest cleared.
+    // The byte with the block's bit may hold earlier bits: it is written with these, the rest cleared.
     const byte = Math.floor((block % WINDOW_BLOCKS) / 8);
     if (byte < end) this.#target.write(this.#bytes.subarray(byte, byte + 1), this.#offset + start + byte);
     this.#clear(start + byte + 1);
   }
 
-  /** Makes everything of the bitmap on disk zero from a byte of it on. */
+  /** Zeros the bitmap on disk from a byte on. */
   #clear(from: number): void {
     const zeros = new Uint8Array(WINDOW_BYTES);
     const end = this.#offset + this.#mapSizeBytes;

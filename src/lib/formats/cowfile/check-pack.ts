@@ -1,6 +1,6 @@
 /**
- * Owns check of a packed cowfile: every checksum of the container, then head and bitmap as of any cowfile. Blocks that are
- * not marked are not in a pack, so that there are no others to look for.
+ * Owns check of a packed cowfile: every checksum of the container, then head and bitmap as for any cowfile. Unallocated
+ * blocks are not in a pack, so there are none to search.
  */
 import { availableParallelism } from "node:os";
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -19,7 +19,7 @@ import { unpackInto } from "./pack/open-pack.ts";
 import { inPack, packProblems } from "./pack-problems.ts";
 import { surveyCowfile } from "./survey.ts";
 
-/** @throws CowError `truncated`, `damaged`, naming the offset, where the container itself is not whole */
+/** @throws CowError `truncated`, `damaged`, naming the offset, if the container itself is not intact */
 export async function checkPack(source: ByteSource, kind: PackKind, options: CheckOptions): Promise<CheckReport> {
   assert(options.scratch, "a pack is checked with somewhere to put its bitmap");
   const image = new MetadataTarget(source.name, options.scratch());

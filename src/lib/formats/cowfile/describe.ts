@@ -1,5 +1,5 @@
 /**
- * Owns what `info` tells of a cowfile, packed or not, as far as it can be read. Looks at head and bitmap only.
+ * Owns what `info` shows of a cowfile, packed or not, as far as it can be read. Reads only head and bitmap.
  */
 import { countBits } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -103,7 +103,7 @@ async function firstBytes(source: ByteSource, pause: Pause): Promise<ReturnType<
   return decodePackedHead(bytes, source.name);
 }
 
-/** Of a gzip pack head and bitmap are decompressed, the rest is left alone: only check reads it. */
+/** In a gzip pack only head and bitmap are decompressed; only check reads the rest. */
 async function describeGzip(source: ByteSource, pause: Pause): Promise<Description> {
   const { head, geometry } = await firstBytes(source, pause);
   let skip = headLayout(head.abi).sizeBytes;

@@ -1,5 +1,5 @@
 /**
- * Owns the way from a survey to problems of the table: one list that `check`, `repair` and `repair -n` all report.
+ * Owns turning a survey into problems of the table: the one list that `check`, `repair` and `repair -n` report.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
@@ -23,7 +23,7 @@ export interface Findings {
   readonly other: readonly Problem[];
   /** Of an unpacked file. */
   readonly session?: LastSession;
-  /** What no flush covered of a session before the last restart of the machine, if it was looked for. */
+  /** Blocks of a session before the last restart that no flush covered, if they were searched. */
   readonly inDoubt?: ExtentList;
 }
 
@@ -54,7 +54,7 @@ function blocksText({ offset, length }: Extent): string {
   return count === 1 ? `block ${first}` : `blocks ${first} to ${first + count - 1}`;
 }
 
-/** All problems, head first; extents become one problem each, made while they are read. */
+/** All problems, head first; each extent becomes a problem when it is read. */
 export function* findingsOf(findings: Findings): Generator<Problem> {
   const { head, headBlock, geometry, survey, source } = findings;
   const flags = fieldPlace(head, "flags");
@@ -62,7 +62,7 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
   if (isDirty(head)) yield cowProblem("dirty", flags, `is marked dirty at ${atByte(flags.offset)}: it was not closed`);
   yield* stamp ? findings.other.filter(({ id }) => id !== "unknown-flags") : findings.other;
   const used = fieldPlace(head, "cowused");
-  // While dirty the count is that of the last sync, as it should be.
+  // While dirty, the count is that of the last sync, as it should be.
   if (!isDirty(head) && head.used !== BigInt(survey.usedBefore)) {
     yield cowProblem(
       "used-count",
@@ -151,8 +151,8 @@ export function* gradeSuspects(suspects: ExtentList, source: ByteSource, geometr
   for (const { offset, length } of suspects) {
     const start = geometry.dataOffsetBytes + offset;
     const end = start + length;
-    // The allocation units that lie in this run with everything that they hold of the data area, and then, as blocks need
-    // not begin where units do, every block of the run that reaches into one of them.
+    // The allocation units that contain nothing of the data area but this run; then, because blocks need not begin
+    // where units do, every block of the run that reaches into one of them.
     const firstWhole = Math.ceil(start / unit) * unit;
     const lastWhole = end >= dataEnd ? end : Math.floor(end / unit) * unit;
     const firstBlock = start + Math.floor((firstWhole - start) / BLOCK_BYTES) * BLOCK_BYTES;

@@ -1,6 +1,6 @@
 /**
- * Owns the fingerprint of a base: the sums, mod 256, of the first four blocks whose sum is not zero. It says little:
- * two images that differ elsewhere, or by swapped bytes, have the same one. Source: the driver's cowlo_openrdo.
+ * Owns the fingerprint of a base: the sums, mod 256, of the first four blocks whose sum is not zero. It proves little:
+ * images that differ elsewhere, or by swapped bytes, have the same one. Source: the driver's cowlo_openrdo.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, union, widen } from "../../bytes/extent.ts";
@@ -11,7 +11,7 @@ import { BLOCK_BYTES } from "./layout.ts";
 const READ_BYTES = 256 * 1024;
 const MAX_CONTRIBUTIONS = 4;
 
-/** One block that went into a fingerprint. */
+/** One block of a fingerprint. */
 export interface Contribution {
   readonly block: number;
   /** 1..255 */
@@ -42,7 +42,7 @@ export function fingerprintOf(contributions: readonly Contribution[]): number {
   return contributions.reduce((value, { sum }, n) => value | (sum << (8 * n)), 0) >>> 0;
 }
 
-/** Blocks whose content is not to be taken from the base: it was overwritten, and this is what is known of it. */
+/** Blocks that were overwritten, with their former sums: their content in the base is not used. */
 export interface FingerprintOverride {
   isOverridden(block: number): boolean;
   /** The overridden blocks whose former sum was not zero. */
@@ -85,7 +85,7 @@ export async function takeFingerprint(
   return { value: fingerprintOf(contributions), contributions };
 }
 
-/** What the blocks of one piece add. `known` are the sums of overridden blocks that were not zero. */
+/** The contributions of one piece. `known` are the former sums of overridden blocks that were not zero. */
 function* contributionsOf(
   piece: Uint8Array,
   firstBlock: number,
@@ -97,7 +97,7 @@ function* contributionsOf(
     const block = firstBlock + i / BLOCK_BYTES;
     const former = known.get(block);
     const sum = former ?? blockSum(piece, i);
-    // What is not known of an overwritten block is that it added nothing.
+    // An overwritten block without a known sum contributed nothing.
     if (sum !== 0 && (former !== undefined || !override?.isOverridden(block))) yield { block, sum };
   }
 }

@@ -1,7 +1,6 @@
 /**
- * Owns the judgement of a head's values against each other and against the file: what is wrong, and where bitmap and
- * data really are. Nothing is allocated here, and nothing that it lets pass makes a reader allocate more than the file
- * justifies.
+ * Owns checking a head's values against each other and against the file: the problems, and the real places of bitmap
+ * and data. Allocates nothing, and accepts nothing that makes a reader allocate more than the file justifies.
  */
 import { atByte, CowError } from "../../errors.ts";
 import type { Problem } from "../format.ts";
@@ -24,14 +23,14 @@ import { cowProblem } from "./problems.ts";
 export interface CowGeometry {
   readonly rdoBlocks: number;
   readonly virtualSizeBytes: number;
-  /** What the number of blocks gives, whatever the head says. */
+  /** Computed from the number of blocks; the head's value is ignored. */
   readonly mapSizeBytes: number;
   readonly dataOffsetBytes: number;
 }
 
 export interface HeadJudgement {
   readonly problems: readonly Problem[];
-  /** Present unless the head is beyond use. */
+  /** Present unless the head is unusable. */
   readonly geometry: CowGeometry | undefined;
 }
 
@@ -41,7 +40,7 @@ function field(head: CowHead, name: CowField): { offset: number; length: number 
 }
 
 /**
- * Judges a decoded head.
+ * Checks a decoded head.
  *
  * @param fileSizeBytes the length of the file (for a gzip pack: of its payload)
  * @throws CowError `unsupported` for a version above 1
@@ -118,7 +117,7 @@ export function judgeHead(head: CowHead, fileSizeBytes: number, file: string): H
   };
 }
 
-/** The geometry, or the first problem that stands in its way as an error. */
+/** The geometry, or the first problem that prevents it as an error. */
 export function requireGeometry(judgement: HeadJudgement, file: string): CowGeometry {
   if (judgement.geometry) return judgement.geometry;
   const problem = judgement.problems.find(({ severity, fixable }) => severity === "error" && !fixable);

@@ -15,7 +15,7 @@ import {
   isLongAbi,
 } from "./layout.ts";
 
-/** The head as it stands on disk. Words are bigint: nothing is rounded, however hostile the file. */
+/** The head as it is on disk. Words are bigint: nothing is rounded, however hostile the file. */
 export interface CowHead {
   readonly abi: CowAbi;
   readonly version: number;
@@ -37,15 +37,15 @@ function startsWith(bytes: Uint8Array, magic: readonly number[]): boolean {
   return magic.every((byte, i) => bytes[i] === byte);
 }
 
-/** Do these first bytes carry a cowfile's magic number, of either byte order? */
+/** Do these first bytes have a cowfile's magic number, of either byte order? */
 export function hasCowMagic(bytes: Uint8Array): boolean {
   return startsWith(bytes, LITTLE_MAGIC) || startsWith(bytes, BIG_MAGIC);
 }
 
 /**
- * Tells the ABI. The width shows in where the value 1024 of `mapunit` lies; the two tests exclude each other.
+ * Detects the ABI. The width follows from the place of the value 1024 of `mapunit`; the two tests exclude each other.
  *
- * @returns undefined where neither width fits
+ * @returns undefined if neither width fits
  */
 export function detectAbi(bytes: Uint8Array): CowAbi | undefined {
   if (bytes.length < headLayout("le32").sizeBytes) return undefined;
@@ -119,7 +119,7 @@ function headError(bytes: Uint8Array, file: string): CowError {
 }
 
 /**
- * Writes the struct into the first bytes of `headBlock`, leaving everything behind it as it is.
+ * Writes the struct into the first bytes of `headBlock`, leaving the rest unchanged.
  *
  * @returns how many bytes the struct takes
  */
@@ -143,7 +143,7 @@ export function encodeHead(head: CowHead, headBlock: Uint8Array): number {
   return layout.sizeBytes;
 }
 
-/** The bytes of a head block that holds nothing else. */
+/** The bytes of a head block with only the head. */
 export function newHeadBlock(head: CowHead): Uint8Array {
   const block = new Uint8Array(HEAD_BLOCK_BYTES);
   encodeHead(head, block);
@@ -163,7 +163,7 @@ export function fingerprint32(head: CowHead): number {
   return Number(head.fingerprint & 0xffff_ffffn);
 }
 
-/** What the driver of that ABI stores for a 32-bit fingerprint: an `int` made `unsigned long`. */
+/** The value that the driver of that ABI stores for a 32-bit fingerprint: an `int` made `unsigned long`. */
 export function storedFingerprint(abi: CowAbi, fingerprint: number): bigint {
   const signed = BigInt(fingerprint | 0);
   return BigInt.asUintN(isLongAbi(abi) ? 64 : 32, signed);

@@ -1,5 +1,5 @@
 /**
- * Owns the cowfile's place among the formats: the LayerFormat that the registry lists.
+ * Owns the cowfile's LayerFormat, as listed in the registry.
  */
 import { availableParallelism } from "node:os";
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -20,7 +20,7 @@ import { PackedView } from "./pack/packed-view.ts";
 export const cowfileFormat: LayerFormat = {
   id: "cowfile",
   title: "cowloop cowfile",
-  // Of what is compressed only packs matter here; whether it is one shows inside.
+  // Of compressed files only packs matter here; the content shows whether it is one.
   matches: (head) => hasCowMagic(head) || isGzip(head) || isZstd(head),
   openLayer: (source, options) => new CowfileLayer(source, options),
   describe: describeCowfile,

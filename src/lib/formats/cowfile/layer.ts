@@ -1,6 +1,6 @@
 /**
- * Owns a cowfile as a layer of a stack: which blocks it holds and where. Read-only.
- * Marks beyond the rdofile's end, and marks whose data lies wholly beyond the file's end, count as not held.
+ * Owns a cowfile as a layer of a stack: which blocks are allocated and where. Read-only. Blocks beyond the base's end,
+ * and blocks whose data is entirely beyond the file's end, do not count as allocated.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import { type Extent, within } from "../../bytes/extent.ts";
@@ -15,7 +15,7 @@ import { packKind } from "./pack/kind.ts";
 /** A cowfile's head as read, judged or not. */
 export interface CowfileHead {
   readonly head: CowHead;
-  /** The whole head block, to be preserved when the head is rewritten. */
+  /** The whole head block, which is preserved when the head is rewritten. */
   readonly headBlock: Uint8Array;
 }
 
@@ -53,7 +53,7 @@ export function openCowfile(source: ByteSource): OpenedCowfile {
   return { ...read, geometry: requireGeometry(judgeHead(read.head, source.sizeBytes, source.name), source.name) };
 }
 
-/** The blocks whose data begins before the end of the file, and that the image has. */
+/** The blocks of the image whose data begins before the end of the file. */
 export function reachableBlocks(source: ByteSource, geometry: CowGeometry): number {
   const inFile = Math.ceil((source.sizeBytes - geometry.dataOffsetBytes) / BLOCK_BYTES);
   return Math.min(geometry.rdoBlocks, Math.max(0, inFile));
@@ -83,7 +83,7 @@ export class CowfileLayer implements Layer {
     return this.source.name;
   }
 
-  /** Marks that count as not held. */
+  /** Allocated blocks that do not count. */
   get warnings(): readonly string[] {
     const { rdoBlocks, mapSizeBytes } = this.opened.geometry;
     const lost = this.#bitmap.countMarked(reachableBlocks(this.source, this.opened.geometry), rdoBlocks);
@@ -116,12 +116,12 @@ export class CowfileLayer implements Layer {
       yield { offset, length, source: this.source, at: this.locate(offset) };
   }
 
-  /** Where the bytes at `offset` lie in `source`, for a part that it holds. */
+  /** The place of `offset` in `source`, for an allocated part. */
   locate(offset: number): number {
     return this.opened.geometry.dataOffsetBytes + offset;
   }
 
-  /** Reads bytes that the layer holds; what a short last block lacks reads as zeros. */
+  /** Reads allocated bytes; the missing part of a short last block reads as zeros. */
   read(target: Uint8Array, offset: number): void {
     readZeroFilled(this.source, target, this.locate(offset));
   }

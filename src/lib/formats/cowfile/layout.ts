@@ -10,7 +10,7 @@ export const COW_VERSION = 1;
 export const FLAG_DIRTY = 1;
 export const FLAG_PACKED = 2;
 export const BLOCK_BYTES = 1024;
-/** The head has a whole block; only the struct's bytes of it are used. */
+/** The head has a whole block, of which the struct uses the first bytes. */
 export const HEAD_BLOCK_BYTES = 1024;
 export const BITMAP_OFFSET_BYTES = 1024;
 const DATA_ALIGNMENT_BYTES = 4096;
@@ -56,7 +56,7 @@ const LAYOUTS: Readonly<Record<CowAbi, StructLayout<CowField>>> = {
   be32: placeFields(COW_HEAD_FIELDS, MODELS.be32),
 };
 
-/** Where each field of the head lies on one ABI. */
+/** The place of each field of the head on one ABI. */
 export function headLayout(abi: CowAbi): StructLayout<CowField> {
   return LAYOUTS[abi];
 }
@@ -86,7 +86,7 @@ export function dataOffsetFor(mapSizeBytes: number): number {
   return DATA_ALIGNMENT_BYTES * Math.ceil((BITMAP_OFFSET_BYTES + mapSizeBytes) / DATA_ALIGNMENT_BYTES);
 }
 
-/** Length of a cowfile that holds nothing: head and bitmap, without the gap up to the data area. */
+/** Length of an empty cowfile: head and bitmap, without the gap up to the data area. */
 export function freshFileSize(rdoBlocks: number): number {
   return BITMAP_OFFSET_BYTES + mapSizeFor(rdoBlocks);
 }

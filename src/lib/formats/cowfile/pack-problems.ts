@@ -28,7 +28,7 @@ export function packProblems(surplusBytes: number, fileBytes: number): Problem[]
   ];
 }
 
-/** The findings of a pack's head and bitmap: what is only repairable where the unmarked blocks still are is not, in a pack. */
+/** The findings of a pack's head and bitmap. Problems that need the unallocated blocks cannot be repaired in a pack. */
 export function* inPack(problems: Iterable<Problem>): Generator<Problem> {
   for (const problem of problems) {
     if (problem.id !== "dirty") yield problem;

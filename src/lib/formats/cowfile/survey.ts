@@ -1,7 +1,7 @@
 /**
- * Owns the one pass over bitmap and data area that `check` and `repair` share: what is marked, what should be, what was
- * lost. Reads the data only of blocks that are allocated and not marked. Changes nothing: whoever wants the bitmap
- * corrected gets each corrected part handed out.
+ * Owns the one pass over bitmap and data area that `check` and `repair` share: what is allocated, what should be, what
+ * was lost. Reads data only of unallocated blocks with space in the file. Changes nothing: a caller that corrects the
+ * bitmap receives each corrected part.
  */
 import { clearRange, clearRuns, countBits, setRange, setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -17,36 +17,36 @@ import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "./layout.ts";
 const READ_BYTES = 1 << 20;
 const CHUNK_BYTES = 4096;
 
-/** What a survey found. All extents are in bytes of the image, whole blocks. */
+/** The result of a survey. All extents are in bytes of the image, whole blocks. */
 export interface Survey {
   /** Set bits of the whole bitmap, as found. */
   readonly usedBefore: number;
   /** Set bits once the corrections are made. */
   readonly usedAfter: number;
-  /** Not marked, but holding data. */
+  /** Not allocated, but holding data. */
   readonly unmarked: ExtentList;
-  /** Not marked, allocated, zero. Empty where the storage can't tell holes. */
+  /** Not allocated, zero, with space in the file. Empty if the storage can't tell holes. */
   readonly suspects: ExtentList;
-  /** Marked, but wholly beyond the end of the file. */
+  /** Allocated, but entirely beyond the end of the file. */
   readonly lost: ExtentList;
-  /** Marked, but beyond the end of the image. */
+  /** Allocated, but beyond the end of the image. */
   readonly beyondEnd: ExtentList;
-  /** Where the file has to end so that no block that is or will be marked is cut short; undefined if it does. */
+  /** Where the file must end so that no allocated block is cut short; undefined if it does. */
   readonly neededFileBytes: number | undefined;
 }
 
 export interface SurveyOptions {
-  /** Look into the data area, too; otherwise only the bitmap is looked at. */
+  /** Read the data area, too; otherwise only the bitmap. */
   readonly content: boolean;
-  /** Without `content`: parts of the file, ascending, whose blocks are known to hold data, marked or not. */
+  /** Without `content`: parts of the file, ascending, whose blocks are known to hold data, allocated or not. */
   readonly known?: Iterable<Extent> | undefined;
-  /** Clear the marks of blocks that were lost. */
+  /** Clear the bits of blocks that were lost. */
   readonly dropLost?: boolean;
-  /** Called with each corrected part of the bitmap: bytes for that offset of the file, valid during the call. */
+  /** Receives each corrected part of the bitmap: bytes for that offset of the file, valid during the call. */
   readonly onCorrected?: ((bytes: Uint8Array, offsetBytes: number) => void) | undefined;
-  /** Called with the bytes of the data area looked at so far. */
+  /** Receives the number of bytes of the data area scanned so far. */
   readonly onScanned?: ((bytes: number) => void) | undefined;
-  /** Throws when the caller wants to stop. */
+  /** Throws to stop the survey. */
   readonly checkpoint?: (() => void) | undefined;
 }
 
@@ -144,7 +144,7 @@ class Surveyor {
 
   async #surveyData(window: BitmapWindow, windowEnd: number, data: ExtentCursor): Promise<void> {
     const { dataOffsetBytes } = this.#geometry;
-    // A block that lies in two extents is looked at once.
+    // A block in two extents is examined once.
     let next = window.firstBlock;
     for (;;) {
       const extent = data.takeBelow(dataOffsetBytes + windowEnd * BLOCK_BYTES);
@@ -163,7 +163,7 @@ class Surveyor {
     }
   }
 
-  /** Sorts blocks, none of them marked, into data and suspects. */
+  /** Sorts unallocated blocks into data and suspects. */
   async #classify(window: BitmapWindow, from: number, to: number): Promise<void> {
     if (!this.#options.content) {
       this.#mark(window, from, to);
@@ -189,7 +189,7 @@ class Surveyor {
     this.#changed.note(from - window.firstBlock, to - window.firstBlock);
   }
 
-  /** Lists the marks of blocks `[from, to)`, and clears them if asked. */
+  /** Lists the set bits of blocks `[from, to)`, and clears them if asked. */
   #takeMarks(window: BitmapWindow, list: ExtentList, from: number, to: number, clear: boolean): void {
     const first = Math.max(0, from - window.firstBlock);
     const last = Math.min(window.bytes.length * 8, to - window.firstBlock);

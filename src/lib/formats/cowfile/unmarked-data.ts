@@ -1,7 +1,6 @@
 /**
- * Owns the question whether the data area holds anything that the bitmap does not mention: the driver's crash window,
- * leftovers of an older file, or what a killed server had not replied to. Reads nothing that is a hole or marked
- * throughout, and changes nothing.
+ * Owns the search for data in unallocated blocks: the driver's crash window, leftovers of an older file, or writes of a
+ * killed server that were not answered. Reads neither holes nor fully allocated parts, and changes nothing.
  */
 import { clearRuns } from "../../bytes/bitmap.ts";
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
@@ -16,15 +15,15 @@ import { BLOCK_BYTES } from "./layout.ts";
 /** Divides a window of the bitmap, so that a piece needs one window. */
 const PIECE_BLOCKS = 1024;
 
-/** Where holes can't be told from data, more than this is not read to learn what has no mark. */
+/** Without holes, a larger data area is not read to find data in unallocated blocks. */
 const MAX_BLIND_BYTES = 256 << 20;
 
-/** Would all of a large data area have to be read, holes and all, to learn what has no mark? */
+/** Would all of a large data area have to be read, holes and all, to find data in unallocated blocks? */
 export function isTooMuchToLookAt(source: ByteSource, { dataOffsetBytes }: CowGeometry): boolean {
   return !source.seesHoles && source.sizeBytes - dataOffsetBytes > MAX_BLIND_BYTES;
 }
 
-/** The part of a bitmap that has the bit of a block, at least up to the next multiple of 1024 blocks. */
+/** The part of a bitmap with the bit of a block, at least up to the next multiple of 1024 blocks. */
 export type MarksAt = (block: number) => Pick<BitmapWindow, "bytes" | "firstBlock">;
 
 /** The bitmap as it is on disk. */
@@ -34,14 +33,14 @@ export function marksOnDisk(source: ByteSource, geometry: CowGeometry): MarksAt 
 }
 
 export interface UnmarkedData {
-  /** Blocks that are not marked and hold something other than zeros. */
+  /** Unallocated blocks that hold something other than zeros. */
   readonly blocks: number;
   /** The first of them. */
   readonly firstBlock: number | undefined;
 }
 
 /**
- * Looks at all of it, and stays responsive. Nothing is found where that would be too much to look at.
+ * Searches all of it, and stays responsive. Finds nothing if that would be too much to read.
  *
  * @throws CowError `io`, `interrupted`
  */
@@ -65,8 +64,8 @@ export async function findUnmarkedData(
 }
 
 /**
- * The blocks that are not marked and hold something other than zeros, as extents of the image, ascending; an array for each
- * piece of at most 1 MiB that was looked at, so that callers can pause between them.
+ * Unallocated blocks that hold something other than zeros, as extents of the image, ascending; an array for each
+ * piece of at most 1 MiB that was examined, so that callers can pause between them.
  *
  * @param range of blocks; `from` is a multiple of 1024
  * @throws CowError `io`
@@ -107,7 +106,7 @@ function appendBlock(extents: Extent[], block: number): void {
   else extents.push({ offset, length: BLOCK_BYTES });
 }
 
-/** The blocks that the storage below has allocated, from the first up to but without the second, ascending, each once. */
+/** The blocks with space in the file, from the first up to but without the second, ascending, each once. */
 function* allocatedPieces(
   source: ByteSource,
   geometry: CowGeometry,

@@ -21,7 +21,7 @@ export class CowfileWriter implements ImageWriter {
   readonly #target: ByteTarget;
   readonly #file: NewCowfile;
   readonly #bitmap: WindowedBitmapWriter;
-  /** Where the last allocated block ends, in the image. */
+  /** The end of the last allocated block, in the image. */
   #end = 0;
 
   /** @param target an empty file, or one to resume */
@@ -56,7 +56,7 @@ export class CowfileWriter implements ImageWriter {
 
   resume(offset: number, state: WriterState): void {
     const size = Math.max(freshFileSize(this.#file.rdoBlocks), this.dataOffsetBytes + offset);
-    // What was written beyond that may be incomplete.
+    // Data written beyond that may be incomplete.
     if (this.#target.sizeBytes > size) this.#target.resize(size);
     this.#bitmap.resume(offset / BLOCK_BYTES, state["marked"] ?? 0);
     this.#end = state["end"] ?? 0;
@@ -64,7 +64,7 @@ export class CowfileWriter implements ImageWriter {
 
   finish(): void {
     this.#bitmap.finish();
-    // A block whose data is beyond the end of the file would count as lost.
+    // A block with its data beyond the end of the file would count as lost.
     const end = this.dataOffsetBytes + this.#end;
     if (this.#end > 0 && this.#target.sizeBytes < end) this.#target.resize(end);
     this.#target.write(newCowfileHead(this.#file, this.#bitmap.marked), 0);

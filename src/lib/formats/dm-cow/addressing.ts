@@ -1,27 +1,27 @@
 /**
- * Owns which bit of a dm-cow bitmap speaks of which sector: linear as intended, or as coded, where the driver's mask drops
- * three bits of the sector's number, so that up to eight sectors share a bit.
+ * Owns which bit of a dm-cow bitmap belongs to which sector: linear as intended, or as coded, where the driver's mask
+ * drops three bits of the sector's number, so that up to eight sectors share a bit.
  *
- * Both ways are a bitmap in blocks. Of a linear block every byte is used, of a block as coded only the first eighth: its
- * bits stand for the first of eight parts of a window of sectors, and for the seven parts behind it as well.
+ * Both ways are a bitmap in blocks. A linear block uses every byte, a block as coded only the first eighth: its bits
+ * belong to the first of eight parts of a window of sectors, and to the seven parts after it as well.
  */
 import { setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { CowError } from "../../errors.ts";
 import { bitmapSectors, SECTOR_BYTES, SOFT_BLOCK_SIZES, softBlockOf } from "./layout.ts";
 
-/** How much of a linear bitmap is looked at at a time: the bits of 256 MiB of image. */
+/** How much of a linear bitmap is read at a time: the bits of 256 MiB of image. */
 const LINEAR_BLOCK_BYTES = 64 * 1024;
 const COPIES_AS_CODED = 8;
 
 export interface Addressing {
-  /** As users say it: `linear`, `as-coded:4096`. */
+  /** As users write it: `linear`, `as-coded:4096`. */
   readonly name: string;
   /** Bytes of bitmap that belong together. */
   readonly blockBytes: number;
-  /** How many bits at the beginning of each block count. */
+  /** How many bits at the beginning of each block are used. */
   readonly bits: number;
-  /** How many parts of the image each bit speaks of, `bits` sectors apart. */
+  /** How many parts of the image each bit belongs to, `bits` sectors apart. */
   readonly copies: number;
 }
 
@@ -32,7 +32,7 @@ const LINEAR: Addressing = {
   copies: 1,
 };
 
-/** What was asked for: a block size of 0 is to be taken from the size of each bitmap device. */
+/** The user's choice: a block size of 0 means that of each bitmap device. */
 export type AddressingChoice = "linear" | { readonly softBlock: number };
 
 /** @param text `linear`, `as-coded` or `as-coded:BYTES` @throws CowError `usage` */
@@ -47,7 +47,7 @@ export function parseAddressing(text: string | undefined): AddressingChoice {
   return { softBlock };
 }
 
-/** The way in which the bitmap on a device is to be read. */
+/** How to read the bitmap on a device. */
 export function addressingFor(choice: AddressingChoice, deviceBytes: number): Addressing {
   return choice === "linear" ? LINEAR : asCoded(choice.softBlock || softBlockOf(deviceBytes));
 }
@@ -62,13 +62,13 @@ export function isLossy({ bits, copies }: Addressing, sectors: number): boolean 
   return copies > 1 && sectors > bits;
 }
 
-/** A run of bits that are set, with the sectors that they speak of: those of the run, and the same `distance` further on. */
+/** A run of set bits, with their sectors: those of the run, and the same `distance` further on. */
 export interface AliasGroup {
   readonly sector: number;
   readonly sectors: number;
   readonly distance: number;
   readonly copies: number;
-  /** Where its first bit lies on the bitmap device, in bytes. */
+  /** Where its first bit is on the bitmap device, in bytes. */
   readonly at: number;
 }
 
@@ -100,13 +100,13 @@ export class SectorBitmap {
     }
   }
 
-  /** The runs of set bits that speak of more than one sector. */
+  /** The runs of set bits that belong to more than one sector. */
   *aliasGroups(): Generator<AliasGroup> {
     const { bits, copies, blockBytes } = this.addressing;
     if (!isLossy(this.addressing, this.#sectors)) return;
     for (const { index, bytes } of this.#blocks(0, this.#sectors)) {
       const first = index * copies * bits;
-      // Of the last window the copies may be cut short within a run; those sectors that there are all count.
+      // In the last window the copies may end within a run; the existing sectors all belong to the group.
       const shared = Math.min(bits, Math.max(0, this.#sectors - first - bits));
       for (const [a, b] of setRuns(bytes, 0, Math.min(shared, bytes.length * 8))) {
         const count = Math.min(copies, Math.ceil((this.#sectors - first - a) / bits));
@@ -115,7 +115,7 @@ export class SectorBitmap {
     }
   }
 
-  /** Where the first bit is that cannot be set in a bitmap of this kind, in bytes; undefined if there is none. */
+  /** The place of the first bit that such a bitmap cannot have set, in bytes; undefined if there is none. */
   firstImpossible(): number | undefined {
     const { bits, copies, blockBytes } = this.addressing;
     for (const { index, bytes } of this.#blocks(0, Number.POSITIVE_INFINITY)) {
@@ -125,7 +125,7 @@ export class SectorBitmap {
     return undefined;
   }
 
-  /** The blocks that speak of `[from, to)` and are no holes; of the last one what the bitmap has of it. */
+  /** The blocks with the bits of `[from, to)` that are not holes; the last one as far as the bitmap reaches. */
   *#blocks(from: number, to: number): Generator<{ readonly index: number; readonly bytes: Uint8Array }> {
     const { bits, copies, blockBytes } = this.addressing;
     const perBlock = bits * copies;
@@ -148,7 +148,7 @@ export class SectorBitmap {
   }
 }
 
-/** The ways in which a bitmap can be read: no bit is set that could not be. */
+/** The ways in which a bitmap can be read without a bit that could not be set. */
 export function possibleAddressings(source: ByteSource, sectors: number): readonly string[] {
   return [LINEAR, ...SOFT_BLOCK_SIZES.map(asCoded)]
     .filter((way) => new SectorBitmap(source, sectors, way).firstImpossible() === undefined)

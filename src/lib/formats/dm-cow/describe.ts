@@ -1,6 +1,6 @@
 /**
- * Owns what `info` and `check` tell of a dm-cow stack: its table, what each layer holds, in which ways its bitmaps can be
- * read, and which sectors share a bit.
+ * Owns what `info` and `check` show of a dm-cow stack: its table, the contents of each layer, in which ways its bitmaps
+ * can be read, and which sectors share a bit.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makePause, type Pause } from "../../context.ts";
@@ -11,14 +11,14 @@ import { dmCowProblem } from "./problems.ts";
 import { type DmCowPart, type Finding, type LayerDevices, openDevices, openTable, openTableBase } from "./stack.ts";
 import { DRIVER_NAME_BYTES } from "./table.ts";
 
-/** As facts; more of them are listed as problems. */
+/** As facts; more are listed as problems. */
 const LISTED_GROUPS = 100;
-/** Of a hostile bitmap every other bit is set: beyond this many they are only counted. */
+/** A hostile bitmap has every other bit set: more groups than this are only counted. */
 const MOST_GROUPS = 10_000;
-/** After so many runs a pause is made. */
+/** A pause follows after this many runs. */
 const PAUSE_EVERY = 1024;
 
-/** @throws CowError `bad-head` for what is no table; `not-found`, … for a device that it names; `interrupted` */
+/** @throws CowError `bad-head` if it is not a table; `not-found`, … for a device in it; `interrupted` */
 export async function describeDmCow(
   source: ByteSource,
   hooks: SurveyHooks,
@@ -55,7 +55,7 @@ export async function describeDmCow(
   return { facts, problems: { [Symbol.iterator]: () => problemsOf(part, all, opened) } };
 }
 
-/** What there is to be told of a layer, so that its files may be closed. */
+/** The facts about a layer, so that its files may be closed. */
 interface Surveyed extends LayerDevices {
   readonly sectorsUsed: number;
   readonly bitsShared: number;

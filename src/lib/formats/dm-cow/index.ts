@@ -1,6 +1,6 @@
 /**
- * Owns dm-cow's place among the formats: the LayerFormat that the registry lists. Its own file is a text file with the table
- * line, whose names are relative to it.
+ * Owns dm-cow's LayerFormat, as listed in the registry. Its own file is a text file with the table line; names in it
+ * are relative to the file.
  */
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../format.ts";

@@ -1,5 +1,6 @@
 /**
- * Owns one layer of a dm-cow stack: a bitmap device, and a data device on which every sector lies where it is in the image.
+ * Owns one layer of a dm-cow stack: a bitmap device, and a data device on which every sector is where it is in the
+ * image.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent, within } from "../../bytes/extent.ts";
@@ -17,7 +18,7 @@ export interface DmCowLayerParts {
   readonly data: ByteSource;
   /** Where the image begins on the data device. */
   readonly dataOffsetBytes: number;
-  /** Take sectors that share a bit for not written where they are zero: right only if the device was zeroed first. */
+  /** Treat sectors that share a bit and are zero as not written: right only if the device was zeroed first. */
   readonly recover: boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Owns where things are on a dm-cow bitmap device: the bits from its first byte on, and behind them a magic number with
- * the length of the bitmap. Nothing on it says how long the stack is, what lies below, or in which order.
+ * Owns where things are on a dm-cow bitmap device: the bits from its first byte on, then a magic number with the length
+ * of the bitmap. It does not store the length of the stack, its base, or the order of layers.
  */
 import { decodeStruct, encodeStruct, placeFields } from "../../bytes/struct.ts";
 
@@ -22,10 +22,10 @@ const mark = placeFields(
 
 export const MARK_BYTES = mark.sizeBytes;
 
-/** What stands behind the bitmap. */
+/** The fields after the bitmap. */
 export interface Mark {
   readonly magic: bigint;
-  /** As stored: judged by nobody yet. */
+  /** As stored, not checked yet. */
   readonly length: bigint;
 }
 
@@ -41,17 +41,17 @@ export function encodeMark(length: number): Uint8Array {
   return bytes;
 }
 
-/** Sectors of bitmap for a stack of so many sectors. */
+/** Sectors of bitmap for a stack of this many sectors. */
 export function bitmapSectors(sectors: number): number {
   return 1 + Math.floor(sectors / BITS_PER_SECTOR);
 }
 
-/** Where magic and length stand, for a bitmap of so many sectors; the same for every block size. */
+/** The offset of magic and length, for a bitmap of this many sectors; the same for every block size. */
 export function markOffsetBytes(bitmapLength: number): number {
   return SECTOR_BYTES * (Math.floor(bitmapLength / 64) * 64 + 192);
 }
 
-/** What Linux 2.6 gave a device as its block size: the largest power of two up to 4096 that divides its size. */
+/** The block size that Linux 2.6 gave a device: the largest power of two up to 4096 that divides its size. */
 export function softBlockOf(deviceBytes: number): number {
   let size = SECTOR_BYTES;
   while (size < LARGEST_SOFT_BLOCK && deviceBytes % (size * 2) === 0) size *= 2;

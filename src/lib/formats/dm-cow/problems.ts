@@ -1,6 +1,6 @@
 /**
- * Owns the table of everything that can be wrong with a dm-cow stack. What is an error keeps it from being opened. Nothing
- * on the devices is redundant enough to repair them by.
+ * Owns the table of everything that can be wrong with a dm-cow stack. Errors prevent opening it. The devices have no
+ * redundancy to repair them with.
  */
 import type { Problem, Severity } from "../format.ts";
 

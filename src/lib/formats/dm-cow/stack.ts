@@ -1,6 +1,6 @@
 /**
- * Owns a dm-cow stack as its table says: opens the devices that it names, judges them against the table, and makes layers of
- * them. Nothing is opened that the user did not ask for by naming the format.
+ * Owns a dm-cow stack as its table describes it: opens the named devices, compares them with the table, and makes
+ * layers. They are opened only if the user named the format.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
@@ -33,7 +33,7 @@ export const dmCowSettings: readonly Setting[] = [
   },
 ];
 
-/** A finding, with the device that it is about: what opening throws, and what check lists. */
+/** A finding, with its device: opening throws it, check lists it. */
 export interface Finding {
   readonly device: string;
   readonly problem: Problem;
@@ -49,7 +49,7 @@ export interface LayerDevices {
   readonly isAttached: boolean;
 }
 
-/** A table with what its user said of it. */
+/** A table with its user's settings. */
 export interface DmCowPart {
   readonly table: DmCowTable;
   readonly companions: Companions;
@@ -59,7 +59,7 @@ export interface DmCowPart {
   readonly only: number | undefined;
 }
 
-/** @throws CowError `bad-head` for what is no table; `usage` */
+/** @throws CowError `bad-head` if it is not a table; `usage` */
 export function openTable(source: ByteSource, { companions, settings }: PartOptions): DmCowPart {
   const table = readTable(source);
   if (!companions)
@@ -76,7 +76,7 @@ export function openTable(source: ByteSource, { companions, settings }: PartOpti
   };
 }
 
-/** Opens the devices of one layer. Where the bitmap cannot be used at all, there is only a finding. */
+/** Opens the devices of one layer. If the bitmap cannot be used at all, there is only a finding. */
 export function openDevices(
   { table, companions, choice }: DmCowPart,
   spec: TableLayer,
@@ -121,7 +121,7 @@ export function openDevices(
   return { devices: { spec, bitmapDevice, data, bitmap, isAttached }, findings };
 }
 
-/** The base that the table names; a finding where it is too short. */
+/** The base that the table names; a finding if it is too short. */
 export function openTableBase({ table, companions }: DmCowPart): {
   readonly base: ByteSource;
   readonly findings: readonly Finding[];
@@ -140,7 +140,7 @@ function shortMessage(device: ByteSource, needed: number): string {
   return `ends at ${atByte(device.sizeBytes)}, but the table needs it to reach ${atByte(needed)}`;
 }
 
-/** All layers of a table, or the one that was asked for, as one. @throws CowError `truncated`, `damaged`, … */
+/** All layers of a table as one, or the one that the user chose. @throws CowError `truncated`, `damaged`, … */
 export function openDmCowLayer(source: ByteSource, options: OpenLayerOptions): Layer {
   const part = openTable(source, options);
   const wanted = part.table.layers.filter((_, i) => part.only === undefined || part.only === i + 1);
@@ -174,7 +174,7 @@ export function openDmCowImage(source: ByteSource, options: OpenLayerOptions): P
   return new LayeredImage(layer.name, startingAt(base, part.table.base.offset * SECTOR_BYTES), [layer]);
 }
 
-/** What a source holds from an offset on. */
+/** A source from an offset on. */
 function startingAt(source: ByteSource, start: number): PlacedSource {
   const { name, allocationUnitBytes, seesHoles } = source;
   const sizeBytes = Math.max(0, source.sizeBytes - start);

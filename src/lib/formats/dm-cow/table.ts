@@ -1,7 +1,7 @@
 /**
- * Owns the table line of a dm-cow stack, which alone says how long it is, what lies below and in which order its layers
- * come: `0 LEN cow BASEDEV BASEOFF {BITMAPDEV DATADEV OFF}…`, all numbers in sectors. Stricter than the driver's parser,
- * which took wrong numbers of words and junk behind numbers.
+ * Owns the table line of a dm-cow stack, the only place with its length, its base and the order of its layers: `0 LEN
+ * cow BASEDEV BASEOFF {BITMAPDEV DATADEV OFF}…`, all numbers in sectors. Stricter than the driver's parser, which
+ * accepted wrong numbers of words and junk after numbers.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
@@ -18,15 +18,15 @@ export interface DmCowTable {
   /** How long the stack is. */
   readonly sectors: number;
   readonly base: { readonly device: string; readonly offset: number };
-  /** Bottom to top; the last one was the writable one. */
+  /** Bottom to top; the last one was writable. */
   readonly layers: readonly [TableLayer, ...TableLayer[]];
 }
 
-/** A table is one line; a file with more than that is something else. */
+/** A table is one line; a larger file is something else. */
 const MAX_TABLE_BYTES = 64 * 1024;
-/** The driver takes ten devices, the base among them. */
+/** The driver takes ten devices, including the base. */
 const MAX_LAYERS = 9;
-/** The driver cuts longer names off without a word. */
+/** The driver cuts off longer names without a message. */
 export const DRIVER_NAME_BYTES = 25;
 const MAX_SECTORS = Math.floor(Number.MAX_SAFE_INTEGER / SECTOR_BYTES / 4);
 
@@ -36,7 +36,7 @@ export function looksLikeTable(head: Uint8Array): boolean {
 }
 
 /**
- * Reads the one line of a table file; empty lines and such as begin with `#` count for nothing.
+ * Reads the one line of a table file; empty lines and lines that begin with `#` are ignored.
  *
  * @throws CowError `bad-head` for whatever is no table, `unsupported` for one that does not begin at sector 0
  */

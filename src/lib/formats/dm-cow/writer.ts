@@ -6,7 +6,7 @@ import { WindowedBitmapWriter } from "../cowfile/bitmap-writer.ts";
 import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
 import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
 
-/** What the driver took as the block size of a device is told by its size: an odd number of such blocks. */
+/** The driver derived the block size from a device's size: an odd number of such blocks. */
 const SOFT_BLOCK_BYTES = 4096;
 
 export class DmCowWriter implements ImageWriter {
@@ -39,7 +39,7 @@ export class DmCowWriter implements ImageWriter {
   }
 
   resume(offset: number, state: WriterState): void {
-    // What was written beyond that may be incomplete.
+    // Data written beyond that may be incomplete.
     this.#data.resize(Math.min(offset, this.#data.sizeBytes));
     this.#bitmap.resume(offset / SECTOR_BYTES, state["marked"] ?? 0);
   }

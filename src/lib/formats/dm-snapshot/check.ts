@@ -16,7 +16,7 @@ import { damageError, type OpenedStore, openHeader } from "./layer.ts";
 import { givesUp } from "./problems.ts";
 import { writeTuples, zeroTuples } from "./tuples.ts";
 
-/** Every inconsistency of a store's metadata; of one whose header is beyond use, that. */
+/** Every inconsistency of a store's metadata; for an unusable header only that. */
 export async function checkStore(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
   const { problems: ofHeader, geometry } = judgeHeader(readHeader(source));
   if (!geometry) return { state: undefined, problems: ofHeader, worst: tally(ofHeader) };
@@ -24,20 +24,20 @@ export async function checkStore(source: ByteSource, options: CheckOptions): Pro
   return { state: undefined, problems, worst: tally(problems) };
 }
 
-/** How a base fits: chunks that it does not have are all that a store can tell. */
+/** How a base fits: a store only tells chunks that the base does not have. */
 export async function judgeStoreBase(source: ByteSource, base: ByteSource, options: CheckOptions): Promise<Problem[]> {
   const { problems } = await surveyStore(source, openHeader(source), { ...options, below: base });
   return problems.filter(({ id }) => id === "old-beyond");
 }
 
-/** The base given by name counts, too. */
+/** A base that was given is used, too. */
 function withBase<Options extends CheckOptions>(options: Options): Options {
   return { ...options, below: options.below ?? options.base };
 }
 
 /**
- * Repairs a store, or with `dryRun` reports what that would do. All or nothing: where anything is left that it can't put
- * right, nothing is written.
+ * Repairs a store, or with `dryRun` reports what that would do. All or nothing: if anything cannot be repaired, nothing
+ * is written.
  *
  * @throws CowError `damaged` or `truncated` for what it cannot put right (or only with `dropLost`)
  */
@@ -82,7 +82,7 @@ function isTarget(source: ByteSource | ByteTarget): source is ByteTarget {
   return "write" in source;
 }
 
-/** Places of the list that have to go, ascending. */
+/** Places of the list to be removed, ascending. */
 function faultyPlaces({ verdicts }: OpenedStore): number[] {
   const places: number[] = [];
   if (Object.values(verdicts.counts).every((count) => count === 0)) return places;
@@ -90,7 +90,7 @@ function faultyPlaces({ verdicts }: OpenedStore): number[] {
   return places;
 }
 
-/** Parts of the image that the store holds no longer. Those that were there twice are held as before. */
+/** Parts of the image that the store no longer has allocated. Duplicates are still allocated. */
 function clearedParts({ verdicts, geometry }: OpenedStore, places: readonly number[]): ExtentList {
   const cleared = new ExtentList();
   const chunks = places

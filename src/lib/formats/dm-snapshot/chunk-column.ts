@@ -1,6 +1,6 @@
 /**
- * Owns long lists of chunk numbers in typed arrays: 4 bytes each as long as that is enough, 8 from then on; and their
- * order. Knows nothing of what a chunk is.
+ * Owns long lists of chunk numbers in typed arrays, 4 bytes each while that is enough, then 8; and their order. Does
+ * not know what a chunk is.
  */
 
 type ChunkArray = Uint32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
@@ -67,7 +67,7 @@ export class ChunkColumn {
     return true;
   }
 
-  /** `indexes` in the order of the numbers there; of equal ones the earlier index comes first. */
+  /** `indexes` in the order of their numbers; of equal ones the earlier index comes first. */
   sorted(indexes: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
     const values = this.#values;
     if (indexes.length < RADIX_FROM) {

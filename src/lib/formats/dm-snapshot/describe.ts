@@ -1,5 +1,5 @@
 /**
- * Owns what `info` tells of a store: its facts and the kernel's status numbers. Looks at metadata only.
+ * Owns what `info` shows of a store: its facts and the kernel's status numbers. Reads only metadata.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makeYielder } from "../../context.ts";
@@ -46,12 +46,12 @@ function exact(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
 }
 
-/** Data chunks below the next free one that no exception uses; null where numbers make no sense. */
+/** Data chunks before the next free one that no exception uses; null if the numbers make no sense. */
 function unusedChunks(scan: StoreScan): number | null {
   if (scan.nextFree > BigInt(scan.chunks + 1)) return null;
   const nextFree = Number(scan.nextFree);
   const { strideChunks } = scan.geometry;
-  // Metadata chunks from chunk 2 on and below nextFree.
+  // Metadata chunks from chunk 2 on and before nextFree.
   const metadata = Math.max(0, Math.ceil((nextFree - 1) / strideChunks) - 1);
   return Math.max(0, nextFree - FIRST_DATA_CHUNK - metadata - scan.olds.length);
 }
@@ -84,7 +84,7 @@ export async function describeStore(
     next_free: exact(scan.nextFree),
     chunks_unused: unusedChunks(scan),
     looks_full: looksFull(scan),
-    // Of an invalid one the kernel reads no more than the header.
+    // In an invalid store the kernel reads no more than the header.
     kernel_status: header.valid === 0 ? "Invalid" : `${status.allocated}/${status.total} ${status.metadata}`,
     sectors_allocated: exact(status.allocated),
     sectors_total: status.total,
@@ -94,7 +94,7 @@ export async function describeStore(
   return { facts, problems: opened.problems };
 }
 
-/** A store tells nothing of its origin but the unit in which it was divided. */
+/** A store only knows the unit of its origin. */
 export function identifyStore(source: ByteSource): BaseIdentity {
   const { geometry } = judgeHeader(readHeader(source));
   return { blocks: undefined, blockBytes: geometry?.chunkBytes ?? 0, fingerprint: undefined };

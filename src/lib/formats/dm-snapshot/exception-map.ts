@@ -14,7 +14,7 @@ interface Leaf {
 
 const LEAF_ENTRIES = 1024;
 
-/** Consecutive chunks of the origin that lie in a row in the store. */
+/** Consecutive chunks of the origin that are contiguous in the store. */
 export interface ExceptionRun {
   readonly old: number;
   readonly new: number;
@@ -48,7 +48,7 @@ export class ExceptionMap {
     return last ? (last.olds[last.count - 1] ?? 0) + 1 : 0;
   }
 
-  /** The chunk of the store that holds `old`, or 0. */
+  /** The chunk of the store with the data of `old`, or 0. */
   get(old: number): number {
     const leaf = this.#leaves[this.#leafOf(old)];
     if (!leaf) return 0;
@@ -67,7 +67,7 @@ export class ExceptionMap {
       return;
     }
     if (leaf.count === LEAF_ENTRIES) {
-      // Who writes in order only ever appends: then the full leaf stays full.
+      // Sequential writes only append: then the full leaf stays full.
       const isAppend = index === this.#leaves.length - 1 && old > (leaf.olds[leaf.count - 1] ?? 0);
       const at = isAppend ? LEAF_ENTRIES : LEAF_ENTRIES / 2;
       const right = isAppend ? ownLeaf([old], [next]) : ownLeaf(leaf.olds.subarray(at), leaf.news.subarray(at));
@@ -93,7 +93,7 @@ export class ExceptionMap {
     if (at === 0) this.#firsts[index] = old;
   }
 
-  /** The runs within chunks `[from, to)` of the origin, ascending, split where they don't lie in a row. */
+  /** The runs within chunks `[from, to)` of the origin, ascending, split where they are not contiguous. */
   *runs(from: number, to: number): Generator<ExceptionRun> {
     let [old, next, count] = [0, 0, 0];
     let index = this.#leafOf(from);

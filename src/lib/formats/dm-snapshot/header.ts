@@ -1,5 +1,5 @@
 /**
- * Owns the store's header: reading, judging and writing its 16 bytes. What it lets pass is a chunk size that the kernel
+ * Owns the store's header: reading, checking and writing its 16 bytes. It only accepts a chunk size that the kernel
  * would take.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
@@ -79,7 +79,7 @@ export function readHeader(source: ByteSource): StoreHeader {
   return { valid: Number(fields.valid), chunkSectors: Number(fields.chunk_size) };
 }
 
-/** What is wrong with the header by itself, and the geometry unless it is beyond use. */
+/** The header's problems, and the geometry unless it is unusable. */
 export function judgeHeader(header: StoreHeader): {
   readonly problems: readonly Problem[];
   readonly geometry: StoreGeometry | undefined;
@@ -115,7 +115,7 @@ export function judgeHeader(header: StoreHeader): {
   return { problems, geometry: storeGeometry(header.chunkSectors) };
 }
 
-/** The bytes of a header; a kernel has zeros behind it up to the end of its chunk. */
+/** The bytes of a header; in a kernel's store, zeros follow up to the end of the chunk. */
 export function encodeHeader({ valid, chunkSectors }: StoreHeader): Uint8Array {
   const bytes = new Uint8Array(HEADER_LAYOUT.sizeBytes);
   encodeStruct(

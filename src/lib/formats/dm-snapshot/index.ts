@@ -1,5 +1,5 @@
 /**
- * Owns the dm-snapshot store's place among the formats: the LayerFormat that the registry lists.
+ * Owns dm-snapshot's LayerFormat, as listed in the registry.
  */
 import type { LayerFormat, Setting } from "../format.ts";
 import { checkStore, judgeStoreBase, repairStore } from "./check.ts";
@@ -20,7 +20,7 @@ export const dmSnapshotFormat: LayerFormat = {
   title: "dm-snapshot persistent exception store",
   settings: SETTINGS,
   matches: hasStoreMagic,
-  // Who takes dirty files looks at them before they are repaired.
+  // Callers that accept dirty files examine them before a repair.
   openLayer: (source, { below, settings, allowDirty }) =>
     new DmSnapshotLayer(source, { below, lenient: allowDirty || (settings?.has("force") ?? false) }),
   describe: describeStore,

@@ -1,5 +1,5 @@
 /**
- * Owns the judgement of a store's list: which exceptions count, which are wrong and why, and the map of those that count.
+ * Owns judging a store's list: which exceptions are used, which are wrong and why, and the map of those that are used.
  * Changes nothing.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -10,16 +10,16 @@ import { TUPLE_BYTES, tupleOffset } from "./layout.ts";
 import { type StoreProblemId, storeProblem } from "./problems.ts";
 import { isDataChunk, looksFull, readTuple, type StoreScan } from "./scan.ts";
 
-/** What can be wrong with one exception. The index is its verdict; 0 is none. */
+/** The faults of one exception. The index is its verdict; 0 is none. */
 const FAULTS = ["none", "old-beyond", "new-metadata", "new-beyond", "old-duplicate", "new-duplicate"] as const;
 export type Fault = Exclude<(typeof FAULTS)[number], "none">;
 
-/** Findings of one kind that are listed one by one; the rest is counted. */
+/** Findings of one kind that are listed; the rest is counted. */
 const LISTED = 1000;
 
 export interface Verdicts {
   readonly scan: StoreScan;
-  /** Every exception that is not wrong, and of duplicates the first. */
+  /** Every exception without a fault, and the first of duplicates. */
   readonly map: ExceptionMap;
   /** How many exceptions have that fault. */
   readonly counts: Readonly<Record<Fault, number>>;
@@ -27,11 +27,7 @@ export interface Verdicts {
   faultAt(index: number): Fault | undefined;
 }
 
-/**
- * Judges each exception.
- *
- * @param originChunks chunks of what lies below, the last one partial; undefined if that is not known
- */
+/** Judges each exception. @param originChunks chunks of the backing, the last one partial; undefined if unknown */
 export function judgeExceptions(scan: StoreScan, originChunks: number | undefined): Verdicts {
   const { olds, news, geometry } = scan;
   const addressable = Math.floor(Number.MAX_SAFE_INTEGER / geometry.chunkBytes);
@@ -54,7 +50,7 @@ export function judgeExceptions(scan: StoreScan, originChunks: number | undefine
   judgeSharing(scan, sound(faults), note);
   return {
     scan,
-    // Those that share a chunk stay: that is what a kernel shows, to whoever insists on reading such a store.
+    // Exceptions that share a chunk stay: a kernel shows that, too, if it is forced to read such a store.
     map: new ExceptionMap(olds.pick(order), news.pick(order)),
     counts,
     faultAt: (index) => {
@@ -69,14 +65,14 @@ function judgeEach(scan: StoreScan, oldLimit: number, note: (index: number, faul
   const { olds, news } = scan;
   for (let i = 0; i < olds.length; i++) {
     const next = news.at(i);
-    // What is beyond the origin is never looked at, wherever it lies.
+    // The data of chunks beyond the origin is never read, wherever it is.
     if (olds.at(i) >= oldLimit) note(i, "old-beyond");
     else if (next >= scan.chunks) note(i, "new-beyond");
     else if (!isDataChunk(scan, next)) note(i, "new-metadata");
   }
 }
 
-/** Do two of `indexes` lie in one chunk? Stores of kernels since 2013 are in order, which is quickly seen. */
+/** Are two of `indexes` in one chunk? Stores of kernels since 2013 are in order, which is quickly checked. */
 function judgeSharing(
   { news }: StoreScan,
   indexes: Uint32Array<ArrayBuffer>,
@@ -99,7 +95,7 @@ function sound(faults: Uint8Array): Uint32Array<ArrayBuffer> {
   return indexes;
 }
 
-/** Everything that is wrong with the list; exceptions in its order, of each kind the first thousand. */
+/** All problems of the list; exceptions in its order, of each kind the first thousand. */
 export function* listProblems(source: ByteSource, verdicts: Verdicts): Generator<Problem> {
   const { scan, counts } = verdicts;
   const { geometry } = scan;

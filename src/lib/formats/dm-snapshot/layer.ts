@@ -1,5 +1,5 @@
 /**
- * Owns a dm-snapshot store as a layer of a stack: which chunks it holds and where. Read-only.
+ * Owns a dm-snapshot store as a layer of a stack: which chunks are allocated and where. Read-only.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
@@ -17,11 +17,11 @@ export interface OpenedStore {
   readonly header: StoreHeader;
   readonly geometry: StoreGeometry;
   readonly verdicts: Verdicts;
-  /** Everything that is wrong, header first; not made while it is read, as the file may be closed by then. */
+  /** All problems, header first; complete in memory, because the file may be closed when they are read. */
   readonly problems: readonly Problem[];
 }
 
-/** A store whose header was read and judged. */
+/** A store whose header was read and checked. */
 export interface OpenedHeader {
   readonly header: StoreHeader;
   readonly geometry: StoreGeometry;
@@ -40,7 +40,7 @@ export function judgeStore(
   return { header, geometry, verdicts, problems: [...head.problems, ...listProblems(source, verdicts)] };
 }
 
-/** The error for a store that cannot be used because of that problem. */
+/** The error for a store that this problem makes unusable. */
 export function damageError(problem: Problem, file: string): CowError {
   const hints = problem.fixable
     ? [`run \`cowtool repair ${shellWord(file)}\` first`]
@@ -72,9 +72,9 @@ export function openHeader(source: ByteSource): OpenedHeader {
 }
 
 /**
- * Opens a store that has nothing wrong that matters.
+ * Opens a store without serious problems.
  *
- * @param lenient takes what a kernel refuses or gives up, and leaves out exceptions that lie nowhere
+ * @param lenient accepts what a kernel refuses or gives up, and leaves out exceptions without a place
  * @throws CowError `bad-head`, `unsupported`, `truncated`, `damaged`
  */
 export function openStore(source: ByteSource, below: ByteSource | undefined, lenient: boolean): OpenedStore {
@@ -90,7 +90,7 @@ export function openStore(source: ByteSource, below: ByteSource | undefined, len
 }
 
 export interface StoreLayerOptions {
-  /** What lies beneath: gives the size. Without it the image ends with the last chunk that is held. */
+  /** The backing, which has the size. Without it the image ends with the last allocated chunk. */
   readonly below?: ByteSource | undefined;
   readonly lenient: boolean;
 }
@@ -101,7 +101,7 @@ export class DmSnapshotLayer implements SearchableLayer {
   readonly opened: OpenedStore;
   readonly virtualSizeBytes: number;
   readonly granularityBytes: number;
-  /** What whoever reads it should know, in sentences: what is left out, and in spite of what it was opened. */
+  /** Warnings for readers: what is left out, and which damage was ignored. */
   readonly warnings: readonly string[];
   foundAt = NOT_ALLOCATED;
 
@@ -166,14 +166,14 @@ export class DmSnapshotLayer implements SearchableLayer {
   }
 }
 
-/** A store over a base that has become shorter shows less than it holds. */
+/** Over a base that has become shorter, a part of the store cannot be read. */
 function* beyondWarning({ verdicts }: OpenedStore, below: ByteSource | undefined): Generator<string> {
   const count = verdicts.counts["old-beyond"];
   if (below && count > 0)
     yield `holds ${count} ${count === 1 ? "chunk" : "chunks"} beyond the end of ${below.name}, which has ${below.sizeBytes} bytes: they are left out`;
 }
 
-/** Said plainly to whoever reads a damaged store all the same. */
+/** Warnings for readers of a damaged store. */
 function* forcedWarnings({ header, problems }: OpenedStore): Generator<string> {
   if (header.valid === 0) {
     yield "was given up by a kernel: it holds what was saved before; if the origin was written since, chunks that were not saved show the origin as it is now, not as it was";

@@ -8,13 +8,13 @@ import { type FieldSpec, type MachineModel, placeFields } from "../../bytes/stru
 export const STORE_MAGIC = 0x70416e53;
 export const STORE_VERSION = 1;
 export const SECTOR_BYTES = 512;
-/** One exception: where a chunk of the origin lies in the store. */
+/** One exception: where a chunk of the origin is in the store. */
 export const TUPLE_BYTES = 16;
 /** 1 GiB: the largest power of two that the kernel takes. */
 export const MAX_CHUNK_SECTORS = 2 ** 21;
-/** What the kernel takes where nothing is said: 16 KiB. */
+/** The kernel's default: 16 KiB. */
 export const DEFAULT_CHUNK_SECTORS = 32;
-/** The first data chunk: behind header and area 0. */
+/** The first data chunk: after header and area 0. */
 export const FIRST_DATA_CHUNK = 2;
 
 const MODEL: MachineModel = { endian: "little", wordBytes: 8 };
@@ -74,7 +74,7 @@ export function isMetadataChunk({ strideChunks }: StoreGeometry, chunk: number):
   return chunk === 0 || chunk % strideChunks === 1;
 }
 
-/** The chunk after `chunk`, or the one behind the metadata area that begins there. */
+/** The chunk after `chunk`, skipping a metadata area. */
 export function skipMetadata(geometry: StoreGeometry, chunk: number): number {
   return isMetadataChunk(geometry, chunk) ? chunk + 1 : chunk;
 }
@@ -84,20 +84,20 @@ export function dataChunk({ perArea }: StoreGeometry, index: number): number {
   return FIRST_DATA_CHUNK + index + Math.floor(index / perArea);
 }
 
-/** Which exception of a store without holes lies in that data chunk: what `dataChunk` undoes. */
+/** The exception whose data is in that chunk, in a store without holes: the inverse of `dataChunk`. */
 export function dataIndex({ strideChunks }: StoreGeometry, chunk: number): number {
   return chunk - FIRST_DATA_CHUNK - Math.floor((chunk - FIRST_DATA_CHUNK) / strideChunks);
 }
 
-/** Where the `index`-th tuple lies, in bytes of the store. */
+/** The offset of the `index`-th tuple in the store, in bytes. */
 export function tupleOffset(geometry: StoreGeometry, index: number): number {
   const area = Math.floor(index / geometry.perArea);
   return areaChunk(geometry, area) * geometry.chunkBytes + (index % geometry.perArea) * TUPLE_BYTES;
 }
 
 /**
- * The chunks that a store must have so that a kernel loads it with `count` exceptions: a full area needs the next one to
- * exist, be it empty.
+ * The chunks that a store must have so that a kernel loads it with `count` exceptions: after a full area the next one
+ * must exist, even if it is empty.
  */
 export function chunksNeeded(geometry: StoreGeometry, count: number): number {
   const lastArea = areaChunk(geometry, Math.floor(count / geometry.perArea));

@@ -19,34 +19,34 @@ import {
   tupleOffset,
 } from "./layout.ts";
 
-/** Areas are read in pieces of at most so many bytes. */
+/** Areas are read in pieces of at most this many bytes. */
 const PIECE_BYTES = 1 << 20;
 const UINT32_VALUES = 2 ** 32;
 const U64_MASK_BITS = 64;
 
-/** The list as it stands on disk. */
+/** The list as it is on disk. */
 export interface StoreScan {
   readonly geometry: StoreGeometry;
   /** Whole sectors of the file, as the kernel would see it. */
   readonly sectors: number;
-  /** Whole chunks of it: chunk numbers of the store are below this. */
+  /** Whole chunks of the file: chunk numbers of the store are below this. */
   readonly chunks: number;
   /** In the order of the list; numbers above 2^53 are rounded. */
   readonly olds: ChunkColumn;
   readonly news: ChunkColumn;
-  /** Areas read, the last one included that is not full. */
+  /** Areas read, including the last one, which is not full. */
   readonly areas: number;
-  /** What the kernel would allocate next: after the highest chunk in use, whether it makes sense or not. */
+  /** The chunk that the kernel would allocate next: after the highest chunk in use, even if that makes no sense. */
   readonly nextFree: bigint;
-  /** Where the area begins that would have to follow, but lies beyond the end of the file. */
+  /** Where the missing next area would begin, beyond the end of the file. */
   readonly missingArea: number | undefined;
-  /** What is not zero behind the end of the list, in its last area. */
+  /** Bytes that are not zero after the end of the list, in its last area. */
   readonly stale: { readonly offset: number; readonly length: number } | undefined;
-  /** The list has more exceptions than the store has chunks; those behind were not read. */
+  /** The list has more exceptions than the store has chunks; the rest was not read. */
   readonly isTooLong: boolean;
 }
 
-/** One tuple exactly as it stands there. */
+/** One tuple exactly as it is on disk. */
 export function readTuple(source: ByteSource, geometry: StoreGeometry, index: number): StructValues<TupleField> {
   const bytes = new Uint8Array(TUPLE_BYTES);
   readZeroFilled(source, bytes, tupleOffset(geometry, index));
@@ -164,7 +164,7 @@ class ListReader {
     return this.#buffer.length;
   }
 
-  /** Looks behind the end of the list, which is at `end` of the area; the piece with the end is in the buffer. */
+  /** Examines the area after the end of the list, which is at `end`; the piece with the end is in the buffer. */
   *#findStale(areaOffset: number, end: number): Generator<number, void> {
     const { chunkBytes } = this.#geometry;
     const size = this.#buffer.length;
@@ -189,14 +189,14 @@ function isHole(source: ByteSource, from: number, to: number): boolean {
   return true;
 }
 
-/** Would the kernel find no room for one more exception? The last one of an area needs the next area to exist, too. */
+/** Has the kernel no space for one more exception? The last one of an area needs the next area to exist, too. */
 export function looksFull({ geometry, sectors, chunks, nextFree, olds, areas }: StoreScan): boolean {
   if ((nextFree + 1n) * BigInt(geometry.chunkSectors) > BigInt(sectors)) return true;
   const fillsArea = (olds.length + 1) % geometry.perArea === 0;
   return fillsArea && areaChunk(geometry, areas) >= chunks;
 }
 
-/** Is `chunk` one that can hold an exception's data? */
+/** Can `chunk` hold an exception's data? */
 export function isDataChunk(scan: Pick<StoreScan, "geometry" | "chunks">, chunk: number): boolean {
   return chunk < scan.chunks && !isMetadataChunk(scan.geometry, chunk);
 }

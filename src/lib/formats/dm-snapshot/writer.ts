@@ -1,6 +1,6 @@
 /**
- * Owns writing new dm-snapshot stores: one exception a chunk, in the order of the image, without holes. The header comes
- * last: a file that is not complete is no store.
+ * Owns writing new dm-snapshot stores: one exception a chunk, in the order of the image, without holes. The header
+ * comes last: an incomplete file is not a store.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { CowError } from "../../errors.ts";
@@ -18,7 +18,7 @@ import {
 import { writeTuples, zeroTuples } from "./tuples.ts";
 import { writeZeros } from "./write-zeros.ts";
 
-/** Tuples that are kept until they are written together. */
+/** Tuples that are collected and written together. */
 const MOST_WAITING = 1 << 16;
 
 /** @throws CowError `usage` unless the kernel would take that chunk size */
@@ -40,8 +40,8 @@ function seal(target: ByteTarget, { chunkSectors, chunkBytes }: StoreGeometry): 
 }
 
 /**
- * Makes an empty store of all of `target`, as a kernel does that finds a zeroed device: header, and zeros in area 0. Other
- * chunks stay as they are. A target that is too short for that is made longer.
+ * Makes an empty store of all of `target`, as a kernel does with a zeroed device: header, and zeros in area 0. Other
+ * chunks stay as they are. A target that is too short is made longer.
  *
  * @throws CowError `usage`, `io`, `no-space`
  * @internal
@@ -64,7 +64,7 @@ export class DmSnapshotWriter implements ImageWriter {
 
   /**
    * @param target an empty file, or one to resume
-   * @param roomFor bytes of changes that the store has room for, as a sparse file; default: those it holds
+   * @param roomFor bytes of changes that the sparse file has space for; default: those it holds
    */
   constructor(target: ByteTarget, geometry: StoreGeometry, roomFor = 0) {
     this.unitBytes = geometry.chunkBytes;
@@ -105,7 +105,7 @@ export class DmSnapshotWriter implements ImageWriter {
   resume(_offset: number, state: WriterState): void {
     this.#written = state["exceptions"] ?? 0;
     const { perArea, chunkBytes } = this.#geometry;
-    // What was written beyond that may be incomplete.
+    // Data written beyond that may be incomplete.
     const end = this.#written === 0 ? 0 : (dataChunk(this.#geometry, this.#written - 1) + 1) * chunkBytes;
     this.#target.resize(end);
     if (this.#written > 0) zeroTuples(this.#target, this.#geometry, this.#written, Math.ceil(this.#written / perArea));
@@ -114,7 +114,7 @@ export class DmSnapshotWriter implements ImageWriter {
   finish(): void {
     this.#writeTuples();
     const needed = chunksNeeded(this.#geometry, this.#written) * this.#geometry.chunkBytes;
-    // In a new file whatever is not written is zero, and so is the end of the list.
+    // Unwritten parts of a new file are zero, and so is the end of the list.
     this.#target.resize(Math.max(needed, this.#roomBytes, this.#target.sizeBytes));
     seal(this.#target, this.#geometry);
   }

@@ -1,6 +1,5 @@
 /**
- * Owns what `info` tells of an LVM physical volume: its group, the logical volumes, and of thick snapshots what their
- * stores say.
+ * Owns what `info` shows of an LVM physical volume: its group, the logical volumes, and the stores of thick snapshots.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makePause } from "../../context.ts";
@@ -13,7 +12,7 @@ import { type PhysicalVolume, readPhysicalVolume } from "./physical-volume.ts";
 import { lvmProblem } from "./problems.ts";
 import { type ThickSnapshot, type VolumeGroup, volumeGroupOf } from "./volume-group.ts";
 
-/** Everything that is wrong, and the group as far as its text can be understood. */
+/** All problems, and the group as far as its text can be understood. */
 export function surveyVolume(source: ByteSource): {
   readonly volume: PhysicalVolume;
   readonly group: VolumeGroup | undefined;

@@ -1,6 +1,5 @@
 /**
- * Owns LVM's place among the formats: the LayerFormat that the registry lists. A physical volume is looked into, and never
- * written.
+ * Owns LVM's LayerFormat, as listed in the registry. A physical volume is only read.
  */
 import { CowError } from "../../errors.ts";
 import { checkStore } from "../dm-snapshot/check.ts";
@@ -30,7 +29,7 @@ export const lvmFormat: LayerFormat = {
   judgeBase: async () => [],
   async check(source, options) {
     const { problems } = surveyVolume(source);
-    // Of a snapshot that is named, its store is looked at, too; places are those within the store.
+    // The store of a named snapshot is also checked; places are those within the store.
     const pair = chosenPair(source, options.settings);
     const inside = pair ? [...(await checkStore(pair.store, { ...options, below: pair.origin })).problems] : [];
     const all = [...problems, ...inside];

@@ -70,7 +70,7 @@ export const UUID_BYTES = 32;
 
 const FIRST_CRC = 0xf597a6cf;
 
-/** LVM's checksum: CRC-32 with a start value of its own, and nothing inverted. */
+/** LVM's checksum: CRC-32 with its own start value, and nothing inverted. */
 export function lvmChecksum(...parts: readonly Uint8Array[]): number {
   let crc = ~FIRST_CRC >>> 0;
   for (const part of parts) crc = crc32(part, crc);

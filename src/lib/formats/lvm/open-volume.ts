@@ -1,6 +1,6 @@
 /**
- * Owns opening what is in a physical volume by the name that the user gave: a logical volume, what a thick snapshot shows,
- * or its store as a layer.
+ * Owns opening a part of a physical volume by its name: a logical volume, the image of a thick snapshot, or its store
+ * as a layer.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { CowError } from "../../errors.ts";
@@ -63,7 +63,7 @@ export function openPair(
   return { origin: open(snapshot.origin), store: open(snapshot.store) };
 }
 
-/** The volume as an image; of a snapshot what it shows, unless its store itself is wanted (`cow`). */
+/** The volume as an image; a snapshot as the image that it shows, unless its store itself is wanted (`cow`). */
 export function openVolume(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks {
   const { group, volume, snapshot } = choose(source, options.settings);
   if (!snapshot || options.settings?.has("cow")) {
@@ -81,7 +81,7 @@ export function openVolume(source: ByteSource, options: OpenLayerOptions): Place
   ]);
 }
 
-/** The store of a thick snapshot, to lie over whatever is below. */
+/** The store of a thick snapshot, as a layer over its backing. */
 export function openStoreLayer(source: ByteSource, options: OpenLayerOptions): Layer {
   const { group, volume, snapshot } = choose(source, options.settings);
   if (!snapshot) {
@@ -93,7 +93,7 @@ export function openStoreLayer(source: ByteSource, options: OpenLayerOptions): L
   return new DmSnapshotLayer(store, { below: options.below, lenient: isLenient(options) });
 }
 
-/** Origin and store of the snapshot that the settings name, if they name one. */
+/** Origin and store of the snapshot in the settings, if there is one. */
 export function chosenPair(source: ByteSource, settings: Settings): ReturnType<typeof openPair> | undefined {
   if (!settings?.has("lv")) return undefined;
   const { group, snapshot } = choose(source, settings);

@@ -1,6 +1,6 @@
 /**
- * Owns reading a physical volume's label and metadata areas, up to the text of the volume group. Checksums are checked;
- * where there are two areas, the newer text that is whole counts.
+ * Owns reading a physical volume's label and metadata areas, up to the text of the volume group. Verifies checksums; of
+ * two areas, the newer intact text is used.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import { decodeStruct } from "../../bytes/struct.ts";
@@ -24,20 +24,20 @@ import {
 import { lvmProblem } from "./problems.ts";
 import { parseText, type Section } from "./text.ts";
 
-/** Text larger than this is no volume group of one physical volume. */
+/** A larger text is not the volume group of one physical volume. */
 const MAX_TEXT_BYTES = 16 << 20;
-/** Where a label's own checksum covers from. */
+/** The start of the bytes that a label's checksum covers. */
 const LABEL_CRC_FROM = 20;
 /** Lists in the header end within its sector. */
 const MAX_LOCATIONS = 16;
-/** One at each end of the device. All that are named could have the same megabytes of text. */
+/** One at each end of the device. More could all claim the same megabytes of text. */
 const MAX_AREAS = 2;
 
 export interface PhysicalVolume {
   /** As in the text: in groups, with dashes. */
   readonly uuid: string;
   readonly deviceBytes: bigint;
-  /** The whole text, parsed; undefined where the volume belongs to no group. */
+  /** The parsed text; undefined if the volume belongs to no group. */
   readonly text: Section | undefined;
   readonly problems: readonly Problem[];
 }
@@ -99,7 +99,7 @@ export function readPhysicalVolume(source: ByteSource): PhysicalVolume {
   return { uuid, deviceBytes, text: texts[0], problems };
 }
 
-/** How often the group's text was written: the newer one counts. */
+/** How often the group's text was written: the newer one is used. */
 function seqno(text: Section): number {
   for (const value of text.values()) {
     if (!(value instanceof Map)) continue;
@@ -114,7 +114,7 @@ interface Area {
   readonly size: bigint;
 }
 
-/** The header behind the label: id, size, data areas, metadata areas. */
+/** The header after the label: id, size, data areas, metadata areas. */
 function readHeader(
   label: Uint8Array,
   start: number,
@@ -140,7 +140,7 @@ function readHeader(
   return { uuid, deviceBytes: view.getBigUint64(start + UUID_BYTES, true), areas: list() };
 }
 
-/** The text of one metadata area, if there is one and it is whole. */
+/** The text of one metadata area, if it exists and is intact. */
 function readArea(source: ByteSource, area: Area): { readonly text?: Section; readonly problem?: Problem } {
   const bad = (what: string): { readonly problem: Problem } => {
     const offset = area.offset <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(area.offset) : 0;
@@ -156,7 +156,7 @@ function readArea(source: ByteSource, area: Area): { readonly text?: Section; re
   if (BigInt(lvmChecksum(header.subarray(4))) !== fields.checksum) return bad("has a header with a wrong checksum");
   if (fields.version !== 1n || fields.start !== area.offset) return bad("has a header that contradicts the label");
   const raw = decodeStruct(RAW_LAYOUT, header.subarray(AREA_LAYOUT.sizeBytes));
-  // Nothing there, or not to be used: no damage.
+  // Empty or not to be used, which is no damage.
   if (raw.offset === 0n || raw.size === 0n || (raw.flags & LOCATION_IGNORED) !== 0n) return {};
   const headerBytes = BigInt(AREA_HEADER_BYTES);
   const isInside = raw.offset >= headerBytes && raw.offset < fields.size && raw.size <= fields.size - headerBytes;
@@ -166,7 +166,7 @@ function readArea(source: ByteSource, area: Area): { readonly text?: Section; re
   const start = Number(fields.start);
   const first = Math.min(text.length, Number(fields.size - raw.offset));
   readZeroFilled(source, text.subarray(0, first), start + Number(raw.offset));
-  // The area is a ring: what does not fit goes on behind its header.
+  // The area is a ring: the text continues after the header.
   if (first < text.length) readZeroFilled(source, text.subarray(first), start + AREA_HEADER_BYTES);
   if (BigInt(lvmChecksum(text)) !== raw.checksum) return bad("has a text with a wrong checksum");
   const end = text.indexOf(0);

@@ -1,23 +1,23 @@
 /**
  * Owns the text in which LVM writes its metadata: sections, numbers, strings and lists. Bounded in depth and number of
- * nodes, whatever the text says.
+ * nodes.
  */
 import { CowError } from "../../errors.ts";
 
 /** Integers are numbers below 2^53; anything else that looks like a number is kept as a string. */
 export type TextValue = string | number | readonly (string | number)[] | Section;
 
-/** Never an object: names come from the disk. */
+/** Not an object, because names come from the disk. */
 export type Section = ReadonlyMap<string, TextValue>;
 
 const MAX_DEPTH = 16;
 const MAX_NODES = 1 << 20;
-/** No name, number or string of LVM's has more. What is taken apart by patterns is no longer than this. */
+/** No name, number or string of LVM's is longer. Patterns are only matched against texts up to this length. */
 const MAX_TOKEN_CHARACTERS = 1 << 16;
 const WORD = /[A-Za-z0-9_.+/-]/;
 const SIGNS = "={}[],";
 
-/** @throws CowError `damaged` for what is no such text */
+/** @throws CowError `damaged` if it is not such a text */
 export function parseText(text: string, file: string): Section {
   return new Parser(text, file).parse();
 }
@@ -65,7 +65,7 @@ class Parser {
     this.#token = this.#end > this.#start ? text.slice(this.#start, this.#end) : undefined;
   }
 
-  /** Where the token ends that begins at `start`: there, at the end of the text. */
+  /** The end of the token that begins at `start`: `start` itself at the end of the text. */
   #tokenEnd(start: number): number {
     const text = this.#text;
     const first = text.charAt(start);

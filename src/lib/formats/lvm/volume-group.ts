@@ -1,6 +1,6 @@
 /**
- * Owns the way from LVM's text to a volume group: its logical volumes, where their extents lie on this physical volume,
- * and which of them is a thick snapshot of which. Every number is judged here.
+ * Owns parsing LVM's text into a volume group: its logical volumes, where their extents are on this physical volume,
+ * and which are thick snapshots. Every number is checked here.
  */
 import { CowError } from "../../errors.ts";
 import type { PhysicalVolume } from "./physical-volume.ts";
@@ -12,7 +12,7 @@ const MAX_STRIPES = 128;
 export interface Segment {
   readonly start: number;
   readonly length: number;
-  /** Sectors that lie in a row on one stripe; the whole segment where there is only one. */
+  /** Contiguous sectors on one stripe; the whole segment if there is only one. */
   readonly stripeLength: number;
   /** Where each stripe begins on the physical volume. */
   readonly stripes: readonly number[];
@@ -22,7 +22,7 @@ export interface Segment {
 export interface LogicalVolume {
   readonly name: string;
   readonly sectors: number;
-  /** Undefined where it can't be addressed; `reason` says why. */
+  /** Undefined if it can't be addressed; `reason` says why. */
   readonly segments: readonly Segment[] | undefined;
   readonly reason: string | undefined;
 }
@@ -33,7 +33,7 @@ export interface ThickSnapshot {
   /** The logical volume that is the store. */
   readonly store: string;
   readonly chunkSectors: number;
-  /** It is to be merged into its origin when that is activated next. */
+  /** It will be merged into its origin when that is activated next. */
   readonly isMerging: boolean;
 }
 
@@ -46,7 +46,7 @@ export interface VolumeGroup {
   readonly snapshots: readonly ThickSnapshot[];
 }
 
-/** Where extents of this physical volume lie. */
+/** Where extents of this physical volume are. */
 interface PvPlace {
   readonly key: string;
   readonly peStart: number;
@@ -79,7 +79,7 @@ class Reader {
     return typeof value === "string" ? value : "";
   }
 
-  /** A product that is exact. */
+  /** An exact product. */
   product(a: number, b: number, what: string): number {
     const value = a * b;
     if (!Number.isSafeInteger(value * 512)) throw this.error(`says that ${what} is larger than 2^53 bytes`);
@@ -88,7 +88,7 @@ class Reader {
 }
 
 /**
- * Judges the text of a physical volume's group.
+ * Checks the text of a physical volume's group.
  *
  * @returns undefined where the volume belongs to no group
  * @throws CowError `damaged`
@@ -177,7 +177,7 @@ function logicalVolume(
   return { name, sectors, segments: reason === undefined ? segments : undefined, reason };
 }
 
-/** Where the stripes of a segment lie, or why that can't be said. */
+/** Where the stripes of a segment are, or why that is unknown. */
 function stripesOf(
   reader: Reader,
   segment: Section,

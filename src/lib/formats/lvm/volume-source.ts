@@ -8,7 +8,7 @@ import type { Place, PlacedSource } from "../format.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import type { LogicalVolume, Segment } from "./volume-group.ts";
 
-/** After so many runs a pause is given. */
+/** A pause follows after this many runs. */
 const PAUSE_RUNS = 4096;
 
 /** A logical volume as a source: bytes of the physical volume, in the order of its segments and stripes. */
@@ -20,7 +20,10 @@ export class LogicalVolumeSource implements PlacedSource {
   readonly #source: ByteSource;
   readonly #segments: readonly Segment[];
 
-  /** @throws CowError `unsupported` where it can't be addressed; `truncated` where the file ends before it does; `damaged` for one larger than that */
+  /**
+   * @throws CowError `unsupported` if it can't be addressed; `truncated` if the file ends before it; `damaged` if it is
+   * larger
+   */
   constructor(source: ByteSource, group: string, volume: LogicalVolume) {
     this.name = `${source.name} (${group}/${volume.name})`;
     if (!volume.segments) {
@@ -38,7 +41,7 @@ export class LogicalVolumeSource implements PlacedSource {
       }
     }
     this.sizeBytes = volume.sectors * SECTOR_BYTES;
-    // Without this, a small file could show the same extents a hundred thousand times.
+    // Otherwise a small file could show the same extents a hundred thousand times.
     if (this.sizeBytes > source.sizeBytes) {
       const words = `the logical volume ${group}/${volume.name} has ${this.sizeBytes} bytes, more than its physical volume: its segments overlap`;
       throw new CowError("damaged", words, { file: source.name });
@@ -60,7 +63,7 @@ export class LogicalVolumeSource implements PlacedSource {
   *places(from: number, to: number): Generator<Place> {
     let seen = 0;
     for (const { offset, length, at } of this.#runs(from, Math.min(to, this.sizeBytes))) {
-      // A sparse volume has as many stripes as it likes.
+      // A sparse volume may have any number of stripes.
       if (++seen % PAUSE_RUNS === 0) yield { offset, length: 0, source: this.#source, at };
       for (const data of this.#source.dataExtents(at, at + length)) {
         yield { offset: offset + (data.offset - at), length: data.length, source: this.#source, at: data.offset };
@@ -72,7 +75,7 @@ export class LogicalVolumeSource implements PlacedSource {
     return coalesce(this.places(from, to));
   }
 
-  /** The parts of `[from, to)` that lie in a row on the physical volume. */
+  /** The contiguous parts of `[from, to)` on the physical volume. */
   *#runs(from: number, to: number): Generator<Extent & { readonly at: number }> {
     for (const { start, length, stripes, stripeLength } of this.#segments) {
       const segmentStart = start * SECTOR_BYTES;

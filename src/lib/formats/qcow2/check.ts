@@ -1,6 +1,6 @@
 /**
- * Owns `check` of a qcow2 file: walks everything that refers to clusters, and compares with the reference counts. Reads
- * tables only, changes nothing, and keeps no more than a window of counts and a bounded list of findings.
+ * Owns `check` of a qcow2 file: walks all references to clusters, and compares them with the reference counts. Reads
+ * only tables, changes nothing, and keeps no more than a window of counts and a bounded list of findings.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
@@ -15,14 +15,14 @@ import { Refcounts } from "./refcounts.ts";
 import { type Reference, ReferenceWalk } from "./references.ts";
 import { USE, UsageCounts, WINDOW_CLUSTERS } from "./usage-counts.ts";
 
-/** So many findings of one kind are kept; the rest is counted. */
+/** This many findings of one kind are kept; the rest is counted. */
 const MOST_OF_A_KIND = 10_000;
 
 export async function checkQcow2(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
   const header = readHeader(source);
   const findings = new Findings();
   for (const problem of headerProblems(header)) findings.add(problem);
-  // Without the right key or file nothing of the tables means what it says here.
+  // Without the right key or file the tables have another meaning.
   if (header.cryptMethod === 0 && !hasIncompatible(header, INCOMPATIBLE.externalData))
     await new Check(source, header, findings, options).run();
   const problems = [...findings.all()];
@@ -34,7 +34,7 @@ export async function checkQcow2(source: ByteSource, options: CheckOptions): Pro
   return { state: markedState(header), problems, worst };
 }
 
-/** Version 2 has no such marks. */
+/** Version 2 has no such flags. */
 function markedState(header: Qcow2Header): CheckReport["state"] {
   if (header.version === 2) return undefined;
   return hasIncompatible(header, INCOMPATIBLE.dirty) || hasIncompatible(header, INCOMPATIBLE.corrupt)
@@ -84,7 +84,7 @@ class Check {
   async run(): Promise<void> {
     const clusters = Math.ceil(this.#source.sizeBytes / this.#header.clusterBytes);
     for (let first = 0; first < clusters; first += WINDOW_CLUSTERS) {
-      // The first walk tells which windows there is anything in: a sparse file can be as long as it likes.
+      // The first walk finds the windows with references: a sparse file can have any length.
       if (first > 0 && !this.#windows.has(first / WINDOW_CLUSTERS)) continue;
       const counts = new UsageCounts(first, Math.min(WINDOW_CLUSTERS, clusters - first));
       await this.#count(counts, clusters);
@@ -116,7 +116,7 @@ class Check {
     }
   }
 
-  /** Notes that there is something in the windows of these clusters. */
+  /** Records references in the windows of these clusters. */
   #enter(first: number, end: number): void {
     const last = Math.ceil(end / WINDOW_CLUSTERS);
     for (let window = Math.floor(first / WINDOW_CLUSTERS); window < last; window++) this.#windows.add(window);
@@ -127,7 +127,7 @@ class Check {
     return this.#yieldToEventLoop();
   }
 
-  /** Counts a reference. What is wrong with it is said in the first pass only. */
+  /** Counts a reference. Its problems are reported in the first pass only. */
   #use(counts: UsageCounts, { at, offset, length, use, what, times, aligned }: Reference): boolean {
     const { clusterBytes } = this.#header;
     const isFirst = counts.first === 0;

@@ -1,6 +1,6 @@
 /**
- * Owns the way from an offset of the image to where its bytes are: what the entries of L2 tables say, joined into runs. Every
- * entry is judged before it is used.
+ * Owns the mapping from an offset of the image to its bytes: the entries of L2 tables, joined into runs. Every entry is
+ * checked before it is used.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
@@ -19,11 +19,11 @@ import {
 import { placeIn } from "./table-entries.ts";
 import { beyondEnd, Tables } from "./tables.ts";
 
-/** After so much of tables a pause is given. */
+/** A pause follows after this many bytes of tables. */
 const PAUSE_BYTES = 1 << 20;
 const ALL_SUBCLUSTERS = 0xffff_ffff;
 
-/** A part of the image that the file holds; what is in no run is not allocated. One without a length is a pause. */
+/** An allocated part of the image; parts in no run are not allocated. A run without a length is a pause. */
 export interface Run {
   readonly kind: "data" | "zero" | "compressed";
   /** In the image. */
@@ -33,7 +33,7 @@ export interface Run {
   readonly at: number;
 }
 
-/** Where a compressed cluster lies: at most that many bytes. */
+/** The place of a compressed cluster: at most that many bytes. */
 export interface CompressedPlace {
   readonly offset: number;
   readonly length: number;
@@ -47,7 +47,7 @@ export class ClusterMap {
   readonly #tableEntries: number;
   readonly #tables: Tables;
 
-  /** @param force what should lie beyond the end of the file reads as zeros */
+  /** @param force bytes beyond the end of the file read as zeros */
   constructor(source: ByteSource, header: Qcow2Header, force: boolean) {
     this.#source = source;
     this.#header = header;
@@ -58,7 +58,8 @@ export class ClusterMap {
   }
 
   /**
-   * The allocated parts of `[from, to)`, ascending, joined where their bytes lie in a row, cut to it and to the image.
+   * The allocated parts of `[from, to)`, ascending, joined where their bytes are contiguous, cut to the range and to
+   * the image.
    * @throws CowError `damaged`, `truncated`, `io`
    */
   *runs(from: number, to: number): Generator<Run> {
@@ -82,7 +83,7 @@ export class ClusterMap {
     if (whole) yield whole;
   }
 
-  /** Where the compressed cluster at `offset` (its first byte in the image) lies. */
+  /** The place of the compressed cluster at `offset` (its first byte in the image). */
   compressedAt(offset: number): CompressedPlace {
     const index = offset / this.#header.clusterBytes;
     const table = this.#tables.at(Math.floor(index / this.#tableEntries));
@@ -156,7 +157,7 @@ export class ClusterMap {
     }
   }
 
-  /** The usual case by far: whatever is in a row is looked at without making an object of each. */
+  /** By far the most frequent case: contiguous clusters are joined without making an object of each. */
   #clustersInRow(slice: DataView, first: number, to: number, host: number): number {
     let next = host;
     let index = first + 1;
@@ -217,7 +218,7 @@ export class ClusterMap {
     return { offset: at, length };
   }
 
-  /** What has set such bits is not known, nor is what the entry then means. */
+  /** It is unknown what set such bits, and what the entry then means. */
   #judgeReserved(high: number, low: number, offset: number): void {
     if (((high & HIGH_RESERVED) !== 0 || low !== 0) && !this.#force)
       throw this.#damaged(offset, "the entry of its cluster has bits set that must be zero");

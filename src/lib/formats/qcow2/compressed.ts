@@ -1,6 +1,6 @@
 /**
- * Owns compressed clusters as a source that is read at the offsets of the image: each is unpacked when it is first asked
- * for, and the last few are kept.
+ * Owns compressed clusters as a source at the offsets of the image: each is unpacked when it is first read, and the
+ * last few are kept.
  */
 import { promisify } from "node:util";
 import { constants, inflateRaw, inflateRawSync, type ZstdOptions, zstdDecompress, zstdDecompressSync } from "node:zlib";
@@ -37,7 +37,7 @@ export class CompressedClusters implements PreparingSource {
     this.#compression = compression;
   }
 
-  /** Only to be asked for parts that are compressed. */
+  /** Only for compressed parts. */
   read(target: Uint8Array, offsetBytes: number): number {
     const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
     for (let done = 0; done < length; ) {
@@ -55,7 +55,7 @@ export class CompressedClusters implements PreparingSource {
     if (end > from) yield { offset: from, length: end - from };
   }
 
-  /** As much as `prepare` can make ready at once. */
+  /** How much `prepare` can prepare at once. */
   readonly preparesBytes = CACHED_BYTES / 2;
 
   async prepare(offsetBytes: number, length: number): Promise<void> {
@@ -65,7 +65,7 @@ export class CompressedClusters implements PreparingSource {
     for (let at = first; at < end; at += this.#clusterBytes) if (!this.#kept.has(at)) offsets.push(at);
     const unpacked = offsets.map((offset) => {
       const packed = this.#packed(offset);
-      // What fails here fails again when it is read, and is reported there.
+      // A failure here happens again when it is read, and is reported there.
       return this.#inBackground(packed.bytes).then(
         (bytes) => bytes.length === this.#clusterBytes && this.#keep(offset, bytes),
         () => undefined,
@@ -94,7 +94,7 @@ export class CompressedClusters implements PreparingSource {
     this.#kept.set(offset, bytes);
   }
 
-  /** A cluster as it lies in the file, and where. What stands behind the end of the compressed stream is no part of it. */
+  /** A cluster as stored, and where. Bytes after the end of the compressed stream do not belong to it. */
   #packed(offset: number): { readonly bytes: Uint8Array; readonly at: number } {
     const place = this.#map.compressedAt(offset);
     const packed = new Uint8Array(Math.min(place.length, this.#source.sizeBytes - place.offset));
@@ -120,7 +120,7 @@ export class CompressedClusters implements PreparingSource {
     return promisify<Uint8Array, ZstdOptions, Uint8Array>(zstdDecompress)(packed, this.#zstdOptions());
   }
 
-  /** Never more than a cluster, and that in one piece: putting it together from many takes a third of the time. */
+  /** Never more than a cluster, in one piece: joining many pieces takes a third of the time. */
   #options(): { readonly maxOutputLength: number; readonly chunkSize: number } {
     return { maxOutputLength: this.#clusterBytes, chunkSize: this.#clusterBytes + 64 };
   }

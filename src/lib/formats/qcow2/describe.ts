@@ -1,6 +1,6 @@
 /**
- * Owns what `info` tells of a qcow2 file: its header and extensions, nothing of its tables. Files whose features cannot be
- * read are described as well.
+ * Owns what `info` shows of a qcow2 file: its header and extensions, not its tables. Works with unreadable features,
+ * too.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { ImageFacts, Problem } from "../format.ts";
@@ -9,7 +9,7 @@ import { hasIncompatible, type Qcow2Header, readHeader } from "./header.ts";
 import { INCOMPATIBLE } from "./layout.ts";
 import { qcow2Problem } from "./problems.ts";
 
-/** Where the incompatible features stand in the header. */
+/** The incompatible features in the header. */
 const FEATURES = { offset: 72, length: 8 };
 const ENCRYPTION = { offset: 32, length: 4 };
 
@@ -41,7 +41,7 @@ export function describeQcow2(source: ByteSource): {
   };
 }
 
-/** What the header alone tells that is wrong. */
+/** Problems that the header alone shows. */
 export function* headerProblems(header: Qcow2Header): Generator<Problem> {
   if (hasIncompatible(header, INCOMPATIBLE.corrupt))
     yield qcow2Problem("corrupt", FEATURES, "is marked corrupt: QEMU found its tables to contradict each other");

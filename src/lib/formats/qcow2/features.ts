@@ -1,5 +1,5 @@
 /**
- * Owns what the features of a qcow2 file mean for whoever reads it: what is refused, and in which words.
+ * Owns the effect of a qcow2 file's features on readers: which are refused, and the messages.
  */
 import { CowError } from "../../errors.ts";
 import { type Compression, hasIncompatible, type Qcow2Header } from "./header.ts";
@@ -9,12 +9,12 @@ const KNOWN_BITS = Object.values(INCOMPATIBLE).reduce((bits, bit) => bits | (1n 
 const CRYPT_NAMES: Readonly<Record<number, string>> = { 1: "AES", 2: "LUKS" };
 const COMPRESSIONS: readonly Compression[] = ["zlib", "zstd"];
 
-/** How compressed clusters are compressed, or undefined where that is none we know. */
+/** The compression of compressed clusters, or undefined if it is unknown. */
 export function compressionOf(header: Qcow2Header): Compression | undefined {
   return COMPRESSIONS[header.compressionType];
 }
 
-/** The incompatible features of a file that nobody here knows, each by its name, or by its number where it has none. */
+/** The unknown incompatible features of a file, by name, or by number if they have none. */
 export function unknownFeatures(header: Qcow2Header): readonly string[] {
   const unknown: string[] = [];
   for (let bit = 0; bit < 64; bit++) {

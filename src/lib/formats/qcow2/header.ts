@@ -1,6 +1,6 @@
 /**
- * Owns reading qcow2's header with its extensions, and judging every number of it before it is used. What features mean for
- * a reader is features.ts' business.
+ * Owns reading qcow2's header with its extensions, and checking every number before it is used. features.ts owns the
+ * effect of features.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import { decodeStruct, type StructValues } from "../../bytes/struct.ts";
@@ -29,7 +29,7 @@ import {
 
 export type Compression = "zlib" | "zstd";
 
-/** A header whose numbers can be used; whether its features can be read is another question. */
+/** A header with valid numbers; its features may still be unreadable. */
 export interface Qcow2Header {
   readonly version: 2 | 3;
   readonly headerBytes: number;
@@ -53,9 +53,9 @@ export interface Qcow2Header {
   readonly extendedL2: boolean;
   /** The number in the header; 0 zlib, 1 zstd. */
   readonly compressionType: number;
-  /** Names of features that the file brings along: `type:bit` → name. */
+  /** The file's own names of features: `type:bit` → name. */
   readonly featureNames: ReadonlyMap<string, string>;
-  /** Where the directory of persistent bitmaps lies, if there is one. */
+  /** The directory of persistent bitmaps, if there is one. */
   readonly bitmaps: { readonly offsetBytes: number; readonly lengthBytes: number; readonly count: number } | undefined;
   readonly externalDataFile: string | undefined;
 }
@@ -64,7 +64,7 @@ type Values = StructValues<HeaderField | ExtraField>;
 
 const FEATURE_NAME_BYTES = 48;
 
-/** Do these first bytes carry qcow2's magic number with a version that is one? */
+/** Do these first bytes have qcow2's magic number with a known version? */
 export function isQcow2(head: Uint8Array): boolean {
   if (head.length < 8) return false;
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
@@ -146,7 +146,7 @@ function damaged(file: string, offset: number, message: string): CowError {
   return new CowError("damaged", `${message} (at ${atByte(offset)})`, { file, details: { offset } });
 }
 
-/** Where the tables lie, each number judged. Offsets must stand at clusters, and be such that a number holds them exactly. */
+/** The checked offsets of the tables. They must be at clusters, and exact as numbers. */
 function placesOf(values: Values, clusterBytes: number, extendedL2: boolean, file: string) {
   const place = (name: HeaderField, at: number): number => {
     const value = values[name];
@@ -200,7 +200,7 @@ interface Extensions {
   readonly externalDataFile: string | undefined;
 }
 
-/** Walks the header extensions, which end where they say so, at the backing file's name, or with the first cluster. */
+/** Walks the header extensions, which end at an end mark, at the backing file's name, or with the first cluster. */
 function readExtensions(values: Values, head: Uint8Array, headerBytes: number, file: string): Extensions {
   const featureNames = new Map<string, string>();
   let backingFormat: string | undefined;

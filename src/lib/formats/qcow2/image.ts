@@ -1,6 +1,6 @@
 /**
- * Owns a qcow2 file as a whole image: by itself, or with the backing file that it names, where the user asked for that one
- * to be opened. Its places tell where everything lies, so that copies need not go through a buffer.
+ * Owns a qcow2 file as a whole image: by itself, or with the backing file that it names, if the user asked for it. Its
+ * places say where everything is, so that copies need no buffer.
  */
 import { posix } from "node:path";
 import type { ByteSource } from "../../bytes/byte-source.ts";
@@ -18,8 +18,8 @@ type ImageOptions = Pick<OpenLayerOptions, "settings" | "companions">;
 
 /**
  * Opens it as an image.
- * @throws CowError as Qcow2Layer; `unsuitable` where it needs a backing file and nobody asked for it, or where that is of
- *   no known format
+ * @throws CowError as Qcow2Layer; `unsuitable` if it needs a backing file that the user did not ask for, or one of
+ *   unknown format
  */
 export function openQcow2Image(source: ByteSource, options: ImageOptions): PlacedSource {
   return openChain(source, options, 0);
@@ -58,12 +58,12 @@ function openChain(source: ByteSource, options: ImageOptions, depth: number): Pl
   return new Qcow2Image(layer, openChain(backing, below, depth + 1));
 }
 
-/** What a backing file names is relative to that file. */
+/** Names in a backing file are relative to that file. */
 function seenFrom(companions: Companions, name: string): Companions {
   return { open: (path) => companions.open(posix.isAbsolute(path) ? path : posix.join(posix.dirname(name), path)) };
 }
 
-/** QEMU takes more than files there; we take no more. */
+/** QEMU accepts more than files here; we do not. */
 function backingPath(name: string, file: string): string {
   if (name.includes("\ufffd"))
     throw new CowError("unsupported", "the name of its backing file is not UTF-8, and cannot be opened", { file });
@@ -87,7 +87,7 @@ function backingFormat({ backingFormat: stored }: Qcow2Header, { settings }: Ima
   });
 }
 
-/** A hole in a qcow2 file is one, whatever its backing file can tell of its own. */
+/** A hole in a qcow2 file is a hole, even if its backing file cannot tell holes. */
 class Qcow2Image extends LayeredImage {
   override readonly seesHoles = true;
   override readonly allocationUnitBytes: number;

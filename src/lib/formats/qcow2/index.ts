@@ -1,5 +1,5 @@
 /**
- * Owns qcow2's place among the formats: the LayerFormat that the registry lists.
+ * Owns qcow2's LayerFormat, as listed in the registry.
  */
 import { CowError, shellWord } from "../../errors.ts";
 import type { LayerFormat } from "../format.ts";

@@ -1,6 +1,6 @@
 /**
- * Owns a qcow2 file as a layer: which clusters it holds, and where they lie. Read-only. What its own backing file would
- * show is what lies below.
+ * Owns a qcow2 file as a layer: which clusters are allocated, and where they are. Read-only. Its backing is the layer
+ * below, not its own backing file.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";

@@ -1,6 +1,6 @@
 /**
- * Owns qcow2's header as declarative tables, the numbers that stand in it, and the formulas that place tables and data.
- * All of it is big-endian. Source: QEMU's docs/interop/qcow2.txt, and the files that qemu-img 7.2 writes.
+ * Owns qcow2's header as declarative tables, its numbers, and the formulas that place tables and data. Everything is
+ * big-endian. Source: QEMU's docs/interop/qcow2.txt, and the files that qemu-img 7.2 writes.
  */
 import { type FieldSpec, type MachineModel, placeFields } from "../../bytes/struct.ts";
 
@@ -11,13 +11,13 @@ export const MAX_CLUSTER_BITS = 21;
 export const DEFAULT_CLUSTER_BYTES = 64 * 1024;
 /** Bytes of an entry in the L1 table, in a standard L2 table and in the refcount table. */
 export const ENTRY_BYTES = 8;
-/** With subclusters an L2 entry has a bitmap behind it. */
+/** With subclusters an L2 entry is followed by a bitmap. */
 export const EXTENDED_ENTRY_BYTES = 16;
 export const SUBCLUSTERS = 32;
 export const MIN_EXTENDED_CLUSTER_BITS = 14;
-/** What QEMU takes at most of an L1 table. */
+/** QEMU's limit for an L1 table. */
 export const MAX_L1_BYTES = 32 << 20;
-/** What QEMU takes at most of a refcount table. */
+/** QEMU's limit for a refcount table. */
 export const MAX_REFTABLE_BYTES = 8 << 20;
 export const MAX_SNAPSHOTS = 65536;
 export const MAX_BACKING_NAME_BYTES = 1023;
@@ -70,9 +70,9 @@ const V3_FIELDS: readonly FieldSpec<HeaderField | ExtraField>[] = [
 
 export const V2_LAYOUT = placeFields(V2_FIELDS, MODEL);
 export const V3_LAYOUT = placeFields(V3_FIELDS, MODEL);
-/** The byte behind version 3's fields that tells how clusters are compressed, in headers that are long enough. */
+/** The byte after version 3's fields with the type of compression, in headers that are long enough. */
 export const COMPRESSION_OFFSET_BYTES = V3_LAYOUT.sizeBytes;
-/** What we write: with the type of compression, and padding to a multiple of 8. */
+/** The header that we write: with the type of compression, and padding to a multiple of 8. */
 export const WRITTEN_HEADER_BYTES = V3_LAYOUT.sizeBytes + 8;
 
 /** Bits of `incompatible`, by their number. */
@@ -89,7 +89,7 @@ export const EXTENSION = {
   externalData: 0x44415441,
 } as const;
 
-/** High halves of table entries: the flags, and the part of the offset that stands there. */
+/** High halves of table entries: the flags, and the high part of the offset. */
 export const HIGH_COPIED = 0x8000_0000;
 export const HIGH_COMPRESSED = 0x4000_0000;
 export const HIGH_OFFSET = 0x00ff_ffff;

@@ -22,7 +22,7 @@ export class Refcounts {
     this.#view = new DataView(this.#block.buffer);
   }
 
-  /** Every refcount block of the clusters `[from, to)`: its offset in the file, and where the entry stands that names it. */
+  /** Every refcount block of the clusters `[from, to)`: its offset in the file, and the offset of its entry. */
   *blocks(
     from: number,
     to: number,
@@ -48,7 +48,7 @@ export class Refcounts {
     }
   }
 
-  /** Reads a block; counts of it are then to be had from `count`. */
+  /** Reads a block, for `count`. */
   load(offset: number): void {
     if (offset === this.#loaded) return;
     readZeroFilled(this.#source, this.#block, offset);

@@ -1,6 +1,6 @@
 /**
- * Owns the walk over everything in a qcow2 file that refers to clusters: header, tables of the image and of its snapshots,
- * reference counts, bitmaps. Memory is bounded, and so is the time, by what the header may say.
+ * Owns the walk over all references to clusters in a qcow2 file: header, tables of the image and of its snapshots,
+ * reference counts, bitmaps. Memory and time are bounded by the limits of the header.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import type { Qcow2Header } from "./header.ts";
@@ -25,18 +25,18 @@ export interface Reference {
   readonly length: number;
   readonly use: Use;
   readonly what: string;
-  /** How many tables say so in the same words: snapshots share them. */
+  /** How many tables contain it: snapshots share them. */
   readonly times: number;
-  /** Must it stand where a cluster begins? */
+  /** Must it point to the start of a cluster? */
   readonly aligned: boolean;
 }
 
 export interface WalkHooks {
-  /** @returns false where what lies there must not be followed */
+  /** @returns false if the reference must not be followed */
   readonly use: (reference: Reference) => boolean;
-  /** Told of an entry with bits set that must be zero. */
+  /** Receives an entry with bits set that must be zero. */
   readonly reserved: (at: number) => void;
-  /** Told of an L2 table that one L1 table, at `at`, names more than once. */
+  /** Receives an L2 table that one L1 table, at `at`, names more than once. */
   readonly twice: (at: number, place: number, times: number) => void;
   /** Called often enough. */
   readonly pause: () => Promise<void> | undefined;
@@ -67,7 +67,7 @@ export class ReferenceWalk {
     const { clusterBytes, refcountTableOffsetBytes, refcountTableClusters, l1OffsetBytes, l1Entries } = this.#header;
     this.#use(0, 0, clusterBytes, USE.other, "the header");
     this.#use(48, refcountTableOffsetBytes, refcountTableClusters * clusterBytes, USE.other, "the refcount table");
-    // Each L2 table is walked through once, however many tables name it: no walk is longer than the file is.
+    // Each L2 table is walked once, however many tables name it: no walk is longer than the file.
     const tables = new Places();
     await this.#l1({ at: 40, offset: l1OffsetBytes, entries: l1Entries }, tables);
     for (const table of this.#snapshots()) await this.#l1(table, tables);

@@ -1,6 +1,6 @@
 /**
- * Owns walking over the entries of tables, a piece at a time, and remembering the places that they name: often enough the
- * same one, where snapshots share tables. Judges nothing.
+ * Owns walking over the entries of tables, a piece at a time, and collecting the places that they name; snapshots that
+ * share tables name the same ones. Judges nothing.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { HIGH_OFFSET, LOW_OFFSET, TWO_32 } from "./layout.ts";

@@ -1,6 +1,6 @@
 /**
- * Owns reading L1 and L2 tables: in slices, of which a bounded cache keeps the last, and where the L1 table says that L2
- * tables are. What L2 entries mean cluster-map.ts tells.
+ * Owns reading L1 and L2 tables: in slices, with a bounded cache, and the L1 table's offsets of L2 tables.
+ * cluster-map.ts owns the meaning of L2 entries.
  */
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
@@ -19,7 +19,7 @@ export class Tables {
   #isJudged = false;
   readonly #force: boolean;
 
-  /** @param force whatever the tables say is taken as it is */
+  /** @param force do not check the tables */
   constructor(source: ByteSource, header: Qcow2Header, force: boolean) {
     this.#source = source;
     this.#header = header;
@@ -27,7 +27,7 @@ export class Tables {
     this.sliceBytes = Math.min(header.clusterBytes, SLICE_BYTES);
   }
 
-  /** Where an L2 table lies, 0 for none. */
+  /** The offset of an L2 table, 0 for none. */
   at(l1Index: number): number {
     const { l1OffsetBytes, l1Entries, clusterBytes } = this.#header;
     if (l1Index >= l1Entries) return 0;
@@ -58,8 +58,8 @@ export class Tables {
   }
 
   /**
-   * No L2 table may be named twice by the L1 table: no writer does that, and a small file would have a large image to walk
-   * through. So no walk is longer than the file is.
+   * The L1 table may not name an L2 table twice: no writer does that, and a small file would have a large image to
+   * walk. So no walk is longer than the file.
    */
   requireOnce(): void {
     if (this.#isJudged || this.#force) return;
@@ -81,7 +81,7 @@ export class Tables {
   slice(start: number): DataView {
     let slice = this.#slices.get(start);
     if (slice) {
-      // The order of a Map is that of insertion: what is used again goes to its end.
+      // A Map keeps the order of insertion: a reused entry moves to the end.
       this.#slices.delete(start);
     } else {
       if (start >= this.#source.sizeBytes) throw beyondEnd(this.#source, start, "a table");

@@ -1,15 +1,15 @@
 /**
- * Owns the counting of who uses which cluster of the file: a window of clusters at a time, so that memory stays bounded
- * however large the file is. Saturates, since nobody cares by how much a wrong count is wrong.
+ * Owns counting the uses of each cluster of the file: a window of clusters at a time, so that memory stays bounded.
+ * Saturates, because the exact size of an error does not matter.
  */
 
 /** Clusters in a window: 32 MiB of counts. */
 export const WINDOW_CLUSTERS = 1 << 24;
 const KIND_SHIFT = 14;
-/** The highest count that is told from others. */
+/** The highest exact count. */
 export const MOST_USES = (1 << KIND_SHIFT) - 1;
 
-/** What a cluster is used for. Snapshots share data and L2 tables with each other, but nothing else. */
+/** The uses of a cluster. Snapshots share data and L2 tables with each other, but nothing else. */
 export const USE = { data: 1, l2: 2, other: 3 } as const;
 export type Use = (typeof USE)[keyof typeof USE];
 
@@ -27,9 +27,9 @@ export class UsageCounts {
   }
 
   /**
-   * Counts uses of each cluster from `cluster` on, as far as they are in the window. Metadata that overlaps something is
-   * counted up to there only, so that a great many tables in one place cost one step each.
-   * @returns the first cluster that is in use for something that it cannot be as well; undefined if there is none
+   * Counts uses of each cluster from `cluster` on, as far as they are in the window. Metadata that overlaps something
+   * is counted up to there only, so that very many tables in one place cost one step each.
+   * @returns the first cluster with a conflicting use; undefined if there is none
    */
   add(cluster: number, count: number, use: Use, times = 1): number | undefined {
     const from = Math.max(cluster, this.first);

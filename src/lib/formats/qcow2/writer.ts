@@ -1,7 +1,7 @@
 /**
- * Owns writing a new qcow2 file of version 3, front to back: header, L1 table, then clusters as they come, each L2 table
- * before the clusters that it maps, reference counts at the end. Nothing but one L2 table is held in memory, and what was
- * written can be gone on with (`resume`). Clusters that the caller fills need no buffer here: it is told where they go.
+ * Owns writing a new qcow2 file of version 3, front to back: header, L1 table, then clusters as they come, each L2
+ * table before the clusters that it maps, reference counts at the end. Only one L2 table is in memory, and an
+ * interrupted file can be resumed. Clusters that the caller fills need no buffer here: it receives their places.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { encodeStruct } from "../../bytes/struct.ts";
@@ -35,7 +35,7 @@ export interface NewQcow2 {
   readonly virtualSizeBytes: number;
   /** A power of two from 512 to 2 MiB. */
   readonly clusterBytes: number;
-  /** As it is to stand in the file: a name relative to the file's directory, or an absolute one. */
+  /** As stored in the file: a name relative to the file's directory, or an absolute one. */
   readonly backing?: { readonly name: string; readonly format: string } | undefined;
 }
 
@@ -51,7 +51,7 @@ export class Qcow2Writer implements ImageWriter {
   readonly #perTable: number;
   readonly #table: Uint8Array;
   readonly #view: DataView;
-  /** The L1 index of the table in memory, -1 for none; where it lies; whether it differs from the file's. */
+  /** The L1 index of the table in memory, -1 for none; its offset; whether it differs from the file's. */
   #tableIndex = -1;
   #tableAt = 0;
   #changed = false;
@@ -77,7 +77,7 @@ export class Qcow2Writer implements ImageWriter {
     this.#header(0, 0);
   }
 
-  /** Goes on with a file of which everything before `offset` of the image is done, as `checkpoint` left it. */
+  /** Resumes a file in which everything before `offset` of the image is done, as `checkpoint` left it. */
   resume(offset: number, state: WriterState): void {
     const clusters = state["clusters"] ?? 0;
     this.#target.resize(clusters * this.#clusterBytes);
@@ -87,7 +87,7 @@ export class Qcow2Writer implements ImageWriter {
     this.#target.read(new Uint8Array(entry.buffer), this.#clusterBytes + index * ENTRY_BYTES);
     const at = (entry.getUint32(0) & HIGH_OFFSET) * TWO_32 + ((entry.getUint32(4) & LOW_OFFSET) >>> 0);
     const isBegun = offset % this.#perTable !== 0 && at !== 0 && at < clusters * this.#clusterBytes;
-    // What was written after the checkpoint is not known to be there in full: it is done again.
+    // Data written after the checkpoint may be incomplete: it is written again.
     this.#clearL1(isBegun ? index + 1 : index);
     if (!isBegun) return;
     this.#tableIndex = index;
@@ -98,7 +98,7 @@ export class Qcow2Writer implements ImageWriter {
   }
 
   /**
-   * Makes room for whole clusters of data; the image's last one may be cut short.
+   * Allocates whole clusters of data; the image's last one may be cut short.
    * @param offset ascending from call to call
    * @returns where the bytes go
    */
@@ -120,7 +120,7 @@ export class Qcow2Writer implements ImageWriter {
     }
   }
 
-  /** Marks whole clusters as zero, whatever a backing file has there. Without one they are what is not allocated. */
+  /** Marks whole clusters as zero, hiding the backing file's. Without a backing file they stay unallocated. */
   zeros(offset: number, length: number): void {
     if (!this.#file.backing) return;
     for (let at = offset; at < offset + length; at += this.#clusterBytes) {
@@ -129,18 +129,18 @@ export class Qcow2Writer implements ImageWriter {
     }
   }
 
-  /** Writes what is only in memory, so that after a flush `resume` can go on here. */
+  /** Writes everything that is only in memory, so that `resume` can continue here after a flush. */
   checkpoint(): WriterState {
     if (this.#changed) this.#target.write(this.#table, this.#tableAt);
     return { clusters: this.#next };
   }
 
-  /** Writes tables and reference counts; the file is complete, but for the caller's flush. */
+  /** Writes tables and reference counts; then the file only needs the caller's flush. */
   finish(): void {
     this.checkpoint();
     const perBlock = this.#clusterBytes / REFCOUNT_BYTES;
     let [blocks, tables] = [0, 0];
-    // Reference counts are counted themselves.
+    // The blocks of reference counts are counted as well.
     for (let total = this.#next; ; ) {
       blocks = Math.ceil(total / perBlock);
       tables = Math.ceil((blocks * ENTRY_BYTES) / this.#clusterBytes);
@@ -187,7 +187,7 @@ export class Qcow2Writer implements ImageWriter {
     const refuse = (message: string, hint: string): never => {
       throw new CowError("unsuitable", message, { file: this.#target.name, hints: [hint] });
     };
-    // The most that the file can grow to: every cluster, every table.
+    // The largest possible file: every cluster, every table.
     const clusters = this.virtualSizeBytes / this.#clusterBytes + this.#l1Entries + this.#l1Clusters + 1;
     const refcountTable = (clusters / (this.#clusterBytes / REFCOUNT_BYTES)) * ENTRY_BYTES * 1.01;
     if (this.#l1Entries * ENTRY_BYTES > MAX_L1_BYTES || refcountTable > MAX_REFTABLE_BYTES) {
@@ -246,12 +246,12 @@ export class Qcow2Writer implements ImageWriter {
   }
 }
 
-/** Where the name of the backing file begins: behind header, format, and the end of the extensions. */
+/** The offset of the backing file's name: after header, format, and the end of the extensions. */
 function extensionsBytes(format: string): number {
   return WRITTEN_HEADER_BYTES + 8 + Math.ceil(Buffer.byteLength(format) / 8) * 8 + 8;
 }
 
-/** A table's entry for what lies at `offset`. */
+/** A table's entry for `offset`. */
 function offsetEntry(offset: number, highFlags: number): Uint8Array {
   const entry = new DataView(new ArrayBuffer(ENTRY_BYTES));
   entry.setUint32(0, (highFlags | Math.floor(offset / TWO_32)) >>> 0);

@@ -1,6 +1,6 @@
 /**
- * Owns finding where a zstd frame ends: decoders go on with whatever follows it, and behind a compressed cluster stands the
- * next one. Source: RFC 8878, section 3.1.1.
+ * Owns finding the end of a zstd frame: decoders continue with the next frame, and the next cluster follows a
+ * compressed one. Source: RFC 8878, section 3.1.1.
  */
 
 const MAGIC = 0xfd2fb528;
@@ -10,7 +10,7 @@ const CHECKSUM_BYTES = 4;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 
-/** The length of the frame at the start of `bytes`, or undefined where there is none, or not all of it. */
+/** The length of the frame at the start of `bytes`, or undefined if there is no complete one. */
 export function zstdFrameBytes(bytes: Uint8Array): number | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 6 || view.getUint32(0, true) !== MAGIC) return undefined;

@@ -1,10 +1,10 @@
 /**
- * Owns writing raw images: everything in its place, holes where nothing is. Into an empty file, or over a clone of the base.
+ * Owns writing raw images: all data in its place, holes elsewhere. Into an empty file, or over a clone of the base.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
 import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
 
-/** A target that may give space back. */
+/** A target that may free space. */
 interface RawTarget extends ByteTarget {
   punchHole(offset: number, length: number): boolean;
 }
@@ -41,7 +41,7 @@ export class RawWriter implements ImageWriter {
   }
 
   resume(offset: number): void {
-    // What was written beyond that may be incomplete. A clone is written over.
+    // Data written beyond that may be incomplete. A clone is overwritten.
     if (!this.#isClone) this.#target.resize(Math.min(offset, this.#target.sizeBytes));
   }
 

@@ -1,7 +1,7 @@
 /**
- * Owns where things are on the log devices of snap.c, as its author intended it: a bitmap of the source's blocks, a map that
- * gives each preserved block its place, and the old blocks. A log has neither head nor magic: all that is known of it is what
- * its user says.
+ * Owns the layout of snap.c's log devices, as its author intended it: a bitmap of the source's blocks, a map with the
+ * place of each preserved block, and the old blocks. A log has neither head nor magic: the user must give its
+ * parameters.
  */
 import { CowError } from "../../errors.ts";
 import type { Setting } from "../format.ts";
@@ -27,17 +27,17 @@ export interface SnapTerms {
 export interface SnapGeometry extends SnapTerms {
   /** Blocks of the source. */
   readonly sourceBlocks: number;
-  /** Of each block of the map only the first half is used: that is how the driver counts. */
+  /** Only the first half of each block of the map is used: that is how the driver counts. */
   readonly entriesPerBlock: number;
   readonly bitmapBlocks: number;
   readonly mapBlocks: number;
   /** The first block of old data. */
   readonly dataBase: number;
-  /** A log has at least so many blocks. */
+  /** A log has at least this many blocks. */
   readonly leastLogBlocks: number;
 }
 
-/** @throws CowError `usage` unless block size, word size and byte order were all said, and make sense */
+/** @throws CowError `usage` unless block size, word size and byte order are given and valid */
 export function parseTerms(settings: ReadonlyMap<string, string> | undefined, file: string): SnapTerms {
   const lacking = ["block", "word", "endian"].filter((name) => !settings?.has(name));
   if (lacking.length > 0)
@@ -55,7 +55,7 @@ export function parseTerms(settings: ReadonlyMap<string, string> | undefined, fi
   return { blockBytes, wordBytes: word === "4" ? 4 : 8, littleEndian: endian === "little" };
 }
 
-/** How many blocks the source has, as far as the user said. @throws CowError `usage` for what is no such number */
+/** The number of blocks of the source, if the user gave it. @throws CowError `usage` if it is not such a number */
 export function parseSourceBlocks(settings: ReadonlyMap<string, string> | undefined, file: string): number | undefined {
   const text = settings?.get("blocks");
   if (text === undefined) return undefined;

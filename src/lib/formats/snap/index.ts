@@ -1,6 +1,6 @@
 /**
- * Owns snap.c's logs' place among the formats: the LayerFormat that the registry lists. Several logs are one layer; the
- * source as it is now lies below.
+ * Owns the LayerFormat of snap.c's logs, as listed in the registry. Several logs are one layer; its backing is the
+ * source as it is now.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makePause } from "../../context.ts";
@@ -18,7 +18,7 @@ const MAX_LOGS = 512;
 interface SnapPart {
   readonly geometry: SnapGeometry;
   readonly sources: readonly ByteSource[];
-  /** The number of blocks that the user said. */
+  /** The number of blocks that the user gave. */
   readonly said: number | undefined;
 }
 
@@ -56,7 +56,7 @@ async function judged({ sources, geometry }: SnapPart, { signal }: SurveyHooks):
   }
 }
 
-/** @throws CowError `usage`; `truncated`, `damaged` for files that cannot be such logs */
+/** @throws CowError `usage`; `truncated`, `damaged` if the files cannot be such logs */
 function openLayer(source: ByteSource, options: OpenLayerOptions): Layer {
   const part = partOf(source, options);
   const { logs, findings } = judgeLogs(part.sources, part.geometry);

@@ -1,6 +1,6 @@
 /**
- * Owns the question whether some files can be logs of snap.c at all, read as their user says: nothing on them says so, hence
- * everything that the driver would never have written counts against it.
+ * Owns the question whether files can be logs of snap.c, read as the user said. Nothing in them says so, hence
+ * everything that the driver would never have written is a problem.
  */
 
 import { setRuns } from "../../bytes/bitmap.ts";
@@ -54,7 +54,7 @@ export interface SnapFinding {
   readonly problem: Problem;
 }
 
-/** More of one kind say nothing new. */
+/** More of one kind are not informative. */
 const MOST_OF_A_KIND = 20;
 const PAGE_BITS = 32 * 1024;
 const STEP_BLOCKS = 4096;
@@ -69,7 +69,7 @@ export interface JudgedLogs {
   readonly findings: readonly SnapFinding[];
 }
 
-/** What is wrong with the logs, in the order in which they were filled. Errors mean that they are not what they are said to be. */
+/** The problems of the logs, in the order in which they were filled. An error means that they are not such logs. */
 export function judgeLogs(sources: readonly ByteSource[], geometry: SnapGeometry): JudgedLogs {
   const steps = judgeInSteps(sources, geometry);
   for (;;) {
@@ -101,12 +101,12 @@ class Findings {
     this.#all = all;
   }
 
-  /** Are there more of a kind than are kept? */
+  /** Are no more of this kind kept? */
   isFull(id: keyof typeof SNAP_PROBLEMS): boolean {
     return (this.#counts.get(id) ?? 0) >= MOST_OF_A_KIND;
   }
 
-  /** @param offset where in the file; undefined for what concerns all of it */
+  /** @param offset where in the file; undefined if it concerns the whole file */
   add(id: keyof typeof SNAP_PROBLEMS, offset: number | undefined, length: number, message: string): void {
     const count = this.#counts.get(id) ?? 0;
     this.#counts.set(id, count + 1);
@@ -146,7 +146,7 @@ function* judgeLog(log: SnapLog, findings: Findings): Generator<void, number> {
   for (const block of log.preserved()) {
     if (used++ % STEP_BLOCKS === 0) yield;
     if (used > log.dataBlocks) break;
-    // What is no log is not looked at further: its bits are counted, no more.
+    // Beyond that it is not a log: its bits are counted, no more.
     if (findings.isFull("map-entry")) {
       used = log.count();
       break;
@@ -169,7 +169,7 @@ function* judgeLog(log: SnapLog, findings: Findings): Generator<void, number> {
   return Math.min(used, log.dataBlocks);
 }
 
-/** The last bits of the bitmap, which stand for nothing. */
+/** The last bits of the bitmap, which belong to no block. */
 function judgeTail(log: SnapLog, findings: Findings): void {
   const { sourceBlocks, bitmapBlocks, blockBytes } = log.geometry;
   const from = Math.floor(sourceBlocks / 8);
@@ -223,7 +223,7 @@ function* firstShared(log: SnapLog, before: readonly JudgedLog[]): Generator<voi
   return undefined;
 }
 
-/** Which places are taken, as bits in pages that are made when one is touched. */
+/** Used places, as bits in pages that are made when one is touched. */
 class Places {
   readonly #pages = new Map<number, Uint8Array>();
 
@@ -243,7 +243,7 @@ class Places {
   }
 }
 
-/** The word sizes and byte orders with which nothing would speak against the logs, as settings. */
+/** The word sizes and byte orders without any problem in the logs, as settings. */
 export function plausibleTerms(sources: readonly ByteSource[], { blockBytes, sourceBlocks }: SnapGeometry): string[] {
   const found: string[] = [];
   for (const wordBytes of [4, 8] as const) {

@@ -1,6 +1,6 @@
 /**
- * Owns the logs of a snapshot as one layer: what the source had in each block that was written since, over the source as it
- * is now.
+ * Owns the logs of a snapshot as one layer: the old contents of each block that was written since, over the source as
+ * it is now.
  */
 import { setRuns } from "../../bytes/bitmap.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";
@@ -11,7 +11,7 @@ import { type SnapLog, WINDOW_BLOCKS } from "./log.ts";
 export interface SnapLayerParts {
   readonly name: string;
   readonly geometry: SnapGeometry;
-  /** In the order in which they were filled; judged to be logs. */
+  /** In the order in which they were filled; already checked. */
   readonly logs: readonly SnapLog[];
   readonly virtualSizeBytes: number;
   readonly base: BaseIdentity;
@@ -33,7 +33,7 @@ export class SnapLayer implements Layer {
     this.virtualSizeBytes = virtualSizeBytes;
     this.base = base;
     this.warnings = warnings;
-    // The newest is asked first.
+    // The newest comes first.
     this.#logs = [...logs].reverse();
   }
 
@@ -78,7 +78,7 @@ export class SnapLayer implements Layer {
     return this.#logs[0]?.geometry.sourceBlocks ?? 0;
   }
 
-  /** The windows of the bitmaps that are no hole in every log, ascending. */
+  /** The windows of the bitmaps that are not holes in every log, ascending. */
   #windows(from: number, to: number): Iterable<number> {
     const all = new Set<number>();
     for (const log of this.#logs) for (const index of log.windows(from, to)) all.add(index);

@@ -1,13 +1,13 @@
 /**
- * Owns one log device of snap.c: its bitmap a window at a time, its map a block at a time. Judges nothing but what it hands
- * out: whether the log is one at all, judge.ts tells.
+ * Owns one log device of snap.c: its bitmap a window at a time, its map a block at a time. Checks only the values that
+ * it returns; judge.ts decides whether it is a log.
  */
 import { setRuns, testBit } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
 import type { SnapGeometry } from "./geometry.ts";
 
-/** Bytes of bitmap that are looked at at a time. */
+/** Bytes of bitmap that are read at a time. */
 const WINDOW_BYTES = 4096;
 export const WINDOW_BLOCKS = WINDOW_BYTES * 8;
 
@@ -30,7 +30,7 @@ export class SnapLog {
     return this.blocks - this.geometry.dataBase;
   }
 
-  /** The windows in `[from, to)` of the bitmap, in blocks of the source, that are no holes. */
+  /** The windows in `[from, to)` of the bitmap, in blocks of the source, that are not holes. */
   *windows(from: number, to: number): Generator<number> {
     const { sourceBlocks } = this.geometry;
     const end = Math.ceil(Math.min(to, sourceBlocks) / 8);
@@ -41,7 +41,7 @@ export class SnapLog {
     }
   }
 
-  /** The bits of a window, as long as the bitmap has them. Nothing overwrites them later. */
+  /** The bits of a window, as far as the bitmap reaches. They are never overwritten. */
   bits(index: number): Uint8Array {
     if (this.#window?.index === index) return this.#window.bytes;
     const end = this.geometry.bitmapBlocks * this.geometry.blockBytes;
@@ -67,7 +67,7 @@ export class SnapLog {
     }
   }
 
-  /** How many there are, without looking at each. */
+  /** How many there are, without walking. */
   count(): number {
     const { sourceBlocks } = this.geometry;
     let count = 0;
@@ -79,13 +79,13 @@ export class SnapLog {
     return count;
   }
 
-  /** Where the entry of a block stands on the device, in bytes. */
+  /** The offset of a block's entry on the device, in bytes. */
   entryOffset(block: number): number {
     const { bitmapBlocks, entriesPerBlock, blockBytes, wordBytes } = this.geometry;
     return (bitmapBlocks + Math.floor(block / entriesPerBlock)) * blockBytes + (block % entriesPerBlock) * wordBytes;
   }
 
-  /** What the map says of a block whose bit is set, as stored. */
+  /** The map's entry of a block whose bit is set, as stored. */
   entry(block: number): bigint {
     const { bitmapBlocks, entriesPerBlock, blockBytes, wordBytes, littleEndian } = this.geometry;
     const index = Math.floor(block / entriesPerBlock);
@@ -99,7 +99,7 @@ export class SnapLog {
     return wordBytes === 8 ? view.getBigUint64(at, littleEndian) : BigInt(view.getUint32(at, littleEndian));
   }
 
-  /** Where the old data of a block begins, in bytes. @throws CowError `damaged` where the map points elsewhere than into the data */
+  /** The offset of a block's old data, in bytes. @throws CowError `damaged` if the map points outside of the data */
   dataOffset(block: number): number {
     const entry = this.entry(block);
     if (!this.isDataBlock(entry))

@@ -1,6 +1,6 @@
 /**
- * Owns gzip packs as streams: members written several at a time, and read one after the other, whoever wrote them.
- * Members are taken apart here, since Node's gunzip takes what stands behind the last one for damage.
+ * Owns gzip packs as streams: members written several at a time, and any gzip members read one after the other. Members
+ * are split here, because Node's gunzip reports bytes after the last one as damage.
  */
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
@@ -14,10 +14,10 @@ const FIRST_READ_BYTES = 4096;
 const CHUNK_BYTES = 128 * 1024;
 /** Payload in a member: enough that the restart of the compressor costs under half a percent. */
 export const MEMBER_BYTES = 1 << 20;
-/** What does not compress grows a little; room for it makes one piece of each member. */
+/** Incompressible content grows a little; space for that makes each member one piece. */
 const CHUNK_SLACK_BYTES = 64 * 1024;
 
-/** RFC 1952: ten bytes, then what the flags announce; behind the data CRC-32 and length. */
+/** RFC 1952: ten bytes, then the parts that the flags announce; after the data CRC-32 and length. */
 const FIXED_HEADER_BYTES = 10;
 const TRAILER_BYTES = 8;
 const DEFLATE = 8;
@@ -30,8 +30,7 @@ export function gzipMember(content: Uint8Array, level: number): Promise<Uint8Arr
 }
 
 /**
- * The content of all members, compared with their checksums. What follows the last member and is none is left out, as
- * gzip does.
+ * The content of all members, compared with their checksums. Bytes after the last member are ignored, as by gzip.
  *
  * @param pause called for each member and each piece: there may be a million members that hold nothing
  * @throws CowError `truncated`, `damaged`, naming the offset
@@ -84,7 +83,7 @@ function memberHeaderBytes(source: ByteSource, offset: number, atMost = FIRST_RE
   throw tooShort(source, "inside a header");
 }
 
-/** Yields a member's content. @returns the offset behind it */
+/** Yields a member's content. @returns the offset after it */
 async function* inflateMember(
   source: ByteSource,
   dataOffset: number,
@@ -132,7 +131,7 @@ function checkTrailer(source: ByteSource, offset: number, crc: number, length: n
   return offset + TRAILER_BYTES;
 }
 
-/** Small pieces first: a file may consist of members of a few bytes each, and each begins anew here. */
+/** Small pieces first: a file may consist of members of a few bytes each, and each starts again here. */
 function* piecesFrom(source: ByteSource, offset: number): Generator<Uint8Array> {
   let size = FIRST_READ_BYTES;
   for (let at = offset; at < source.sizeBytes; ) {

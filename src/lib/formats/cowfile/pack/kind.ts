@@ -1,5 +1,5 @@
 /**
- * Owns telling the three kinds of packs apart, by their first bytes and never by their names.
+ * Owns recognising the three kinds of packs by their first bytes, never by their names.
  */
 import type { ByteSource } from "../../../bytes/byte-source.ts";
 import { isZstd } from "../../../bytes/zstd-seekable.ts";
@@ -25,7 +25,7 @@ export function packKind(source: ByteSource): PackKind | undefined {
   return isPacked(decodeHead(head, source.name)) ? "plain" : undefined;
 }
 
-/** @throws CowError `unsuitable` for a cowfile that is not packed, `bad-head` for what is none at all */
+/** @throws CowError `unsuitable` for an unpacked cowfile, `bad-head` if it is not a cowfile at all */
 export function requirePack(source: ByteSource): PackKind {
   const kind = packKind(source);
   if (kind) return kind;

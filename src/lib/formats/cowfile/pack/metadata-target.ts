@@ -1,6 +1,6 @@
 /**
- * Owns unpacking without the blocks: keeps head and bitmap, lets the rest go by. For checking a pack to its last byte
- * without needing room for what is in it.
+ * Owns unpacking without the blocks: keeps head and bitmap, discards the rest. For checking a pack to its last byte
+ * without space for its content.
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
 import type { Extent } from "../../../bytes/extent.ts";
@@ -45,6 +45,6 @@ export class MetadataTarget implements ByteTarget {
   }
 
   flush(): void {
-    // Nothing here is to last.
+    // Nothing here needs to be durable.
   }
 }

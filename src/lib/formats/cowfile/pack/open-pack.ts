@@ -19,24 +19,24 @@ const CHUNK_BYTES = 4096;
 
 export interface UnpackHooks {
   readonly concurrency: number;
-  /** Called with the bytes of the payload done so far, and all that there will be (0 if unknown). Throws to stop. */
+  /** Receives the bytes of the payload done so far, and the total (0 if unknown). Throws to stop. */
   readonly onPiece: (doneBytes: number, totalBytes: number) => Promise<void> | void;
 }
 
 export interface Unpacked {
   readonly blocks: number;
-  /** Bytes behind the last block of a plain pack, left by the original's packing in place. */
+  /** Bytes after the last block of a plain pack, left by the original's packing in place. */
   readonly trailingBytes: number;
-  /** What the head says of `blocks`: where it differs, the driver refuses the unpacked file. */
+  /** The head's count of `blocks`: if it differs, the driver refuses the unpacked file. */
   readonly usedInHead: bigint;
 }
 
-/** Is a file a pack of a cowfile, as far as its beginning and (of zstd) its seek table tell? */
+/** Is a file a pack of a cowfile, by its beginning and (for zstd) its seek table? */
 export function looksPacked(source: ByteSource): boolean {
   try {
     const kind = packKind(source);
     if (kind === "gzip") return hasCowMagic(beginningOf(source));
-    // Its constructor looks for what other zstd files don't have.
+    // Its constructor looks for the parts that other zstd files lack.
     return kind === "zstd" ? new ZstdPack(source) !== undefined : kind !== undefined;
   } catch (error) {
     if (error instanceof CowError && error.code === "io") throw error;
@@ -64,7 +64,7 @@ export async function unpackInto(
   if (kind === "plain") return unpackPlain(target, source, hooks);
   const unpacker = new PayloadUnpacker(target, source.name);
   const pack = kind === "zstd" ? new ZstdPack(source) : undefined;
-  // How much a gzip stream holds is known at its end only; before its first piece nothing is done yet.
+  // The size of a gzip stream is known only at its end; before its first piece nothing is done yet.
   const tell = async (): Promise<void> =>
     hooks.onPiece(unpacker.takenBytes, pack?.payloadBytes ?? (unpacker.takenBytes > 0 ? 0 : 1));
   for await (const piece of pack ? pack.payload(hooks.concurrency) : gunzipStream(source, tell)) {
@@ -97,7 +97,7 @@ async function unpackPlain(target: ByteTarget, source: ByteSource, hooks: Unpack
   return { blocks: view.blocks, trailingBytes: Math.max(0, view.surplusBytes), usedInHead: view.head.used };
 }
 
-/** Marks only: where there are none the new file keeps its hole. */
+/** Only set bits: elsewhere the new file keeps its hole. */
 function writeBitmap(target: ByteTarget, piece: Uint8Array, offset: number): void {
   for (let at = 0; at < piece.length; at += CHUNK_BYTES) {
     const chunk = piece.subarray(at, at + CHUNK_BYTES);

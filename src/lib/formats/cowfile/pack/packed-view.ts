@@ -1,6 +1,6 @@
 /**
- * Owns a pack seen as the cowfile it was made from, for reading: any block is reached without unpacking, since the k-th
- * set bit of the bitmap is the k-th block of the pack. For plain and zstd packs; gzip has no way to jump.
+ * Owns reading a pack as the cowfile it was made from: any block is read without unpacking, because the k-th set bit of
+ * the bitmap is the k-th block of the pack. For plain and zstd packs; gzip has no random access.
  */
 import { countBits, setRuns } from "../../../bytes/bitmap.ts";
 import { type ByteSource, readZeroFilled } from "../../../bytes/byte-source.ts";
@@ -14,15 +14,15 @@ import { structBytes } from "./payload.ts";
 import { decodePackedHead } from "./unpacker.ts";
 import { ZstdPack } from "./zstd-pack.ts";
 
-/** Where a pack keeps its three parts. */
+/** Access to the three parts of a pack. */
 interface PackBody {
   readonly head: CowHead;
   readonly geometry: CowGeometry;
   readBitmap(target: Uint8Array, offset: number): void;
-  /** Reads from the blocks, laid end to end; bytes that are missing are an error of the caller's making. */
+  /** Reads from the blocks, which are contiguous; reading missing bytes is the caller's error. */
   readBlocks(target: Uint8Array, offset: number): number;
   readonly blockBytesPresent: number;
-  /** The parts of the bitmap that may hold marks, at the offsets that they have in the unpacked file. */
+  /** The parts of the bitmap that may have set bits, at their offsets in the unpacked file. */
   bitmapExtents(from: number, to: number): Iterable<Extent>;
   /** Where the pack ends, for messages. */
   readonly end: string;
@@ -71,12 +71,12 @@ export class PackedView implements ByteSource {
   readonly sizeBytes: number;
   readonly allocationUnitBytes = BLOCK_BYTES;
   readonly seesHoles = false;
-  /** Blocks that the bitmap says there are. */
+  /** Blocks according to the bitmap. */
   readonly blocks: number;
   readonly #body: PackBody;
   readonly #bitmap: BitmapReader;
   readonly #headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
-  /** Marked blocks before each window of the bitmap. */
+  /** Allocated blocks before each window of the bitmap. */
   readonly #ranks: Float64Array;
 
   /** @throws CowError `bad-head`, `truncated`, `damaged`, `unsupported` */
@@ -109,7 +109,7 @@ export class PackedView implements ByteSource {
     return this.#body.head;
   }
 
-  /** Bytes of blocks that the pack holds, beyond or below what the bitmap asks for. */
+  /** Bytes of blocks in the pack, more or fewer than the bitmap says. */
   get surplusBytes(): number {
     return this.#body.blockBytesPresent - this.blocks * BLOCK_BYTES;
   }
@@ -149,7 +149,7 @@ export class PackedView implements ByteSource {
     }
   }
 
-  /** Reads from the data area: marked blocks by their rank, zeros between them. */
+  /** Reads from the data area: allocated blocks by their rank, zeros between them. */
   #readData(target: Uint8Array, at: number): void {
     target.fill(0);
     const end = at + target.length;

@@ -1,6 +1,6 @@
 /**
- * Owns the stream inside gzip and zstd packs: the head's struct with the packed flag, the bitmap, then every marked
- * block, without gaps. The reading side of packing; unpacker.ts is the other.
+ * Owns the stream inside gzip and zstd packs: the head's struct with the packed flag, the bitmap, then every allocated
+ * block, without gaps. The packing side; unpacker.ts is the other.
  */
 import type { ByteSource } from "../../../bytes/byte-source.ts";
 import type { Extent } from "../../../bytes/extent.ts";
@@ -9,14 +9,14 @@ import { type CowHead, encodeHead } from "../head.ts";
 import type { OpenedCowfile } from "../layer.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, FLAG_PACKED, HEAD_BLOCK_BYTES } from "../layout.ts";
 
-/** What a cowfile's payload consists of. */
+/** The parts of a cowfile's payload. */
 export interface Payload {
   /** The struct as it is packed. */
   readonly head: Uint8Array;
   readonly mapSizeBytes: number;
   readonly blocks: number;
   readonly sizeBytes: number;
-  /** The marked blocks, as extents in bytes of the image. */
+  /** The allocated blocks, as extents in bytes of the image. */
   readonly extents: () => Iterable<Extent>;
 }
 
@@ -26,7 +26,7 @@ export function structBytes(head: CowHead, flags: number): Uint8Array {
   return block.slice(0, encodeHead({ ...head, flags }, block));
 }
 
-/** Every set bit counts, as with the original, also behind the end of the image. */
+/** Every set bit counts, as in the original, even beyond the end of the image. */
 export function payloadOf(source: ByteSource, { head, geometry }: OpenedCowfile): Payload {
   const bits = geometry.mapSizeBytes * 8;
   const extents = (): Iterable<Extent> => new BitmapReader(source, geometry).markedExtents(0, bits);
@@ -71,7 +71,7 @@ export function* readPayload(
 
 const HEAD = -1;
 
-/** Where the payload comes from, in order: the head (offset -1), then runs of the file. */
+/** The sources of the payload, in order: the head (offset -1), then runs of the file. */
 function* sourceRuns(payload: Payload, dataOffsetBytes: number): Generator<Extent> {
   yield { offset: HEAD, length: payload.head.length };
   yield { offset: BITMAP_OFFSET_BYTES, length: payload.mapSizeBytes };

@@ -1,6 +1,6 @@
 /**
  * Owns turning a payload back into a cowfile: fed with pieces of any size, in order, it writes head, bitmap and blocks
- * to where they belong. What the head allows is the limit: a stream that goes on is refused, however small it is packed.
+ * to their places. The head's size is the limit: a longer stream is refused, however small it is packed.
  */
 import { countBits } from "../../../bytes/bitmap.ts";
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
@@ -17,9 +17,9 @@ const LARGEST_HEAD_BYTES = headLayout("le64").sizeBytes;
 const CHUNK_BYTES = 4096;
 
 /**
- * Decodes the head of a pack and judges it.
+ * Decodes and checks the head of a pack.
  *
- * @param fileBytes the length of a plain pack; of a stream it shows by reading whether it is long enough
+ * @param fileBytes the length of a plain pack; for a stream, reading shows whether it is long enough
  * @throws CowError `bad-head` (also: not packed), `damaged`, `unsupported`
  */
 export function decodePackedHead(
@@ -72,7 +72,7 @@ export class PayloadUnpacker {
   }
 
   /**
-   * To be called when the stream has ended: writes the head.
+   * Must be called when the stream has ended: writes the head.
    * @returns how many blocks there are, and how many the head says there are
    * @throws CowError `truncated` if something is missing
    */
@@ -85,7 +85,7 @@ export class PayloadUnpacker {
     return { blocks: this.#marked, usedInHead: head.used };
   }
 
-  /** Reads the head out of the first bytes; returns what follows it. */
+  /** Reads the head from the first bytes; returns the rest. */
   #open(): Uint8Array {
     this.#opened = decodePackedHead(this.#early, this.#file);
     const { head, geometry } = this.#opened;
@@ -124,7 +124,7 @@ export class PayloadUnpacker {
     }
   }
 
-  /** Where the next bytes go, or undefined once all is written. */
+  /** Where the next bytes go, or undefined when everything is written. */
   #nextRun(): Extent | undefined {
     if (this.#run || !this.#opened || this.#bitmapDone < this.#opened.geometry.mapSizeBytes) return this.#run;
     const { geometry } = this.#opened;

@@ -1,6 +1,6 @@
 /**
- * Owns zstd packs as containers: the index at the end, reaching any byte of the payload, checking the whole. The payload
- * itself is none of its business.
+ * Owns zstd packs as containers: the index at the end, access to any byte of the payload, verification of the whole.
+ * Does not know the payload.
  */
 import { createHash, type Hash } from "node:crypto";
 import { promisify } from "node:util";
@@ -20,17 +20,17 @@ import { atByte, CowError } from "../../../errors.ts";
 
 /** Payload bytes in a frame: small enough to reach one block at once, large enough to compress well. */
 export const FRAME_BYTES = 1 << 20;
-/** A frame of ours never holds more; a table that claims it is damaged, or a bomb. */
+/** Our frames never hold more; a table that claims more is damaged, or a bomb. */
 const LARGEST_FRAME_BYTES = 8 << 20;
-/** Less than this no frame takes: magic, header, one block, checksum. */
+/** The smallest possible frame: magic, header, one block, checksum. */
 const SMALLEST_FRAME_BYTES = 12;
-/** What does not compress at all grows by less than this. */
+/** Incompressible content grows by less than this. */
 const LARGEST_GROWTH_BYTES = 128 * 1024;
-/** In the byte behind a frame's magic number: a checksum of the content follows the last block. */
+/** In the byte after a frame's magic number: a checksum of the content follows the last block. */
 const CHECKSUM_BIT = 4;
 const CACHED_FRAMES = 4;
 
-/** One frame: where its bytes lie in the file, and what they become. */
+/** One frame: where its bytes are in the file, and in the payload. */
 interface Frame {
   readonly index: number;
   readonly offset: number;
@@ -38,7 +38,7 @@ interface Frame {
   readonly contentBytes: number;
 }
 
-/** No more than the table says, in one go: by default zlib would hand it out in 64 small pieces. */
+/** No more than the table says, in one go: by default zlib returns 64 small pieces. */
 function limits({ contentBytes }: Frame): ZstdOptions {
   return { maxOutputLength: contentBytes, chunkSize: Math.max(64, contentBytes) };
 }
@@ -175,7 +175,7 @@ export class ZstdPack {
         throw this.#damaged(frame, cause);
       }
     }
-    // The map's order is the order of use: the first key is the one not used for longest.
+    // The map's order is the order of use: the first key is the least recently used.
     this.#cache.set(frame.index, content);
     const oldest = this.#cache.entries().next();
     if (this.#cache.size > CACHED_FRAMES && !oldest.done) {
@@ -191,7 +191,7 @@ export class ZstdPack {
     return this.#reused.subarray(0, compressedBytes);
   }
 
-  /** A frame's bytes, whose last four must be the checksum that the table has: then a decoder compares the content with it. */
+  /** A frame's bytes. The last four must be the table's checksum: then a decoder compares the content with it. */
   #frameBytes(frame: Frame, bytes = new Uint8Array(frame.compressedBytes)): Uint8Array {
     const got = this.#source.read(bytes, frame.offset);
     const checksum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4, true);
