@@ -46,11 +46,17 @@ _cowtool() {
       return
     fi
   done
+  # The value of --json needs the sign.
+  [[ $flag == --json && -z $attached ]] && flag=
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
     "check --rdofile" | "convert --base" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
+      return
+      ;;
+    *" --json")
+      _cowtool_words 'document lines'
       return
       ;;
     *" --progress")
@@ -99,21 +105,21 @@ _cowtool() {
     return
   fi
   case $command in
-    check) _cowtool_words '--force-share --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    check) _cowtool_words '--force-share --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
-    info) _cowtool_words '--force --force-share --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
+    info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
     map) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     measure) _cowtool_words '--abi --base --chunk-size --cluster-size --to --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
-    repair) _cowtool_words '--drop-lost --dry-run --force --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
-    verify-fingerprint) _cowtool_words '--full --help --json --no-color --progress --quiet --verbose' ;;
+    verify-fingerprint) _cowtool_words '--full --keep-going --no-keep-going --help --json --no-color --progress --quiet --verbose' ;;
   esac
 }
 

@@ -23,7 +23,7 @@ function __cowtool_layers
     end
 end
 
-complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of a cowfile'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of cowfiles'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
@@ -33,16 +33,16 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments measure --description 'tell how large a converted stack would be'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments merge --description 'flatten a cowfile into its base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments pack --description 'compress a cowfile for storage or transfer'
-complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments repair --description 'repair a cowfile after a crash'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments repair --description 'repair cowfiles after a crash'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments unpack --description 'unpack a packed cowfile'
-complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments verify-fingerprint --description 'check whether a cowfile belongs to a base'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments verify-fingerprint --description 'check whether cowfiles belong to a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments help --description 'show help on a command'
 complete --command cowtool --condition '__cowtool_is_first' --short-option h --long-option help --description 'show help and do nothing else'
 complete --command cowtool --condition '__cowtool_is_first' --short-option V --long-option version --description 'show the version'
 
-complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of a cowfile'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of cowfiles'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
@@ -52,20 +52,22 @@ complete --command cowtool --no-files --condition '__cowtool_runs help' --argume
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments measure --description 'tell how large a converted stack would be'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments merge --description 'flatten a cowfile into its base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments pack --description 'compress a cowfile for storage or transfer'
-complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments repair --description 'repair a cowfile after a crash'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments repair --description 'repair cowfiles after a crash'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments unpack --description 'unpack a packed cowfile'
-complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments verify-fingerprint --description 'check whether a cowfile belongs to a base'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments verify-fingerprint --description 'check whether cowfiles belong to a base'
 
 complete --command cowtool --condition 'not __cowtool_is_first' --short-option h --long-option help --description 'show help and do nothing else'
-complete --command cowtool --condition 'not __cowtool_is_first' --long-option json --description 'print the result as JSON'
+complete --command cowtool --condition 'not __cowtool_is_first' --long-option json --arguments 'document lines' --description 'print the result as JSON: one document, or with `lines` one object a line'
 complete --command cowtool --condition 'not __cowtool_is_first' --long-option no-color --description 'no colour, even on a terminal'
 complete --command cowtool --condition 'not __cowtool_is_first' --long-option progress --exclusive --arguments 'auto bar plain json none' --description 'how to show progress on stderr'
 complete --command cowtool --condition 'not __cowtool_is_first' --short-option q --long-option quiet --description 'no notes and no automatic progress'
 complete --command cowtool --condition 'not __cowtool_is_first' --short-option v --long-option verbose --description 'print more details'
 
 complete --command cowtool --condition '__cowtool_runs check' --long-option force-share --description 'read the file even while another process writes it'
+complete --command cowtool --condition '__cowtool_runs check' --long-option keep-going --description 'of several files, go on behind one that fails: the default'
+complete --command cowtool --condition '__cowtool_runs check' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs check' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'check that it belongs to this base'
 complete --command cowtool --condition '__cowtool_runs check' --arguments '(__cowtool_layers)'
 
@@ -99,7 +101,9 @@ complete --command cowtool --condition '__cowtool_runs diff' --arguments '(__cow
 
 complete --command cowtool --condition '__cowtool_runs info' --short-option f --long-option force --description 'replace the picture if it exists and is one'
 complete --command cowtool --condition '__cowtool_runs info' --long-option force-share --description 'read the file even while another process writes it'
+complete --command cowtool --condition '__cowtool_runs info' --long-option keep-going --description 'of several files, go on behind one that fails: the default'
 complete --command cowtool --condition '__cowtool_runs info' --long-option map --arguments 'text svg' --description 'show where the image\'s blocks come from, in the terminal or as SVG'
+complete --command cowtool --condition '__cowtool_runs info' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs info' --short-option o --long-option output --require-parameter --arguments '(__cowtool_layers)' --description 'with --map=svg: write the picture there'
 complete --command cowtool --condition '__cowtool_runs info' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'compare with this base'
 complete --command cowtool --condition '__cowtool_runs info' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
@@ -140,6 +144,8 @@ complete --command cowtool --condition '__cowtool_runs pack' --arguments '(__cow
 complete --command cowtool --condition '__cowtool_runs repair' --long-option drop-lost --description 'clear the bitmap bits of blocks whose data is beyond the end of the file: the loss is final'
 complete --command cowtool --condition '__cowtool_runs repair' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
 complete --command cowtool --condition '__cowtool_runs repair' --short-option f --long-option force --description 'examine a clean file, too'
+complete --command cowtool --condition '__cowtool_runs repair' --long-option keep-going --description 'of several files, go on behind one that fails: the default'
+complete --command cowtool --condition '__cowtool_runs repair' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs repair' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'check first that it belongs to this base'
 complete --command cowtool --condition '__cowtool_runs repair' --arguments '(__cowtool_layers)'
 
@@ -175,4 +181,6 @@ complete --command cowtool --condition '__cowtool_runs unpack' --long-option thr
 complete --command cowtool --condition '__cowtool_runs unpack' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --long-option full --description 'compare everything in the base record, however long it takes'
+complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --long-option keep-going --description 'of several files, go on behind one that fails: the default'
+complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs verify-fingerprint' --arguments '(__cowtool_layers)'

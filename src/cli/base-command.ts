@@ -21,28 +21,25 @@ import type { Notice, OperationContext } from "../lib/context.ts";
 import { CowError } from "../lib/errors.ts";
 import type { Streams } from "../lib/operations/pack/request.ts";
 import { sharedFlags, withOptionalValues } from "./flags.ts";
+import type { FileTable, OneFile, Outcome } from "./outcome.ts";
 import { makeProgressView, type ProgressView } from "./progress.ts";
 import { confirm } from "./prompt.ts";
 import { mayColour } from "./render/colour.ts";
 import { writeJson } from "./render/json.ts";
-import { ReaderGone, type Text, writeText } from "./render/text.ts";
-import { reportError, wantsJson, wantsNoColour, writeNotice } from "./report-error.ts";
+import { ReaderGone, writeText } from "./render/text.ts";
+import {
+  type Failure,
+  failureOf,
+  reportError,
+  wantsJson,
+  wantsNoColour,
+  writeFailure,
+  writeNotice,
+} from "./report-error.ts";
 import { catchStopSignals, type StopSignals } from "./signals.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
-export interface Outcome {
-  /**
-   * The JSON result: snake_case keys; bigints, generators (sync or async) and objects with toJSON are welcome. It is
-   * written before signals and progress are let go, so a generator in it may read from files. undefined: nothing (more)
-   * is to be printed; see `announce`.
-   */
-  readonly result: object | undefined;
-  readonly exitCode: number;
-  /** The result goes to stderr, since stdout carries something else. */
-  readonly toStderr?: boolean;
-  /** The same for people; only called without `--json`. */
-  readonly render: () => Text | Promise<Text>;
-}
+export type { Outcome } from "./outcome.ts";
 
 export type Flags<T extends typeof Command> = Interfaces.InferredFlags<(typeof BaseCommand)["baseFlags"] & T["flags"]>;
 export type Args<T extends typeof Command> = Interfaces.InferredArgs<T["args"]>;
@@ -63,6 +60,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   #stops: StopSignals | undefined;
   #progress: ProgressView | undefined;
   #isAsking = false;
+  /** The base of several files. */
+  #opened: { close(): void } | undefined;
 
   /** Does the command's work and says what came of it; failures are thrown, as CowError. */
   protected abstract execute(): Promise<Outcome>;
@@ -96,6 +95,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       await this.#write(outcome);
       this.terminal.setExitCode(outcome.exitCode);
     } finally {
+      this.#opened?.close();
       this.#progress.stop();
       this.#stops.dispose();
     }
@@ -105,14 +105,51 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   protected override async catch(error: unknown): Promise<void> {
     // Whoever read our stdout wants no more of it: no failure, and nothing to say.
     if (error instanceof ReaderGone) return;
-    await reportError(error, {
+    await reportError(error, { ...this.#reporting(), json: wantsJson(this.argv), toStderr: this.stdoutIsData });
+  }
+
+  #reporting() {
+    return {
       terminal: this.terminal,
-      json: wantsJson(this.argv),
-      toStderr: this.stdoutIsData,
       noColour: wantsNoColour(this.argv),
       argv: this.argv,
       help: `cowtool ${this.id} --help`,
       signal: this.#stops?.received(),
+    };
+  }
+
+  /**
+   * Runs a command for each of its files. A single one has its own outcome, several have one together.
+   *
+   * @param rdofile a stack to compare all of them with: for several files it is opened once
+   */
+  protected async eachFile(
+    files: readonly string[],
+    rdofile: string | undefined,
+    table: FileTable,
+    one: OneFile,
+  ): Promise<Outcome> {
+    const context = this.context();
+    const [only, ...more] = files;
+    if (only !== undefined && more.length === 0) return await one(only, rdofile, context);
+    const { manyFiles } = await import("./many-files.ts");
+    const { OpenFiles } = await import("../lib/operations/files.ts");
+    const opened = new OpenFiles(context);
+    this.#opened = opened;
+    const base = rdofile === undefined ? undefined : await opened.openStack(rdofile);
+    const fail = (error: unknown): Failure => {
+      const failure = failureOf(error, this.#reporting());
+      this.#progress?.clear();
+      if (!this.flags.json) writeFailure(this.#reporting(), failure);
+      return failure;
+    };
+    return manyFiles(files, table, (file, paced) => one(file, base, paced), {
+      context,
+      columns: this.terminal.columns,
+      isLines: this.flags.json === "lines",
+      quiet: this.flags.quiet,
+      keepGoing: !this.argv.includes("--no-keep-going"),
+      fail,
     });
   }
 
@@ -147,7 +184,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     this.#progress?.clear();
     const signal = this.#stops?.signal ?? new AbortController().signal;
     this.#isAsking = true;
-    await confirm(this.terminal, signal, { file, question, yes, json: this.flags.json });
+    await confirm(this.terminal, signal, { file, question, yes, json: this.flags.json !== undefined });
     this.#isAsking = false;
   }
 
@@ -176,15 +213,23 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return this.#write(outcome);
   }
 
-  async #write({ result, render, toStderr }: Omit<Outcome, "exitCode">): Promise<void> {
+  async #write(outcome: Omit<Outcome, "exitCode">): Promise<void> {
+    const { result, render, toStderr, isReassurance, outlivesReader = false } = outcome;
     if (result === undefined) return;
-    const sink = (text: string): boolean | Promise<boolean> => {
-      if (!toStderr && !this.stdoutIsData) return this.terminal.writeOut(text);
-      this.terminal.writeErr(text);
-      return true;
+    let isHeard = true;
+    const sink = async (text: string): Promise<boolean> => {
+      if (isHeard) isHeard = await this.#print(text, toStderr);
+      return isHeard || outlivesReader;
     };
-    if (this.flags.json) await writeJson(result, sink);
-    else await writeText(await render(), sink);
+    if (this.flags.json) await writeJson(result, sink, this.flags.json);
+    else if (!(isReassurance && this.flags.quiet)) await writeText(await render(), sink);
+  }
+
+  #print(text: string, toStderr: boolean | undefined): boolean | Promise<boolean> {
+    this.#progress?.clear();
+    if (!toStderr && !this.stdoutIsData) return this.terminal.writeOut(text);
+    this.terminal.writeErr(text);
+    return true;
   }
 
   #sayStopping(): void {

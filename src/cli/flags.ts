@@ -5,12 +5,18 @@
 import { Args, Flags } from "@oclif/core";
 import { ABI_NAMES, type CowAbi } from "../lib/formats/cowfile/layout.ts";
 import { PROGRESS_MODES, type ProgressMode } from "./progress.ts";
+import { JSON_MODES, type JsonMode } from "./render/json.ts";
 
 const HELP_GROUP = "SHARED";
 
 /** On every command. */
 export const sharedFlags = {
-  json: Flags.boolean({ default: false, description: "print the result as JSON", helpGroup: HELP_GROUP }),
+  json: Flags.custom<JsonMode>({
+    description: "print the result as JSON: one document, or with `lines` one object a line",
+    options: [...JSON_MODES],
+    helpValue: "lines",
+    helpGroup: HELP_GROUP,
+  })(),
   progress: Flags.custom<ProgressMode>({
     description: "how to show progress on stderr",
     options: [...PROGRESS_MODES],
@@ -61,6 +67,19 @@ export const forceShareFlag = () =>
 
 export const stackFlag = (description: string) => Flags.string({ description, helpValue: "STACK" });
 
+/** On commands that take any number of files. */
+export const manyFilesFlags = {
+  "keep-going": Flags.boolean({
+    default: false,
+    description: "of several files, go on behind one that fails: the default",
+    exclusive: ["no-keep-going"],
+  }),
+  "no-keep-going": Flags.boolean({
+    default: false,
+    description: "of several files, stop behind the first whose exit status is not 0",
+  }),
+};
+
 /** A required positional. oclif would read a missing one from stdin, hence `ignoreStdin` here and on any other Args. */
 export const fileArg = (description: string) => Args.string({ required: true, ignoreStdin: true, description });
 
@@ -79,7 +98,7 @@ export const mapFlag = (description: string) =>
   Flags.custom<MapKind>({ description, options: [...MAP_KINDS], helpValue: "svg" })();
 
 /** What a flag means that is given without its value; oclif knows no such flags. */
-const OPTIONAL_VALUES: Readonly<Record<string, string>> = { "--map": "--map=text" };
+const OPTIONAL_VALUES: Readonly<Record<string, string>> = { "--map": "--map=text", "--json": "--json=document" };
 
 /** Gives such flags their value, up to a `--`. */
 export function withOptionalValues(argv: readonly string[]): string[] {

@@ -7,12 +7,12 @@ import { commaHints } from "./comma-hint.ts";
 import { EXIT, exitOfCode, type StopSignal } from "./exit-codes.ts";
 import { mayColour, paint, type Severity } from "./render/colour.ts";
 import { escapeControls } from "./render/escape.ts";
-import { writeJson } from "./render/json.ts";
+import { type JsonMode, writeJson } from "./render/json.ts";
 import type { Terminal } from "./terminal.ts";
 import { asUsageError } from "./usage-error.ts";
 
 /** The JSON of a failure, with the house's key names. */
-interface ErrorReport {
+export interface ErrorReport {
   readonly code: string;
   readonly message: string;
   readonly details: ErrorDetails;
@@ -22,7 +22,7 @@ interface ErrorReport {
 
 export interface ReportOptions {
   readonly terminal: Terminal;
-  readonly json: boolean;
+  readonly json: JsonMode | undefined;
   /** stdout carries, or was to carry, something else: JSON goes to stderr, too. */
   readonly toStderr?: boolean;
   readonly noColour: boolean;
@@ -34,9 +34,14 @@ export interface ReportOptions {
 }
 
 /** `--json` as given on a command line that could not be parsed. */
-export function wantsJson(argv: readonly string[]): boolean {
+export function wantsJson(argv: readonly string[]): JsonMode | undefined {
   const end = argv.indexOf("--");
-  return argv.slice(0, end === -1 ? undefined : end).includes("--json");
+  const words = argv.slice(0, end === -1 ? undefined : end);
+  return words.includes("--json=lines")
+    ? "lines"
+    : words.some((word) => /^--json(=|$)/.test(word))
+      ? "document"
+      : undefined;
 }
 
 export function wantsNoColour(argv: readonly string[]): boolean {
@@ -55,37 +60,54 @@ export function writeNotice(
   terminal.writeErr(`cowtool: ${paint(severity, severity, isOn)}: ${about}${escapeControls(message)}\n`);
 }
 
-function reportOf(
+/** A failure with everything that is told of it. */
+export interface Failure extends ErrorReport {
+  /** The file that it is about. */
+  readonly file: string | undefined;
+}
+
+export function failureOf(
   error: unknown,
-  cowError: CowError | undefined,
-  { signal, argv = [] }: Pick<ReportOptions, "signal" | "argv">,
-): ErrorReport {
+  { help, signal, argv = [] }: Pick<ReportOptions, "help" | "signal" | "argv">,
+): Failure {
+  const cowError = error instanceof CowError ? error : asUsageError(error, help);
   if (cowError) {
-    const { code, message, details } = cowError;
+    const { code, message, details, file } = cowError;
     const hints = [...cowError.hints, ...commaHints(cowError, argv)];
-    return { code, message, details, hints, exit_code: exitOfCode(code, signal) };
+    return { code, message, details, hints, exit_code: exitOfCode(code, signal), file };
   }
   const text = error instanceof Error ? error.message : String(error);
   const message = `internal error: ${text} (a bug in cowtool)`;
   const hints = ["run it again with DEBUG=cowtool in the environment to see where, and report it"];
-  return { code: "internal", message, details: {}, hints, exit_code: EXIT.internal };
+  return { code: "internal", message, details: {}, hints, exit_code: EXIT.internal, file: undefined };
+}
+
+/** The failure with the house's key names. */
+export function failureAsJson({ code, message, details, hints, exit_code }: Failure): ErrorReport {
+  return { code, message, details, hints, exit_code };
+}
+
+/** Lines on stderr: the error, and the ways out. */
+export function writeFailure(
+  options: Pick<ReportOptions, "terminal" | "noColour">,
+  { file, message, hints }: Pick<Failure, "file" | "message" | "hints">,
+): void {
+  writeNotice(options, "error", file, message);
+  for (const hint of hints) writeNotice(options, "hint", undefined, hint);
 }
 
 /** Tells the failure on the right stream and sets the exit status. */
 export async function reportError(error: unknown, options: ReportOptions): Promise<void> {
   const { terminal, json, toStderr } = options;
-  const cowError = error instanceof CowError ? error : asUsageError(error, options.help);
-  const report = reportOf(error, cowError, options);
-  terminal.setExitCode(report.exit_code);
+  const failure = failureOf(error, options);
+  terminal.setExitCode(failure.exit_code);
   if (json) {
-    await writeJson({ error: report }, (text) => {
+    const sink = (text: string): boolean | Promise<boolean> => {
       if (!toStderr) return terminal.writeOut(text);
       terminal.writeErr(text);
       return true;
-    });
-  } else {
-    writeNotice(options, "error", cowError?.file, report.message);
-    for (const hint of report.hints) writeNotice(options, "hint", undefined, hint);
-  }
+    };
+    await writeJson({ error: failureAsJson(failure) }, sink, json);
+  } else writeFailure(options, failure);
   if (terminal.env["DEBUG"]) terminal.writeErr(`${error instanceof Error ? error.stack : String(error)}\n`);
 }

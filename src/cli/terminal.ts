@@ -10,7 +10,7 @@ export interface Terminal {
   readonly stdoutIsTerminal: boolean;
   readonly stderrIsTerminal: boolean;
   readonly stdinIsTerminal: boolean;
-  /** Width of stdout in characters; undefined where stdout is no terminal, so nothing needs to fit. */
+  /** Width of stdout in characters, or what COLUMNS says; undefined where neither tells. */
   readonly columns: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Where a progress bar draws itself. */
@@ -94,6 +94,8 @@ export function processTerminal(): Terminal {
     stderrIsTerminal: process.stderr.isTTY === true,
     stdinIsTerminal: process.stdin.isTTY === true,
     get columns() {
+      const asked = Number(process.env["COLUMNS"]);
+      if (Number.isSafeInteger(asked) && asked > 0) return asked;
       return process.stdout.isTTY ? process.stdout.columns : undefined;
     },
     env: process.env,

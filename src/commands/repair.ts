@@ -2,20 +2,27 @@
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT, exitOfTally } from "../cli/exit-codes.ts";
-import { dryRunFlag, fileArg, forceFlag, stackFlag } from "../cli/flags.ts";
-import { problemsAsJson, renderProblems } from "../cli/render/problems.ts";
-import { repairSummary } from "../cli/render/repair-summary.ts";
+import { dryRunFlag, fileArg, forceFlag, manyFilesFlags, stackFlag } from "../cli/flags.ts";
+import { renderProblems } from "../cli/render/problems.ts";
+import { repairAsJson, repairRow, repairSummary } from "../cli/render/repair-summary.ts";
+
+const TABLE = {
+  header: ["WAS", "IS", "MARKED", "FOUND"],
+  words: { [EXIT.ok]: "sound", [EXIT.no]: "repairable", [EXIT.unsuitable]: "damaged" },
+};
 
 export default class Repair extends BaseCommand<typeof Repair> {
-  static override summary = "repair a cowfile after a crash";
+  static override summary = "repair cowfiles after a crash";
   static override description =
     "Sets the bitmap bits of all blocks that hold data, corrects the block count and clears the dirty flag, in an order that survives a crash at any point. A dirty file needs no -f; a clean one is examined only with -f, or when its head is visibly wrong. Every bit that is cleared is reported.";
   static override examples = [
     "<%= config.bin %> repair vm1.cow",
     "<%= config.bin %> repair -n -v vm1.cow",
     "<%= config.bin %> repair -f vm1.cow --rdofile golden.img",
+    "<%= config.bin %> repair vm1.cow vm2.cow vm3.cow --json=lines",
   ];
-  static override args = { cowfile: fileArg("the cowfile") };
+  static override strict = false;
+  static override args = { cowfile: fileArg("the cowfile, or any number of them") };
   static override flags = {
     "dry-run": dryRunFlag(),
     force: forceFlag("examine a clean file, too"),
@@ -24,46 +31,33 @@ export default class Repair extends BaseCommand<typeof Repair> {
       default: false,
       description: "clear the bitmap bits of blocks whose data is beyond the end of the file: the loss is final",
     }),
+    ...manyFilesFlags,
   };
 
   protected async execute(): Promise<Outcome> {
     const { repair } = await import("../lib/operations/repair.ts");
-    const { cowfile } = this.args;
-    const dryRun = this.flags["dry-run"];
-    const dropLost = this.flags["drop-lost"];
-    const request = { dryRun, force: this.flags.force, dropLost, rdofile: this.flags.rdofile };
-    const report = await repair(cowfile, request, this.context());
-    const left = dropLost ? 0 : report.worst.unfixable;
-    const { verbose } = this.flags;
-    const view = { file: cowfile, colour: this.colour, all: verbose, fixWords: dryRun ? "would be fixed" : "fixed" };
-    return {
-      result: {
-        cowfile,
-        state_before: report.stateBefore,
-        state: report.state,
-        corrections: report.marked.totalBytes / 1024,
-        blocks_used: report.blocksUsed,
-        suspects: report.suspects,
-        marked: report.marked,
-        cleared: report.cleared,
-        lost: report.lost,
-        unflushed: report.setAside,
-        unflushed_file: report.setAsideFile ?? null,
-        unmarked_blocks: report.unmarkedBlocks,
-        examined: report.examined,
-        changed: report.changed,
-        dry_run: dryRun,
-        problems: problemsAsJson(report.problems),
-      },
-      exitCode: dryRun
+    const { "dry-run": dryRun, "drop-lost": dropLost, force, verbose } = this.flags;
+    return await this.eachFile(this.positionals, this.flags.rdofile, TABLE, async (cowfile, rdofile, context) => {
+      const report = await repair(cowfile, { dryRun, force, dropLost, rdofile }, context);
+      const left = dropLost ? 0 : report.worst.unfixable;
+      const fixedWord = dryRun ? "would fix" : "fixed";
+      const view = { columns: this.terminal.columns, colour: this.colour, all: verbose, fixedWord };
+      const exitCode = dryRun
         ? exitOfTally({ ...report.worst, unfixable: left, fixable: report.changed ? 1 : 0 })
         : left > 0
           ? EXIT.unsuitable
-          : EXIT.ok,
-      render: function* () {
-        yield* renderProblems(report.problems, view);
-        yield* repairSummary(cowfile, report, { dryRun, verbose, dropLost });
-      },
-    };
+          : EXIT.ok;
+      return {
+        result: repairAsJson(cowfile, report, dryRun),
+        exitCode,
+        isReassurance: exitCode === EXIT.ok,
+        row: repairRow(report),
+        word: exitCode === EXIT.ok && report.changed ? "repaired" : undefined,
+        async *render() {
+          yield* renderProblems(report.problems, view);
+          yield* repairSummary(cowfile, report, { dryRun, verbose, dropLost });
+        },
+      };
+    });
   }
 }

@@ -71,7 +71,9 @@ describe("renderTable", () => {
   });
 
   test("wraps to fit the terminal", async () => {
-    const text = await tableOf(["ID", "MESSAGE"], [["x", "a rather long message that needs a second line"]], 30);
+    const text = await tableOf(["ID", "MESSAGE"], [["x", "a rather long message that needs a second line"]], {
+      columns: 30,
+    });
     const lines = text.trimEnd().split("\n");
     expect(lines.length).toBeGreaterThan(2);
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(30);
@@ -90,7 +92,7 @@ describe("renderTable", () => {
         fc.array(fc.array(fc.string({ unit: "binary" }))),
         fc.option(fc.integer({ min: 1, max: 200 }), { nil: undefined }),
         async (header, rows, columns) => {
-          await tableOf(header, rows, columns);
+          await tableOf(header, rows, { columns });
         },
       ),
       { numRuns: 50 },

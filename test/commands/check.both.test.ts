@@ -58,7 +58,7 @@ describe("check", () => {
     expect(ids).toContain("head-tail");
     expect(ids).toContain("unknown-flags");
     expect((await run("check", [file])).stdout).toMatch(/no problems, \d+ notes?\b/);
-    expect((await run("check", [file, "-v"])).stdout).toMatch(/^note: .*\[head-tail\]$/m);
+    expect((await run("check", [file, "-v"])).stdout).toMatch(/^note +head-tail +no /m);
   });
 
   test("1: what repair puts right, with its place in the file", async () => {
@@ -145,9 +145,9 @@ describe("check", () => {
     const file = editedCopy("many.cow", (bytes) => bytes.fill(0, 1024, 1024 + 38));
     const few = (await run("check", [file])).stdout;
     const all = (await run("check", [file, "-v"])).stdout;
-    expect(few).toMatch(/^error: .*\[unmarked-data; repair fixes it\]$/m);
+    expect(few).toMatch(/^error +unmarked-data +yes +block /m);
     expect(all.split("\n").length).toBeGreaterThanOrEqual(few.split("\n").length);
     const { length } = withoutNotes(await problemsOf(file, 1));
-    expect(all.match(/^(?:error|warning): /gm)).toHaveLength(length);
+    expect(all.match(/^(?:error|warning) /gm)).toHaveLength(length);
   });
 });

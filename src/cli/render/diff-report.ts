@@ -50,7 +50,7 @@ export async function* renderDiff(
   let count = 0;
   for (const _ of result.extents) count++;
   const shown = all ? count : Math.min(count, SHOWN_EXTENTS);
-  if (shown > 0) yield* renderTable(["DIFFERENCE", "FROM BYTE", "LENGTH"], rowsOf(result.extents, shown), columns);
+  if (shown > 0) yield* renderTable(["DIFFERENCE", "FROM BYTE", "LENGTH"], rowsOf(result.extents, shown), { columns });
   const left = result.extentsOmitted + count - shown;
   if (left > 0) yield `${left} more extents${all ? ", too many to list" : " (-v shows them)"}\n`;
   yield* renderHexdump(result.samples);

@@ -29,6 +29,19 @@ export function* fingerprintReport(result: FingerprintResult, view: { readonly a
   else yield* changedLines(identity, view.all);
 }
 
+/** What a table of cowfiles says of their base. */
+export function baseInWords({
+  match,
+  rdo_blocks_expected: blocks,
+  rdo_blocks_actual: actual,
+  identity,
+}: FingerprintResult): string {
+  if (!match)
+    return Number(blocks) === actual ? "another image, or changed since" : `another: made for ${blocks} blocks`;
+  if (identity.shows_through) return "changed since, and that shows through";
+  return identity.verdict === "unknown" ? "not recorded" : identity.verdict;
+}
+
 function* calmLine(identity: BaseReport, all: boolean): Generator<string> {
   const { verdict, compared, recorded_at: when, compared_bytes: bytes, complete } = identity;
   if (verdict === "unknown") {

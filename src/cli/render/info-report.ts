@@ -2,15 +2,34 @@
  * Owns how `info` shows an image to people: facts in two columns, and what becomes of its map.
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
-import { formatSize } from "../../lib/bytes/size.ts";
+import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
 import type { Fact } from "../../lib/formats/format.ts";
 import type { Info, InfoResult, MapExtent } from "../../lib/operations/info.ts";
+import { type BlockMapView, renderBlockMap } from "./block-map.ts";
 import { renderKeyValue } from "./key-value.ts";
+import { kindsOfProblems, type ProblemView, renderProblems } from "./problems.ts";
 import { renderSvgMap } from "./svg-map.ts";
+import type { Row } from "./table.ts";
 
 const BLOCK_BYTES = 1024;
 
-export function renderFacts(facts: InfoResult): string {
+export interface InfoView extends Pick<BlockMapView, "columns" | "env">, Pick<ProblemView, "colour" | "all"> {
+  /** Draw the map below. */
+  readonly map: boolean;
+}
+
+export async function* renderInfo(
+  { facts, problems, extents, mapBytes }: Info,
+  view: InfoView,
+): AsyncGenerator<string> {
+  yield renderFacts(facts);
+  yield* renderProblems(problems, view);
+  if (!extents || !view.map) return;
+  const all = facts.format === "cowfile" ? "allocated in the cowfile" : "allocated in the layer";
+  yield* renderBlockMap(heldOnly(extents), mapBytes, { ...view, none: "from the base", all });
+}
+
+function renderFacts(facts: InfoResult): string {
   return facts.format === "cowfile" ? renderCowfile(facts) : renderOther(facts);
 }
 
@@ -62,8 +81,20 @@ function renderCowfile(facts: InfoResult): string {
   ]);
 }
 
+/** What a table of files says of an image. */
+export function infoRow({ facts, problems }: Info): Row {
+  const { format, state, packed, virtual_size: size } = facts;
+  return [
+    format,
+    [...(typeof state === "string" ? [state] : []), ...(packed ? ["packed"] : [])].join(", ") || "-",
+    size === null ? "-" : roundedSize(size),
+    roundedSize(facts.allocated_size),
+    kindsOfProblems(problems),
+  ];
+}
+
 /** The parts of a map that the file holds. */
-export async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerator<Extent> {
+async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerator<Extent> {
   for await (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
 }
 

@@ -51,12 +51,24 @@ function flatText(value: unknown): string | undefined {
   return `{${members.join(",")}}`;
 }
 
+/** `--json`: one document, for people to read, too; `--json=lines`: one object a line, each written as soon as it is made. */
+export const JSON_MODES = ["document", "lines"] as const;
+export type JsonMode = (typeof JSON_MODES)[number];
+
 /** Writes one value into a buffer, which throws, and so leaves every loop, when nobody reads. */
 class JsonWriter {
   readonly #out: TextBuffer;
+  readonly #isCompact: boolean;
 
-  constructor(out: TextBuffer) {
+  constructor(out: TextBuffer, isCompact: boolean) {
     this.#out = out;
+    this.#isCompact = isCompact;
+  }
+
+  /** The line breaks of a container at a depth: the result and the arrays right in it are spread out, the rest is compact. */
+  #breakAt(depth: number): { inside: string; end: string } {
+    if (depth > 1 || this.#isCompact) return { inside: "", end: "" };
+    return { inside: `\n${"  ".repeat(depth + 1)}`, end: `\n${"  ".repeat(depth)}` };
   }
 
   async value(value: unknown, depth: number): Promise<void> {
@@ -67,7 +79,7 @@ class JsonWriter {
   }
 
   async #sequence(sequence: Sequence, depth: number): Promise<void> {
-    const newLine = breakAt(depth);
+    const newLine = this.#breakAt(depth);
     let isFirst = true;
     const element = (item: unknown): Promise<void> | undefined => {
       const start = `${isFirst ? "" : ","}${newLine.inside}`;
@@ -88,7 +100,7 @@ class JsonWriter {
   }
 
   async #members(object: object, depth: number): Promise<void> {
-    const newLine = breakAt(depth === 0 ? 0 : Number.POSITIVE_INFINITY);
+    const newLine = this.#breakAt(depth === 0 ? 0 : Number.POSITIVE_INFINITY);
     let isFirst = true;
     await this.#out.push("{");
     for (const [key, member] of Object.entries(object)) {
@@ -106,26 +118,27 @@ class JsonWriter {
   }
 }
 
-/** The line breaks of a container at a depth: the result and the arrays right in it are spread out, the rest is compact. */
-function breakAt(depth: number): { inside: string; end: string } {
-  if (depth > 1) return { inside: "", end: "" };
-  return { inside: `\n${"  ".repeat(depth + 1)}`, end: `\n${"  ".repeat(depth)}` };
-}
-
 /**
  * Writes `value` as JSON text and a newline, in pieces of about 64 Ki characters.
  *
  * An error that an iterable in it throws comes out of here after a part has been written: the exit status then is the
  * only word that counts.
  *
+ * @param mode with `lines` it has no other line break; each element of a list is a line, written when it is there
  * @returns false when the reader has gone before the end
  */
-export async function writeJson(value: unknown, sink: TextSink): Promise<boolean> {
+export async function writeJson(value: unknown, sink: TextSink, mode: JsonMode = "document"): Promise<boolean> {
   const out = new TextBuffer(sink);
-  try {
-    await new JsonWriter(out).value(value, 0);
+  const writer = new JsonWriter(out, mode === "lines");
+  const line = async (each: unknown): Promise<void> => {
+    await writer.value(each, 0);
     await out.push("\n");
     await out.flush();
+  };
+  try {
+    if (mode === "lines" && typeof value === "object" && value !== null && isSequence(value))
+      for await (const each of value) await line(each);
+    else await line(value);
     return true;
   } catch (error) {
     if (error instanceof ReaderGone) return false;

@@ -5,12 +5,41 @@ import { formatSize } from "../../lib/bytes/size.ts";
 import { unflushedWords } from "../../lib/formats/cowfile/live/set-aside.ts";
 import type { RepairReport } from "../../lib/formats/format.ts";
 import { escapeControls } from "./escape.ts";
+import { kindsOfProblems, problemsAsJson } from "./problems.ts";
+import type { Row } from "./table.ts";
 
 const BLOCK_BYTES = 1024;
 
 function blocks(bytes: number): string {
   const count = bytes / BLOCK_BYTES;
   return `${count} ${count === 1 ? "block" : "blocks"}`;
+}
+
+/** The result with the house's key names. */
+export function repairAsJson(cowfile: string, report: RepairReport, dryRun: boolean): object {
+  return {
+    cowfile,
+    state_before: report.stateBefore,
+    state: report.state,
+    corrections: report.marked.totalBytes / BLOCK_BYTES,
+    blocks_used: report.blocksUsed,
+    suspects: report.suspects,
+    marked: report.marked,
+    cleared: report.cleared,
+    lost: report.lost,
+    unflushed: report.setAside,
+    unflushed_file: report.setAsideFile ?? null,
+    unmarked_blocks: report.unmarkedBlocks,
+    examined: report.examined,
+    changed: report.changed,
+    dry_run: dryRun,
+    problems: problemsAsJson(report.problems),
+  };
+}
+
+/** What a table of cowfiles says of a repair. */
+export function repairRow(report: RepairReport): Row {
+  return [report.stateBefore, report.state, report.marked.totalBytes / BLOCK_BYTES, kindsOfProblems(report.problems)];
 }
 
 /** Bytes of suspects that nothing else explains. */

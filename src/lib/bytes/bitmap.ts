@@ -6,6 +6,7 @@
 import { isZero } from "./zero.ts";
 
 const STRETCH_BITS = 4096;
+const STRETCH_BYTES = STRETCH_BITS / 8;
 
 function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -22,9 +23,14 @@ export function countBits(bytes: Uint8Array): number {
   const words = view(bytes);
   const wholeBytes = bytes.length & ~3;
   let count = 0;
-  for (let i = 0; i < wholeBytes; i += 4) {
-    const word = words.getUint32(i, true);
-    if (word !== 0) count += popcount32(word);
+  for (let start = 0; start < wholeBytes; start += STRETCH_BYTES) {
+    const end = Math.min(wholeBytes, start + STRETCH_BYTES);
+    // Most bitmaps are mostly zero: whole stretches are skipped in native code.
+    if (isZero(bytes, start, end)) continue;
+    for (let i = start; i < end; i += 4) {
+      const word = words.getUint32(i, true);
+      if (word !== 0) count += popcount32(word);
+    }
   }
   for (let i = wholeBytes; i < bytes.length; i++) count += popcount32(bytes[i] ?? 0);
   return count;
@@ -46,7 +52,7 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
       wanted &&
       bit % STRETCH_BITS === 0 &&
       bit + STRETCH_BITS <= to &&
-      isZero(bytes, byteStart, byteStart + STRETCH_BITS / 8)
+      isZero(bytes, byteStart, byteStart + STRETCH_BYTES)
     ) {
       bit += STRETCH_BITS;
       continue;

@@ -6,13 +6,13 @@ import type { CheckReport, Problem } from "../formats/format.ts";
 import { tally } from "../formats/tally.ts";
 import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
-import { notesOfServer, OpenFiles } from "./files.ts";
+import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
 
 export interface CheckRequest {
   /** A stack that the file is said to belong to. */
-  readonly rdofile?: string | undefined;
+  readonly rdofile?: GivenStack | undefined;
   readonly forceShare?: boolean;
 }
 
@@ -30,8 +30,7 @@ export async function check(
     const opened = files.openPart(parsePart(file), { lock: request.forceShare ? "none" : "shared" });
     const { file: device, part } = opened;
     const format = formatOfPart(opened);
-    const rdofile = files.stackSpec(request.rdofile);
-    const stack = rdofile && (await files.openStack(rdofile));
+    const stack = await files.openStack(request.rdofile);
     const report = await format.check(device, {
       ...opened.options,
       below: stack?.device,

@@ -33,6 +33,9 @@ export function howToOpen({
   return dryRun ? { mounted, willWrite: true, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
 }
 
+/** A stack as an operation is given it. One that is open already serves many operations. */
+export type GivenStack = string | StackSpec | Stack;
+
 /** Files opened by one operation, to be closed together. */
 export class OpenFiles {
   readonly storage: Storage;
@@ -81,14 +84,22 @@ export class OpenFiles {
   }
 
   /** A stack as the caller of an operation gave it, if at all. @throws CowError `usage` */
-  stackSpec(text: string | StackSpec): StackSpec;
-  stackSpec(text: string | StackSpec | undefined): StackSpec | undefined;
-  stackSpec(text: string | StackSpec | undefined): StackSpec | undefined {
-    return text === undefined ? undefined : StackSpec.parse(this.storage, text);
+  stackSpec(given: GivenStack): StackSpec;
+  stackSpec(given: GivenStack | undefined): StackSpec | undefined;
+  stackSpec(given: GivenStack | undefined): StackSpec | undefined {
+    if (typeof given === "object" && "spec" in given) return given.spec;
+    return given === undefined ? undefined : StackSpec.parse(this.storage, given);
   }
 
-  /** @param force a merge journal that cannot be read is passed over */
-  async openStack(spec: StackSpec, force = false): Promise<Stack> {
+  /**
+   * @param given a stack that is open already stays open
+   * @param force a merge journal that cannot be read is passed over
+   */
+  async openStack(given: GivenStack, force?: boolean): Promise<Stack>;
+  async openStack(given: GivenStack | undefined, force?: boolean): Promise<Stack | undefined>;
+  async openStack(given: GivenStack | undefined, force = false): Promise<Stack | undefined> {
+    if (given === undefined || (typeof given === "object" && "spec" in given)) return given;
+    const spec = this.stackSpec(given);
     this.#noticePendingMerge(spec, force);
     return this.keep(await openStack(this.storage, spec, this.#context));
   }

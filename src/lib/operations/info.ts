@@ -7,11 +7,11 @@ import { interrupted, makePause, type OperationContext, type Pause } from "../co
 import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { formatOfPart, openAsLayer } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
-import { notesOfServer, OpenFiles } from "./files.ts";
+import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 
 export interface InfoOptions {
   /** A stack to compare the file's idea of its base with. */
-  readonly rdofile?: string | undefined;
+  readonly rdofile?: GivenStack | undefined;
   /** Also tell where data lies. */
   readonly map?: boolean;
   /** Look although somebody is writing it: what is shown may be out of date at once. */
@@ -68,8 +68,7 @@ async function describe(
   const opened = files.openPart(parsePart(file), { lock: options.forceShare ? "none" : "shared" });
   const { file: device } = opened;
   const format = formatOfPart(opened);
-  const rdofile = files.stackSpec(options.rdofile);
-  const below = rdofile && (await files.openStack(rdofile)).device;
+  const below = (await files.openStack(options.rdofile))?.device;
   const notes = notesOfServer(files, opened.part.path);
   const hooks = { ...opened.options, ...notes, below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);

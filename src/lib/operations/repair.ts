@@ -12,7 +12,7 @@ import { JournalFile } from "../stack/live/journal-file.ts";
 import { requireBelongs } from "../stack/open.ts";
 import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
-import { notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
+import { type GivenStack, notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {
   readonly dryRun?: boolean;
@@ -21,7 +21,7 @@ export interface RepairRequest {
   /** Clear marks whose data is beyond the end of the file: makes the loss final. */
   readonly dropLost?: boolean;
   /** A stack that the file is said to belong to. */
-  readonly rdofile?: string | undefined;
+  readonly rdofile?: GivenStack | undefined;
 }
 
 /**
@@ -42,7 +42,7 @@ export async function repair(
     const opened = files.openPart(named, dryRun ? { lock: "shared" } : { writable: true, lock: "exclusive" });
     const { file: device, part } = opened;
     const format = formatOfPart(opened);
-    const base = below && (await files.openStack(below)).device;
+    const base = (await files.openStack(request.rdofile))?.device;
     if (base) {
       const layer = format.openLayer(device, { ...opened.options, allowDirty: true, below: base });
       await requireBelongs(layer, base, context.signal);

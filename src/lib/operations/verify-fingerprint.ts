@@ -7,7 +7,7 @@ import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
-import { OpenFiles } from "./files.ts";
+import { type GivenStack, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
@@ -53,7 +53,7 @@ export interface FingerprintResult {
  *   `interrupted`
  */
 export async function verifyFingerprint(
-  rdofile: string,
+  rdofile: GivenStack,
   cowfile: string,
   request: VerifyRequest = {},
   context: OperationContext = {},
@@ -69,7 +69,7 @@ export async function verifyFingerprint(
         file: part.path,
       });
     }
-    const stack = await files.openStack(files.stackSpec(rdofile));
+    const stack = await files.openStack(rdofile);
     const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
     const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
     const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };
@@ -79,7 +79,7 @@ export async function verifyFingerprint(
       context.onNotice?.({ severity: "note", file: path, message: `the base record is ignored: ${why}` });
     }
     return {
-      rdofile,
+      rdofile: files.stackSpec(rdofile).text,
       cowfile,
       match: actual === expected && actualBlocks === blocks,
       fingerprint_expected: formatFingerprint(expected),

@@ -16,6 +16,7 @@ import { StackSpec } from "./spec.ts";
 
 /** An open stack; close() closes every file of it. */
 export interface Stack {
+  readonly spec: StackSpec;
   readonly device: BlockDevice;
   /** Every open file of it. */
   readonly files: readonly BlockDevice[];
@@ -77,7 +78,7 @@ export async function openStack(
     const all = [bottomPart, ...parts];
     const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
     const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
-    return { device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
+    return { spec, device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
   } catch (error) {
     close();
     throw error;

@@ -86,6 +86,7 @@ interface JsonSchema {
   readonly items?: JsonSchema;
   readonly anyOf?: readonly JsonSchema[];
   readonly $ref?: string;
+  readonly additionalProperties?: boolean;
   readonly $defs?: Readonly<Record<string, JsonSchema>>;
   readonly enum?: readonly unknown[];
   readonly examples?: readonly unknown[];
@@ -100,8 +101,9 @@ export function schemaOf(name: string): JsonSchema {
 
 /** Keys of `value` that the schema doesn't describe: readers may meet them, so they have to be in it. */
 function undescribed(value: unknown, schema: JsonSchema, root: JsonSchema, path: string): string[] {
-  const target = schema.$ref ? root.$defs?.[schema.$ref.replace("#/$defs/", "")] : undefined;
-  const { properties, items } = { ...target, ...schema };
+  const named = schema.$ref ? root.$defs?.[schema.$ref.replace("#/$defs/", "")] : undefined;
+  const { properties, items, additionalProperties } = { ...(schema.$ref === "#" ? root : named), ...schema };
+  if (additionalProperties) return [];
   if (Array.isArray(value)) {
     return items ? [...new Set(value.flatMap((item: unknown) => undescribed(item, items, root, `${path}[]`)))] : [];
   }

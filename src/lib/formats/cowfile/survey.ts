@@ -59,6 +59,10 @@ class ChangedChunks {
       this.#changed.add(chunk);
   }
 
+  get isEmpty(): boolean {
+    return this.#changed.size === 0;
+  }
+
   handOut(window: BitmapWindow, deliver: SurveyOptions["onCorrected"]): void {
     for (const chunk of this.#changed) {
       const start = chunk * CHUNK_BYTES;
@@ -81,7 +85,8 @@ class Surveyor {
   /** Blocks whose data begins before the end of the file. */
   readonly #reachable: number;
   readonly #changed = new ChangedChunks();
-  readonly #buffer = new Uint8Array(READ_BYTES);
+  /** Made when the first block is looked at: most files are clean, and a farm has many. */
+  #buffer: Uint8Array | undefined;
   readonly #yieldToEventLoop = makeYielder();
   readonly #unmarked = new ExtentList();
   readonly #suspects = new ExtentList();
@@ -132,11 +137,12 @@ class Surveyor {
   async #surveyWindow(window: BitmapWindow, data: ExtentCursor): Promise<void> {
     const { rdoBlocks } = this.#geometry;
     const windowEnd = Math.min(rdoBlocks, window.firstBlock + WINDOW_BLOCKS);
-    this.#usedBefore += countBits(window.bytes);
+    const used = countBits(window.bytes);
+    this.#usedBefore += used;
     await this.#surveyData(window, windowEnd, data);
     this.#takeMarks(window, this.#lost, this.#reachable, windowEnd, this.#options.dropLost ?? false);
     this.#takeMarks(window, this.#beyondEnd, rdoBlocks, window.firstBlock + WINDOW_BLOCKS, true);
-    this.#usedAfter += countBits(window.bytes);
+    this.#usedAfter += this.#changed.isEmpty ? used : countBits(window.bytes);
     this.#changed.handOut(window, this.#options.onCorrected);
     this.#options.checkpoint?.();
     await this.#yieldToEventLoop();
@@ -170,6 +176,7 @@ class Surveyor {
       return;
     }
     const pieceBlocks = READ_BYTES / BLOCK_BYTES;
+    this.#buffer ??= new Uint8Array(READ_BYTES);
     for (let block = from; block < to; block += pieceBlocks) {
       const count = Math.min(pieceBlocks, to - block);
       const piece = this.#buffer.subarray(0, count * BLOCK_BYTES);
