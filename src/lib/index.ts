@@ -59,6 +59,7 @@ export type { MergeQuestion, MergeRequest, MergeResult } from "./operations/merg
 export { pack } from "./operations/pack/pack.ts";
 export type { PackRequest, PackResult, Streams } from "./operations/pack/request.ts";
 export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
+export { type RebaseRequest, type RebaseResult, rebase } from "./operations/rebase.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
 export { type SquashRequest, type SquashResult, squash } from "./operations/squash.ts";
 export {

@@ -1,5 +1,5 @@
 /**
- * Owns the rows of the command contract for squash, invert and map; see command-rows.ts.
+ * Owns the rows of the command contract for squash, invert, map and rebase; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
 import { ANY_BASE } from "./rows-more.ts";
@@ -117,4 +117,62 @@ export const map: CommandRow = {
   ],
   outputs: [],
   collisions: [],
+};
+
+export const rebase: CommandRow = {
+  runs: [
+    { title: "to another image", argv: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("random.img")] },
+    {
+      title: "dropping what is equal, dry",
+      argv: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("changed.img"), "--drop-equal", "-n"],
+      readOnly: true,
+    },
+    {
+      title: "from a stack to an image",
+      argv: (at) => [at("top.cow"), "--from", `${at("base.img")},${at("vm.cow")}`, "--to", at("base.img")],
+    },
+    { title: "unsafely", argv: (at) => [at("vm.cow"), "--to", at("changed.img"), "--unsafe"] },
+  ],
+  inputs: [
+    {
+      title: "COWFILE",
+      good: "vm.cow",
+      argv: (at, file) => [file, "--from", at("base.img"), "--to", at("changed.img")],
+    },
+    {
+      title: "--from",
+      good: "base.img",
+      isStack: true,
+      argv: (at, file) => [at("vm.cow"), "-n", "--from", file, "--to", at("changed.img")],
+    },
+    {
+      title: "--to",
+      good: "changed.img",
+      isStack: true,
+      takes: ANY_BASE,
+      argv: (at, file) => [at("vm.cow"), "-n", "--from", at("base.img"), "--to", file],
+    },
+  ],
+  outputs: [],
+  collisions: [
+    {
+      title: "COWFILE and --from",
+      input: "base.img",
+      argv: (at, output) => [output, "--from", at("base.img"), "--to", at("changed.img"), "-f"],
+    },
+    {
+      title: "COWFILE and a layer of --to",
+      input: "vm.cow",
+      argv: (at, output) => [output, "--from", at("base.img"), "--to", `${at("base.img")},${at("vm.cow")}`, "-f"],
+    },
+  ],
+  foretold: [
+    { title: "to another image", argv: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("random.img")] },
+    {
+      title: "dropping what is equal",
+      argv: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("changed.img"), "--drop-equal"],
+    },
+    { title: "unsafely", argv: (at) => [at("vm.cow"), "--to", at("changed.img"), "--unsafe"] },
+  ],
+  progress: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("random.img")],
 };

@@ -5,7 +5,7 @@
 import type { CommandRow } from "./row.ts";
 import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
-import { invert, map, squash } from "./rows-stacks.ts";
+import { invert, map, rebase, squash } from "./rows-stacks.ts";
 
 const create: CommandRow = {
   runs: [
@@ -241,6 +241,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   measure,
   merge,
   pack,
+  rebase,
   repair,
   serve,
   squash,

@@ -12,6 +12,7 @@ import {
   merge,
   type OperationContext,
   pack,
+  rebase,
   repair,
   unpack,
   verifyFingerprint,
@@ -217,6 +218,12 @@ export const FAULT_JOBS: readonly FaultJob[] = [
     makes: [],
     prepare: halfMerged,
     run: (context) => answer(merge("base", "undo", {}, context)),
+  },
+  {
+    title: "rebase",
+    changes: ["cow"],
+    makes: [],
+    run: (context) => answer(rebase("cow", { from: "base", to: "changed", dropEqual: true, force: true }, context)),
   },
   {
     title: "merge --output",

@@ -35,7 +35,7 @@ export async function requireUndoubted(layer: Layer, force: boolean, context: Op
 }
 
 /** Data of a cowfile that its bitmap does not mention. Other formats have none. @throws CowError `io`, `interrupted` */
-export async function unmarkedIn(layer: Layer, context: OperationContext): Promise<UnmarkedData> {
+async function unmarkedIn(layer: Layer, context: OperationContext): Promise<UnmarkedData> {
   if (!(layer instanceof CowfileLayer)) return { blocks: 0, firstBlock: undefined };
   return findUnmarkedData(layer.source, layer.opened.geometry, context.signal);
 }
@@ -57,8 +57,30 @@ export async function noticeUnmarkedOf(layers: readonly Layer[], context: Operat
   for (const layer of layers) await noticeUnmarked(layer, context, done);
 }
 
-export function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
+function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
   return blocks === 1
     ? `block ${firstBlock} holds data, but is not allocated`
     : `${blocks} blocks hold data, but are not allocated (the first is block ${firstBlock})`;
+}
+
+/**
+ * For a cowfile that is to be replaced by a new one: that has what is allocated in the old one, and nothing else of it.
+ *
+ * @param doing what would lose the rest
+ * @throws CowError `damaged`, `unsuitable`, unless `force`
+ */
+export async function requireNothingLost(
+  lower: CowfileLayer,
+  doing: string,
+  force: boolean,
+  context: OperationContext,
+): Promise<void> {
+  await requireSound(lower, force, context);
+  const unmarked = await unmarkedIn(lower, context);
+  if (unmarked.blocks === 0 || force) return;
+  throw new CowError("unsuitable", `${unmarkedText(unmarked)}: ${doing} would lose that`, {
+    file: lower.name,
+    details: { unmarked_blocks: unmarked.blocks, first_block: unmarked.firstBlock ?? 0 },
+    hints: [`\`cowtool repair -f ${shellWord(lower.name)}\` allocates what holds data; --force drops it`],
+  });
 }

@@ -4,7 +4,7 @@
  */
 import { subtract, widen } from "../../bytes/extent.ts";
 import type { OperationContext } from "../../context.ts";
-import { CowError, shellWord } from "../../errors.ts";
+import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -16,7 +16,7 @@ import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
 import { forgetOld } from "../identity/take.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
-import { noticeUnmarked, requireSound, requireUndoubted, unmarkedIn, unmarkedText } from "./doubts.ts";
+import { noticeUnmarked, requireNothingLost, requireUndoubted } from "./doubts.ts";
 import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 
 /** @throws CowError as merge() */
@@ -59,7 +59,7 @@ export async function intoCowfile(
   const unmarked = await noticeUnmarked(upper, context, "merged");
   const merged = { ...size, already, fingerprintChanged, unmarked };
   if (already) return merged;
-  await requireNothingLost(lower, force, context);
+  await requireNothingLost(lower, "merging into it", force, context);
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
   const inputs = [path, ...under.paths, ...upperPart.paths];
@@ -80,16 +80,4 @@ function isHeldBy(lower: Layer, upper: Layer): boolean {
   const end = upper.virtualSizeBytes;
   for (const _ of subtract(upper.extents(0, end), lower.extents(0, end))) return false;
   return true;
-}
-
-/** The new cowfile has what is marked in the old one, and nothing else of it. @throws CowError `damaged`, `unsuitable`, unless `force` */
-async function requireNothingLost(lower: CowfileLayer, force: boolean, context: OperationContext): Promise<void> {
-  await requireSound(lower, force, context);
-  const unmarked = await unmarkedIn(lower, context);
-  if (unmarked.blocks === 0 || force) return;
-  throw new CowError("unsuitable", `${unmarkedText(unmarked)}: merging into it would lose that`, {
-    file: lower.name,
-    details: { unmarked_blocks: unmarked.blocks, first_block: unmarked.firstBlock ?? 0 },
-    hints: [`\`cowtool repair -f ${shellWord(lower.name)}\` allocates what holds data; --force drops it`],
-  });
 }

@@ -1,0 +1,64 @@
+/**
+ * Owns replacing a cowfile by a new one in its place, for operations that give it another base. The new file appears whole,
+ * with the owner and mode of the old one, or the old one stays as it is.
+ */
+import type { OperationContext } from "../context.ts";
+import type { BlockDevice } from "../device/block-device.ts";
+import { CowError } from "../errors.ts";
+import { CowfileLayer } from "../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
+import type { CowfileJob, WrittenCowfile } from "../output/write-cowfile.ts";
+import { openAsLayer } from "../stack/open-part.ts";
+import { parsePart } from "../stack/spec.ts";
+import { howToOpen, type OpenFiles } from "./files.ts";
+import { noteOrWarn } from "./identity/take.ts";
+import { fillCowfile, takeIdentity } from "./new-cowfile.ts";
+
+/** A cowfile that is to be changed, locked against all others. */
+export interface OwnCowfile {
+  readonly path: string;
+  readonly file: BlockDevice;
+  readonly layer: CowfileLayer;
+}
+
+/** @throws CowError `unsupported` for anything but an unpacked cowfile; `dirty`, `locked`, … */
+export async function openOwnCowfile(
+  files: OpenFiles,
+  cowfile: string,
+  request: { readonly dryRun?: boolean; readonly force?: boolean },
+  { signal }: OperationContext,
+): Promise<OwnCowfile> {
+  const part = files.openPart(parsePart(cowfile), howToOpen(request));
+  const { path } = part.part;
+  const { layer } = await openAsLayer(part, { allowDirty: false, signal }, () => files.scratch(path));
+  if (layer instanceof CowfileLayer && layer.source === part.file) return { path, file: part.file, layer };
+  throw new CowError("unsupported", "is not an unpacked cowfile: only those are given another base in place", {
+    file: path,
+    hints: ["`cowtool convert STACK NEW --to FORMAT --base NEWBASE` makes a new layer over another base"],
+  });
+}
+
+/** The base that the new cowfile is over, and the files that it is made of. */
+export interface NewBase {
+  readonly device: BlockDevice;
+  readonly paths: readonly string[];
+}
+
+/** Writes the new cowfile, and what its base is beside it. @param inputs every file that is read for it */
+export async function replaceCowfile(
+  files: OpenFiles,
+  { path, layer }: OwnCowfile,
+  { device, paths }: NewBase,
+  job: Pick<CowfileJob, "view" | "held" | "phase"> & { readonly inputs: readonly string[]; readonly rdoBlocks: number },
+  context: OperationContext,
+): Promise<WrittenCowfile> {
+  const { rdoBlocks, inputs, ...rest } = job;
+  const { abi } = layer.opened.head;
+  const taken = await takeIdentity(files, { base: device, paths, blocks: rdoBlocks }, undefined, context);
+  const made = await files.write(path, [path, ...inputs], { force: true }, (target) =>
+    fillCowfile(files, { ...rest, target, abi, base: device, rdoBlocks }, context),
+  );
+  const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint: made.fingerprint };
+  if (taken) noteOrWarn(files.storage, path, context, () => taken.write(path, identity));
+  return made;
+}
