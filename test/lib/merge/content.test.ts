@@ -158,6 +158,26 @@ test("an undo file is the file that `create --from` makes of the same content, z
   expect(bytesOf(storage, "base").equals(original)).toBe(true);
 });
 
+test.each(["cowfile", "qcow2"] as const)(
+  "a %s that needs more space than is free is refused before the first write",
+  async (to) => {
+    class Full extends MemoryStorage {
+      override freeBytes(): number {
+        return 3 * BLOCK;
+      }
+    }
+    const storage = new Full();
+    storage.put("base", new Uint8Array(64 * BLOCK));
+    storage.put("changed", changed(20, 40, 50));
+    await convert("changed", "layer", { to, base: "base" }, { storage });
+    const before = storage.log.length;
+    for (const dryRun of [true, false])
+      await expect(merge("base", "layer", { dryRun }, { storage })).rejects.toMatchObject({ code: "no-space" });
+    expect(storage.log).toHaveLength(before);
+    expect(await merge("base", "layer", { force: true }, { storage })).toMatchObject({ already_merged: false });
+  },
+);
+
 describe("a base that refuses every write", () => {
   class Sealed extends MemoryStorage {
     override open(path: string, options: OpenOptions = {}): BlockDevice {

@@ -18,7 +18,7 @@ import { intoCowfile } from "./into-cowfile.ts";
 import { mergeIntoNewFile } from "./new-file.ts";
 import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
 import { mergeStore, openForMerge } from "./store.ts";
-import { writeLayer } from "./write-layer.ts";
+import { requireSpace, writeLayer } from "./write-layer.ts";
 
 /** @throws CowError as merge() */
 export async function mergeAnyLayer(
@@ -73,6 +73,7 @@ async function intoBase(
   const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
   const fingerprintChanged = !already && (await changesFingerprint(base, layer, context));
   const merged = { ...size, already, fingerprintChanged };
+  if (!already && !request.force) await requireSpace(files, base, layer, size, context);
   if (dryRun || (already && !isStore)) return merged;
   await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
   if (isStore) await mergeStore(opened.file, base, context);

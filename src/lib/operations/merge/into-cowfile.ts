@@ -9,12 +9,11 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
-import { writeCowfile } from "../../output/write-cowfile.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
-import { forgetOld } from "../identity/take.ts";
+import { fillCowfile } from "../new-cowfile.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { noticeUnmarked, requireNothingLost, requireUndoubted } from "./doubts.ts";
 import type { AnyMerge, Merged, MergeRequest } from "./request.ts";
@@ -69,8 +68,7 @@ export async function intoCowfile(
     const view = new LayeredImage(under.base.name, under.base, [...under.layers, lower, upper]);
     const held = widen(allocatedBy([lower, upper], 0, end), BLOCK_BYTES, end);
     const job = { target, abi, base: under.device, rdoBlocks: end / BLOCK_BYTES, view, held, phase: "merging" };
-    await writeCowfile(job, context);
-    forgetOld(files.storage, path, context);
+    await fillCowfile(files, job, context);
   });
   return merged;
 }

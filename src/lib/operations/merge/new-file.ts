@@ -25,7 +25,6 @@ export async function mergeIntoNewFile(
 ): Promise<Merged> {
   const { output, force = false } = request;
   const { signal } = context;
-  if (simple) refuseSameFile(files.storage, output, [simple.rdofile, simple.cowfile]);
   if (simple) refuseCowfileAsBase(files.open(simple.rdofile, { lock: "shared" }), force);
   const under = await files.openStack(simple ? new StackSpec([parsePart(`raw:${simple.rdofile}`)]) : below, force);
   const part = files.openPart(layerPart, { lock: "shared" });
