@@ -78,6 +78,14 @@ const figure = (sample, metric) => {
   return value > 0 ? value : undefined;
 };
 
+/** `medians of 5 rounds`, as many as the rows have: a run that was repeated in part has more of some. */
+export function mediansOf(rows) {
+  const counts = rows.flatMap(({ results }) => Object.values(results).map((list) => list.filter(Boolean).length));
+  const [least, most] = [Math.min(...counts.filter((count) => count > 0)), Math.max(...counts)];
+  if (most <= 1) return "one round";
+  return `medians of ${least === most ? most : `${least} to ${most}`} rounds`;
+}
+
 /**
  * Per round, `name`'s figure divided by the best of `others` in that same round; rounds in which either is missing are
  * left out. `lowest` says that less is better, and the best is the least.

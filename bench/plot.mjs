@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { median, ratios } from "./measure.mjs";
+import { median, mediansOf, ratios } from "./measure.mjs";
 import { ROOT } from "./programs.mjs";
 import { GROUPS } from "./workloads.mjs";
 
@@ -82,7 +82,7 @@ export function draw(data) {
     `<line class="${tick === 1 ? "one" : "grid"}" x1="${x(tick)}" x2="${x(tick)}" y1="${TOP - 8}" y2="${y}"/>`,
     `<text class="tick" x="${x(tick)}" y="${TOP - 14}">${tick}×</text>`,
   ]);
-  const note = `1× is the best peer of the same round; medians and ranges of ${data.options.rounds} rounds; ${data.machine.cores} cores; ${data.date.slice(0, 10)}`;
+  const note = `1× is the best peer of the same round; ratios: ${mediansOf(data.online)}, with their ranges; ${data.machine.cores} cores; ${data.date.slice(0, 10)}`;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">`,
     `<title>Speed of cowtool serve relative to the best peer</title><style>${STYLE}\n</style>`,

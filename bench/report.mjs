@@ -8,7 +8,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { median, ratios } from "./measure.mjs";
+import { median, mediansOf, ratios } from "./measure.mjs";
 import { draw } from "./plot.mjs";
 import { ROOT } from "./programs.mjs";
 
@@ -264,7 +264,7 @@ const README_ROWS = [
 
 /** The short table: what the best peer reaches, what cowtool does. */
 export function readmeTable(data) {
-  const { machine, options } = data;
+  const { machine } = data;
   const rows = (data.online ?? [])
     .filter(({ title }) => README_ROWS.includes(title))
     .map((row) => {
@@ -283,7 +283,7 @@ export function readmeTable(data) {
     });
   return `![cowtool's speed relative to the best peer of each round](docs/bench.svg)
 
-Operations a second, medians of ${options.rounds} rounds by turns on ${machine.cores} cores (${machine.cpu}), ${data.date.slice(0, 10)};
+Operations a second, ${mediansOf(data.online ?? [])} by turns on ${machine.cores} cores (${machine.cpu}), ${data.date.slice(0, 10)};
 "× best" is the median of the ratios to the best peer of each round, "× bare C" that to a server in C without a bitmap.
 [bench/RESULTS.md](bench/RESULTS.md) has all figures and the method.
 

@@ -111,7 +111,7 @@ _cowtool() {
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
-    map) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
+    map) _cowtool_words '--svg --help --json --no-color --progress --quiet --verbose' ;;
     measure) _cowtool_words '--abi --base --chunk-size --cluster-size --to --help --json --no-color --progress --quiet --verbose' ;;
     merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;

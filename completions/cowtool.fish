@@ -118,6 +118,7 @@ complete --command cowtool --condition '__cowtool_runs invert' --short-option o 
 complete --command cowtool --condition '__cowtool_runs invert' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
 complete --command cowtool --condition '__cowtool_runs invert' --arguments '(__cowtool_layers)'
 
+complete --command cowtool --condition '__cowtool_runs map' --long-option svg --description 'draw it as an SVG picture on stdout, a colour for each layer'
 complete --command cowtool --condition '__cowtool_runs map' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs measure' --long-option abi --exclusive --arguments 'le64 le32 be64 be32' --description 'the machine a cowfile is for; default le64'

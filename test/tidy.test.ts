@@ -34,7 +34,7 @@ const FOUNDATIONS = ["lib/errors.ts", "lib/context.ts"];
 /** The one exception: the context names the type of storage it carries, and only its type. */
 const ALLOWED_TYPES = new Set(["lib/context.ts → lib/device/storage.ts"]);
 
-const CLI_PACKAGES = ["@oclif/core", "table", "cli-progress"];
+const CLI_PACKAGES = ["@oclif/core", "table"];
 
 interface Import {
   readonly target: string;

@@ -1,8 +1,7 @@
 /**
  * Owns how the progress of a long job is shown on stderr. Must not slow the job down: its callback may be called as
- * often as the job likes, and cli-progress is loaded only once there is a bar to draw.
+ * often as the job likes.
  */
-import type { SingleBar } from "cli-progress";
 import { roundedSize } from "../lib/bytes/size.ts";
 import type { Progress } from "../lib/context.ts";
 import type { Terminal } from "./terminal.ts";
@@ -12,8 +11,24 @@ export type ProgressMode = (typeof PROGRESS_MODES)[number];
 
 /** Jobs shorter than this show no bar. */
 const BAR_AFTER_MS = 500;
+const BAR_EVERY_MS = 100;
 const PLAIN_EVERY_MS = 3000;
 const JSON_EVERY_MS = 200;
+
+const DEFAULT_COLUMNS = 80;
+/** Left free at the end of the line: the terminal shows a `^C` there, which must not begin a new line. */
+const FREE_COLUMNS = 3;
+/** What a bar shows where there is less and less room: its width, and how many of amount, time left and rate. */
+const LAYOUTS = [
+  [30, 3],
+  [18, 3],
+  [10, 3],
+  [10, 2],
+  [6, 2],
+  [0, 2],
+  [0, 1],
+  [0, 0],
+] as const;
 
 export interface ProgressView {
   readonly onProgress: (progress: Progress) => void;
@@ -46,13 +61,13 @@ class Pace {
     return true;
   }
 
-  /** `12 MiB of 3 GiB, 120 MiB/s, 26 s left`; without rate and rest while there is nothing to tell them from */
-  describe({ done, total, unit }: Progress): string {
+  /** `12 MiB of 3 GiB`, `26 s left`, `120 MiB/s`; without the last two while there is nothing to tell them from */
+  facts({ done, total, unit }: Progress): string[] {
     const amounts = `${amount(done, unit)} of ${amount(total, unit)}`;
     const perSecond = ((done - this.#startDone) * 1000) / (performance.now() - this.#startMs);
-    if (!(perSecond > 0 && Number.isFinite(perSecond))) return amounts;
+    if (!(perSecond > 0 && Number.isFinite(perSecond))) return [amounts];
     const restSeconds = Math.ceil(Math.max(0, total - done) / perSecond);
-    return `${amounts}, ${amount(Math.round(perSecond), unit)}/s, ${duration(restSeconds)} left`;
+    return [amounts, `${duration(restSeconds)} left`, `${amount(Math.round(perSecond), unit)}/s`];
   }
 }
 
@@ -89,62 +104,55 @@ function jsonView(terminal: Terminal): ProgressView {
 
 function plainView(terminal: Terminal): ProgressView {
   return paced(PLAIN_EVERY_MS, (progress, pace) => {
-    terminal.writeErr(`cowtool: ${progress.phase}: ${percentOf(progress)}%, ${pace.describe(progress)}\n`);
+    terminal.writeErr(`cowtool: ${progress.phase}: ${percentOf(progress)}%, ${pace.facts(progress).join(", ")}\n`);
   });
 }
 
+/** One line of at most `room` characters. */
+function barText(progress: Progress, facts: readonly string[], room: number): string {
+  const percent = percentOf(progress);
+  let text = "";
+  for (const [width, count] of LAYOUTS) {
+    const full = Math.round((percent / 100) * width);
+    const bar = width > 0 ? `[${"=".repeat(full)}${"-".repeat(width - full)}] ` : "";
+    const more = facts.slice(0, count);
+    text = `${progress.phase} ${bar}${percent}%${more.length > 0 ? ` | ${more.join(", ")}` : ""}`;
+    if (text.length <= room) return text;
+  }
+  return text.slice(0, Math.max(0, room));
+}
+
+/** A line that is drawn anew in its place. The terminal's settings stay as they are: a kill could not restore them. */
 function barView(terminal: Terminal): ProgressView {
   const pace = new Pace();
-  let bar: SingleBar | undefined;
-  let isLoading = false;
-  let isStopped = false;
-  let latest: Progress | undefined;
   let startMs: number | undefined;
-
-  const draw = (progress: Progress): void => {
-    const values = { phase: progress.phase, pace: pace.describe(progress) };
-    if (bar?.isActive) {
-      bar.setTotal(progress.total);
-      bar.update(progress.done, values);
-    } else bar?.start(progress.total, progress.done, values);
+  let shownMs = 0;
+  /** Characters of the bar on the screen. */
+  let shown = 0;
+  const columns = (): number => terminal.errColumns ?? DEFAULT_COLUMNS;
+  const erase = (): string => {
+    if (shown === 0) return "";
+    // A terminal that became narrower has wrapped the line.
+    const rowsAbove = Math.floor((shown - 1) / columns());
+    shown = 0;
+    return `${rowsAbove > 0 ? `\u001b[${rowsAbove}A` : ""}\r\u001b[J`;
   };
-
-  const load = async (): Promise<void> => {
-    isLoading = true;
-    const { default: cliProgress } = await import("cli-progress");
-    if (isStopped) return;
-    bar = new cliProgress.SingleBar({
-      stream: terminal.stderr,
-      format: "{phase} [{bar}] {percentage}% | {pace}",
-      barsize: 18,
-      clearOnComplete: true,
-      // The terminal's own settings stay as they are: a process ended by a second signal couldn't restore them.
-      hideCursor: null,
-      linewrap: true,
-      // Its own signal handling would swallow SIGINT, which must reach the operation.
-      gracefulExit: false,
-    });
-    if (latest) draw(latest);
+  const clear = (): void => {
+    if (shown > 0) terminal.writeErr(erase());
   };
-
-  const halt = (): void => {
-    if (bar?.isActive) bar.stop();
-  };
-
   return {
     onProgress(progress) {
-      latest = progress;
       pace.enter(progress);
       const nowMs = performance.now();
       startMs ??= nowMs;
-      if (bar) draw(progress);
-      else if (!isLoading && nowMs - startMs >= BAR_AFTER_MS) void load();
+      if (nowMs - startMs < BAR_AFTER_MS || nowMs - shownMs < BAR_EVERY_MS) return;
+      shownMs = nowMs;
+      const text = barText(progress, pace.facts(progress), columns() - FREE_COLUMNS);
+      terminal.writeErr(erase() + text);
+      shown = text.length;
     },
-    clear: halt,
-    stop() {
-      isStopped = true;
-      halt();
-    },
+    clear,
+    stop: clear,
   };
 }
 

@@ -13,8 +13,8 @@ export interface Terminal {
   /** Width of stdout in characters, or what COLUMNS says; undefined where neither tells. */
   readonly columns: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Where a progress bar draws itself. */
-  readonly stderr: NodeJS.WritableStream;
+  /** The same of stderr, where a progress bar is drawn. */
+  readonly errColumns: number | undefined;
   /** @returns false when the reader has gone: there is no use in writing more, and it is no error */
   writeOut(text: string): boolean | Promise<boolean>;
   /** As writeOut, for what is no text. */
@@ -98,8 +98,10 @@ export function processTerminal(): Terminal {
       if (Number.isSafeInteger(asked) && asked > 0) return asked;
       return process.stdout.isTTY ? process.stdout.columns : undefined;
     },
+    get errColumns() {
+      return process.stderr.isTTY ? process.stderr.columns : undefined;
+    },
     env: process.env,
-    stderr: process.stderr,
     writeOut: (text) => writeToStdout(text, stdoutIsClosed),
     writeBytes: (bytes) => writeToStdout(bytes, stdoutIsClosed),
     readBytes(signal) {

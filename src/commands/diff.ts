@@ -59,9 +59,9 @@ export default class Diff extends BaseCommand<typeof Diff> {
     const { a, b } = this.args;
     return renderSvgMap({
       title: `${a} and ${b}`,
-      meaning: "different",
       sizeBytes: result.virtualSizeBytes,
-      extents: result.extents,
+      rest: "the same",
+      parts: [{ words: "different", extents: result.extents }],
       redundant: result.redundant,
     });
   }

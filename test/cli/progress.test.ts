@@ -1,8 +1,8 @@
 /** Proves what each progress mode writes, and where it writes nothing. */
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { makeProgressView, type ProgressMode } from "../../src/cli/progress.ts";
 import type { Progress } from "../../src/lib/context.ts";
-import { type FakeTerminalOptions, fakeTerminal } from "../support/command/fake-terminal.ts";
+import { type FakeTerminal, type FakeTerminalOptions, fakeTerminal } from "../support/command/fake-terminal.ts";
 
 const MIB = 1024 * 1024;
 
@@ -36,7 +36,7 @@ describe("progress", () => {
   test("plain is a line now and then", () => {
     const lines = shown("plain", {}).trimEnd().split("\n");
     expect(lines[0]).toBe("cowtool: merging: 0%, 0 B of 4 MiB");
-    expect(lines[1]).toMatch(/^cowtool: merging: 100%, 4 MiB of 4 MiB, .*\/s, 0 s left$/);
+    expect(lines[1]).toMatch(/^cowtool: merging: 100%, 4 MiB of 4 MiB, 0 s left, .*\/s$/);
   });
 
   test("auto and none are silent where nobody watches, a bar for a short job too", () => {
@@ -48,5 +48,55 @@ describe("progress", () => {
 
   test("a bar that is no use becomes lines", () => {
     expect(shown("bar", {})).toMatch(/^cowtool: merging: 0%/);
+  });
+});
+
+describe("a bar", () => {
+  afterEach(() => void vi.useRealTimers());
+
+  /** What is on the screen's lines after text with the few control sequences that a bar uses, in a terminal that wraps. */
+  function screen(text: string, columns: number): string[] {
+    const rows = [""];
+    for (const [piece] of text.matchAll(/\u001b\[\d*[AJ]|\r|\n|[\s\S]/g)) {
+      const last = rows.at(-1) ?? "";
+      if (/A$/.test(piece) && piece.length > 1) rows.splice(rows.length - Number(piece.slice(2, -1)));
+      else if (piece === "\r") rows.push(`${rows.pop()}\r`);
+      else if (/J$/.test(piece) && piece.length > 1) rows.splice(rows.length - 1, 1, "");
+      else if (piece === "\n") rows.push("");
+      else if (last.length >= columns) rows.push(piece);
+      else rows.splice(rows.length - 1, 1, last + piece);
+    }
+    return rows;
+  }
+
+  function drawn(columns: number, whileItRuns: (terminal: FakeTerminal) => void = () => {}): FakeTerminal {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    const options = { isTerminal: true, columns };
+    const terminal = fakeTerminal(options);
+    const view = makeProgressView("bar", terminal, false);
+    for (let done = 0; done <= 40; done++) {
+      vi.advanceTimersByTime(101);
+      view.onProgress({ phase: "comparing", done: done * MIB * 1000, total: 40 * MIB * 1000, unit: "bytes" });
+      if (done === 20) whileItRuns(Object.assign(terminal, { resize: (to: number) => (options.columns = to) }));
+    }
+    view.stop();
+    return terminal;
+  }
+
+  test.each([20, 40, 60, 80, 120])("fits %i columns, with room for ^C, and goes away", (columns) => {
+    const text = drawn(columns).err();
+    const lines = text.split(/\r\u001b\[J/).filter((line) => line !== "");
+    expect(lines.length).toBeGreaterThan(20);
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns - 3);
+    expect(lines.at(-1)).toContain("100%");
+    expect(lines.at(20)).toMatch(columns < 60 ? /\d%/ : /^comparing \[=+-+\] \d+% \| .* GiB of 39\.1 GiB, \d+ s left/);
+    expect(screen(text, columns)).toEqual([""]);
+  });
+
+  test("leaves nothing behind where the terminal becomes narrower, or a ^C was typed", () => {
+    const isResized = drawn(120, (terminal) => (terminal as FakeTerminal & { resize(to: number): void }).resize(50));
+    expect(isResized.err()).toContain("\u001b[1A\r\u001b[J");
+    const isTyped = drawn(60, (terminal) => terminal.writeErr("^C"));
+    expect(screen(isTyped.err(), 60)).toEqual([""]);
   });
 });

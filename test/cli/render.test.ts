@@ -4,6 +4,8 @@ import { describe, expect, test } from "vitest";
 import { mayColour, paint } from "../../src/cli/render/colour.ts";
 import { escapeControls } from "../../src/cli/render/escape.ts";
 import { renderKeyValue } from "../../src/cli/render/key-value.ts";
+import { svgOfStack } from "../../src/cli/render/map-entries.ts";
+import { renderSvgMap } from "../../src/cli/render/svg-map.ts";
 import { renderTable } from "../../src/cli/render/table.ts";
 import { writeText } from "../../src/cli/render/text.ts";
 import { collected } from "../support/collected.ts";
@@ -124,5 +126,46 @@ describe("writeText", () => {
     await writeText(["a", "b\n", ""], (text) => pieces.push(text) > 0);
     await writeText("c", (text) => pieces.push(text) > 0);
     expect(pieces.join("")).toBe("a\nb\nc\n");
+  });
+});
+
+describe("a picture", () => {
+  const textOf = async (pieces: AsyncIterable<string>): Promise<string> => (await collected(pieces)).join("");
+
+  test("has 40 KB at most, whatever the image, and says in words what is where", async () => {
+    // The worst: no two cells beside one another are alike.
+    const cells = Array.from({ length: 96 * 48 }, (_, i) => ({ offset: i * 4096, length: 1024 * (1 + (i % 4)) }));
+    const map = {
+      title: "a<b",
+      sizeBytes: 96 * 48 * 4096,
+      rest: "from the base",
+      parts: [{ words: "in a.cow", extents: cells }],
+    };
+    const svg = await textOf(renderSvgMap(map));
+    expect(svg.length).toBeLessThan(40_000);
+    expect(svg).toMatch(/^<svg [\s\S]*<\/svg>\n$/);
+    for (const words of [">a&lt;b<", ">from the base<", ">in a.cow<"]) expect(svg).toContain(words);
+    expect(svg.match(/<path stroke='#1f5fa8'/g)).toHaveLength(4);
+  });
+
+  test("of a stack has a colour for each layer", async () => {
+    const entry = { present: true, zero: false, data: true, compressed: false };
+    const entries = [
+      { start: 0, length: 8192, depth: 2, ...entry },
+      { start: 8192, length: 8192, depth: 1, ...entry },
+      { start: 16384, length: 16384, depth: 0, ...entry },
+    ];
+    const stack = { virtualSizeBytes: 32768, names: ["d/b.cow", "d/a.cow", "d/base"], close: () => {} };
+    const svg = await textOf(
+      svgOfStack("s", {
+        ...stack,
+        entries: (async function* () {
+          yield* entries;
+        })(),
+      }),
+    );
+    expect(svg).toContain("<path stroke='#1f5fa8' stroke-opacity='1' d='M8 0h8'/>");
+    expect(svg).toContain("<path stroke='#3a9d8f' stroke-opacity='1' d='M16 0h16'/>");
+    expect(svg.indexOf("in a.cow")).toBeLessThan(svg.indexOf("in b.cow"));
   });
 });

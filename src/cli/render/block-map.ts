@@ -6,7 +6,6 @@ import { coverCells, type Extents } from "./map-cells.ts";
 
 const MIN_COLUMNS = 20;
 const DEFAULT_COLUMNS = 80;
-const MAX_COLUMNS = 160;
 const MAX_ROWS = 16;
 
 /** Shades from nothing to all; the first and the last mean exactly that. */
@@ -35,7 +34,7 @@ export interface BlockMapView {
 
 /** Lines of cells, then a legend. */
 export async function* renderBlockMap(extents: Extents, sizeBytes: number, view: BlockMapView): AsyncGenerator<string> {
-  const width = Math.max(MIN_COLUMNS, Math.min(view.columns ?? DEFAULT_COLUMNS, MAX_COLUMNS));
+  const width = Math.max(MIN_COLUMNS, view.columns ?? DEFAULT_COLUMNS);
   const { cellBytes, covered } = await coverCells(extents, sizeBytes, width * MAX_ROWS);
   const shades = SHADES[speaksUnicode(view.env) ? "unicode" : "ascii"];
   for (let row = 0; row < covered.length; row += width) {

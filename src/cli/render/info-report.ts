@@ -101,8 +101,8 @@ async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerator<Exte
 export function svgOfInfo({ facts, mapBytes }: Info, extents: AsyncIterable<MapExtent>): AsyncIterable<string> {
   return renderSvgMap({
     title: facts.file,
-    meaning: "allocated in the cowfile",
     sizeBytes: mapBytes,
-    extents: heldOnly(extents),
+    rest: "from the base",
+    parts: [{ words: `in ${facts.file}`, extents: heldOnly(extents) }],
   });
 }

@@ -1,9 +1,12 @@
 /**
  * Owns how `map` shows its list to people: a line for each entry, written while the list is made, in columns whose widths
- * are known beforehand.
+ * are known beforehand; or a picture.
  */
-import type { MapEntry } from "../../lib/operations/map.ts";
+import { basename } from "node:path";
+import { ExtentList } from "../../lib/bytes/extent.ts";
+import type { MapEntry, MapResult } from "../../lib/operations/map.ts";
 import { escapeControls } from "./escape.ts";
+import { renderSvgMap } from "./svg-map.ts";
 
 /** As wide as the largest offset that there is. */
 const WIDTH = 18;
@@ -27,4 +30,18 @@ export async function* renderMap(names: readonly string[], entries: AsyncIterabl
     const { start, length, offset, depth, present } = entry;
     yield line(`${start}`, `${length}`, kindOf(entry), `${offset ?? "-"}`, present ? (names[depth] ?? "") : "-");
   }
+}
+
+/** The stack as a picture, each layer in a colour of its own. */
+export async function* svgOfStack(
+  title: string,
+  { names, entries, virtualSizeBytes }: MapResult,
+): AsyncGenerator<string> {
+  const held = names.map(() => new ExtentList());
+  for await (const { start, length, depth, present } of entries) if (present) held[depth]?.append(start, length);
+  const parts = names.map((name, depth) => ({ words: `in ${basename(name)}`, extents: held[depth] ?? [] })).reverse();
+  // A base alone has what it has; below layers it is all that they leave.
+  const layers = parts.length > 1 ? parts.slice(1) : parts;
+  const rest = parts.length > 1 ? "from the base" : "zeros";
+  yield* renderSvgMap({ title, sizeBytes: virtualSizeBytes, rest, parts: layers });
 }

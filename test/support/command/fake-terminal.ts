@@ -1,7 +1,6 @@
 /**
  * Owns a Terminal without a terminal: it records what is written and answers what is asked.
  */
-import { Writable } from "node:stream";
 import type { Terminal } from "../../../src/cli/terminal.ts";
 
 export interface FakeTerminal extends Terminal {
@@ -18,7 +17,7 @@ export interface FakeTerminalOptions {
   /** Lines on stdin; when they are used up, stdin is at its end. */
   readonly answers?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  readonly columns?: number;
+  columns?: number;
   /** What stdin holds, for those who read bytes. */
   readonly input?: Uint8Array;
   /** The reader goes away after so many pieces of output. */
@@ -32,19 +31,15 @@ export function fakeTerminal(options: FakeTerminalOptions = {}): FakeTerminal {
   const bytesOut: Uint8Array[] = [];
   const questions: string[] = [];
   let exitCode: number | undefined;
-  const stderr = new Writable({
-    write(chunk, _encoding, done) {
-      err.push(String(chunk));
-      done();
-    },
-  });
   return {
     stdoutIsTerminal: isTerminal,
     stderrIsTerminal: isTerminal,
     stdinIsTerminal: isTerminal,
     columns,
+    get errColumns() {
+      return options.columns;
+    },
     env,
-    stderr,
     writeOut(text) {
       if (out.length >= closesAfter) return false;
       out.push(text);

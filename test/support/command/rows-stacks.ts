@@ -103,6 +103,7 @@ export const map: CommandRow = {
   runs: [
     { title: "a stack", argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`], readOnly: true },
     { title: "an image", argv: (at) => [at("base.img")], readOnly: true },
+    { title: "a picture", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, "--svg"], readOnly: true },
     { title: "a stack with a pack", argv: (at) => [`${at("base.img")},${at("gzip.pack")}`], readOnly: true },
   ],
   inputs: [

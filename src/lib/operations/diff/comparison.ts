@@ -11,8 +11,8 @@ import type { DifferenceSample } from "./request.ts";
 const SAMPLE_BYTES = 16;
 
 export interface ComparisonHooks {
-  /** Told how far it is. */
-  readonly checkpoint: (doneBytes: number) => void;
+  /** Told how far in the image it is. */
+  readonly checkpoint: (offsetBytes: number) => void;
   /** Throws when the caller wants to stop. */
   readonly pause: Pause;
   /** How many differing places to keep. */
@@ -33,14 +33,14 @@ export async function compareExtents(
   hooks: ComparisonHooks,
 ): Promise<Comparison> {
   const [different, same, samples] = [new ExtentList(), new ExtentList(), [] as DifferenceSample[]];
-  let doneBytes = 0;
+  let reachedBytes = 0;
   for (const part of compare(a, b, extents, BLOCK_BYTES)) {
     if (part.length === 0) {
-      hooks.checkpoint(doneBytes);
+      hooks.checkpoint(reachedBytes);
       await hooks.pause();
       continue;
     }
-    doneBytes += part.length;
+    reachedBytes = part.offset + part.length;
     (part.differs ? different : same).append(part.offset, part.length);
     if (part.differs && samples.length < hooks.samples) takeSamples(part, samples, hooks.samples);
   }

@@ -58,9 +58,7 @@ function hooksFor(name: string, total: number, request: DiffRequest, context: Op
   return {
     samples: request.hexdump ?? 0,
     pause: makePause(context.signal, () => interrupted(name, "nothing was changed")),
-    checkpoint: (done) => {
-      context.onProgress?.({ phase: "comparing", done, total: Math.max(done, total), unit: "bytes" });
-    },
+    checkpoint: (done) => context.onProgress?.({ phase: "comparing", done, total, unit: "bytes" }),
   };
 }
 
@@ -75,7 +73,7 @@ async function diffImages(
   const b = await openSide(files, nameB, stackB);
   const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
   const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
-  const hooks = hooksFor(nameA, 0, request, context);
+  const hooks = hooksFor(nameA, size, request, context);
   const comparison = await compareExtents(
     a.image,
     b.image,
@@ -93,6 +91,7 @@ async function diffImages(
       )
     : [];
   const redundant = await listOf(intersect(comparison.same, ofOneSide), hooks);
+  hooks.checkpoint(size);
   const result = {
     identical: changed.totalBytes === 0,
     virtualSizeBytes: size,
@@ -108,12 +107,13 @@ async function diffImages(
 async function diffBare(a: Layer, b: Layer, request: DiffRequest, context: OperationContext): Promise<DiffResult> {
   requireSameBase(a, b);
   const end = a.virtualSizeBytes;
-  const hooks = hooksFor(a.name, 0, request, context);
+  const hooks = hooksFor(a.name, end, request, context);
   const both = intersect(a.extents(0, end), b.extents(0, end));
   const comparison = await compareExtents(alone(a), alone(b), both, hooks);
   const { different } = comparison;
   const onlyA = await listOf(subtract(a.extents(0, end), b.extents(0, end)), hooks);
   const onlyB = await listOf(subtract(b.extents(0, end), a.extents(0, end)), hooks);
+  hooks.checkpoint(end);
   const bytesDifferent = different.totalBytes + onlyA.totalBytes + onlyB.totalBytes;
   return {
     identical: bytesDifferent === 0,

@@ -66,7 +66,7 @@ async function recordOrCompare(
   context: OperationContext,
 ): Promise<Look> {
   const { storage } = files;
-  const quiet: OperationContext = { ...context, onProgress: undefined, onNotice: undefined };
+  const quiet: OperationContext = { ...context, onNotice: undefined };
   const cow = files.open(cowfile, { lock: "none" });
   // Nothing else says what its base was.
   if (detectFormat(cow)?.id !== "cowfile") return NOTHING;
