@@ -63,7 +63,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   /** The base of several files. */
   #opened: { close(): void } | undefined;
 
-  /** Does the command's work and says what came of it; failures are thrown, as CowError. */
+  /** Does the command's work and returns the result; failures are thrown, as CowError. */
   protected abstract execute(): Promise<Outcome>;
 
   /** What oclif calls. Its own looks for plugins, variables and hooks, of which cowtool has none. */
@@ -103,7 +103,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
 
   /** Called by oclif with whatever `run` threw, parse errors included. */
   protected override async catch(error: unknown): Promise<void> {
-    // Whoever read our stdout wants no more of it: no failure, and nothing to say.
+    // The reader of our stdout has closed it, which is not a failure.
     if (error instanceof ReaderGone) return;
     await reportError(error, { ...this.#reporting(), json: wantsJson(this.argv), toStderr: this.stdoutIsData });
   }
@@ -159,7 +159,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     return mayColour({ isTerminal: stdoutIsTerminal, env, noColour: this.flags["no-color"] });
   }
 
-  /** What an operation gets besides its arguments. */
+  /** An operation's context. */
   protected context(): OperationContext {
     return {
       signal: this.#stops?.signal,
@@ -188,7 +188,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     this.#isAsking = false;
   }
 
-  /** The standard streams for an operation that takes `-`. Nobody wants what is no text on a screen. */
+  /** The standard streams for an operation that takes `-`. Binary output to a terminal is refused. */
   protected get streams(): Streams {
     return {
       input: { [Symbol.asyncIterator]: () => this.terminal.readBytes(this.#stops?.signal)[Symbol.asyncIterator]() },
@@ -200,7 +200,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     };
   }
 
-  /** Is stdout where the command's data goes? Of a command line that could not be parsed, the likelier answer. */
+  /** Does the command's data go to stdout? For a command line that could not be parsed, the likelier answer. */
   protected get stdoutIsData(): boolean {
     const name = (this.ctor as typeof BaseCommand).outputArg;
     const args: Readonly<Record<string, unknown>> | undefined = this.args;

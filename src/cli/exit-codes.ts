@@ -1,6 +1,6 @@
 /**
- * Owns the exit statuses: what each means, and which one every error of the library becomes.
- * Must stay total over ErrorCode (the Record makes a missing one a compile error) and must not know messages.
+ * Owns the exit statuses: the meaning of each, and the status of every error of the library. Must stay total over
+ * ErrorCode (the Record makes a missing one a compile error) and must not know messages.
  */
 import type { ErrorCode } from "../lib/errors.ts";
 
@@ -11,7 +11,7 @@ export const EXIT = {
   no: 1,
   /** A damaged, inconsistent or unsuitable image, left unchanged; by `repair`, repaired as far as it could be. */
   unsuitable: 4,
-  /** The system said no: input/output, no such file, no space, locked. */
+  /** A system error: input/output, no such file, no space, locked. */
   operational: 8,
   usage: 16,
   declined: 32,
@@ -57,7 +57,7 @@ export function exitOfCode(code: ErrorCode, signal?: StopSignal): number {
   return code === "interrupted" ? exitOfSignal(signal) : EXIT_OF_CODE[code];
 }
 
-/** What a list of problems means: nothing, something that repair can put right, or something that it cannot. */
+/** The exit status for a list of problems: none, some that repair can fix, or some that it cannot. */
 export function exitOfTally({ fixable, unfixable }: { readonly fixable: number; readonly unfixable: number }): number {
   if (unfixable > 0) return EXIT.unsuitable;
   return fixable > 0 ? EXIT.no : EXIT.ok;

@@ -1,7 +1,6 @@
 /**
- * Owns the way from the command line to a command: help, version, unknown commands, and whatever no command caught. Must
- * stay free of imports that only commands need: every start pays for them. A command runs without oclif's own start-up,
- * which reads package.json and every command's file; only help needs that.
+ * Owns starting a command from the command line: help, version, unknown commands, and uncaught errors. Must stay free
+ * of imports that only commands need: every start pays for them.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";

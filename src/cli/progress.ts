@@ -1,6 +1,6 @@
 /**
- * Owns how the progress of a long job is shown on stderr. Must not slow the job down: its callback may be called as
- * often as the job likes.
+ * Owns how the progress of a long job is shown on stderr. Must not slow the job down: the job may call it often, and
+ * cli-progress is loaded only when there is a bar to draw.
  */
 import { roundedSize } from "../lib/bytes/size.ts";
 import type { Progress } from "../lib/context.ts";
@@ -32,9 +32,9 @@ const LAYOUTS = [
 
 export interface ProgressView {
   readonly onProgress: (progress: Progress) => void;
-  /** Takes the bar off the line, so that other text can be written; the next progress draws it again. */
+  /** Removes the bar from the line for other text; the next progress draws it again. */
   readonly clear: () => void;
-  /** Must be called when the job is over, however it ended. */
+  /** Must be called at the end of the job. */
   readonly stop: () => void;
 }
 
@@ -46,7 +46,7 @@ function amount(count: number, unit: Progress["unit"]): string {
   return unit === "bytes" ? roundedSize(count) : `${Math.round(count)} blocks`;
 }
 
-/** Measures one phase after another: a new one has a rate of its own. */
+/** Measures one phase at a time: each has its own rate. */
 class Pace {
   #phase: string | undefined;
   #startMs = 0;
@@ -158,13 +158,13 @@ function barView(terminal: Terminal): ProgressView {
 
 const NONE: ProgressView = { onProgress: () => {}, clear: () => {}, stop: () => {} };
 
-/** @param quiet `-q`: `auto` then shows nothing; a mode that was asked for by name is still obeyed */
+/** @param quiet `-q`: `auto` then shows nothing; an explicit mode is still used */
 export function makeProgressView(mode: ProgressMode, terminal: Terminal, quiet: boolean): ProgressView {
   switch (mode) {
     case "auto":
       return terminal.stderrIsTerminal && terminal.env["TERM"] !== "dumb" && !quiet ? barView(terminal) : NONE;
     case "bar":
-      // A bar draws itself with cursor movements: elsewhere than on a terminal it would be rubbish.
+      // A bar uses cursor movements, which only a terminal understands.
       return terminal.stderrIsTerminal ? barView(terminal) : plainView(terminal);
     case "plain":
       return plainView(terminal);

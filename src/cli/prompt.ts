@@ -1,5 +1,5 @@
 /**
- * Owns the one question cowtool asks: may this dangerous thing be done? Must not know what `--force` is: that overrides
+ * Owns the one question that cowtool asks: may this dangerous thing be done? Must not know `--force`: that overrides
  * checks, and only `--yes` answers a prompt.
  */
 import { CowError } from "../lib/errors.ts";
@@ -13,14 +13,14 @@ export interface Confirmation {
   readonly question: string;
   /** `--yes` was given. */
   readonly yes: boolean;
-  /** `--json` was given: a program is asking, so nobody can answer. */
+  /** `--json` was given: a program is asking, and there is no one to answer. */
   readonly json: boolean;
 }
 
 /**
  * Returns when the answer is yes. The default is No, and so is the end of input.
  *
- * @throws CowError `needs-confirmation` where nobody can be asked, `declined` on any other answer, `interrupted`
+ * @throws CowError `needs-confirmation` if there is no terminal to ask on, `declined` on any other answer, `interrupted`
  */
 export async function confirm(terminal: Terminal, signal: AbortSignal, asked: Confirmation): Promise<void> {
   if (asked.yes) return;
@@ -39,7 +39,7 @@ export async function confirm(terminal: Terminal, signal: AbortSignal, asked: Co
     terminal.writeErr("\n");
     throw new CowError("interrupted", "interrupted: nothing has been changed", { file, cause: error });
   }
-  // No answer, no newline from the user either.
+  // Without an answer there was no newline from the user either.
   if (answer === undefined) terminal.writeErr("\n");
   if (!/^y(es)?$/i.test(answer?.trim() ?? "")) {
     throw new CowError("declined", "declined: nothing has been changed", { file });

@@ -1,5 +1,5 @@
 /**
- * Owns how a failure is told: exit status, lines on stderr, JSON on stdout. The only place that knows both errors and
+ * Owns reporting a failure: exit status, lines on stderr, JSON on stdout. The only place that knows both errors and
  * streams. Must not show a stack trace unless DEBUG is set.
  */
 import { CowError, type ErrorDetails } from "../lib/errors.ts";
@@ -23,12 +23,12 @@ export interface ErrorReport {
 export interface ReportOptions {
   readonly terminal: Terminal;
   readonly json: JsonMode | undefined;
-  /** stdout carries, or was to carry, something else: JSON goes to stderr, too. */
+  /** stdout carries data: JSON goes to stderr, too. */
   readonly toStderr?: boolean;
   readonly noColour: boolean;
-  /** The command line, for hints that depend on how something was written. */
+  /** The command line, for hints that depend on it. */
   readonly argv?: readonly string[];
-  /** For usage errors: the command line that shows how it is done. */
+  /** For usage errors: the command that shows the help. */
   readonly help: string;
   readonly signal?: StopSignal | undefined;
 }
@@ -96,7 +96,7 @@ export function writeFailure(
   for (const hint of hints) writeNotice(options, "hint", undefined, hint);
 }
 
-/** Tells the failure on the right stream and sets the exit status. */
+/** Reports the failure on the right stream and sets the exit status. */
 export async function reportError(error: unknown, options: ReportOptions): Promise<void> {
   const { terminal, json, toStderr } = options;
   const failure = failureOf(error, options);

@@ -36,7 +36,7 @@ const MAX_PORT = 65_535;
 export function serveRequest(files: readonly string[], flags: ServeFlags): ServeRequest {
   const exports: ExportRequest[] = [];
   if (files.includes("")) throw new CowError("usage", "a file name is empty");
-  // A base may be a stack itself, as everywhere; what follows lies on top of it.
+  // A base may itself be a stack, as everywhere; the following files are layers over it.
   const [base, ...layers] = files;
   if (base !== undefined)
     exports.push({ name: "", stack: StackSpec.parse(nodeStorage, base).with(...layers.map(parsePart)) });

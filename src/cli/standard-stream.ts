@@ -10,7 +10,7 @@ import { CowError } from "../lib/errors.ts";
 const STDIN = 0;
 const STDOUT = 1;
 
-/** @throws CowError `usage` where they are neither pipes nor sockets */
+/** @throws CowError `usage` if they are neither pipes nor sockets */
 export function standardStream(): Duplex {
   const [input, output] = [fs.fstatSync(STDIN), fs.fstatSync(STDOUT)];
   for (const stat of [input, output]) {

@@ -1,6 +1,6 @@
 /**
  * Owns the three standard streams and the exit status of the process: everything cowtool prints or asks goes through
- * one Terminal, so that tests can stand in for it. Must not know what is printed.
+ * one Terminal, which tests can replace. Must not know what is printed.
  */
 import type { Writable } from "node:stream";
 import { systemError } from "../lib/errors.ts";
@@ -10,16 +10,16 @@ export interface Terminal {
   readonly stdoutIsTerminal: boolean;
   readonly stderrIsTerminal: boolean;
   readonly stdinIsTerminal: boolean;
-  /** Width of stdout in characters, or what COLUMNS says; undefined where neither tells. */
+  /** Width of stdout in characters; undefined if stdout is not a terminal. */
   readonly columns: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The same of stderr, where a progress bar is drawn. */
   readonly errColumns: number | undefined;
-  /** @returns false when the reader has gone: there is no use in writing more, and it is no error */
+  /** @returns false when the reader has gone: no more need be written, and it is no error */
   writeOut(text: string): boolean | Promise<boolean>;
-  /** As writeOut, for what is no text. */
+  /** As writeOut, for binary data. */
   writeBytes(bytes: Uint8Array): boolean | Promise<boolean>;
-  /** All of stdin; given up when the signal fires, so that the process need not wait for what may never come. */
+  /** All of stdin; ends when the signal fires, so that the process need not wait for input. */
   readBytes(signal: AbortSignal | undefined): AsyncIterable<Uint8Array>;
   writeErr(text: string): void;
   /** Asks on stderr, reads one line from stdin; undefined at its end. Rejects with an AbortError when `signal` fires. */
@@ -27,20 +27,20 @@ export interface Terminal {
   setExitCode(status: number): void;
 }
 
-/** Set once a standard stream failed: then no success is one. */
+/** Set once a standard stream failed: then the command did not succeed. */
 let failedStatus: number | undefined;
 
 /**
- * A reader that closes the pipe early, such as `head`, ends our output but is no failure: what was to be written is
- * dropped and the exit status stays the one of the work itself.
+ * A reader that closes the pipe early, such as `head`, ends our output but is no failure: the rest is dropped, and the
+ * exit status is that of the work.
  */
 function watchForClosedPipe(stream: Writable, name: string): () => boolean {
   let isClosed = false;
-  // oclif has a listener of its own, which throws what is no closed pipe: nobody could catch that.
+  // oclif's own listener throws other errors than a closed pipe, and they could not be caught.
   stream.removeAllListeners("error");
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (!isClosed && error.code !== "EPIPE") {
-      // Whatever else happens, the result did not get where it was sent.
+      // The result was not delivered.
       failedStatus = EXIT.operational;
       process.exitCode = failedStatus;
       const { message } = systemError(error, name, "cannot write");
@@ -69,7 +69,7 @@ function writeToStdout(data: string | Uint8Array, isClosed: () => boolean): bool
   try {
     mayGoOn = process.stdout.write(data);
   } catch (error) {
-    // A file as stdout is written at once, and fails right here.
+    // A file as stdout is written synchronously, and fails here.
     throw systemError(error, "stdout", "cannot write");
   }
   if (mayGoOn) return true;

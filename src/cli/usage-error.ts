@@ -1,11 +1,11 @@
 /**
- * Owns the wording of what oclif's parser refuses: its errors in, CowErrors `usage` in the voice of cowtool out. Must not
- * let an error through that isn't the user's doing.
+ * Owns the wording of errors from oclif's parser: turns them into CowErrors `usage` in the style of cowtool. Must not
+ * turn bugs into usage errors.
  */
 import { Errors } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
 
-/** What oclif's parse errors carry; its classes are not exported, so they are told apart by what they have. */
+/** The parts of oclif's parse errors; its classes are not exported, so these distinguish them. */
 interface ParseError {
   readonly args?: readonly (string | { readonly name?: string })[];
   readonly flags?: readonly string[];
@@ -41,13 +41,13 @@ function wording(error: Error & ParseError): string {
 }
 
 /**
- * The usage error that an error of oclif's parser stands for, or undefined for any other error.
+ * The usage error for an error of oclif's parser, or undefined for any other error.
  *
  * @param help the command line that shows how it is done, such as `cowtool info --help`
  */
 export function asUsageError(error: unknown, help: string): CowError | undefined {
   if (!(error instanceof Errors.CLIError)) return undefined;
-  // An ExitError is a wish, not a failure; a command that can't be loaded is our bug, not the user's.
+  // An ExitError is a request, not a failure; a command that can't be loaded is our bug, not the user's error.
   if (error instanceof Errors.ExitError || error instanceof Errors.ModuleLoadError) return undefined;
   return new CowError("usage", wording(error), { hints: [`see ${help}`], cause: error });
 }

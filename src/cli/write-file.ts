@@ -1,6 +1,5 @@
 /**
- * Owns pictures and other text that a command writes into a file named with -o: whole, or not at all, and never over
- * what the command reads.
+ * Owns writing pictures and other text into a file named with -o: whole, or not at all, and never over an input.
  */
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
@@ -35,7 +34,10 @@ function isPicture(path: string): boolean {
   }
 }
 
-/** Writes a file that was claimed. @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, … */
+/**
+ * Writes a claimed file.
+ * @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, …
+ */
 export async function writeTextFile(path: string, text: AsyncIterable<string>, allowed: Overwrite): Promise<void> {
   await withNewFile(nodeStorage, path, { replace: mayReplace(allowed, path) }, async (device) => {
     let size = 0;

@@ -1,5 +1,5 @@
 /**
- * Owns the picture of an image in a terminal: each cell is a range of the image, its shade how much of it is covered.
+ * Owns the picture of an image in a terminal: each cell is a range of the image, its shade the covered part.
  */
 import { roundedSize } from "../../lib/bytes/size.ts";
 import { coverCells, type Extents } from "./map-cells.ts";
@@ -27,7 +27,7 @@ function shadeOf(covered: number, size: number, shades: readonly string[]): stri
 export interface BlockMapView {
   readonly columns: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** What an empty cell means, and a full one: `from the base`, `allocated in the cowfile`. */
+  /** The meaning of an empty cell, and of a full one: `from the base`, `allocated in the cowfile`. */
   readonly none: string;
   readonly all: string;
 }

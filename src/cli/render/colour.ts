@@ -1,5 +1,5 @@
 /**
- * Owns colour: severity words only, on a terminal only. Must never colour anything a program may read.
+ * Owns colour: severity words only, on a terminal only. Must never colour output for programs.
  */
 
 /** The words that start a line on stderr or a row in a report of problems. */

@@ -1,5 +1,5 @@
 /**
- * Owns what a person is told after a conversion: what was made, and what it cannot tell any more.
+ * Owns the summary of a conversion for people: what was written, and what was lost.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import type { ConvertResult } from "../../lib/operations/convert/request.ts";

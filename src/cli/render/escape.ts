@@ -1,12 +1,13 @@
 /**
- * Owns the safety of text from outside: a file name must neither move the cursor nor recolour the terminal nor break a
- * line, nor hide or reorder what is shown. Must not change visible characters of any script.
+ * Owns escaping text from outside: a file name must not move the cursor, recolour the terminal or break a line, nor
+ * hide or reorder text. Must not change visible characters of any script.
  */
 
 const NAMED: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-// Controls, separators of lines and paragraphs, halves of surrogate pairs, and whatever has no look of its own: marks that
-// reorder text, zero-width characters, fillers, the empty Braille pattern, variation selectors, tags. With them one name can pose as another.
+// Controls, separators of lines and paragraphs, halves of surrogate pairs, and invisible characters: marks that reorder
+// text, zero-width characters, fillers, the empty Braille pattern, variation selectors, tags. With them one name can
+// look like another.
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
 /** Shows such characters as `\n`, `\x1b`, `\u202e`, `\u{e0041}`. The result is one line. */
@@ -18,7 +19,7 @@ export function escapeControls(text: string): string {
   });
 }
 
-/** The same for the text of a JSON string, which then means what it meant. */
+/** The same for the text of a JSON string, which keeps its meaning. */
 export function escapeInJson(json: string): string {
   return json.replace(UNSAFE, (character) =>
     Array.from(

@@ -1,5 +1,5 @@
 /**
- * Owns how `info` shows an image to people: facts in two columns, and what becomes of its map.
+ * Owns how `info` shows an image to people: facts in two columns, and its map.
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
@@ -93,7 +93,7 @@ export function infoRow({ facts, problems }: Info): Row {
   ];
 }
 
-/** The parts of a map that the file holds. */
+/** The allocated parts of a map. */
 async function* heldOnly(extents: AsyncIterable<MapExtent>): AsyncGenerator<Extent> {
   for await (const { offset, length, allocated } of extents) if (allocated) yield { offset, length };
 }

@@ -3,7 +3,7 @@
  * Must not write anywhere itself.
  *
  * House rules (docs of `--json`): bigints and integers above 2^53-1 are decimal strings, bytes are hex strings, anything
- * iterable is an array. Each key of the result and each element of an array in it stands on a line of its own.
+ * iterable is an array. Each key of the result and each element of its arrays has a line of its own.
  */
 
 import { escapeInJson } from "./escape.ts";
@@ -55,7 +55,7 @@ function flatText(value: unknown): string | undefined {
 export const JSON_MODES = ["document", "lines"] as const;
 export type JsonMode = (typeof JSON_MODES)[number];
 
-/** Writes one value into a buffer, which throws, and so leaves every loop, when nobody reads. */
+/** Writes one value into a buffer, which throws when the reader has gone, and so ends every loop. */
 class JsonWriter {
   readonly #out: TextBuffer;
   readonly #isCompact: boolean;
@@ -65,7 +65,7 @@ class JsonWriter {
     this.#isCompact = isCompact;
   }
 
-  /** The line breaks of a container at a depth: the result and the arrays right in it are spread out, the rest is compact. */
+  /** The line breaks of a container at a depth: the result and its arrays are spread out, the rest is compact. */
   #breakAt(depth: number): { inside: string; end: string } {
     if (depth > 1 || this.#isCompact) return { inside: "", end: "" };
     return { inside: `\n${"  ".repeat(depth + 1)}`, end: `\n${"  ".repeat(depth)}` };
@@ -121,8 +121,7 @@ class JsonWriter {
 /**
  * Writes `value` as JSON text and a newline, in pieces of about 64 Ki characters.
  *
- * An error that an iterable in it throws comes out of here after a part has been written: the exit status then is the
- * only word that counts.
+ * If an iterable throws, its error is thrown here after a part was written: then only the exit status counts.
  *
  * @param mode with `lines` it has no other line break; each element of a list is a line, written when it is there
  * @returns false when the reader has gone before the end

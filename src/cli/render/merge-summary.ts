@@ -1,5 +1,5 @@
 /**
- * Owns what a person is told after a merge: what was written, and what became of the cowfile and its siblings.
+ * Owns the summary of a merge for people: what was written, and what to do with the cowfile and others over the base.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import { shellWord } from "../../lib/errors.ts";
@@ -7,7 +7,7 @@ import type { MergeResult } from "../../lib/operations/merge/request.ts";
 import { escapeControls } from "./escape.ts";
 
 export function* mergeSummary(result: MergeResult): Generator<string> {
-  // Of a stack it is the layer below that is written.
+  // In a stack, the layer below is written.
   const rdofile = escapeControls(result.mode === "in-place" ? result.output : result.rdofile);
   const cowfile = escapeControls(result.cowfile);
   const output = escapeControls(result.output);

@@ -1,5 +1,5 @@
 /**
- * Owns how a list of problems is shown to people, as a table: the first of each kind, the rest of a long list counted.
+ * Owns how a list of problems is shown to people: serious ones first in full, the rest of a long list counted.
  */
 import type { Problem, ProblemTally, Severity } from "../../lib/formats/format.ts";
 import { paint as inColour } from "./colour.ts";
@@ -78,7 +78,7 @@ export function summariseProblems({ fixable, unfixable, notes }: ProblemTally, a
   return parts.join(", ");
 }
 
-/** Problems as JSON: just the keys that are promised. */
+/** Problems as JSON: only the promised keys. */
 export function problemsAsJson(problems: Iterable<Problem>): Iterable<Problem> {
   return {
     *[Symbol.iterator]() {

@@ -1,5 +1,5 @@
 /**
- * Owns what a person is told after a repair: what was done, what is left, what to do next.
+ * Owns the summary of a repair for people: what was done, what is left, what to do next.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import { unflushedWords } from "../../lib/formats/cowfile/live/set-aside.ts";
@@ -42,7 +42,7 @@ export function repairRow(report: RepairReport): Row {
   return [report.stateBefore, report.state, report.marked.totalBytes / BLOCK_BYTES, kindsOfProblems(report.problems)];
 }
 
-/** Bytes of suspects that nothing else explains. */
+/** Bytes of suspects without another explanation. */
 function unexplained(report: RepairReport): number {
   let bytes = 0;
   for (const { length, evidence } of report.suspects) if (evidence === "alone") bytes += length;
@@ -52,7 +52,7 @@ function unexplained(report: RepairReport): number {
 export interface RepairView {
   readonly dryRun: boolean;
   readonly verbose: boolean;
-  /** Were the marks of lost blocks cleared? */
+  /** Were the bits of lost blocks cleared? */
   readonly dropLost: boolean;
 }
 

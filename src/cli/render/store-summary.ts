@@ -1,5 +1,5 @@
 /**
- * Owns what a person is told of a new dm-snapshot store.
+ * Owns the summary of a new dm-snapshot store for people.
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import type { CreateStoreResult } from "../../lib/operations/create-store.ts";

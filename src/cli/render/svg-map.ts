@@ -51,7 +51,7 @@ function escapeXml(text: string): string {
     "'": "&#39;",
     '"': "&quot;",
   };
-  // These two are all that is left of what XML 1.0 has no way to write.
+  // XML 1.0 cannot express these two characters.
   return escapeControls(text)
     .replace(/[&<>'"]/g, (character) => named[character] ?? character)
     .replace(/[\ufffe\uffff]/g, "?");

@@ -1,5 +1,5 @@
 /**
- * Owns how output of any length goes out: in pieces of some 64 Ki characters, stopping when nobody reads any more. Must
+ * Owns writing output of any length: in pieces of some 64 Ki characters, until the reader has gone. Must
  * not know which stream it is.
  */
 
@@ -11,7 +11,7 @@ export type Text = string | Iterable<string> | AsyncIterable<string>;
 
 const PIECE_CHARACTERS = 64 * 1024;
 
-/** Thrown by a buffer to leave every loop, and so close every generator, of whoever fills it. No failure. */
+/** Thrown by a buffer to leave every loop of its writer, and so close every generator. Not a failure. */
 export class ReaderGone extends Error {}
 
 /** Collects small texts into large pieces. */

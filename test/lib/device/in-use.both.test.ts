@@ -93,7 +93,7 @@ describe("what uses a file or device", () => {
       "sys/block/loop9/dev": "7:9\n",
       "sys/block/loop9/loop/backing_file": `${file}\n`,
     });
-    expect(found(statSync(file), at)).toEqual(["mount: lies behind /dev/loop9, which is mounted at /mnt"]);
+    expect(found(statSync(file), at)).toEqual(["mount: is behind /dev/loop9, which is mounted at /mnt"]);
   });
 });
 

@@ -75,7 +75,7 @@ export function cannot({ verb, offset }: Attempted): string {
 export function refusedByServer(attempted: Attempted, failure: WireFailure): CowError {
   const meaning = MEANINGS[failure.error];
   const { offset, length } = attempted;
-  // An offset outside of the request helps nobody.
+  // An offset outside of the request is of no use.
   const told = failure.offset;
   const isInside = told !== undefined && offset !== undefined && told >= offset && told < offset + length;
   const at = { ...attempted, offset: isInside ? told : offset };

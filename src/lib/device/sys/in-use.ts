@@ -84,7 +84,7 @@ function* usesAt(identity: string, folder: string | undefined, roots: Roots, dep
   };
   for (const loop of loopsOver(identity, roots)) {
     const upper = path.join(roots.sys, "block", loop);
-    const uses = [...through(upper, "lies behind")];
+    const uses = [...through(upper, "is behind")];
     yield* uses;
     if (uses.length === 0 && isClaimed(`/dev/${loop}`))
       yield { kind: "claim", what: `is behind /dev/${loop}, which is claimed by another process or by the kernel` };

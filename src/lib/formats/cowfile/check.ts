@@ -31,7 +31,7 @@ import { findUnmarkedData } from "./unmarked-data.ts";
 
 const SECTOR_BYTES = 512;
 
-/** Compares a base with what the head says of it. */
+/** Compares a base with the head's identity of it. */
 export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHooks): Promise<Problem[]> {
   const problems: Problem[] = [];
   const place = (name: "rdoblocks" | "rdofingerprint"): { offset: number; length: number } => {
@@ -97,7 +97,7 @@ async function find(
   const isKnown = session.kind === "killed" || session.kind === "restarted";
   const how = isKnown ? { ...survey, content: false, known: placesOfRuns(session.runs, geometry) } : survey;
   const surveyed = await surveyCowfile(source, geometry, { ...how, ...surveyOptions(source.name, options, state) });
-  // The total was the space that the file takes, head and bitmap and all: the end of it is known only here.
+  // The total was the space of the file, including head and bitmap: its end is known only here.
   const total = options.allocatedBytes ?? 0;
   options.onProgress?.({ phase: "scanning", done: total, total, unit: "bytes" });
   const inDoubt = new ExtentList();
@@ -107,7 +107,7 @@ async function find(
   return { head, headBlock, geometry, source, other: [...problems, ...base], survey: surveyed, session, inDoubt };
 }
 
-/** Hands out the blocks of a session that may have lost some, ascending; none of any other session. */
+/** Yields the blocks of a session that may have lost some, ascending; none of any other session. */
 async function eachInDoubt(
   source: ByteSource,
   opened: OpenedCowfile,
@@ -137,7 +137,10 @@ function placesOfRuns(runs: readonly BlockRun[], geometry: CowGeometry): Extent[
   }));
 }
 
-/** Every inconsistency of a cowfile, data area included. A head beyond use is a finding, too; only what is no cowfile at all is an error. */
+/**
+ * Every inconsistency of a cowfile, data area included. An unusable head is a finding, too; only a file that is not a
+ * cowfile is an error.
+ */
 export async function checkCowfile(source: ByteSource, options: CheckOptions): Promise<CheckReport> {
   const { head } = readCowfileHead(source);
   const { problems, geometry } = judgeHead(head, source.sizeBytes, source.name);
@@ -167,7 +170,7 @@ function writeHead(target: ByteTarget, { head: before, headBlock }: OpenedCowfil
 }
 
 function repairedHead({ head, headBlock }: CowfileHead, mapSizeBytes: number, survey: Survey): CowHead {
-  // The bit means something only beside a stamp; else it is one of the unknown ones, which stay.
+  // The bit has a meaning only beside a stamp; otherwise it is one of the unknown bits, which stay.
   const ours = readStamp(head, headBlock) ? FLAG_LIVE : 0;
   return {
     ...head,
@@ -199,10 +202,10 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   }
   assert(isTarget(target), "repair needs something it can write to");
   const session = sessionOf(before, options);
-  // After a power cut, what small flushes covered goes to its place. Otherwise all of it is there, and newer things, too.
+  // After a power cut, the log's data goes to its place. Otherwise everything is there already, and newer data, too.
   if (session.kind === "restarted" && session.log)
     replayLog(target, session.log, session.stamp.logDone, before.geometry);
-  // Whoever died may have left data that is not on disk yet: no mark may get there before it.
+  // The dead process may have left data that is not on disk yet: the bitmap must not get there before it.
   target.flush();
   let marked = stateBefore === "dirty";
   const onCorrected = (bytes: Uint8Array, offset: number): void => {
@@ -237,7 +240,7 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
   return { ...done, setAsideFile: file, unmarkedBlocks };
 }
 
-/** Copies the blocks in doubt to a file of their own, durably. @returns its name; undefined where there are none */
+/** Copies the blocks in doubt to a file of their own, durably. @returns its name; undefined if there are none */
 async function setAside(
   target: ByteTarget,
   opened: OpenedCowfile,
@@ -254,7 +257,7 @@ async function setAside(
   return file.commit();
 }
 
-/** The file as it was when it was examined: reports are made lazily, and must not see it lengthened. */
+/** The file with its former size: reports are made lazily, and must not see it lengthened. */
 function frozenSize(source: ByteSource, sizeBytes: number): ByteSource {
   return {
     name: source.name,
@@ -288,7 +291,7 @@ function report(
   const stateBefore = isDirty(findings.head) ? "dirty" : "clean";
   const cleared = new ExtentList();
   const lost = new ExtentList();
-  // Lost marks lie within the image, those beyond its end behind it: together they ascend.
+  // Lost blocks are within the image, others beyond its end: together they ascend.
   for (const { offset, length } of survey.lost) (options.dropLost ? cleared : lost).append(offset, length);
   for (const { offset, length } of survey.beyondEnd) cleared.append(offset, length);
   return {
@@ -311,7 +314,7 @@ function report(
   };
 }
 
-/** The problems that show in head and bitmap alone. */
+/** The problems that head and bitmap alone show. */
 export async function checkWithoutContent(source: ByteSource, hooks: SurveyHooks): Promise<Iterable<Problem>> {
   return findingsOf(await find(source, hooks, { content: false }, "nothing was changed"));
 }

@@ -1,6 +1,6 @@
 /**
- * Owns writing tuples into a store's metadata areas: encoding, and where each of them lies. When they may be written is
- * the caller's business.
+ * Owns writing tuples into a store's metadata areas: encoding, and their places. The caller decides when they may be
+ * written.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { areaChunk, type StoreGeometry, TUPLE_BYTES, tupleOffset } from "./layout.ts";
