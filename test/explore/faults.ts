@@ -9,7 +9,7 @@ import { COW, pick, whole } from "./world.ts";
 type Fault = Fate & ("cannot" | { readonly error: CowError });
 
 /** How a disk is during a session. */
-type Health = "sound" | "no-holes" | "full" | "write-errors" | "punch-errors" | "fsync-error" | "map-errors";
+type Health = "sound" | "no-holes" | "full" | "write-errors" | "punch-errors" | "fsync-error" | "map-errors" | "one-write";
 
 export class Faults {
   readonly health: Health;
@@ -29,12 +29,15 @@ export class Faults {
 
   readonly #isAllocated: (step: Step) => boolean;
   readonly #isOfMap = ({ path, offset }: Step): boolean => path === COW && offset >= 1024 && offset < 4096;
+  readonly #isOfData = ({ path, offset }: Step): boolean => path === COW && offset >= 4096;
 
-  constructor(next: Random, isAllowed: boolean, isAllocated: (step: Step) => boolean) {
+  /** @param failsOnce nothing goes wrong but one write of data, in its middle */
+  constructor(next: Random, isAllowed: boolean, isAllocated: (step: Step) => boolean, failsOnce = false) {
     this.#next = next;
     this.#isAllocated = isAllocated;
     const sick = pick(next, ["full", "full", "write-errors", "punch-errors", "fsync-error", "map-errors"] as const);
-    this.health = isAllowed && next() < 0.35 ? sick : next() < 0.15 ? "no-holes" : "sound";
+    const health = isAllowed && next() < 0.35 ? sick : next() < 0.15 ? "no-holes" : "sound";
+    this.health = failsOnce ? "one-write" : health;
     this.#from = whole(next, 0, this.health === "fsync-error" ? 12 : 40);
     this.#to = this.#from + whole(next, 1, 30);
   }
@@ -61,6 +64,11 @@ export class Faults {
     if (step.kind === "write" && health === "write-errors" && this.#next() < 0.05) return this.#cutShort("io", step);
     if (step.kind === "write" && health === "map-errors" && this.#isOfMap(step) && this.#next() < 0.6)
       return this.#cutShort("io", step);
+    if (step.kind === "write" && health === "one-write" && this.#isOfData(step) && this.#steps > this.#from) {
+      this.isOver = true;
+      const stop = Math.floor((step.offset + step.length - 1) / SECTOR_BYTES) * SECTOR_BYTES;
+      return { ...failure("no-space", step), doneBytes: Math.max(0, stop - step.offset) };
+    }
     if (step.kind === "flush" && health === "fsync-error" && this.#flushes > this.#from && !this.isBroken) {
       this.isBroken = true;
       return failure("io", step);

@@ -49,6 +49,7 @@ const openWritable = WritableCowfile.open.bind(WritableCowfile);
 export class Life {
   readonly witness: Witness;
   readonly #next: Random;
+  readonly #rare: Random;
   readonly #options: LifeOptions;
   readonly #world: World;
   readonly #oracle: Oracle;
@@ -65,6 +66,7 @@ export class Life {
     this.#options = options;
     this.#world = world;
     this.#next = next;
+    this.#rare = random(options.seed ^ 0x68e3_1da4);
     this.#oracle = new Oracle(world.windows, world.initial);
     const look = random(options.seed ^ 0x5bd1_e995);
     this.witness = new Witness(world, this.#oracle, look, (line) => this.#trace(line));
@@ -129,13 +131,16 @@ export class Life {
   async #process(isSound: boolean, repairs = false): Promise<Ending> {
     const next = this.#next;
     const { witness } = this;
-    const wanted = isSound ? "close" : pick(next, ["close", "kill", "kill", "power-cut"] as const);
+    // From a stream of its own, so that all other sessions stay what they are.
+    const failsOnce = !isSound && !repairs && this.#rare() < 0.12;
+    const drawn = isSound ? "close" : pick(next, ["close", "kill", "kill", "power-cut"] as const);
+    const wanted = failsOnce ? "close" : drawn;
     // A quarter of the sudden deaths come while it opens or soon afterwards; some while it closes.
     const changes = repairs || next() < 0.25 ? whole(next, 0, 12) : whole(next, 5, 120);
-    const isSudden = wanted !== "close" || (!isSound && next() < 0.2);
+    const isSudden = wanted !== "close" || (!isSound && !failsOnce && next() < 0.2);
     const steps = wanted === "close" ? whole(next, 0, 40) : STEPS_AT_MOST;
     this.#trace(`-- ${repairs ? "repairs" : "opens"}; ${isSudden ? `dies after ${changes} changes` : "ends in order"}`);
-    const faults = new Faults(next, !isSound, (step) => witness.isAllocated(step));
+    const faults = new Faults(next, !isSound, (step) => witness.isAllocated(step), failsOnce);
     const storage = new SteppedStorage(
       witness.mount(isSudden ? witness.changes + changes : Number.POSITIVE_INFINITY),
       this.#stepper(faults),

@@ -380,6 +380,24 @@ export const MUTATIONS: readonly Mutation[] = [
     "[0].forEach(() => {",
   ),
   change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
+  change(
+    "what a failed write left is not swept out",
+    ORDER,
+    "if (!claim.isAllocated) Atomics.store(this.#control, Control.RESIDUE, 1);\n",
+    "",
+  ),
+  change(
+    "what a write in pieces left that failed is not swept out",
+    ORDER,
+    "if (!claim.isAllocated) Atomics.store(this.#control, Control.RESIDUE",
+    "if (whole && !claim.isAllocated) Atomics.store(this.#control, Control.RESIDUE",
+  ),
+  change(
+    "what a dead session left is not swept out at the end",
+    OPEN,
+    'if (this.found !== "clean" || hasResidue) {',
+    "if (hasResidue) {",
+  ),
 ];
 
 /** Plants a bug into what is imported from now on. */
