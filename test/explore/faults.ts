@@ -9,7 +9,15 @@ import { COW, pick, whole } from "./world.ts";
 type Fault = Fate & ("cannot" | { readonly error: CowError });
 
 /** How a disk is during a session. */
-type Health = "sound" | "no-holes" | "full" | "write-errors" | "punch-errors" | "fsync-error" | "map-errors" | "one-write";
+type Health =
+  | "sound"
+  | "no-holes"
+  | "full"
+  | "write-errors"
+  | "punch-errors"
+  | "fsync-error"
+  | "map-errors"
+  | "one-write";
 
 export class Faults {
   readonly health: Health;
@@ -64,10 +72,11 @@ export class Faults {
     if (step.kind === "write" && health === "write-errors" && this.#next() < 0.05) return this.#cutShort("io", step);
     if (step.kind === "write" && health === "map-errors" && this.#isOfMap(step) && this.#next() < 0.6)
       return this.#cutShort("io", step);
-    if (step.kind === "write" && health === "one-write" && this.#isOfData(step) && this.#steps > this.#from) {
-      this.isOver = true;
+    if (step.kind === "write" && health === "one-write" && this.#steps > this.#from && !this.#isAllocated(step)) {
       const stop = Math.floor((step.offset + step.length - 1) / SECTOR_BYTES) * SECTOR_BYTES;
-      return { ...failure("no-space", step), doneBytes: Math.max(0, stop - step.offset) };
+      if (!this.#isOfData(step) || stop <= step.offset) return undefined;
+      this.isOver = true;
+      return { ...failure("no-space", step), doneBytes: stop - step.offset };
     }
     if (step.kind === "flush" && health === "fsync-error" && this.#flushes > this.#from && !this.isBroken) {
       this.isBroken = true;

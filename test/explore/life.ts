@@ -240,6 +240,8 @@ export class Life {
     for (let i = 0; i < steps; i++) {
       requests.step();
       if (this.witness.violation) throw this.witness.violation;
+      // Ends while what a failed write left is still there, and not overwritten yet.
+      if (faults.isOver) break;
     }
     for (const thread of requests.threads) requests.reply(thread);
     this.#requests = undefined;
