@@ -8,10 +8,11 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { check, create, nodeStorage, openStack } from "../../src/lib/index.ts";
+import { create } from "../../src/lib/index.ts";
 import { expectErrorLine } from "../support/command/harness.ts";
 import { skipsLoudly } from "../support/command/real-process.ts";
 import { ROOT } from "../support/command/run-command.ts";
+import { contentOf, expectClean } from "../support/nbd/left-behind.ts";
 import { serveProgram } from "../support/nbd/program.ts";
 import { CMD, ERR, RawSession } from "../support/nbd/raw-session.ts";
 import { hasProgram, startNbdkit, uriOf } from "../support/nbd/servers.ts";
@@ -30,19 +31,6 @@ const data = noise(MIB, 1);
 makeImage(at("base.img"), data, SIZE);
 const isWithoutPrlimit = skipsLoudly(!hasProgram("prlimit"), "limits of file sizes: there is no prlimit");
 const isWithoutNbdkit = skipsLoudly(!hasProgram("nbdkit"), "slow and failing bases: there is no nbdkit");
-
-async function imageOf(stack: string): Promise<Buffer> {
-  const opened = await openStack(nodeStorage, stack);
-  const bytes = Buffer.alloc(SIZE);
-  opened.device.read(bytes, 0);
-  opened.close();
-  return bytes;
-}
-
-async function expectClean(cowfile: string): Promise<void> {
-  const { state, problems } = await check(cowfile, { rdofile: at("base.img") }, {});
-  expect([state, ...[...problems].filter(({ severity }) => severity !== "note")]).toEqual(["clean"]);
-}
 
 describe.skipIf(isWithoutPrlimit)("a limit of the size of files", () => {
   const limited = (bytes: number): readonly string[] => ["prlimit", `--fsize=${bytes}`];
@@ -81,8 +69,8 @@ describe.skipIf(isWithoutPrlimit)("a limit of the size of files", () => {
     expect(await session.goodbye()).toHaveLength(0);
     const { status, signal, stderr } = await server.stop();
     expect([status, signal], stderr).toEqual([0, undefined]);
-    await expectClean(cowfile);
-    expect((await imageOf(`${at("base.img")},${cowfile}`)).equals(model)).toBe(true);
+    await expectClean(cowfile, at("base.img"));
+    expect((await contentOf(at("base.img"), cowfile)).equals(model)).toBe(true);
 
     const free = await serveProgram(argv);
     const again = await RawSession.open(at("s"), "simple");
@@ -91,7 +79,7 @@ describe.skipIf(isWithoutPrlimit)("a limit of the size of files", () => {
     expect((await again.read(0, SIZE)).equals(model)).toBe(true);
     expect(await again.goodbye()).toHaveLength(0);
     expect((await free.stop()).status).toBe(0);
-    await expectClean(cowfile);
+    await expectClean(cowfile, at("base.img"));
   });
 
   test("in which a killed server had everything that it answered", async () => {
@@ -114,7 +102,7 @@ describe.skipIf(isWithoutPrlimit)("a limit of the size of files", () => {
     expect((await reader.read(0, SIZE)).equals(model)).toBe(true);
     expect(await reader.goodbye()).toHaveLength(0);
     expect((await next.stop()).status).toBe(0);
-    await expectClean(cowfile);
+    await expectClean(cowfile, at("base.img"));
   });
 
   test("too small for the journal: refused at the start, and nothing was changed", async () => {
@@ -194,7 +182,7 @@ describe.skipIf(isWithoutNbdkit)("a base on another server", () => {
       expect((await session.read(offset, 9000)).equals(model.subarray(offset, offset + 9000)), `${offset}`).toBe(true);
     for (const each of [session, other]) expect(await each.goodbye()).toHaveLength(0);
     expect((await server.stop()).status).toBe(0);
-    await expectClean(at("slow.cow"));
+    await expectClean(at("slow.cow"), at("base.img"));
     await base.kill();
   });
 
@@ -227,7 +215,7 @@ describe.skipIf(isWithoutNbdkit)("a base on another server", () => {
     expect(Buffer.compare(await session.read(place + 4096, 1024), around)).toBe(0);
     expect(await session.goodbye()).toHaveLength(0);
     expect((await server.stop()).status).toBe(0);
-    await expectClean(at("sick.cow"));
+    await expectClean(at("sick.cow"), at("base.img"));
     await base.kill();
   });
 });

@@ -5,9 +5,9 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
-import { check, nodeStorage, openStack } from "../../src/lib/index.ts";
 import { pause } from "../support/command/real-process.ts";
-import { serveProgram } from "../support/nbd/program.ts";
+import { contentOf, expectClean } from "../support/nbd/left-behind.ts";
+import { serveProgram, until } from "../support/nbd/program.ts";
 import { RawClient, STYLES } from "../support/nbd/raw-client.ts";
 import { CMD, RawSession } from "../support/nbd/raw-session.ts";
 import { cellsFor, LoggingClient, ReplyLog } from "../support/nbd/reply-log.ts";
@@ -22,17 +22,8 @@ const CLIENTS = 4;
 const at = scratchDirectory();
 beforeAll(() => makeImage(at("base.img"), noise(SIZE, 1)));
 
-async function readFiles(cowfile: string): Promise<Uint8Array> {
-  const stack = await openStack(nodeStorage, `${at("base.img")},${cowfile}`);
-  const bytes = new Uint8Array(SIZE);
-  stack.device.read(bytes, 0);
-  stack.close();
-  return bytes;
-}
-
-async function expectClean(cowfile: string): Promise<void> {
-  const { state, problems } = await check(cowfile, { rdofile: at("base.img") }, {});
-  expect([state, ...[...problems].filter(({ severity }) => severity !== "note")]).toEqual(["clean"]);
+async function expectEnded(cowfile: string): Promise<void> {
+  await expectClean(cowfile, at("base.img"));
   expect(existsSync(`${cowfile}.cowtool-live`)).toBe(false);
 }
 
@@ -51,7 +42,7 @@ async function startWriting(socket: string): Promise<Busy> {
     clients.push(new LoggingClient(session, log, cells[i] ?? [], i));
   }
   const written = Promise.all(clients.map((client) => client.run()));
-  while (log.replied < 60) await pause(1);
+  await until(() => log.replied >= 60, "the first replies");
   return { log, written };
 }
 
@@ -71,8 +62,8 @@ describe.each(KINDS)("a server %s", (kind, env) => {
     expect(await server.stop(signal)).toMatchObject({ status: 0, stderr: "", timedOut: false });
     await written;
     expect([existsSync(at("s")), existsSync(at("pid"))]).toEqual([false, false]);
-    await expectClean(cowfile);
-    log.judge(await readFiles(cowfile));
+    await expectEnded(cowfile);
+    log.judge(await contentOf(at("base.img"), cowfile));
   });
 
   test("a second signal ends it at once; the next start finds everything that was answered", async () => {
@@ -96,7 +87,7 @@ describe.each(KINDS)("a server %s", (kind, env) => {
     log.judge(await reader.read(0, SIZE));
     await reader.goodbye();
     expect((await again.stop()).status).toBe(0);
-    await expectClean(cowfile);
+    await expectEnded(cowfile);
   });
 });
 
@@ -117,8 +108,8 @@ describe("a client that reads nothing, and one that says nothing,", () => {
     const { status, stderr } = await server.stop();
     expect([status, stderr]).toEqual([0, ""]);
     for (const client of [silent, idle.client, stuck.client]) client.leave();
-    await expectClean(cowfile);
-    const bytes = Buffer.from(await readFiles(cowfile));
+    await expectEnded(cowfile);
+    const bytes = await contentOf(at("base.img"), cowfile);
     expect(bytes.subarray(1000, 6000).equals(noise(5000, 2))).toBe(true);
   });
 });

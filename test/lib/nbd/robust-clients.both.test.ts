@@ -4,9 +4,9 @@
  * done by half.
  */
 import { beforeAll, describe, expect, test } from "vitest";
-import { check } from "../../../src/lib/index.ts";
 import { pause } from "../../support/command/real-process.ts";
 import { HELLO, info, OPT, option } from "../../support/nbd/handshake-client.ts";
+import { expectClean } from "../../support/nbd/left-behind.ts";
 import { portOf, type ServeProgram, serveProgram, until } from "../../support/nbd/program.ts";
 import { RawClient, STYLES, type Style } from "../../support/nbd/raw-client.ts";
 import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
@@ -32,11 +32,6 @@ const EXPORTS = 14;
 interface Place {
   readonly where: string | number;
   readonly name: string;
-}
-
-async function expectClean(cowfile: string): Promise<void> {
-  const { state, problems } = await check(cowfile, { rdofile: at("base.img") }, {});
-  expect([state, ...[...problems].filter(({ severity }) => severity !== "note")], cowfile).toEqual(["clean"]);
 }
 
 let count = 0;
@@ -69,7 +64,7 @@ class Places {
   async close(): Promise<void> {
     const ended = await this.#server?.stop();
     expect([ended?.status, ended?.stderr]).toEqual([0, ""]);
-    for (const cowfile of this.#cowfiles) await expectClean(cowfile);
+    for (const cowfile of this.#cowfiles) await expectClean(cowfile, at("base.img"));
   }
 }
 
@@ -262,7 +257,7 @@ describe("--exit-last", () => {
     await second.goodbye();
     expect(await hasEnded(server, 10_000)).toBe(true);
     expect(await server.ended).toMatchObject({ status: 0, stderr: "" });
-    await expectClean(cow);
+    await expectClean(cow, at("base.img"));
   });
 
   test.each(["leaves without goodbye", "is in the middle of a WRITE"])(
@@ -276,7 +271,7 @@ describe("--exit-last", () => {
         await session.client.send(session.head({ type: CMD.WRITE, length: MIB }), noise(100, 1));
       session.client.leave();
       expect(await hasEnded(server, 10_000)).toBe(true);
-      await expectClean(cow);
+      await expectClean(cow, at("base.img"));
     },
   );
 

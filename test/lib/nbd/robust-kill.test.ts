@@ -7,15 +7,15 @@
  */
 import { rmSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { check, nodeStorage, openStack } from "../../../src/lib/index.ts";
 import { atOnce, finish, pause } from "../../support/command/real-process.ts";
+import { contentOf, expectClean } from "../../support/nbd/left-behind.ts";
 import { launch, serveProgram } from "../../support/nbd/program.ts";
 import { STYLES } from "../../support/nbd/raw-client.ts";
 import { RawSession } from "../../support/nbd/raw-session.ts";
 import { cellsFor, LoggingClient, ReplyLog } from "../../support/nbd/reply-log.ts";
 import { makeCowfile, makeImage } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
-import { isExhaustive } from "../../support/sample.ts";
+import { HOW, isExhaustive, SEED } from "../../support/sample.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const MIB = 1 << 20;
@@ -27,7 +27,6 @@ const ROUNDS = Number(process.env["COWTOOL_KILL_ROUNDS"] ?? (isExhaustive ? 1000
 const SERVERS = 2;
 /** After so many rounds the cowfile holds most of the disk, and a new one is begun. */
 const ROUNDS_EACH = 10;
-const SEED = 5;
 /** The start of a server takes most of a round. */
 const MS_EACH = 15_000;
 /** When to kill: after at most so many replies, and then up to so many ms, which is long before all are answered. */
@@ -50,19 +49,6 @@ function endingOf(round: number): Ending {
   if (round % ROUNDS_EACH === ROUNDS_EACH - 1) return "killed and repaired";
   if (round % ROUNDS_EACH === 4) return "ended";
   return round % ROUNDS_EACH === 6 ? "killed while starting" : "killed";
-}
-
-async function readFiles(cowfile: string): Promise<Uint8Array> {
-  const stack = await openStack(nodeStorage, `${at("base.img")},${cowfile}`);
-  const bytes = new Uint8Array(SIZE);
-  stack.device.read(bytes, 0);
-  stack.close();
-  return bytes;
-}
-
-async function expectClean(cowfile: string): Promise<void> {
-  const { state, problems } = await check(cowfile, { rdofile: at("base.img") }, {});
-  expect([state, ...[...problems].filter(({ severity }) => severity !== "note")]).toEqual(["clean"]);
 }
 
 /** One cowfile and its servers, one after another. */
@@ -143,13 +129,15 @@ class Campaign {
   }
 
   async #judgeFiles(): Promise<void> {
-    await expectClean(this.#cowfile);
-    this.#log.judge(await readFiles(this.#cowfile));
+    await expectClean(this.#cowfile, at("base.img"));
+    this.#log.judge(await contentOf(at("base.img"), this.#cowfile));
     this.#left = ["clean"];
   }
 }
 
-describe(`killed ${ROUNDS} times, with ${CLIENTS} clients writing`, { timeout: 60_000 + ROUNDS * MS_EACH }, () => {
+describe(`killed ${ROUNDS} times, with ${CLIENTS} clients writing (${HOW})`, {
+  timeout: 60_000 + ROUNDS * MS_EACH,
+}, () => {
   test("everything that was replied to is there at the next start, and after repair", async () => {
     const starts = Array.from({ length: Math.ceil(ROUNDS / ROUNDS_EACH) }, (_, i) => i * ROUNDS_EACH);
     let [replied, unanswered] = [0, 0];

@@ -23,7 +23,7 @@ import { handshakeOf, RawClient, STYLES, type Style } from "../../support/nbd/ra
 import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage } from "../../support/nbd/test-server.ts";
 import { noise, random } from "../../support/random.ts";
-import { runs } from "../../support/sample.ts";
+import { runs, SEED } from "../../support/sample.ts";
 import { readAt, scratchDirectory } from "../../support/scratch.ts";
 
 const MIB = 1 << 20;
@@ -34,7 +34,6 @@ const GROWTH_MIB = 200;
 const PEAK_GROWTH_MIB = 400;
 const VISITS = runs(3000);
 const MALFORMED = runs(400);
-const SEED = 20_261;
 /** So that no two clients' areas begin or end with a block. */
 const AREA = 100_003;
 const WORKERS = 64;
