@@ -16,10 +16,10 @@ import { TARGETS } from "./targets.ts";
 
 const SECONDS = isExhaustive ? 120 : 6;
 const RUN = fileURLToPath(new URL("run.ts", import.meta.url));
-const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Date.now() / 1000) % 2 ** 31);
+const seed = Number(process.env["COWTOOL_SEED"] ?? Math.floor(Date.now() / 1000) % 2 ** 31);
 const targets = Object.entries(TARGETS);
 
-describe(`seed ${seed} (FUZZ_SEED repeats it)`, () => {
+describe(`seed ${seed} (COWTOOL_SEED repeats it)`, () => {
   test.each(targets)("%s: what is kept, and spoilings of it", async (name, target) => {
     const corpus = [...(await target.seeds()), ...kept(name)];
     expect(kept(name).length).toBeGreaterThan(2);

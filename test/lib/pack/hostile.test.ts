@@ -5,6 +5,7 @@
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { type CowError, headLayout, MemoryStorage, type PackRequest, pack, unpack } from "../../../src/lib/index.ts";
+import { cpuMsOf } from "../../support/effort.ts";
 import {
   type Cow,
   denseCow,
@@ -73,11 +74,13 @@ describe("bombs", () => {
   });
 
   test.each(STREAMS)("%s: a head of 2^40 blocks with a tiny stream is truncated, at once", async (format) => {
-    const started = performance.now();
-    const { written, error } = await writtenBy(wrap(format, Buffer.concat([headOfBlocks(2n ** 40n), noise(9000, 1)])));
-    expect(error).toMatchObject({ code: "truncated", file: "in" });
-    expect(written).toBeLessThan(10_000);
-    expect(performance.now() - started).toBeLessThan(2000);
+    const effort = cpuMsOf(async () => {
+      const pack = wrap(format, Buffer.concat([headOfBlocks(2n ** 40n), noise(9000, 1)]));
+      const { written, error } = await writtenBy(pack);
+      expect(error).toMatchObject({ code: "truncated", file: "in" });
+      expect(written).toBeLessThan(10_000);
+    });
+    expect(await effort).toBeLessThan(2000);
   });
 
   const heads: readonly (readonly [string, Buffer])[] = [

@@ -14,8 +14,8 @@ import { uriOf } from "../../../support/nbd/servers.ts";
 import { scratchDirectory } from "../../../support/scratch.ts";
 
 const LIMITS = { handshakeMs: 500, silenceMs: 400, reconnectMs: 300 };
-/** What a machine under load may add. */
-const SLACK_MS = 5000;
+/** A test that is not done by then has been made to hang; a machine under load may take most of it. */
+const HANGS = { timeout: 20_000 };
 const scratch = scratchDirectory();
 const clients: NbdClient[] = [];
 let count = 0;
@@ -34,19 +34,17 @@ async function connect(uri: string): Promise<NbdClient> {
   return client;
 }
 
-/** The error that work ends in, which has to come soon. */
+/** The error that work ends in. */
 async function failureOf(work: () => Promise<unknown>): Promise<CowError | ConnectionLost> {
-  const began = performance.now();
   const failure = await work().then(
     () => undefined,
     (error: unknown) => error,
   );
-  expect(performance.now() - began).toBeLessThan(SLACK_MS);
   if (failure instanceof CowError || failure instanceof ConnectionLost) return failure;
   throw new Error("it did not fail as it should", { cause: failure });
 }
 
-describe("a server that breaks", () => {
+describe("a server that breaks", HANGS, () => {
   test.each(BROKEN.handshakes)("the handshake: %s", async (name) => {
     const uri = await fake(name);
     const tls = name === "plain bytes before TLS";
@@ -92,7 +90,7 @@ describe("a server that breaks", () => {
   });
 });
 
-describe("a device that blocks", () => {
+describe("a device that blocks", HANGS, () => {
   async function open(name: FakeName): Promise<RemoteDevice> {
     const socket = scratch(`${count++}.sock`);
     await startFakeThread(socket, name);
@@ -107,9 +105,7 @@ describe("a device that blocks", () => {
     "endless infos",
     "a reply of 2 GiB",
   ] as const)("is not opened by a server that breaks the handshake: %s", async (name) => {
-    const began = performance.now();
     await expect(open(name)).rejects.toThrow(CowError);
-    expect(performance.now() - began).toBeLessThan(SLACK_MS);
   });
 
   test.each([
@@ -120,10 +116,8 @@ describe("a device that blocks", () => {
     "closes in mid-data",
   ] as const)("gives a read up: %s", async (name) => {
     const device = await open(name);
-    const began = performance.now();
     for (const size of [512, 1 << 20])
       expect(() => device.read(Buffer.alloc(size), 0)).toThrow(/cannot read at byte 0/);
-    expect(performance.now() - began).toBeLessThan(2 * SLACK_MS);
     device.close();
   });
 
