@@ -5,6 +5,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 // Threads and processes of the tests load src and dist anew each: compiled once, that takes a quarter of the time.
 process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(new URL("node_modules/.cache/compile", import.meta.url));
@@ -27,6 +28,31 @@ const quick = [
   "!test/commands/pack-*.test.ts",
 ];
 
+/** The longest, which begin first, so that both workers end at about the same time. */
+const LONGEST = [
+  "explore/mutations",
+  "bench/bench",
+  "golden/cowloop.both",
+  "commands/kill",
+  "docs/docs",
+  "commands/signals",
+  "faults/operations",
+  "nbd/robust-kill",
+  "commands/serve-stacks",
+  "explore/explore",
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(specifications: TestSpecification[]): Promise<TestSpecification[]> {
+    const placeOf = ({ moduleId }: TestSpecification): number => {
+      const place = LONGEST.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+      return place === -1 ? LONGEST.length : place;
+    };
+    const sorted = await super.sort(specifications);
+    return sorted.sort((a, b) => placeOf(a) - placeOf(b));
+  }
+}
+
 const files = process.env["COWTOOL_QUICK"] ? quick : ["test/**/*.test.ts"];
 
 export default defineConfig({
@@ -40,6 +66,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: "forks",
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     projects: [
       { extends: true, test: { name: "ffi", include: files, env: { NO_COLOR: "1" } } },
       {
