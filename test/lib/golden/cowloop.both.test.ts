@@ -46,6 +46,14 @@ function tried<Case>(cases: readonly Case[]): readonly Case[] {
   return seesHoles ? cases : sampleOf(cases, Math.ceil(cases.length / 6), cases.length);
 }
 
+/** What was made of one base in one way, on two of the four ABIs: nothing but the head differs. */
+function onSomeAbis<Case extends { readonly rdo: string; readonly scenario: string; readonly kind: string }>(
+  cases: readonly Case[],
+): readonly Case[] {
+  const alike = Object.values(Object.groupBy(cases, ({ rdo, scenario, kind }) => `${rdo} ${scenario} ${kind}`));
+  return alike.flatMap((group = [], i) => sampleOf(group, 2, i));
+}
+
 /** Corrections that `cowrepair -f -v` counted. */
 function correctionsOf({ cowrepair_fv }: OpenCase): number {
   return Number(/corrections in bitmap: (\d+)/.exec(cowrepair_fv.stdout)?.[1]);
@@ -217,7 +225,7 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
       },
     );
 
-    test.each(tried(driverCases))(
+    test.each(tried(onSomeAbis(driverCases)))(
       "$id: repaired and merged, the base is the original's; undo gives the old base back",
       async (golden) => {
         const rdo = rdoPath(golden.rdo);
@@ -252,37 +260,43 @@ describe.skipIf(!hasGolden)("golden images of the original cowloop", () => {
     });
 
     const written = openCases.filter(({ scenario, kind }) => kind === "clean" && scenario !== "fresh");
-    test.each(tried(written))("$id: create --from the merged image merges to that image again", async (golden) => {
-      const [rdo, cow, out] = [rdoPath(golden.rdo), scratch("from.cow"), scratch("from.img")];
-      await merge(rdo, goldenPath(golden.file), { output: out, force: true }, {});
-      const made = await create(rdo, cow, { from: out, abi: golden.abi, force: true }, {});
-      // A block may have been written with what the base held there anyway.
-      expect(made.blocks_used).toBeLessThanOrEqual(golden.bits_on_disk);
-      await merge(rdo, cow, { output: scratch("again.img"), force: true }, {});
-      expect(sha256(scratch("again.img"))).toBe(sha256(out));
-    });
+    test.each(tried(onSomeAbis(written)))(
+      "$id: create --from the merged image merges to that image again",
+      async (golden) => {
+        const [rdo, cow, out] = [rdoPath(golden.rdo), scratch("from.cow"), scratch("from.img")];
+        await merge(rdo, goldenPath(golden.file), { output: out, force: true }, {});
+        const made = await create(rdo, cow, { from: out, abi: golden.abi, force: true }, {});
+        // A block may have been written with what the base held there anyway.
+        expect(made.blocks_used).toBeLessThanOrEqual(golden.bits_on_disk);
+        await merge(rdo, cow, { output: scratch("again.img"), force: true }, {});
+        expect(sha256(scratch("again.img"))).toBe(sha256(out));
+      },
+    );
   });
 
   describe("packs", () => {
-    test.each(tried(packedCases))("$id: it is in order, and reads as the cowfile it was made from", async (golden) => {
-      const [rdo, file] = [rdoPath(golden.rdo), goldenPath(golden.file)];
-      const source = openCase(golden.of ?? "");
-      const { facts, problems } = await info(file, {}, {});
-      expect(facts).toMatchObject({
-        abi: golden.abi,
-        state: "clean",
-        packed: golden.kind === "packed-gzip" ? "gzip" : "plain",
-        rdo_blocks: source.header.rdoblocks,
-        blocks_used: source.bits_on_disk,
-        blocks_used_header: golden.header.cowused,
-        file_size: golden.size,
-      });
-      expect([...problems]).toEqual([]);
-      const report = await check(file, { rdofile: rdo }, {});
-      expect([...report.problems].filter(({ severity }) => severity !== "note")).toEqual([]);
-      expect(await verifyFingerprint(rdo, file, {})).toMatchObject({ match: true });
-      expect(await viewOf(rdo, file)).toBe(source.ondisk_bitmap_view_sha256);
-    });
+    test.each(tried(onSomeAbis(packedCases)))(
+      "$id: it is in order, and reads as the cowfile it was made from",
+      async (golden) => {
+        const [rdo, file] = [rdoPath(golden.rdo), goldenPath(golden.file)];
+        const source = openCase(golden.of ?? "");
+        const { facts, problems } = await info(file, {}, {});
+        expect(facts).toMatchObject({
+          abi: golden.abi,
+          state: "clean",
+          packed: golden.kind === "packed-gzip" ? "gzip" : "plain",
+          rdo_blocks: source.header.rdoblocks,
+          blocks_used: source.bits_on_disk,
+          blocks_used_header: golden.header.cowused,
+          file_size: golden.size,
+        });
+        expect([...problems]).toEqual([]);
+        const report = await check(file, { rdofile: rdo }, {});
+        expect([...report.problems].filter(({ severity }) => severity !== "note")).toEqual([]);
+        expect(await verifyFingerprint(rdo, file, {})).toMatchObject({ match: true });
+        expect(await viewOf(rdo, file)).toBe(source.ondisk_bitmap_view_sha256);
+      },
+    );
 
     test.each(tried(packedCases))(
       "$id: what would write to it, or reads it as a cowfile, refuses it",
