@@ -196,7 +196,11 @@ describe("what stands behind the end", () => {
 
   test("gzip: a member with content is too much", async () => {
     const outcome = await errorOf(Buffer.concat([await packed(cow, "gzip"), gzipSync("x")]), cow);
-    expect(outcome).toMatchObject({ code: "damaged", file: "in", message: expect.stringMatching(/goes on/) });
+    expect(outcome).toMatchObject({
+      code: "damaged",
+      file: "in",
+      message: expect.stringMatching(/continues after its last block|another member/),
+    });
   });
 
   test("gzip: a missing second half is not taken for garbage", async () => {

@@ -64,7 +64,11 @@ describe("bombs", () => {
   test.each(STREAMS)("%s: 64 MiB behind the last block are refused, and none of them written", async (format) => {
     const payload = payloadOf(tiny);
     const { written, error } = await writtenBy(wrap(format, Buffer.concat([payload, Buffer.alloc(64 * MIB)])));
-    expect(error).toMatchObject({ code: "damaged", file: "in", message: expect.stringMatching(/continues after its last block/) });
+    expect(error).toMatchObject({
+      code: "damaged",
+      file: "in",
+      message: expect.stringMatching(/continues after its last block/),
+    });
     expect(written).toBeLessThanOrEqual(payload.length);
   });
 

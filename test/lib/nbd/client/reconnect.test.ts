@@ -178,7 +178,9 @@ describe.skipIf(noNbdkit)("a server that", () => {
     const served = await serve({ reconnectMs: 10_000, writable: true });
     await served.kill();
     served.startLater(0, ["-r"]);
-    expect(failureOf(() => served.device.write(noise(10, 1), 0)).message).toMatch(/after reconnecting the export is read-only/);
+    expect(failureOf(() => served.device.write(noise(10, 1), 0)).message).toMatch(
+      /after reconnecting the export is read-only/,
+    );
   });
 });
 
