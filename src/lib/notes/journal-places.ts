@@ -29,6 +29,8 @@ export class JournalPlaces {
   readonly #force: boolean;
   /** Beside the base, or of a device beside the cowfile. */
   readonly path: string;
+  /** What a new journal says of its places. */
+  readonly note: Pick<MergeJournal, "device" | "places">;
   /** Of a device, in the directories for notes. */
   readonly #copies: readonly string[];
   /** The one that takes it. */
@@ -49,6 +51,7 @@ export class JournalPlaces {
     this.path = notePath(storage, OWN.mergeJournal, (device && near[0]) ?? rdofile);
     const name = device && createHash("sha256").update(device.key).digest("hex").slice(0, 32);
     this.#copies = name ? storage.stateDirectories.map((at) => join(at, name + OWN.mergeJournal.suffix)) : [];
+    this.note = { device: device ?? null, places: [this.path, ...this.#copies] };
   }
 
   /**
@@ -59,19 +62,17 @@ export class JournalPlaces {
    *   cowfile is taken by a merge of it into another device
    */
   find(sizeBytes?: number, { claim = false } = {}): FoundJournal | undefined {
-    if (!this.#device) return this.#findOfFile();
-    for (const path of this.#copies) {
-      const found = this.#read(path);
-      if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
+    if (this.#device) {
+      for (const path of this.#copies) {
+        const found = this.#read(path);
+        if (found && this.#relation(found.journal, sizeBytes) !== "other") return found;
+      }
+      return this.#findNear(sizeBytes, claim);
     }
-    return this.#findNear(sizeBytes, claim);
-  }
-
-  /** Beside it, under any name that it has in the directories of what the command was given. */
-  #findOfFile(): FoundJournal | undefined {
     const beside = this.#read(this.path);
     const facts = this.#storage.facts(this.#rdofile);
     if (beside || !facts || facts.linkCount === 1) return beside;
+    // Under any name that the base has in the directories of what the command was given.
     for (const { path, file } of journalNames(this.#storage, [this.#rdofile, ...this.#near])) {
       const found = this.#storage.facts(file)?.identity === facts.identity ? this.#read(path) : undefined;
       if (found) return found;
@@ -116,11 +117,6 @@ export class JournalPlaces {
     return "perhaps";
   }
 
-  /** What a new journal says of its places. */
-  get note(): Pick<MergeJournal, "device" | "places"> {
-    return { device: this.#device ?? null, places: [this.path, ...this.#copies] };
-  }
-
   /** Makes the journal durable in all its places. @throws CowError as writeJournal, if there is none that takes it */
   write(journal: MergeJournal, { onNotice }: OperationContext): void {
     writeJournal(this.#storage, this.path, journal);
@@ -147,9 +143,10 @@ export class JournalPlaces {
    * @param path where it was found
    */
   remove(journal: MergeJournal, path = this.path): void {
-    for (const place of new Set([this.path, ...this.#copies, ...journal.places, path])) {
+    for (const place of new Set([...this.note.places, ...journal.places, path])) {
       // What a journal says of other places may be out of date, or invented.
-      const there = place.endsWith(OWN.mergeJournal.suffix) ? this.#read(place, true)?.journal : undefined;
+      const isJournal = place !== path && place.endsWith(OWN.mergeJournal.suffix);
+      const there = isJournal ? this.#read(place, true)?.journal : undefined;
       const isSame = there?.cowfile_digest === journal.cowfile_digest && there.device?.key === journal.device?.key;
       if (isSame || place === path) this.#storage.remove(place, { own: OWN.mergeJournal.beginning });
     }

@@ -60,7 +60,9 @@ export function readJournal(storage: Storage, path: string, lenient: boolean): M
       Array.isArray(journal.contributions) &&
       journal.contributions.length <= 4 &&
       journal.contributions.every(({ block, sum }) => Number.isInteger(block) && Number.isInteger(sum)) &&
-      isDeviceKey(journal.device) &&
+      (journal.device === null ||
+        (typeof journal.device.key === "string" &&
+          (journal.device.boot === null || typeof journal.device.boot === "string"))) &&
       Array.isArray(journal.places) &&
       journal.places.every((place) => typeof place === "string");
     if (sound) return journal;
@@ -75,12 +77,6 @@ export function readJournal(storage: Storage, path: string, lenient: boolean): M
       "it records an interrupted merge, into the base beside it or a block device; --force ignores it, and `cowtool merge RDOFILE COWFILE --give-up --force` removes it",
     ],
   });
-}
-
-function isDeviceKey(device: unknown): device is DeviceKey | null {
-  if (device === null) return true;
-  if (typeof device !== "object" || !("key" in device) || !("boot" in device)) return false;
-  return typeof device.key === "string" && (device.boot === null || typeof device.boot === "string");
 }
 
 /** Makes the journal durable before anything that it speaks of happens. @throws CowError `permission`, … with a way out */

@@ -262,6 +262,20 @@ test("marks that count as not held are told wherever a stack is opened", async (
   ]);
 });
 
+test("a journal that does not explain the base is not used: --force begins anew, and saves what is there now", async () => {
+  const storage = await start();
+  await halfMerge(storage);
+  const half = bytesOf(storage, "base");
+  half.set(noise(BLOCK, 5), 0);
+  storage.put("base", half);
+  await expect(merge("base", "cow", { undo: "undo" }, { storage })).rejects.toMatchObject({ code: "wrong-base" });
+  const result = await merge("base", "cow", { undo: "undo", force: true }, { storage });
+  expect(result).toMatchObject({ resumed: false, already_merged: false, undo: "undo" });
+  expect(storage.paths()).not.toContain(JOURNAL);
+  await merge("base", "undo", {}, { storage });
+  expect(bytesOf(storage, "base").equals(half)).toBe(true);
+});
+
 describe("giving an interrupted merge up", () => {
   const giveUp = (storage: MemoryStorage, more: object = {}) =>
     merge("base", "cow", { giveUp: true, ...more }, { storage });
