@@ -87,6 +87,10 @@ _cowtool() {
       _cowtool_words 'text svg'
       return
       ;;
+    "merge --prefer")
+      _cowtool_words 'a b'
+      return
+      ;;
     "pack --format")
       _cowtool_words 'zstd gzip plain'
       return
@@ -113,7 +117,7 @@ _cowtool() {
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
     map) _cowtool_words '--svg --help --json --no-color --progress --quiet --verbose' ;;
     measure) _cowtool_words '--abi --base --chunk-size --cluster-size --to --help --json --no-color --progress --quiet --verbose' ;;
-    merge) _cowtool_words '--dry-run --force --give-up --output --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
+    merge) _cowtool_words '--dry-run --force --give-up --output --prefer --replace --undo --yes --help --json --no-color --progress --quiet --verbose' ;;
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;

@@ -1,10 +1,13 @@
 /** Owns the command line of `merge`. */
-import { Flags } from "@oclif/core";
+import { Args, Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag, outputFlag, replaceFlag, yesFlag } from "../cli/flags.ts";
-import { mergeSummary } from "../cli/render/merge-summary.ts";
+import { mergeQuestion, mergeSummary } from "../cli/render/merge-summary.ts";
+import { threeWaySummary } from "../cli/render/three-way-summary.ts";
+import { CowError } from "../lib/errors.ts";
 import type { MergeQuestion } from "../lib/operations/merge/request.ts";
+import type { Preferred } from "../lib/operations/three-way.ts";
 
 export default class Merge extends BaseCommand<typeof Merge> {
   static override summary = "flatten a cowfile into its base";
@@ -18,9 +21,14 @@ export default class Merge extends BaseCommand<typeof Merge> {
   static override args = {
     rdofile: fileArg("the base, a file or block device"),
     cowfile: fileArg("a cowfile over it"),
+    sibling: Args.string({ ignoreStdin: true, description: "a second one: both become one cowfile, --output" }),
   };
   static override flags = {
-    output: outputFlag("write a new image to FILE and leave both inputs unchanged"),
+    output: outputFlag("write a new image to FILE and leave both inputs unchanged; with SIBLING, a cowfile"),
+    prefer: Flags.custom<Preferred>({
+      description: "with SIBLING: which of the two to take where both changed, COWFILE or SIBLING",
+      options: ["a", "b"],
+    })(),
     yes: yesFlag(),
     "dry-run": dryRunFlag(),
     force: forceFlag("merge despite a failed check; with --output, replace FILE if it is an image"),
@@ -39,16 +47,11 @@ export default class Merge extends BaseCommand<typeof Merge> {
 
   protected async execute(): Promise<Outcome> {
     const { merge } = await import("../lib/operations/merge/merge.ts");
-    const { rdofile, cowfile } = this.args;
+    const { rdofile, cowfile, sibling } = this.args;
+    if (sibling !== undefined || this.flags.prefer !== undefined) return this.#threeWay(sibling);
     const { output, force, replace, undo, yes } = this.flags;
-    const confirm = async ({ blocks, resumed, givesUp }: MergeQuestion): Promise<void> =>
-      this.confirm(
-        rdofile,
-        givesUp
-          ? `give up the interrupted merge of ${cowfile}? ${rdofile} stays as it is, partly merged`
-          : `${resumed ? "go on writing" : "write"} ${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}?`,
-        yes,
-      );
+    const confirm = async (question: MergeQuestion): Promise<void> =>
+      this.confirm(rdofile, mergeQuestion(rdofile, cowfile, question), yes);
     const result = await merge(
       rdofile,
       cowfile,
@@ -56,5 +59,20 @@ export default class Merge extends BaseCommand<typeof Merge> {
       this.context(),
     );
     return { result, exitCode: EXIT.ok, render: () => mergeSummary(result) };
+  }
+
+  async #threeWay(sibling: string | undefined): Promise<Outcome> {
+    if (sibling === undefined) throw new CowError("usage", "--prefer goes with a second cowfile, SIBLING");
+    const { mergeSiblings } = await import("../lib/operations/three-way.ts");
+    const { output, undo, prefer, force, replace } = this.flags;
+    if (output === undefined || undo !== undefined || this.flags["give-up"])
+      throw new CowError("usage", "is a second cowfile: two are merged into a new one, --output FILE", {
+        file: sibling,
+      });
+    const request = { output, prefer, force, replace, dryRun: this.flags["dry-run"] };
+    const result = await mergeSiblings(this.args.rdofile, this.args.cowfile, sibling, request, this.context());
+    const isRefused = result.bytes_in_conflict > 0 && prefer === undefined;
+    const render = () => threeWaySummary(result, { all: this.flags.verbose });
+    return { result, exitCode: isRefused ? EXIT.no : EXIT.ok, render };
   }
 }

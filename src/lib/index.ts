@@ -62,6 +62,7 @@ export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RebaseRequest, type RebaseResult, rebase } from "./operations/rebase.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
 export { type SquashRequest, type SquashResult, squash } from "./operations/squash.ts";
+export { mergeSiblings, type ThreeWayRequest, type ThreeWayResult } from "./operations/three-way.ts";
 export {
   type BaseReport,
   type FingerprintResult,

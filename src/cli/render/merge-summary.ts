@@ -3,8 +3,15 @@
  */
 import { formatSize } from "../../lib/bytes/size.ts";
 import { shellWord } from "../../lib/errors.ts";
-import type { MergeResult } from "../../lib/operations/merge/request.ts";
+import type { MergeQuestion, MergeResult } from "../../lib/operations/merge/request.ts";
 import { escapeControls } from "./escape.ts";
+
+/** What a person is asked before the first write. */
+export function mergeQuestion(rdofile: string, cowfile: string, { blocks, resumed, givesUp }: MergeQuestion): string {
+  if (givesUp) return `give up the interrupted merge of ${cowfile}? ${rdofile} stays as it is, partly merged`;
+  const what = `${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}`;
+  return `${resumed ? "go on writing" : "write"} ${what}?`;
+}
 
 export function* mergeSummary(result: MergeResult): Generator<string> {
   // In a stack, the layer below is written.

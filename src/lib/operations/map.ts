@@ -39,7 +39,7 @@ export interface MapResult {
 }
 
 /** @throws CowError as for opening a stack; while the entries are read `damaged`, `io`, `interrupted` */
-export async function map(stack: string, context: OperationContext): Promise<MapResult> {
+export async function map(stack: string, context: OperationContext = {}): Promise<MapResult> {
   const files = new OpenFiles(context);
   try {
     const opened = await files.openStack(files.stackSpec(stack));

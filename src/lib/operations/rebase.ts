@@ -74,7 +74,7 @@ export interface RebaseResult {
 export async function rebase(
   cowfile: string,
   request: RebaseRequest,
-  context: OperationContext,
+  context: OperationContext = {},
 ): Promise<RebaseResult> {
   const { unsafe = false, dryRun = false, force = false } = request;
   if (request.from === undefined && !unsafe)

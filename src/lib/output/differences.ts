@@ -17,20 +17,22 @@ export interface Compared extends Extent {
   readonly b: Uint8Array;
 }
 
-/** A buffer for one side. It knows when it holds zeros, so that one hole after the other costs nothing. */
+/** A buffer for one side, as large as was needed so far. It knows when it holds zeros, so that one hole after the other costs nothing. */
 class SideBuffer {
-  readonly bytes: Buffer;
-  readonly words: Uint32Array;
+  bytes: Buffer = Buffer.alloc(0);
+  words = new Uint32Array();
   #isZero = true;
 
-  constructor(size: number) {
-    const memory = new ArrayBuffer(Math.ceil(size / WORD_BYTES) * WORD_BYTES);
+  #grow(size: number): void {
+    const memory = new ArrayBuffer(2 ** Math.ceil(Math.log2(Math.max(size, WORD_BYTES))));
     this.bytes = Buffer.from(memory);
     this.words = new Uint32Array(memory);
+    this.#isZero = true;
   }
 
   /** Reads `size` bytes, but for what is a hole from beginning to end: reading that would only copy zeros. */
   read(source: ByteSource, offset: number, size: number): void {
+    if (size > this.bytes.length) this.#grow(size);
     for (const { length } of source.dataExtents(offset, offset + size)) {
       if (length === 0) continue;
       readZeroFilled(source, this.bytes.subarray(0, size), offset);
@@ -53,7 +55,7 @@ export function* compare(
   unitBytes: number,
 ): Generator<Compared> {
   const pieceBytes = Math.max(unitBytes, Math.floor(PIECE_BYTES / unitBytes) * unitBytes);
-  const [ours, theirs] = [new SideBuffer(pieceBytes), new SideBuffer(pieceBytes)];
+  const [ours, theirs] = [new SideBuffer(), new SideBuffer()];
   const nothing = new Uint8Array(0);
   const part = (from: number, start: number, end: number, differs: boolean): Compared => ({
     offset: from + start,

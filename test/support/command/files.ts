@@ -61,9 +61,9 @@ export const HELD: readonly number[] = [0, 10, 11, 12, 13, 14, 15, 50, 100, 299]
 /**
  * Fills `dir`:
  * `base.img`, `changed.img` (another image of its size), `vm.cow` (their difference), `sibling.cow` (another over the
- * same base), `top.cow` (over base and vm), `dirty.cow` (vm, not closed: blocks 11 to 13 not marked), `lost.cow` (block
- * 299 is marked, but the file ends before), `hostile.cow` (2^63 blocks), `be32.cow`, `plain.pack` and `gzip.pack` (vm,
- * packed), `random.img`, `zero.img`, `empty.img`
+ * same base), `rival.cow` (one that changed block 12 to something else), `top.cow` (over base and vm), `dirty.cow` (vm, not
+ * closed: blocks 11 to 13 not marked), `lost.cow` (block 299 is marked, but the file ends before), `hostile.cow` (2^63 blocks),
+ * `be32.cow`, `plain.pack` and `gzip.pack` (vm, packed), `random.img`, `zero.img`, `empty.img`
  */
 async function makeImages(dir: string): Promise<void> {
   const at = (name: string): string => join(dir, name);
@@ -80,6 +80,10 @@ async function makeImages(dir: string): Promise<void> {
 
   await create(at("base.img"), at("vm.cow"), { from: at("changed.img") }, {});
   await create(at("base.img"), at("be32.cow"), { from: at("changed.img"), abi: "be32" }, {});
+  const rival = Buffer.from(base);
+  rival.set(noise(BLOCK_BYTES, 7), 12 * BLOCK_BYTES);
+  writeFileSync(at("rival.img"), rival);
+  await create(at("base.img"), at("rival.cow"), { from: at("rival.img") }, {});
   await create(at("base.img"), at("sibling.cow"), { from: at("other.img") }, {});
   await create(`${at("base.img")},${at("vm.cow")}`, at("top.cow"), { from: at("other.img") }, {});
   const cow = (edit: (bytes: Buffer) => Buffer | undefined): Buffer => edited(at("vm.cow"), edit);

@@ -158,6 +158,16 @@ const merge: CommandRow = {
       readOnly: true,
     },
     { title: "what is there already", argv: (at) => [at("changed.img"), at("vm.cow"), "-y"] },
+    {
+      title: "two siblings",
+      argv: (at) => [at("base.img"), at("vm.cow"), at("sibling.cow"), "-o", at("new.cow")],
+    },
+    {
+      title: "two siblings in conflict",
+      argv: (at) => [at("base.img"), at("vm.cow"), at("rival.cow"), "-o", at("new.cow")],
+      status: 1,
+      readOnly: true,
+    },
     { title: "into the layer below", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, at("top.cow"), "-y"] },
   ],
   inputs: [
@@ -171,9 +181,19 @@ const merge: CommandRow = {
       argv: (at, file) => [file, at("vm.cow"), "-o", at("new.img")],
     },
     { title: "COWFILE with -o", good: "vm.cow", argv: (at, file) => [at("base.img"), file, "-o", at("new.img")] },
+    {
+      title: "SIBLING",
+      good: "sibling.cow",
+      argv: (at, file) => [at("base.img"), at("vm.cow"), file, "-o", at("new.cow")],
+    },
   ],
   outputs: [
     { title: "-o", argv: (at, output) => [at("base.img"), at("vm.cow"), "-o", output] },
+    {
+      title: "-o of two siblings",
+      hasNote: true,
+      argv: (at, output) => [at("base.img"), at("vm.cow"), at("sibling.cow"), "-o", output],
+    },
     { title: "--undo", argv: (at, output) => [at("base.img"), at("vm.cow"), "-y", "--undo", output] },
   ],
   collisions: [
@@ -187,6 +207,11 @@ const merge: CommandRow = {
       title: "-o and COWFILE",
       input: "vm.cow",
       argv: (at, output) => [at("base.img"), at("vm.cow"), "-f", "-y", "-o", output],
+    },
+    {
+      title: "-o and SIBLING",
+      input: "sibling.cow",
+      argv: (at, output) => [at("base.img"), at("vm.cow"), at("sibling.cow"), "-f", "-o", output],
     },
     {
       title: "--undo and RDOFILE",
