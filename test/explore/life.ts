@@ -189,14 +189,14 @@ export class Life {
     let config: CowfileConfig | undefined;
     const open: typeof WritableCowfile.open = (...parameters) => {
       const cowfile = openWritable(...parameters);
-      const control = new Int32Array(cowfile.config.state.control);
+      const control = new Int32Array(cowfile.shared.config.state.control);
       const slotsPerHalf = slots + (control[Control.NEXT_SLOT] ?? 0);
-      if (slotsPerHalf < cowfile.config.slotsPerHalf) {
-        Object.assign(cowfile.config, { slotsPerHalf });
+      if (slotsPerHalf < cowfile.shared.config.slotsPerHalf) {
+        Object.assign(cowfile.shared.config, { slotsPerHalf });
         control.fill(slotsPerHalf, Control.SLOTS, Control.SLOTS + 2);
       }
-      Object.assign(cowfile.config, { logBytes: pick(this.#next, LOGS) });
-      config = cowfile.config;
+      Object.assign(cowfile.shared.config, { logBytes: pick(this.#next, LOGS) });
+      config = cowfile.shared.config;
       return cowfile;
     };
     Object.assign(WritableCowfile, { open });

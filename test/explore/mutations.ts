@@ -254,7 +254,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "the journal goes before the head is clean",
     OPEN,
     "      order.checkpoint();\n",
-    "      order.checkpoint();\n      this.#journalFile.remove();\n",
+    "      order.checkpoint();\n      this.#session.journalFile.remove();\n",
   ),
   change(
     "a hole at the end of the file does not make it longer",

@@ -17,9 +17,9 @@ import {
   SparseBytes,
 } from "../../src/lib/index.ts";
 import { assembleImage } from "../../src/lib/stack/live/assemble.ts";
-import { makeOrder } from "../../src/lib/stack/live/cowfile-config.ts";
+import type { FoundState } from "../../src/lib/stack/live/found-state.ts";
 import type { LiveImage } from "../../src/lib/stack/live/image.ts";
-import { type FoundState, WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
+import { WritableCowfile } from "../../src/lib/stack/live/open-cowfile.ts";
 import { type Files, type Random, SECTOR_BYTES } from "./disk.ts";
 import type { RawCowfile } from "./foreign.ts";
 import { LookStorage } from "./look-storage.ts";
@@ -170,8 +170,7 @@ export function reopen(files: Files, { parts, dataOffsetBytes }: World, boot: Ui
   const cowfile = openWritable(storage, COW, storage.open(COW), { boot });
   guard.isOn = false;
   const layers = parts.slice(1, -1).map((path) => new CowfileLayer(storage.open(path), { allowDirty: false }));
-  const top = makeOrder({ cow: cowfile.device, journal: cowfile.journal, config: cowfile.config });
-  const image = assembleImage({ name: COW, base: storage.open(BASE), layers, top });
+  const image = assembleImage({ name: COW, base: storage.open(BASE), layers, top: cowfile.writable() });
   return { found: cowfile.found, image, cowfile };
 }
 

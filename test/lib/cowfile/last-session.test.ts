@@ -316,11 +316,11 @@ test("a server removes no journal but its own", async () => {
 
 test("the numbers of the flush log's records do not begin anew at 2^32", async () => {
   const storage = await fresh();
-  let config: WritableCowfile["config"] | undefined;
+  let config: WritableCowfile["shared"]["config"] | undefined;
   const { open } = WritableCowfile;
   WritableCowfile.open = (...parameters) => {
     const cowfile = open.apply(WritableCowfile, parameters);
-    ({ config } = cowfile);
+    ({ config } = cowfile.shared);
     return cowfile;
   };
   const stack = await serve(storage);

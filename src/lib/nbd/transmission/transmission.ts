@@ -246,8 +246,8 @@ export class Transmission {
         this.#image.trim(request.offset, request.length);
         break;
       case Command.CACHE:
+        // A hint: the kernel reads ahead by itself.
         requireRange(request, this.#image, WireError.EINVAL);
-        this.#image.cache(request.offset, request.length);
         break;
       case Command.WRITE_ZEROES:
         this.#zero(request);

@@ -50,7 +50,5 @@ export interface LiveImage {
   readonly failed: boolean;
   /** Makes every change durable that was committed before, by any thread. */
   flush(): void;
-  /** Reads ahead, as a hint. */
-  cache(offsetBytes: number, lengthBytes: number): void;
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void;
 }

@@ -48,7 +48,6 @@ export function keepMapped(
   if (source.fd === undefined) return { layer, passed: undefined };
   const passed: PassedLayer = {
     kind: "resident",
-    fd: source.fd,
     ...lend(source),
     dataOffsetBytes,
     blockCount: map.blockCount,
@@ -61,10 +60,10 @@ export function keepMapped(
 /** How another thread opens a layer again: only if it is all in one file. */
 function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): PassedLayer | undefined {
   if (file.fd === undefined || paths.length > 1) return undefined;
-  return { kind: "reopen", fd: file.fd, ...lend(file), formatId, settings: [...part.settings] };
+  return { kind: "reopen", ...lend(file), formatId, settings: [...part.settings] };
 }
 
-/** What another thread needs of a file besides its descriptor. */
-export function lend({ name, file }: BlockDevice): Pick<PassedFile, "name" | "length"> {
-  return { name, length: file?.length.shared };
+/** What another thread needs of a file. */
+export function lend({ fd = -1, name, file }: BlockDevice): PassedFile {
+  return { fd, name, length: file?.length.shared };
 }

@@ -38,7 +38,7 @@ export class LiveStackImage implements LiveImage {
   readonly #file: WritableLayer["file"];
   readonly #below: BlockDevice;
   readonly #unit: number;
-  readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
+  readonly #levels: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
   readonly #watch: FileWatch;
   readonly #scratchBytes: number;
   #scratch: Uint8Array | undefined;
@@ -52,7 +52,7 @@ export class LiveStackImage implements LiveImage {
     this.#scratchBytes = Math.max(JOINED_BYTES, Math.min(top.unitBytes, PIECE_BYTES));
     this.#watch = watch;
     this.sizeBytes = top.sizeBytes;
-    this.#parts = { base, layers: [...layers, top.layer] };
+    this.#levels = { base, layers: [...layers, top.layer] };
   }
 
   get name(): string {
@@ -205,9 +205,8 @@ export class LiveStackImage implements LiveImage {
   }
 
   zero(offsetBytes: number, lengthBytes: number, { mayPunch }: ZeroOptions): void {
-    const parts = (claim: Claim, from: number, end: number): Iterable<Extent> =>
-      mayPunch ? this.#notZeroByItself(claim, from, end) : [{ offset: from, length: end - from }];
-    this.#zeroAll(offsetBytes, offsetBytes + lengthBytes, parts, mayPunch && this.zeroesFast);
+    const end = offsetBytes + lengthBytes;
+    this.#zeroAll(offsetBytes, end, mayPunch ? "zero" : "none", mayPunch && this.zeroesFast);
   }
 
   trim(offsetBytes: number, lengthBytes: number): void {
@@ -216,38 +215,32 @@ export class LiveStackImage implements LiveImage {
     const from = Math.ceil(offsetBytes / this.#unit) * this.#unit;
     // The image's last unit may be a part of one.
     const to = end >= this.sizeBytes ? this.sizeBytes : Math.floor(end / this.#unit) * this.#unit;
-    const { trimsBacking } = this.#top;
-    const parts = (claim: Claim, start: number, stop: number): Iterable<Extent> => {
-      if (trimsBacking) return this.#notZeroByItself(claim, start, stop);
-      return claim.isAllocated ? [{ offset: start, length: stop - start }] : [];
-    };
-    this.#zeroAll(from, to, parts, true);
+    this.#zeroAll(from, to, this.#top.trimsBacking ? "zero" : "unallocated", true);
   }
 
-  #zeroAll(
-    from: number,
-    end: number,
-    parts: (claim: Claim, from: number, end: number) => Iterable<Extent>,
-    punches: boolean,
-  ): void {
+  /** @param spares the parts that are left as they are: those that are zero, or not allocated */
+  #zeroAll(from: number, end: number, spares: "none" | "zero" | "unallocated", punches: boolean): void {
     for (let at = from; at < end; ) {
       const claimEnd = this.#top.claimLong(at, end, (claim) => {
-        for (const { offset, length } of parts(claim, at, Math.min(end, claim.end * this.#unit)))
-          this.#zeroPart(claim, offset, offset + length, punches);
+        const stop = Math.min(end, claim.end * this.#unit);
+        if (spares === "none") this.#zeroPart(claim, at, stop, punches);
+        else
+          for (const { offset, length } of this.#parts(claim, at, stop, spares === "zero"))
+            this.#zeroPart(claim, offset, offset + length, punches);
       });
       at = claimEnd * this.#unit;
     }
   }
 
-  /** The allocated parts, and those that may be data below: a hole below is zero, and the base does not change. */
-  *#notZeroByItself(claim: Claim, from: number, end: number): Generator<Extent> {
+  /** The allocated parts, and on demand those that may be data below: a hole below is zero, and the base does not change. */
+  *#parts(claim: Claim, from: number, end: number, withData: boolean): Generator<Extent> {
     const unit = this.#unit;
     let at = from;
     for (let i = 0; i < claim.bounds.length; i += 2) {
       const start = Math.max(from, (claim.bounds[i] ?? 0) * unit);
       const stop = Math.min(end, (claim.bounds[i + 1] ?? 0) * unit);
       if (at < start) yield { offset: at, length: start - at };
-      for (const data of widen(this.#below.dataExtents(start, stop), unit, stop)) {
+      for (const data of withData ? widen(this.#below.dataExtents(start, stop), unit, stop) : []) {
         const offset = Math.max(start, data.offset);
         if (data.length > 0) yield { offset, length: data.offset + data.length - offset };
       }
@@ -256,26 +249,20 @@ export class LiveStackImage implements LiveImage {
     if (at < end) yield { offset: at, length: end - at };
   }
 
-  /** Zeros `[from, end)` of a long claim, in parts that each can be allocated in one change. */
-  #zeroPart(claim: Claim, from: number, end: number, punches: boolean): void {
-    const unit = this.#unit;
+  /** Zeros `[from, end)` of a long claim, in parts that each can be allocated by one change. */
+  #zeroPart(all: Claim, from: number, end: number, punches: boolean): void {
     for (let at = from; at < end; ) {
-      const first = Math.floor(at / unit);
-      const part = claim.part(first, Math.min(Math.ceil(end / unit), first + this.#top.unitsInRow));
-      const stop = Math.min(end, part.end * unit);
-      this.#zeroClaimed(part, at, stop, punches);
+      const first = Math.floor(at / this.#unit);
+      const claim = all.part(first, Math.min(Math.ceil(end / this.#unit), first + this.#top.unitsInRow));
+      const offset = at;
+      const stop = Math.min(end, claim.end * this.#unit);
+      this.#top.change(claim, (file) => {
+        if (!claim.isFirstAllocated) this.#copyUp(file, claim.shift, first * this.#unit, offset);
+        if (!claim.isLastAllocated) this.#copyUp(file, claim.shift, stop, this.#endOf(claim));
+        this.#zeroIn(file, claim.shift, offset, stop, punches);
+      });
       at = stop;
     }
-  }
-
-  #zeroClaimed(claim: Claim, from: number, end: number, punches: boolean): void {
-    const start = claim.isFirstAllocated ? from : claim.first * this.#unit;
-    const stop = claim.isLastAllocated ? end : this.#endOf(claim);
-    this.#top.change(claim, (file) => {
-      this.#copyUp(file, claim.shift, start, from);
-      this.#copyUp(file, claim.shift, end, stop);
-      this.#zeroIn(file, claim.shift, from, end, punches);
-    });
   }
 
   #zeroIn(file: BlockDevice, shift: number, from: number, end: number, punches: boolean): void {
@@ -299,12 +286,8 @@ export class LiveStackImage implements LiveImage {
     this.#top.flush();
   }
 
-  cache(): void {
-    // The kernel reads ahead by itself.
-  }
-
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
-    blockStatus(kind, this.#parts, [offsetBytes, offsetBytes + lengthBytes], onStatus);
+    blockStatus(kind, this.#levels, [offsetBytes, offsetBytes + lengthBytes], onStatus);
   }
 }
 

@@ -5,19 +5,21 @@
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
+import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
 import { encodeHead } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
 import { type FoundLog, LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
-import { type BlockRun, logOffset, writeSettled } from "../../formats/cowfile/live/journal.ts";
+import { type BlockRun, journalPath, logOffset, writeSettled } from "../../formats/cowfile/live/journal.ts";
 import { replayLog } from "../../formats/cowfile/live/replay.ts";
 import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/stamp.ts";
 import { sweepUnmarked, unmarkedRuns } from "../../formats/cowfile/live/sweep.ts";
 import { isTooMuchToLookAt, type MarksAt } from "../../formats/cowfile/unmarked-data.ts";
 import { BlockMap } from "./block-map.ts";
-import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
+import { type CowfileConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
+import type { WrittenFile } from "./file-guard.ts";
 import { LogState } from "./flush-log-writer.ts";
 import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown } from "./found-state.ts";
 import { writeLong } from "./head-writer.ts";
@@ -25,11 +27,10 @@ import { JournalFile, withJournalHint } from "./journal-file.ts";
 import { writeNewJournal } from "./journal-writer.ts";
 import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
 import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
+import type { Top } from "./top.ts";
 import type { WriteOrder } from "./write-order.ts";
 
 const SECTOR_BYTES = 512;
-
-export type { FoundState } from "./found-state.ts";
 
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
@@ -45,33 +46,45 @@ const FOUND: Record<"ended" | "killed" | "restarted", FoundState> = {
   restarted: "power-cut",
 };
 
-/** A cowfile that is open for writing, exclusively locked. */
-export class WritableCowfile {
+/** What only the end of a session needs. */
+interface Session {
   readonly device: BlockDevice;
-  readonly journal: BlockDevice;
-  readonly config: CowfileConfig;
-  readonly found: FoundState;
   readonly opened: OpenedCowfile;
-  readonly #journalFile: JournalFile;
-  /** Blocks that held data without a mark before this session. */
-  readonly #kept: readonly BlockRun[];
+  readonly journalFile: JournalFile;
+  /** Blocks that held data without a mark before it. */
+  readonly kept: readonly BlockRun[];
+}
 
-  private constructor(parts: {
-    journalFile: JournalFile;
-    kept: readonly BlockRun[];
-    device: BlockDevice;
-    journal: BlockDevice;
-    config: CowfileConfig;
-    found: FoundState;
-    opened: OpenedCowfile;
-  }) {
-    this.#journalFile = parts.journalFile;
-    this.#kept = parts.kept;
-    this.device = parts.device;
-    this.journal = parts.journal;
-    this.config = parts.config;
-    this.found = parts.found;
-    this.opened = parts.opened;
+/** A cowfile that is open for writing, exclusively locked. */
+export class WritableCowfile implements Top {
+  readonly shared: SharedCowfile & { readonly journal: BlockDevice };
+  readonly found: FoundState;
+  readonly #session: Session;
+
+  private constructor(shared: WritableCowfile["shared"], found: FoundState, session: Session) {
+    this.shared = shared;
+    this.found = found;
+    this.#session = session;
+  }
+
+  get device(): BlockDevice {
+    return this.shared.cow;
+  }
+
+  get sizeBytes(): number {
+    return this.shared.config.sizeBytes;
+  }
+
+  get written(): readonly WrittenFile[] {
+    const { cow, journal, config } = this.shared;
+    return [
+      { device: cow, path: config.path, role: "layer" },
+      { device: journal, path: journalPath(config.path), role: "journal" },
+    ];
+  }
+
+  writable(): WriteOrder {
+    return makeOrder(this.shared);
   }
 
   /**
@@ -160,12 +173,13 @@ export class WritableCowfile {
       logOffsetBytes: logOffset(slotsPerHalf),
       logBytes: LOG_BYTES,
     };
-    return new WritableCowfile({ journalFile, kept, device, journal, config, found, opened });
+    const shared = { cow: asLent(device), journal, config };
+    return new WritableCowfile(shared, found, { device, opened, journalFile, kept });
   }
 
   /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
   checkpoint(): void {
-    const order = this.#order();
+    const order = this.writable();
     if (order.needsCheckpoint) order.checkpoint();
   }
 
@@ -175,52 +189,50 @@ export class WritableCowfile {
    * @throws CowError where that fails: the file stays dirty then, and its journal stays beside it
    */
   close(): void {
+    const { journal, config } = this.shared;
     try {
-      const order = this.#order();
+      const order = this.writable();
       order.checkpoint();
       // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
-      writeSettled(this.journal, this.config.nonce);
-      const control = new Int32Array(this.config.state.control);
+      writeSettled(journal, config.nonce);
+      const control = new Int32Array(config.state.control);
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
     } catch (error) {
       this.abandon();
       throw error;
     }
-    this.journal.close();
+    journal.close();
     try {
-      this.#journalFile.remove();
+      this.#session.journalFile.remove();
     } finally {
-      this.device.close();
+      this.#session.device.close();
     }
-  }
-
-  #order(): WriteOrder {
-    return makeOrder({ cow: this.device, journal: this.journal, config: this.config });
   }
 
   /** Closes without marking clean, as a crash would leave it. */
   abandon(): void {
-    this.journal.close();
-    this.device.close();
+    this.shared.journal.close();
+    this.#session.device.close();
   }
 
   #markClean(): void {
-    const { head, headBlock, geometry } = this.opened;
-    const hasResidue = new Int32Array(this.config.state.control)[Control.RESIDUE] === 1;
+    const { device, opened, kept } = this.#session;
+    const { head, headBlock, geometry } = opened;
+    const { state, blockCount, mapSizeBytes } = this.shared.config;
+    const hasResidue = new Int32Array(state.control)[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
-      sweepUnmarked(this.device, geometry, this.#kept);
-      this.device.flush();
+      sweepUnmarked(device, geometry, kept);
+      device.flush();
     }
-    const map = new BlockMap(this.config.state.bitmap, this.config.blockCount);
-    const used = countMarks(map, new Uint8Array(this.config.state.pages), this.config.mapSizeBytes);
+    const used = countMarks(new BlockMap(state.bitmap, blockCount), new Uint8Array(state.pages), mapSizeBytes);
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
     clearStamps(sector);
     // Without a stamp of ours the bit is not ours, and stays.
     const flags = head.flags & ~FLAG_DIRTY & ~(old ? FLAG_LIVE : 0);
     encodeHead({ ...head, flags, used: BigInt(used) }, sector);
-    this.device.write(sector, 0);
-    this.device.flush();
+    device.write(sector, 0);
+    device.flush();
   }
 }
 

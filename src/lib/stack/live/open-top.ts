@@ -3,12 +3,10 @@
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import { dmSnapshotFormat } from "../../formats/dm-snapshot/index.ts";
 import type { LayerFormat } from "../../formats/format.ts";
 import { requireBelongs, type Stack } from "../open.ts";
@@ -18,7 +16,7 @@ import { LiveStore } from "./live-store.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { repairFirst } from "./repair-first.ts";
 import { SpaceReserve } from "./space-reserve.ts";
-import { cowfileTop, type Top } from "./top.ts";
+import type { Top } from "./top.ts";
 
 export interface OpenTopOptions extends OpenCowfileOptions, Pick<OperationContext, "signal" | "onNotice"> {
   /** Repair a cowfile that another program left dirty, before it is served. */
@@ -63,25 +61,6 @@ async function openCowfileTop(
   options: OpenTopOptions,
 ): Promise<Top> {
   await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below.device, options.signal);
-  const opened = await openOrRepair(storage, device, options);
-  const { config, journal } = opened;
-  const cow = asLent(device);
-  return cowfileTop(
-    { cow, journal, config },
-    {
-      written: [
-        { device: cow, path: config.path, role: "layer" },
-        { device: journal, path: journalPath(config.path), role: "journal" },
-      ],
-      found: opened.found,
-      checkpoint: () => opened.checkpoint(),
-      close: () => opened.close(),
-      abandon: () => opened.abandon(),
-    },
-  );
-}
-
-async function openOrRepair(storage: Storage, device: BlockDevice, options: OpenTopOptions): Promise<WritableCowfile> {
   try {
     return WritableCowfile.open(storage, device.name, device, options);
   } catch (error) {

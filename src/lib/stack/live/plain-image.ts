@@ -72,10 +72,6 @@ export class PlainImage implements LiveImage {
     // Nothing is ever changed.
   }
 
-  cache(): void {
-    // The kernel reads ahead by itself.
-  }
-
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
     blockStatus(kind, this.#parts, [offsetBytes, offsetBytes + lengthBytes], onStatus);
   }

@@ -131,19 +131,18 @@ export class ServedStack {
     return {
       name: this.name,
       base: {
-        fd: base.fd,
         ...lend(base),
+        fd: base.fd,
         remembered: base.remote?.remembered,
         mapping: this.#map(base.fd, base.sizeBytes),
       },
       layers,
       top: top && {
         cow: {
-          fd: top.cow.fd ?? -1,
           ...lend(top.cow),
           mapping: this.#map(top.cow.fd, top.config.dataOffsetBytes + top.config.sizeBytes),
         },
-        journal: top.journal && { fd: top.journal.fd ?? -1, ...lend(top.journal) },
+        journal: top.journal && lend(top.journal),
         config: top.config,
       },
     };

@@ -33,15 +33,6 @@ export interface Top {
   abandon(): void;
 }
 
-/** A cowfile, or what is laid out like one, as a top. */
-export function cowfileTop(
-  shared: SharedCowfile,
-  more: Pick<Top, "written" | "found" | "checkpoint" | "close" | "abandon">,
-): Top {
-  const { cow: device, config } = shared;
-  return { device, sizeBytes: config.sizeBytes, shared, writable: () => makeOrder(shared), ...more };
-}
-
 /** A layer without head and journal in a file without a name. */
 export function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
   const cow = storage.scratch(`${name} (throw-away layer)`);
@@ -66,5 +57,14 @@ export function throwAway(storage: Storage, name: string, sizeBytes: number): To
     slotsPerHalf: 0,
   };
   const close = (): void => cow.close();
-  return cowfileTop({ cow: asLent(cow), journal: undefined, config }, { written: [], close, abandon: close });
+  const shared = { cow: asLent(cow), journal: undefined, config };
+  return {
+    device: shared.cow,
+    sizeBytes,
+    written: [],
+    shared,
+    writable: () => makeOrder(shared),
+    close,
+    abandon: close,
+  };
 }
