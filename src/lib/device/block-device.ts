@@ -12,19 +12,14 @@ import type { Remembered } from "./remote/sameness.ts";
 /** Receives a part of a file that is not in memory. */
 export type OnCacheMiss = (fd: number, offset: number, lengthBytes: number) => void;
 
-/** A regular file or block device of this machine that is open. */
+/** A regular file or block device of this machine that is open; FileDevice says what each means. */
 export interface LocalFile {
   readonly fd: number;
   readonly isBlockDevice: boolean;
-  /** Device and inode (of a block device, which it is), as Storage.facts() tells it. */
   readonly identity: string;
-  /** How long it is known to be. */
   readonly length: KnownLength;
-  /** How long it is at this moment. @throws CowError `io` */
   measure(): number;
-  /** Is it at least as long as it is known to be? Otherwise nothing can be read or written any more. @throws CowError `io` */
   isWhole(): boolean;
-  /** Has it no name any more, so that it is gone once it is closed? */
   isUnlinked(): boolean;
 }
 

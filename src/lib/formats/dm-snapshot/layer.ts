@@ -2,7 +2,7 @@
  * Owns a dm-snapshot store as a layer of a stack: which chunks are allocated and where. Read-only.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import type { Extent } from "../../bytes/extent.ts";
+import { coalesce, type Extent } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { type BaseIdentity, NOT_ALLOCATED, type Place, type Problem, type SearchableLayer } from "../format.ts";
 import type { ExceptionRun } from "./exception-map.ts";
@@ -123,16 +123,8 @@ export class DmSnapshotLayer implements SearchableLayer {
     return { blocks: undefined, blockBytes: this.granularityBytes, fingerprint: undefined };
   }
 
-  *extents(from: number, to: number): Generator<Extent> {
-    let [offset, length] = [0, 0];
-    for (const place of this.places(from, to)) {
-      if (length > 0 && place.offset === offset + length) length += place.length;
-      else {
-        if (length > 0) yield { offset, length };
-        ({ offset, length } = place);
-      }
-    }
-    if (length > 0) yield { offset, length };
+  extents(from: number, to: number): Iterable<Extent> {
+    return coalesce(this.places(from, to));
   }
 
   *places(from: number, to: number): Generator<Place> {

@@ -11,9 +11,8 @@ import { logOffset } from "../../formats/cowfile/live/journal.ts";
 import { NONCE_BYTES, STAMP_BYTES, STAMP_SECTOR_BYTES } from "../../formats/cowfile/live/stamp.ts";
 import { Command, Magic } from "../../protocol/constants.ts";
 import { assembleImage, type ImageParts } from "../../stack/live/assemble.ts";
-import { type CowfileConfig, makeOrder } from "../../stack/live/cowfile-config.ts";
+import { bareConfig, makeOrder } from "../../stack/live/cowfile-config.ts";
 import { writeNewJournal } from "../../stack/live/journal-writer.ts";
-import { newSharedState } from "../../stack/live/shared-state.ts";
 import type { BlockingSession } from "./blocking-session.ts";
 
 const SIZE_BYTES = 16 << 20;
@@ -57,19 +56,13 @@ export function warmUp(session: BlockingSession, memoryFd: number): void {
 }
 
 function partsOver(file: BorrowedFile): ImageParts {
-  const state = newSharedState(SIZE_BYTES / 1024 / 8);
+  const bare = bareConfig("warm-up", SIZE_BYTES);
   const nonce = new Uint8Array(NONCE_BYTES);
-  const control = new Int32Array(state.control);
+  const control = new Int32Array(bare.state.control);
   const slotsPerHalf = writeNewJournal(file, { nonce, generation: 0, kept: [] }, [], control);
-  const config: CowfileConfig = {
-    name: "warm-up",
-    path: "warm-up",
-    reserveBytes: 0,
-    sizeBytes: SIZE_BYTES,
+  const config = {
+    ...bare,
     dataOffsetBytes: SIZE_BYTES,
-    blockCount: SIZE_BYTES / 1024,
-    mapSizeBytes: SIZE_BYTES / 1024 / 8,
-    state,
     dirtyHead: new Uint8Array(STAMP_SECTOR_BYTES),
     nonce,
     stamp: { nonce, boot: nonce, offset: STAMP_BYTES, usesLog: false, logDone: 0, generation: 0 },

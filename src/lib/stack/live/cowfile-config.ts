@@ -3,7 +3,7 @@
  * apart from opening and closing, which only one thread does: every module that a thread of the server loads costs time.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
 import type { LiveStamp } from "../../formats/cowfile/live/stamp.ts";
 import type { BaseIdentity } from "../../formats/format.ts";
 import { BlockMap } from "./block-map.ts";
@@ -11,13 +11,12 @@ import { FlushLogWriter } from "./flush-log-writer.ts";
 import { HeadWriter } from "./head-writer.ts";
 import { JournalWriter } from "./journal-writer.ts";
 import { ResidentLayer } from "./resident-layer.ts";
-import type { SharedState } from "./shared-state.ts";
+import { newSharedState, type SharedState } from "./shared-state.ts";
 import { SpaceReserve } from "./space-reserve.ts";
 import { WriteOrder } from "./write-order.ts";
 
 /** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
 export interface CowfileConfig {
-  readonly name: string;
   /** Where it lies, for its file system's sake. */
   readonly path: string;
   /** What is to be left free there. */
@@ -48,6 +47,27 @@ export interface SharedCowfile {
   /** Undefined for a throw-away layer. */
   readonly journal: BlockDevice | undefined;
   readonly config: CowfileConfig;
+}
+
+/** For a layer without head and journal that takes up all of a file. */
+export function bareConfig(path: string, sizeBytes: number): CowfileConfig {
+  const blockCount = Math.ceil(sizeBytes / BLOCK_BYTES);
+  const mapSizeBytes = mapSizeFor(blockCount);
+  return {
+    path,
+    reserveBytes: 0,
+    sizeBytes,
+    dataOffsetBytes: 0,
+    blockCount,
+    mapSizeBytes,
+    state: newSharedState(mapSizeBytes),
+    dirtyHead: undefined,
+    nonce: new Uint8Array(0),
+    stamp: undefined,
+    logOffsetBytes: 0,
+    logBytes: 0,
+    slotsPerHalf: 0,
+  };
 }
 
 /** One thread's ordering of writes to an open cowfile. */

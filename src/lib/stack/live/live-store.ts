@@ -12,10 +12,6 @@ import { Claim } from "./claim.ts";
 import { SpaceReserve } from "./space-reserve.ts";
 import type { PlacedData, WritableLayer } from "./writable-layer.ts";
 
-export interface LiveStoreOptions extends WritableStoreOptions {
-  readonly reserve?: SpaceReserve;
-}
-
 export class LiveStore implements WritableLayer {
   /** As the kernel's discard_zeroes_cow: chunks that are not allocated are left alone. */
   readonly trimsBacking = false;
@@ -33,7 +29,7 @@ export class LiveStore implements WritableLayer {
    * @param file the store, open for writing; the opener closes it
    * @throws CowError as for reading a store: nothing that is damaged, or that a kernel gave up, is extended
    */
-  constructor(file: BlockDevice, options: LiveStoreOptions) {
+  constructor(file: BlockDevice, options: WritableStoreOptions & { readonly reserve?: SpaceReserve }) {
     this.file = file;
     this.store = new WritableStore(file, options);
     this.layer = this.store.layer;

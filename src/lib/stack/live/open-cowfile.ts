@@ -158,7 +158,6 @@ export class WritableCowfile implements Top {
       throw error;
     }
     const config: CowfileConfig = {
-      name: device.name,
       path: storage.realPath(path),
       reserveBytes: options.reserveBytes ?? 0,
       sizeBytes: geometry.virtualSizeBytes,

@@ -10,17 +10,6 @@ import type { BlockMap } from "./block-map.ts";
 
 const PIECE_BYTES = 64 * 1024;
 
-/** The blocks that a map has, as extents in bytes of the image. */
-function* markedExtents(map: BlockMap, from: number, to: number): Generator<Extent> {
-  const last = Math.min(map.blockCount, Math.ceil(to / BLOCK_BYTES));
-  for (let block = Math.floor(from / BLOCK_BYTES); block < last; ) {
-    const marked = map.has(block);
-    const stop = map.runEnd(block, last, marked);
-    if (marked) yield { offset: block * BLOCK_BYTES, length: (stop - block) * BLOCK_BYTES };
-    block = stop;
-  }
-}
-
 /** Reads a cowfile's bitmap into `bytes`, which are zero; parts that are holes are not touched. */
 export function loadBitmap(
   source: ByteSource,
@@ -69,20 +58,21 @@ export class ResidentLayer implements SearchableLayer {
   }
 
   extents(from: number, to: number): Iterable<Extent> {
-    return markedExtents(this.#map, from, to);
+    return this.places(from, to);
   }
 
   isClearOf(from: number, to: number): boolean {
-    const first = Math.floor(from / BLOCK_BYTES);
-    const last = Math.min(this.#map.blockCount, Math.ceil(to / BLOCK_BYTES));
-    return first >= last || (!this.#map.has(first) && this.#map.runEnd(first, last, false) === last);
+    const end = Math.min(to, this.virtualSizeBytes);
+    return from >= end || (this.findRun(from, end) === end && this.foundAt === NOT_ALLOCATED);
   }
 
   *places(from: number, to: number): Generator<Place> {
-    for (const { offset, length } of this.extents(from, to)) {
-      const start = Math.max(offset, from);
-      const size = Math.min(offset + length, to) - start;
-      if (size > 0) yield { offset: start, length: size, source: this.source, at: this.dataOffsetBytes + start };
+    const end = Math.min(to, this.virtualSizeBytes);
+    for (let offset = from; offset < end; ) {
+      const stop = this.findRun(offset, end);
+      const at = this.foundAt;
+      if (at !== NOT_ALLOCATED) yield { offset, length: stop - offset, source: this.source, at };
+      offset = stop;
     }
   }
 }

@@ -31,6 +31,12 @@ export interface ServeStackOptions extends OpenTopOptions {
   readonly access: Access;
 }
 
+interface OpenedStack {
+  readonly stack: Stack;
+  readonly layers: readonly KeptLayer[];
+  readonly top: Top | undefined;
+}
+
 export class ServedStack {
   readonly name: string;
   readonly access: Access;
@@ -49,28 +55,22 @@ export class ServedStack {
   /** What has become of its files meanwhile. */
   readonly guard: FileGuard;
 
-  private constructor(parts: {
-    readonly storage: Storage;
-    readonly name: string;
-    readonly access: Access;
-    readonly stack: Stack;
-    readonly layers: readonly KeptLayer[];
-    readonly top?: Top | undefined;
-    readonly found?: FoundState | undefined;
-  }) {
-    const { stack, top, layers } = parts;
-    this.name = parts.name;
-    this.access = parts.access;
+  private constructor(
+    storage: Storage,
+    { name, access, found, stack, layers, top }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
+  ) {
+    this.name = name;
+    this.access = access;
+    this.found = found;
     this.#stack = stack;
     this.#top = top;
     this.#layers = layers;
-    this.found = parts.found;
     this.sizeBytes = top?.sizeBytes ?? stack.device.sizeBytes;
     this.depth = layers.length + (top ? 1 : 0);
     const written = top?.written ?? [];
     const [layer] = written;
     this.writtenPath = layer?.device.name;
-    this.guard = new FileGuard(parts.storage, [...stack.files, ...(layer ? [layer.device] : [])], written);
+    this.guard = new FileGuard(storage, [...stack.files, ...(layer ? [layer.device] : [])], written);
   }
 
   /**
@@ -94,10 +94,10 @@ export class ServedStack {
       if (found) layers.push(found.left);
       if (!isWritable) {
         const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
-        return new ServedStack({ storage, name, access, stack, layers, top, found: found && "recovered" });
+        return new ServedStack(storage, { name, access, stack, layers, top, found: found && "recovered" });
       }
       const top = await openTop(storage, written, stack, options);
-      return new ServedStack({ storage, name, access, stack, layers, top, found: top.found });
+      return new ServedStack(storage, { name, access, stack, layers, top, found: top.found });
     } catch (error) {
       stack.close();
       throw error;

@@ -5,11 +5,10 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
-import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import { type CowfileConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
+import { bareConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
 import type { WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
-import { Control, newSharedState } from "./shared-state.ts";
+import { Control } from "./shared-state.ts";
 import type { WritableLayer } from "./writable-layer.ts";
 
 export interface Top {
@@ -36,26 +35,8 @@ export interface Top {
 /** A layer without head and journal in a file without a name. */
 export function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
   const cow = storage.scratch(`${name} (throw-away layer)`);
-  const blockCount = Math.ceil(sizeBytes / BLOCK_BYTES);
-  const mapSizeBytes = mapSizeFor(blockCount);
-  const state = newSharedState(mapSizeBytes);
-  new Int32Array(state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
-  const config: CowfileConfig = {
-    name: cow.name,
-    path: cow.name,
-    reserveBytes: 0,
-    sizeBytes,
-    dataOffsetBytes: 0,
-    blockCount,
-    mapSizeBytes,
-    state,
-    dirtyHead: undefined,
-    nonce: new Uint8Array(0),
-    stamp: undefined,
-    logOffsetBytes: 0,
-    logBytes: 0,
-    slotsPerHalf: 0,
-  };
+  const config = bareConfig(cow.name, sizeBytes);
+  new Int32Array(config.state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
   const close = (): void => cow.close();
   const shared = { cow: asLent(cow), journal: undefined, config };
   return {
