@@ -1,5 +1,5 @@
 /**
- * Owns opening one part of a stack: its files with their locks, the format that reads it, and what that gets to know.
+ * Owns opening one part of a stack: its files with their locks, its format, and the options for the format.
  */
 import * as path from "node:path";
 import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
@@ -12,7 +12,7 @@ import { detectFormat, formatById, headOf, requireFormat } from "../formats/regi
 import { ImageDevice } from "./image-device.ts";
 import type { StackPart } from "./spec.ts";
 
-/** Files inside files inside files: nobody has so many, a hostile table might. */
+/** Files inside files inside files: no real image has so many, a hostile table might. */
 const MAX_COMPANIONS = 1024;
 
 /** A part whose files are open. */
@@ -20,13 +20,13 @@ export interface OpenPart {
   readonly part: StackPart;
   /** Its own file. */
   readonly file: BlockDevice;
-  /** What its format gets to know of it; `below` is not among that. */
+  /** The options for its format, without `below`. */
   readonly options: PartOptions;
-  /** Every path that was opened for it so far, its own file's first. */
+  /** Every path that was opened for it so far, beginning with its own file's. */
   readonly paths: readonly string[];
 }
 
-/** How the files of a part are opened; `keep` sees each of them and has them closed. */
+/** How the files of a part are opened; `keep` receives each of them and closes it. */
 export interface PartOpener {
   readonly storage: Storage;
   readonly how: OpenOptions;
@@ -34,7 +34,7 @@ export interface PartOpener {
 }
 
 /**
- * Opens the files that a part names. What its own file names is opened, with the same lock, when its format asks for it.
+ * Opens the files that a part names. Files named in its own file are opened, with the same lock, when its format asks.
  *
  * @throws CowError `not-found`, `locked`, `permission`, `usage`, `io`
  */
@@ -74,7 +74,7 @@ export function openPart(part: StackPart, { storage, how, keep }: PartOpener): O
 }
 
 /**
- * The format that a part is of: the one that was named, or that its first bytes tell.
+ * The format of a part: the named one, or that of its first bytes.
  *
  * @throws CowError `usage` for raw images, and for formats that must be named
  */
@@ -90,7 +90,10 @@ export function formatOfPart({ part, file }: Pick<OpenPart, "part" | "file">): L
   return format;
 }
 
-/** Opens a part as the bottom of a stack. @throws CowError `unsuitable` for what a raw image should not look like; as openImage */
+/**
+ * Opens a part as the bottom of a stack.
+ * @throws CowError `unsuitable` if a raw image looks like another format; as openImage
+ */
 export function openBase(opened: OpenPart): BlockDevice {
   const { part, file } = opened;
   if (part.format === "raw") return file;
@@ -107,12 +110,12 @@ export function openBase(opened: OpenPart): BlockDevice {
 }
 
 /**
- * Whoever can write into a raw image could make it look like another format, whose names of other files would be followed
- * the next time. So a base is never probed: it is raw, or somebody said what it is.
+ * A program that can write to a raw image could make it look like another format, whose names of other files would be
+ * followed the next time. So a base is never probed: it is raw, or the user named its format.
  */
 function refuseOtherFormats(file: BlockDevice, name: string): void {
   const format = detectFormat(file);
-  // A packed cowfile is recognised only by being compressed, which may be true of anything.
+  // A packed cowfile is recognised only by its compression, which any file may have.
   if (!format || (format === formatById("cowfile") && !hasCowMagic(headOf(file)))) return;
   // A disk with a volume group on it is a disk.
   if (format === formatById("lvm")) return;

@@ -14,20 +14,20 @@ import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from 
 import { Overlay } from "./overlay.ts";
 import { StackSpec } from "./spec.ts";
 
-/** An open stack; close() closes every file of it. */
+/** An open stack; close() closes all of its files. */
 export interface Stack {
   readonly spec: StackSpec;
   readonly device: BlockDevice;
-  /** Every open file of it. */
+  /** All open files. */
   readonly files: readonly BlockDevice[];
-  /** Every file, bottom to top, those that a part names itself included. */
+  /** Every file, bottom to top, including those that a part names itself. */
   readonly paths: readonly string[];
-  /** What tells each part from others, base first: equal for two that show the same bytes of the same files. */
+  /** The identity of each part, base first: equal for two that are the same bytes of the same files. */
   readonly keys: readonly (string | undefined)[];
-  /** The bottom of it. */
+  /** The bottom of the stack. */
   readonly base: BlockDevice;
   readonly layers: readonly Layer[];
-  /** The files of the lowest `count` parts, the base being one. */
+  /** The files of the lowest `count` parts; the base counts as one. */
   pathsOf(count: number): readonly string[];
   /** How each layer was opened, in the same order. */
   readonly parts: readonly OpenPart[];
@@ -39,7 +39,7 @@ export interface Stack {
  *
  * @param stack `BASE[,LAYER]…`, or that parsed
  * @param options.signal stops the checks of long fingerprints
- * @param options.onNotice is told what readers of the stack should know
+ * @param options.onNotice receives warnings for readers of the stack
  * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `unsuitable` for a base that looks
  *   like another format; `dirty`, `packed`, `damaged`, …
  */
@@ -62,7 +62,7 @@ export async function openStack(
     tell(options, base);
     const layers: Layer[] = [];
     for (const part of parts) {
-      // What lies below one layer does not grow when the next comes on top.
+      // The backing of a layer does not grow when the next layer is added.
       const below = layers.length === 0 ? base : new Overlay(spec.lower(layers.length).text, base, [...layers]);
       const scratch = (): BlockDevice => {
         const device = storage.scratch(part.file.name);
@@ -92,7 +92,7 @@ function tell(
   for (const message of warnings) onNotice?.({ severity: "warning", file: name, message });
 }
 
-/** Undefined where a file cannot be told from others. */
+/** Undefined if a file has no identity. */
 function keyOf(storage: Storage, { part, paths }: OpenPart, layer: Layer | undefined): string | undefined {
   const files = paths.map((path) => storage.facts(path)?.identity);
   if (files.includes(undefined)) return undefined;
@@ -100,7 +100,7 @@ function keyOf(storage: Storage, { part, paths }: OpenPart, layer: Layer | undef
   return JSON.stringify([format, [...part.settings].sort(), files]);
 }
 
-/** @throws CowError `wrong-base` unless size and fingerprint of `below` are what the layer was made for */
+/** @throws CowError `wrong-base` unless the layer was made for size and fingerprint of `below` */
 export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: AbortSignal): Promise<void> {
   const { blocks, blockBytes, fingerprint } = layer.base;
   if (blocks === undefined) return;

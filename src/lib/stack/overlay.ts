@@ -1,6 +1,6 @@
 /**
- * Owns a base and its layers as one read-only device: each byte comes from the topmost layer that holds it, else from
- * the base. The walk itself is formats/layered-image.ts.
+ * Owns a base and its layers as one read-only device: each byte comes from the topmost layer that has it allocated,
+ * else from the base. formats/layered-image.ts owns the walk.
  */
 import { type Extent, union } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
@@ -11,7 +11,7 @@ import { ImageDevice } from "./image-device.ts";
 export class Overlay extends ImageDevice {
   readonly #base: BlockDevice;
   readonly #layers: readonly Layer[];
-  /** Files of layers of which addressOf() has told. */
+  /** Files of layers whose addresses addressOf() has returned. */
   readonly #addressed = new Set<Partial<BlockDevice>>();
 
   /** @param layers bottom to top; each must fit its backing (open.ts checks that) */
@@ -21,7 +21,7 @@ export class Overlay extends ImageDevice {
     this.#layers = layers;
   }
 
-  /** Where a part lies in memory that one layer, or the base, holds all of. */
+  /** The address of a part that is entirely in one layer, or in the base. */
   addressOf(offsetBytes: number, lengthBytes: number): number {
     const end = offsetBytes + lengthBytes;
     if (topLevel(this.#layers, offsetBytes, end) === 0) return this.#base.addressOf?.(offsetBytes, lengthBytes) ?? 0;
@@ -39,7 +39,7 @@ export class Overlay extends ImageDevice {
     for (const device of this.#addressed) device.invalidateMappings?.();
   }
 
-  /** What a layer holds counts as data, without a look into its file for each extent. */
+  /** Allocated parts count as data, without asking the layer's file for each extent. */
   override dataExtents(from: number, to: number): Iterable<Extent> {
     const end = Math.min(to, this.sizeBytes);
     const inBase = this.#base.dataExtents(from, Math.min(end, this.#base.sizeBytes));

@@ -8,10 +8,10 @@ import { CowError } from "../errors.ts";
 import type { LayerFormat } from "../formats/format.ts";
 import { formatById } from "../formats/registry.ts";
 
-/** What is read as it is: not a format of layers, so that the registry does not know it. */
+/** A base that is read as it is: not in the registry, because it is not a format of layers. */
 const RAW = "raw";
 
-/** Nobody has more logs or settings; what comes from a command line is bounded as well. */
+/** No real part has more logs or settings; this bounds the command line as well. */
 const MAX_FIELDS = 1024;
 const MAX_LAYERS = 64;
 
@@ -19,7 +19,7 @@ const MAX_LAYERS = 64;
 export interface StackPart {
   /** As it was written. */
   readonly text: string;
-  /** The format that was named; `raw` for one that is none; undefined where the file itself is to tell. */
+  /** The named format; `raw` for a raw image; undefined if the file decides. */
   readonly format: LayerFormat | typeof RAW | undefined;
   /** By name; flags have an empty value. */
   readonly settings: ReadonlyMap<string, string>;
@@ -31,7 +31,7 @@ export interface StackPart {
 
 /** A base and the layers over it, by name. */
 export class StackSpec {
-  /** As it was written; of what was put together from parts, as one would write it. */
+  /** As written; for a stack composed of parts, as a user would write it. */
   readonly text: string;
   readonly base: StackPart;
   /** Bottom to top. */
@@ -78,7 +78,7 @@ export class StackSpec {
     return new StackSpec([this.base, ...this.layers.slice(0, layerCount)]);
   }
 
-  /** What lies below the topmost layer. */
+  /** The backing of the topmost layer. */
   get below(): StackSpec {
     return this.lower(this.layers.length - 1);
   }
@@ -93,7 +93,7 @@ function escaped({ text }: StackPart): string {
   return text.replaceAll(",", "\\,");
 }
 
-/** Is there a file of that name, commas and all? An export is none: a comma in a URI is written `%2C`. */
+/** Is there a file of that name, with its commas? Not for an export: a comma in a URI is written `%2C`. */
 function isOneFile(storage: Storage, text: string): boolean {
   if (!text.includes(",")) return false;
   const { rest } = formatIn(text);
@@ -130,7 +130,7 @@ export function parseStack(text: string): readonly string[] {
   return parts;
 }
 
-/** The format that a part names, and what comes after that; all of the text where it names none. */
+/** The format that a part names, and the rest; all of the text if it names none. */
 function formatIn(text: string): { readonly format: StackPart["format"]; readonly rest: string } {
   const colon = text.indexOf(":");
   const id = colon < 0 ? "" : text.slice(0, colon);
@@ -146,13 +146,13 @@ function formatIn(text: string): { readonly format: StackPart["format"]; readonl
 export function parsePart(text: string): StackPart {
   const { format, rest } = formatIn(text);
   if (format === undefined) return { text, format, settings: new Map(), path: text, more: [] };
-  // A raw image takes no settings, so that whatever follows is its name.
+  // A raw image has no settings: everything that follows is its name.
   const fields = format === RAW ? [rest] : splitFields(rest);
   const settings = new Map<string, string>();
   let at = 0;
   for (; at < fields.length; at++) {
     const field = fields[at] ?? "";
-    // The last one is a file in any case, unless it can only be a setting.
+    // The last field is always a file, unless it can only be a setting.
     if (format === RAW || (at === fields.length - 1 && !field.includes("="))) break;
     const setting = settingIn(field, format, text);
     if (!setting) break;
@@ -190,7 +190,7 @@ function splitFields(text: string): readonly string[] {
   return fields;
 }
 
-/** The setting that a field is, or undefined where it is a path. */
+/** The setting in a field, or undefined for a path. */
 function settingIn(field: string, format: LayerFormat, text: string): [name: string, value: string] | undefined {
   const known = format.settings ?? [];
   const equals = /^([a-z][a-z-]*)=/.exec(field);

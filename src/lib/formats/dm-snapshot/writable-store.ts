@@ -3,7 +3,7 @@
  * disk: data; zeros in the area after one that becomes full; flush; tuples. Until its tuple is there, a chunk is as it was.
  *
  * A power cut loses only exceptions that no later flush covered. As with the kernel, tuples that were under way then may
- * be there without one before them: the list ends before these, and whoever extends the store next has to zero them first.
+ * be there without one before them: the list ends before these, and the next writer has to zero them first.
  */
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { formatSize } from "../../bytes/size.ts";
@@ -18,7 +18,7 @@ import { writeZeros } from "./write-zeros.ts";
 const GROW_BYTES = 16 << 20;
 
 export interface WritableStoreOptions {
-  /** What lies beneath. */
+  /** The backing. */
   readonly below?: ByteSource | undefined;
   /** Make the file longer where it is full. */
   readonly mayGrow?: boolean | undefined;
@@ -26,10 +26,10 @@ export interface WritableStoreOptions {
 
 export class WritableStore {
   readonly target: ByteTarget;
-  /** What it holds, exceptions included that are not committed. */
+  /** Its contents, including exceptions that are not committed. */
   readonly layer: DmSnapshotLayer;
   readonly geometry: StoreGeometry;
-  /** Exceptions, those included that are not committed. */
+  /** Exceptions, including those that are not committed. */
   readonly map: ExceptionMap;
   readonly #mayGrow: boolean;
   readonly #newOlds = new ChunkColumn();
@@ -38,7 +38,7 @@ export class WritableStore {
   #nextFree: number;
   #stale: { readonly offset: number; readonly length: number } | undefined;
 
-  /** @throws CowError as for reading: nothing that is damaged, or that a kernel gave up, is extended */
+  /** @throws CowError as for reading: a store that is damaged, or that a kernel gave up, is not extended */
   constructor(target: ByteTarget, { below, mayGrow }: WritableStoreOptions) {
     this.layer = new DmSnapshotLayer(target, { below, lenient: false });
     const { geometry, verdicts } = this.layer.opened;
@@ -51,12 +51,12 @@ export class WritableStore {
     this.#stale = verdicts.scan.stale;
   }
 
-  /** Where something begins that stands behind the end of the list; the next commit zeroes it. */
+  /** The offset of bytes after the end of the list, if there are any; the next commit zeroes them. */
   get staleAt(): number | undefined {
     return this.#stale?.offset;
   }
 
-  /** Exceptions of the list, those included that are not committed. */
+  /** Exceptions of the list, including those that are not committed. */
   get count(): number {
     return this.#committed + this.#newOlds.length;
   }
@@ -94,7 +94,7 @@ export class WritableStore {
     target.resize(Math.ceil(needed / step) * step * geometry.chunkBytes);
   }
 
-  /** How many of `count` further exceptions come to lie in a row from nextFree on. */
+  /** How many of `count` further exceptions are contiguous from nextFree on. */
   inRow(count: number): number {
     const { strideChunks } = this.geometry;
     const within = (this.#nextFree - 1) % strideChunks;
@@ -116,8 +116,8 @@ export class WritableStore {
   }
 
   /**
-   * Makes new exceptions part of the store, once their data is durable. They outlive the process then; a power cut they
-   * outlive after the next flush.
+   * Adds new exceptions to the store, once their data is durable. They then survive the process, and after the next
+   * flush a power cut.
    */
   commit(): void {
     const olds = this.#newOlds;

@@ -1,6 +1,6 @@
 /**
- * Owns the names of files that hold what must not be lost and has no place of its own any more: beside the file it comes
- * from, under the first name that is free.
+ * Owns the names of files for blocks that must not be lost and have no place any more: beside the original file, under
+ * the first free name.
  */
 import type { PendingFile, Storage } from "../../device/storage.ts";
 import { SET_ASIDE_SUFFIX } from "../../formats/cowfile/live/set-aside.ts";
@@ -14,7 +14,7 @@ export function freeName(storage: Storage, path: string): string {
   }
 }
 
-/** Begins the file for blocks of `cowfile` that no flush covered. @throws CowError `permission`, `no-space`, `io` */
+/** Creates the file for blocks of `cowfile` that no flush covered. @throws CowError `permission`, `no-space`, `io` */
 export function asideFile(storage: Storage, cowfile: string): AsideFile & Pick<PendingFile, "abandon"> {
   const name = freeName(storage, storage.realPath(cowfile) + SET_ASIDE_SUFFIX);
   const pending = storage.create(name, { inputs: [cowfile] });

@@ -1,5 +1,5 @@
 /**
- * Owns putting one thread's devices together into its image of a stack.
+ * Owns assembling one thread's devices into its image of a stack.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -16,9 +16,9 @@ export interface ImageParts {
   readonly base: BlockDevice;
   /** Bottom to top, without the writable one. */
   readonly layers: readonly Layer[];
-  /** Takes the writes; undefined where nothing is written. */
+  /** The written layer; undefined if nothing is written. */
   readonly top?: WritableLayer | undefined;
-  /** What of it another program could cut short: the image looks after that. */
+  /** Files that another program could cut short: the image watches them. */
   readonly files?: readonly BlockDevice[];
 }
 

@@ -21,10 +21,9 @@ export class BlockMap {
   }
 
   /**
-   * The end of the run of bits like that of `block`, at most `limit`. Another thread may be marking blocks meanwhile: what
-   * the run is must have been asked once, and is not asked again.
-   *
-   * @param marked what has(block) said
+   * The end of the run of bits equal to that of `block`, at most `limit`. Another thread may be allocating blocks
+   * meanwhile: so the bit is read only once.
+   * @param marked what has(block) returned
    */
   runEnd(block: number, limit: number, marked: boolean): number {
     const whole = marked ? 0xff : 0;
@@ -53,7 +52,7 @@ export class BlockMap {
     }
   }
 
-  /** Sets or clears the bits of `[from, to)`. The caller keeps other writers of the same bytes away. */
+  /** Sets or clears the bits of `[from, to)`. The caller excludes other writers of the same bytes. */
   assign(from: number, to: number, marked: boolean): void {
     let at = from;
     while (at < to && (at & 7) !== 0) this.#assignOne(at++, marked);

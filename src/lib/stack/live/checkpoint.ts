@@ -1,7 +1,6 @@
 /**
- * Owns flushes of a writable cowfile, by whatever thread they are asked for: a record in the flush log where that is
- * enough, else a checkpoint, which brings data and marks to their places in the right order. The order of everything else
- * is write-order.ts' business.
+ * Owns flushes of a writable cowfile, from any thread: a record in the flush log if that is enough, else a checkpoint,
+ * which writes data and bitmap in the right order. write-order.ts owns the order of everything else.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
@@ -49,7 +48,7 @@ export class Checkpoint {
     this.#pages = new Uint8Array(parts.state.pages);
   }
 
-  /** Makes all durable, in its place. @throws CowError `io`, `no-space` */
+  /** Makes everything durable, in its place. @throws CowError `io`, `no-space` */
   make(): void {
     this.flush(undefined);
   }
@@ -62,7 +61,7 @@ export class Checkpoint {
     const mayLog = wanted !== undefined;
     withLock(this.#control, Control.ORDER, () => {
       this.requireSound();
-      // A difference, as the numbers wrap.
+      // A difference, because the numbers wrap.
       if (mayLog && ((Atomics.load(this.#control, Control.FLUSHES_DONE) - wanted) | 0) >= 0) return;
       const number = Atomics.add(this.#control, Control.FLUSHES_STARTED, 1) + 1;
       if (!mayLog || !this.#flushToLog()) this.#flushInPlace(mayLog);
@@ -70,7 +69,7 @@ export class Checkpoint {
     });
   }
 
-  /** @returns false where it takes a checkpoint */
+  /** @returns false if a checkpoint is needed */
   #flushToLog(): boolean {
     const { log } = this.#parts;
     if (!log?.isComplete) return false;
@@ -78,20 +77,20 @@ export class Checkpoint {
     return log.state === LogState.READY && log.flush();
   }
 
-  /** @param mayAnnounce is this a flush that the log would have been good for? */
+  /** @param mayAnnounce is this a flush that the log could have covered? */
   #flushInPlace(mayAnnounce: boolean): void {
     const { log } = this.#parts;
     const announces = mayAnnounce && log?.isComplete === true && log.state === LogState.UNANNOUNCED;
     const logCounts = announces || (log?.isInUse ?? false);
     const copies: PageCopy[] = [];
     try {
-      // What is announced from here on is for the next flush, what was before is covered by this one.
+      // Later announcements are for the next flush; earlier ones are covered by this one.
       const isUnflushed = this.#begin() || logCounts;
       this.#takePages(copies);
       if (isUnflushed || copies.length > 0) this.sync();
       if (copies.length > 0 || logCounts) {
         this.#writePages(copies);
-        // Marks may not be on disk yet, if this gets there before the pages: so marks of records count whatever it says.
+        // This may reach the disk before the bitmap's pages: so the blocks of records are allocated whatever it says.
         if (logCounts && log) this.#parts.head?.announceLog(log.lastNumber);
         this.sync();
       }
@@ -101,14 +100,14 @@ export class Checkpoint {
       Atomics.store(this.#control, Control.UNFINISHED, 1);
       throw error;
     }
-    // The head as it was prepared for the first change would take back what the stamp says now.
+    // The head prepared for the first change would undo what the stamp says now.
     if (logCounts) Atomics.store(this.#control, Control.HEAD_DIRTY, 1);
     log?.done();
     if (announces) log?.announced();
     Atomics.store(this.#control, Control.UNFINISHED, 0);
   }
 
-  /** Has anything changed since the last checkpoint began? Takes that back, as this one covers it. */
+  /** Has anything changed since the last checkpoint began? Resets that, because this one covers it. */
   #begin(): boolean {
     const { log } = this.#parts;
     const take = (): boolean =>
@@ -116,11 +115,12 @@ export class Checkpoint {
     return log ? log.forget(take) : take();
   }
 
-  /** Copies of the bitmap's pages that are not on disk, as they are now: all data they speak of is in the file. */
+  /** Copies of the bitmap's pages that are not on disk, as they are now: the data of all their blocks is in the file. */
   #takePages(copies: PageCopy[]): void {
     let page = this.#pages.indexOf(PageState.CHANGED);
     if (page < 0) return;
-    // After a checkpoint that failed, the half not in use has entries that are nowhere else: both are kept till one succeeds.
+    // After a failed checkpoint, the half not in use has the only copy of its entries: both are kept until one
+    // succeeds.
     if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
     for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
       const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
@@ -138,7 +138,7 @@ export class Checkpoint {
     }
   }
 
-  /** After a failed fsync the kernel may have dropped what it could not write: nobody can promise anything any more. */
+  /** After a failed fsync the kernel may have dropped unwritten data: nothing can be promised any more. */
   sync(): void {
     try {
       this.#parts.cow.flush();

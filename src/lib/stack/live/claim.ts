@@ -1,13 +1,13 @@
 /**
- * Owns a claim: what one look at the allocation bitmap says about blocks that are about to be changed. Copy-up, space,
- * journal entries and the new marks all follow from it, so that a write looks its range up once.
+ * Owns a claim: the result of one look at the allocation bitmap for blocks that are about to be changed. Copy-up,
+ * space, journal entries and the new allocations all derive from it, so that a write looks its range up once.
  */
 import type { BlockMap } from "./block-map.ts";
 
 export class Claim {
   first = 0;
   end = 0;
-  /** What to add to an offset in the image for its place in the layer's file; of new units once they are changed. */
+  /** Added to an offset in the image for its place in the layer's file; for new units valid once they are changed. */
   shift = 0;
   /** How often blocks had been allocated under the region's lock before the look. */
   allocations = 0;
@@ -22,7 +22,7 @@ export class Claim {
     map.clearRuns(first, end, this.bounds);
   }
 
-  /** Is every block of it allocated? */
+  /** Is every block allocated? */
   get isAllocated(): boolean {
     return this.bounds.length === 0;
   }
@@ -40,7 +40,7 @@ export class Claim {
     return this.bounds.at(-1) !== this.end;
   }
 
-  /** What it says about `[first, end)`, which lies within it. */
+  /** The part of it for `[first, end)`, which must be within it. */
   part(first: number, end: number): Claim {
     const part = new Claim();
     part.first = first;

@@ -1,6 +1,6 @@
 /**
- * Owns what all threads must know of a cowfile that is open for writing, and each thread's ordering of writes to it. Kept
- * apart from opening and closing, which only one thread does: every module that a thread of the server loads costs time.
+ * Owns the shared settings of a cowfile that is open for writing, and each thread's write order. Separate from opening
+ * and closing, which only one thread does: every module that a thread loads costs time.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
@@ -15,11 +15,11 @@ import { newSharedState, type SharedState } from "./shared-state.ts";
 import { SpaceReserve } from "./space-reserve.ts";
 import { WriteOrder } from "./write-order.ts";
 
-/** What every thread needs of an open cowfile besides its descriptors. Can be posted to a worker. */
+/** The settings of an open cowfile besides its descriptors. Can be posted to a worker. */
 export interface CowfileConfig {
-  /** Where it lies, for its file system's sake. */
+  /** Its path, for the file system's free space. */
   readonly path: string;
-  /** What is to be left free there. */
+  /** Bytes to keep free there. */
   readonly reserveBytes: number;
   /** Of the image. */
   readonly sizeBytes: number;
@@ -29,16 +29,16 @@ export interface CowfileConfig {
   readonly state: SharedState;
   readonly dirtyHead: Uint8Array | undefined;
   readonly nonce: Uint8Array;
-  /** The stamp in that head; undefined where there is no place for one. */
+  /** The stamp in that head; undefined if there is no place for one. */
   readonly stamp: LiveStamp | undefined;
   /** Where the flush log begins in the journal. */
   readonly logOffsetBytes: number;
-  /** How much of it is used before a checkpoint. */
+  /** How much of the log is used before a checkpoint. */
   readonly logBytes: number;
   readonly slotsPerHalf: number;
 }
 
-/** What is being written is not compared with a base again. */
+/** A cowfile that is being written is not compared with a base again. */
 const NO_BASE: BaseIdentity = { blocks: undefined, blockBytes: BLOCK_BYTES, fingerprint: undefined };
 
 /** What all threads need of an open cowfile. */

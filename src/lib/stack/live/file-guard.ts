@@ -33,7 +33,7 @@ export class FileGuard {
     this.#written = written;
   }
 
-  /** What has happened since the last look; never throws. */
+  /** Reports changes since the last check; never throws. */
   *look(): Generator<FileTrouble> {
     for (const file of this.#files) {
       const message = this.#told.has(file) ? undefined : lostText(file);
@@ -51,7 +51,7 @@ export class FileGuard {
     }
   }
 
-  /** What the server ends with, although everything could be written: undefined if all files are where they were. */
+  /** The error with which the server ends although everything could be written; undefined if all files are in place. */
   get loss(): CowError | undefined {
     return this.#loss;
   }
@@ -78,7 +78,7 @@ export class FileGuard {
       );
       return "was moved or replaced while it is served: what clients write goes to the file that was opened, not to this name";
     } catch (error) {
-      // It will be looked at again.
+      // It will be checked again.
       if (error instanceof CowError) return undefined;
       throw error;
     }
@@ -89,12 +89,12 @@ export class FileGuard {
   }
 }
 
-/** As the user knows it. */
+/** The user's name for it. */
 function nameOf({ device, path, role }: WrittenFile): string {
   return role === "layer" ? device.name : path;
 }
 
-/** What is said of a file that can't be read any more, once that is known. */
+/** The message for a file that can't be read any more, once that is known. */
 function lostText({ file, remote }: BlockDevice): string | undefined {
   if (remote?.isReplaced)
     return "another image is there since the connection was lost: clients get an I/O error where they need it, until it is served anew";

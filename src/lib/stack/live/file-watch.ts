@@ -1,11 +1,11 @@
 /**
- * Owns how often a thread looks whether the files of its image were cut short by another program. Reads notice that by
- * themselves, but for what is left of the last page, where mapped memory has zeros, and for files that grew back.
+ * Owns how often a thread checks whether the files of its image were cut short by another program. Reads notice that by
+ * themselves, except in the rest of the last page, where mapped memory has zeros, and in files that grew back.
  */
 import type { BlockDevice, LocalFile } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 
-/** A look costs a system call for each file: a few microseconds of each millisecond. */
+/** A check costs a system call for each file: a few microseconds of each millisecond. */
 const LOOK_MS = 1;
 
 export class FileWatch {
@@ -24,7 +24,7 @@ export class FileWatch {
   }
 }
 
-/** Where that can't be told, whoever reads the file is told why. */
+/** If that can't be told, the reader of the file gets the reason. */
 export function isWhole(file: LocalFile): boolean {
   try {
     return file.isWhole();

@@ -20,25 +20,25 @@ import type { PlacedData } from "./writable-layer.ts";
 
 const SECTOR_BYTES = 512;
 
-/** What is in `LOG_STATE`. */
+/** Values of `LOG_STATE`. */
 export const LogState = {
-  /** The cowfile's stamp says nothing of a log yet. */
+  /** The cowfile's stamp does not mention a log yet. */
   UNANNOUNCED: 0,
   READY: 1,
-  /** There was no room for it, or it could not be written. */
+  /** There was no space for it, or it could not be written. */
   UNUSABLE: 2,
 } as const;
 
 export class FlushLogWriter {
   readonly #journal: BlockDevice;
   readonly #nonce: Uint8Array;
-  /** Where the log lies in the journal. */
+  /** The log's offset in the journal. */
   readonly #place: { readonly offset: number; readonly size: number };
   readonly #control: Int32Array;
   readonly #data: Uint8Array;
   /** Per extent: offset and length. */
   readonly #extents: Float64Array;
-  /** The record that is being written: this thread's own, used again for each. */
+  /** The record that is being written: this thread's own, reused. */
   readonly #record = new Uint8Array(recordBytes(MAX_RECORD_EXTENTS, MAX_RECORD_DATA_BYTES));
 
   constructor(

@@ -1,5 +1,6 @@
 /**
- * Owns what keeps a cowfile from being written: marks that only a search would tell, marks without data, a wrong count.
+ * Owns refusing to write a cowfile: if only a search would find its allocated blocks, if data is missing, or if its
+ * count is wrong.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError, shellWord } from "../../errors.ts";
@@ -13,7 +14,7 @@ import { MAP_PAGE_BYTES, PageState } from "./shared-state.ts";
 /** How a cowfile was found. `power-cut`: nor has the machine been running since. `recovered`: a session of ours had not ended in order, and nothing of it was lost. */
 export type FoundState = "clean" | "recovered" | "power-cut";
 
-/** Refuses a cowfile whose marks only a search would tell. @throws CowError `dirty` */
+/** Refuses a cowfile whose allocated blocks only a search would find. @throws CowError `dirty` */
 export function refuseUnknown(session: LastSession, path: string, journal: string): void {
   const name = shellWord(path);
   const hints = [`run \`cowtool repair ${name}\` first, or serve it with --repair`];
@@ -44,7 +45,7 @@ export function countMarks(map: BlockMap, pages: Uint8Array, mapSizeBytes: numbe
   return count;
 }
 
-/** Marks without data would begin to read as zeros once the file grows past them. */
+/** Allocated blocks without data would read as zeros once the file grows past them. */
 export function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap): void {
   const reachable = reachableBlocks(device, geometry);
   if (reachable >= geometry.rdoBlocks) return;

@@ -1,16 +1,17 @@
 /**
- * Owns the first sector of an open cowfile while it is dirty: head and stamp, written whole each time from what all threads
- * know, under a lock, so that nothing that the stamp says is ever taken back. Durability is the caller's business.
+ * Owns the first sector of an open cowfile while it is dirty: head and stamp, written whole each time from the threads'
+ * shared state, under a lock, so that no value of the stamp is ever undone. The caller owns durability.
  *
- * The generation in the stamp grows with the first change of a session and then at most once a millisecond, when marks go
- * to the journal: always here first, so that a journal never has marks of a generation that its cowfile has not reached.
+ * The generation in the stamp grows with the first change of a session and then at most once a millisecond, when
+ * entries go to the journal: always here first, so that a journal never has entries of a generation that its cowfile
+ * has not reached.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { type LiveStamp, writeStamp } from "../../formats/cowfile/live/stamp.ts";
 import { withLock } from "./mutex.ts";
 import { Control } from "./shared-state.ts";
 
-/** A number of 48 bits in two words of shared memory, guarded by a lock of the caller's. */
+/** A number of 48 bits in two words of shared memory, guarded by the caller's lock. */
 export function readLong(control: Int32Array, at: number): number {
   return (control[at + 1] ?? 0) * 2 ** 32 + ((control[at] ?? 0) >>> 0);
 }
@@ -42,7 +43,10 @@ export class HeadWriter {
     this.#write(() => this.#advance());
   }
 
-  /** Writes the stamp: the log counts from now on, and the data of its records up to `done` is in its place. @throws CowError `io` */
+  /**
+   * Writes the stamp: the log is valid from now on, and the data of its records up to `done` is in its place.
+   * @throws CowError `io`
+   */
   announceLog(done: number): void {
     this.#write(() => {
       this.#control[Control.USES_LOG] = 1;

@@ -1,6 +1,6 @@
 /**
- * Owns the file beside a cowfile that is its live journal: opening what is there, putting a new one in its place, removing
- * it. A journal that may still be worth something to another cowfile is never overwritten or removed: it gets another name.
+ * Owns the file of a cowfile's live journal: opening an existing one, replacing it, removing it. A journal that may
+ * still be needed by another cowfile is never overwritten or removed: it gets another name.
  */
 import type { Notice } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -15,7 +15,7 @@ export class JournalFile {
   readonly path: string;
   readonly #storage: Storage;
   #found: BlockDevice | undefined;
-  /** Which file the journal is, whatever else has its name by then. */
+  /** The journal's file, even if another one has its name by then. */
   #identity: string | undefined;
 
   /** @param cowfile its path */
@@ -25,7 +25,7 @@ export class JournalFile {
   }
 
   /**
-   * What is there, locked: a server that still writes it serves the cowfile under another name.
+   * The existing journal, locked: a server that still writes it serves the cowfile under another name.
    *
    * @returns undefined if there is none
    * @throws CowError `locked`, `exists` (no file of ours), `permission`, `io`
@@ -40,9 +40,8 @@ export class JournalFile {
   }
 
   /**
-   * Gives what is there another name if it may still be of use: it says something, and not about this cowfile.
-   *
-   * @param isTakenOver what it says is taken over by a new journal or by the cowfile
+   * Renames the existing journal if it may still be needed: it says something, and not about this cowfile.
+   * @param isTakenOver its contents are taken over by a new journal or by the cowfile
    */
   setAsideForeign(isTakenOver: boolean, onNotice: ((notice: Notice) => void) | undefined): void {
     const found = this.find();
@@ -58,7 +57,7 @@ export class JournalFile {
     return this.#storage.create(this.path, { own: JOURNAL_BEGINNING });
   }
 
-  /** Puts a new journal in the place of what is there, and opens it. */
+  /** Replaces the existing journal by a new one, and opens that. */
   replace(pending: PendingFile): BlockDevice {
     pending.commit({ replace: true });
     this.close();
@@ -66,26 +65,26 @@ export class JournalFile {
     return this.#storage.open(this.path, { writable: true, lock: "exclusive", own: true });
   }
 
-  /** Closes what was found. */
+  /** Closes the existing journal. */
   close(): void {
     this.#found?.close();
     this.#found = undefined;
   }
 
-  /** Removes the journal that was found or put there, unless its name belongs to another file by now. */
+  /** Removes the journal that was found or made, unless its name belongs to another file by now. */
   remove(): void {
     if (this.#identity !== undefined && this.#storage.facts(this.path, { own: true })?.identity === this.#identity)
       this.#storage.remove(this.path, { own: JOURNAL_BEGINNING });
   }
 }
 
-/** Does a journal say something that may not be in the cowfile it belongs to, whichever that is? */
+/** Does a journal say something that may be missing in its cowfile? */
 function isOfUse(journal: BlockDevice): boolean {
   const found = readJournal(journal);
   return found !== undefined && !found.isSettled && (found.runs.length > 0 || found.log.records.length > 0);
 }
 
-/** An error of the journal, told as one of serving the cowfile. */
+/** An error of the journal, reported as one of serving the cowfile. */
 export function withJournalHint(error: unknown, file: string): unknown {
   if (!(error instanceof CowError)) return error;
   return new CowError(error.code, error.message, {

@@ -1,9 +1,9 @@
 /**
- * Owns one thread's way into the live journal: entries gather here and go out in one write per batch of requests.
+ * Owns one thread's writing to the live journal: entries are collected and written once per batch of requests.
  *
- * The journal has two halves. A checkpoint (write-order.ts) switches to the other half when it begins, so that a half is
- * used again only when everything in it is in the bitmap on disk. Threads that are just writing count themselves in, and
- * the switch waits for those who still write into the half that is to be used next.
+ * The journal has two halves. A checkpoint (write-order.ts) switches to the other half when it begins, so that a half
+ * is used again only when all of its entries are in the bitmap on disk. Threads that are writing are counted, and the
+ * switch waits for those that still write into the half to be used next.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { assert, CowError } from "../../errors.ts";
@@ -23,9 +23,9 @@ import type { HeadWriter } from "./head-writer.ts";
 import { withLock } from "./mutex.ts";
 import { Control } from "./shared-state.ts";
 
-/** A half grows by so many entries at a time: 64 KiB. */
+/** A half grows by this many entries at a time: 64 KiB. */
 const GROWTH_SLOTS = 4096;
-/** Entries that one thread gathers, and one change needs, at most. */
+/** Entries that one thread collects, and one change needs, at most. */
 export const MAX_BATCH = 4096;
 const WORDS = ENTRY_BYTES / 4;
 
@@ -54,7 +54,7 @@ export function writeNewJournal(
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
   writeJournalHeader(journal, { nonce, slotsPerHalf, generation, kept });
-  // Some room in both halves from the start: whoever checkpoints a full disk switches to one that has it.
+  // Some space in both halves from the start: a checkpoint on a full disk switches to a half that has some.
   const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
   journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
@@ -65,7 +65,7 @@ export function writeNewJournal(
   return slotsPerHalf;
 }
 
-/** The whole log, as real zeros behind what it begins with: no record ever waits for an allocation. */
+/** The whole log, as real zeros after its first bytes: no record ever waits for an allocation. */
 function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): boolean {
   const bytes = new Uint8Array(LOG_BYTES);
   let end = 0;
@@ -78,7 +78,7 @@ function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: 
     journal.write(bytes, offset);
     return true;
   } catch (error) {
-    // On a full disk flushes take the longer way; but what is in the log already has to stay.
+    // On a full disk flushes take the longer way; but existing records must stay.
     if (log.length > 0 || !(error instanceof CowError && error.code === "no-space")) throw error;
     return false;
   }
@@ -94,7 +94,7 @@ export class JournalWriter {
   readonly #words = new Uint32Array((MAX_BATCH + 1) * WORDS);
   readonly #bytes = new Uint8Array(this.#words.buffer);
   #count = 0;
-  /** Slots of ours that are spoken for in PROMISED. */
+  /** Our reserved slots in PROMISED. */
   #promised = 0;
   /** Since this switch of the halves a generation of ours is in the half in use. */
   #generationSince = -1;
@@ -113,7 +113,7 @@ export class JournalWriter {
     this.#head = parts.head;
   }
 
-  /** Is there room in memory for so many more before the next write()? */
+  /** Is there space in memory for this many more entries before the next write()? */
   canAdd(count: number): boolean {
     return this.#count + count <= MAX_BATCH;
   }
@@ -121,12 +121,12 @@ export class JournalWriter {
   /**
    * Makes sure of room on disk for entries of that many runs, before anything is done to these.
    *
-   * @returns false where the half in use is full: a checkpoint makes room
+   * @returns false if the half in use is full: a checkpoint makes space
    * @throws CowError `no-space`, `io`
    */
   promise(runs: number): boolean {
     const half = Atomics.load(this.#control, Control.EPOCH) & 1;
-    // One more, as a generation may go with them.
+    // One more, because a generation may be added.
     const count = runs + 1;
     const all = Atomics.add(this.#control, Control.PROMISED, count) + count;
     this.#promised += count;
@@ -144,7 +144,7 @@ export class JournalWriter {
     this.#count++;
   }
 
-  /** Forgets what is pending, and gives back what was promised. */
+  /** Drops pending entries, and releases their reserved slots. */
   forget(): void {
     this.#count = 0;
     if (this.#promised > 0) Atomics.sub(this.#control, Control.PROMISED, this.#promised);
@@ -195,7 +195,7 @@ export class JournalWriter {
     }
   }
 
-  /** Room is made with real zeros ahead of its use: a full disk is to be met here, not by an entry. */
+  /** Space is allocated with real zeros in advance: a full disk must be noticed here, not by an entry. */
   #grow(half: number, slots: number): void {
     withLock(this.#control, Control.GROW, () => {
       const have = Atomics.load(this.#control, Control.SLOTS + half);
@@ -212,7 +212,7 @@ export class JournalWriter {
 export function switchHalf(control: Int32Array): void {
   const next = Atomics.load(control, Control.EPOCH) + 1;
   while (Atomics.load(control, Control.WRITERS + (next & 1)) !== 0) {
-    // Whoever entered the other half before the last switch may still be writing: a matter of microseconds.
+    // Threads that entered the other half before the last switch may still be writing: a matter of microseconds.
   }
   Atomics.store(control, Control.NEXT_SLOT + (next & 1), 0);
   Atomics.store(control, Control.EPOCH, next);

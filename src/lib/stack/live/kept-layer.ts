@@ -1,5 +1,5 @@
 /**
- * Owns what a served stack makes of its read-only layers: bitmaps of cowfiles in memory, and how other threads get them.
+ * Owns the read-only layers of a served stack: bitmaps of cowfiles in memory, and how other threads get them.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -15,11 +15,11 @@ export interface KeptLayer {
   readonly layer: Layer;
   /** How another thread gets it; undefined if it can't. */
   readonly passed: PassedLayer | undefined;
-  /** How much of its file is worth mapping for other threads; undefined for none. */
+  /** How much of its file to map for other threads; undefined for none. */
   readonly mappedBytes?: number;
 }
 
-/** Keeps the bitmap of a cowfile whose blocks lie one after the other in one of the stack's files. */
+/** Keeps the bitmap of a cowfile whose blocks are contiguous in one of the stack's files. */
 export function keepInMemory(layer: Layer, part: OpenPart | undefined, files: readonly BlockDevice[]): KeptLayer {
   const reopened = { layer, passed: part && reopenable(layer, part) };
   if (!(layer instanceof CowfileLayer)) return reopened;
@@ -29,7 +29,7 @@ export function keepInMemory(layer: Layer, part: OpenPart | undefined, files: re
   const { bitmap } = newSharedState(mapSizeFor(blockCount));
   const map = new BlockMap(bitmap, blockCount);
   loadBitmap(source, blockCount, map.bytes);
-  // Marks whose data lies beyond the end of the file count as not held.
+  // Blocks with their data beyond the end of the file do not count as allocated.
   const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
   if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
   return keepMapped(source, map, bitmap, layer);
@@ -63,7 +63,7 @@ function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): Passe
   return { kind: "reopen", ...lend(file), formatId, settings: [...part.settings] };
 }
 
-/** What another thread needs of a file. */
+/** Passed to another thread besides a file's descriptor. */
 export function lend({ fd = -1, name, file }: BlockDevice): PassedFile {
   return { fd, name, length: file?.length.shared };
 }

@@ -1,6 +1,6 @@
 /**
- * Owns reading a cowfile as a server of ours left it that was killed, with the marks that its journal has: so that it can be
- * served where nothing can be written, a full disk for instance.
+ * Owns reading a cowfile as a killed server of ours left it, with its journal's allocations: so that it can be served
+ * where nothing can be written, for instance on a full disk.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -27,7 +27,7 @@ import { newSharedState } from "./shared-state.ts";
 
 export interface LeftStack {
   readonly stack: Stack;
-  /** The layer on top, which is none of `stack.layers`. */
+  /** The top layer, which is not in `stack.layers`. */
   readonly left: KeptLayer;
 }
 
@@ -69,7 +69,7 @@ function keepLeft(storage: Storage, path: string, device: BlockDevice, boot: Uin
     const { opened } = layer;
     if (!isDirty(opened.head)) return undefined;
     const session = readSession(storage, path, opened, boot);
-    // After a power cut what the journal's log holds would have to be written first.
+    // After a power cut, the data of the journal's log would have to be written first.
     if (session.kind !== "killed") return undefined;
     const { rdoBlocks, mapSizeBytes } = opened.geometry;
     const { bitmap } = newSharedState(mapSizeBytes);
@@ -80,7 +80,7 @@ function keepLeft(storage: Storage, path: string, device: BlockDevice, boot: Uin
     map.assign(reachableBlocks(device, opened.geometry), rdoBlocks, false);
     return keepMapped(device, map, bitmap, layer);
   } catch (error) {
-    // What is wrong with it is told by whoever opens it in the usual way.
+    // The usual way of opening it reports the problem.
     if (error instanceof CowError) return undefined;
     throw error;
   }

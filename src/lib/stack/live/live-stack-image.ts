@@ -1,6 +1,6 @@
 /**
- * Owns reading and writing an image whose top layer takes writes, whatever its format: splitting reads by extent, copy-up,
- * zeros, trims. When what reaches the disk is the layer's business (writable-layer.ts).
+ * Owns reading and writing an image whose top layer is written, for every format: splitting reads by extent, copy-up,
+ * zeros, trims. The layer decides when data reaches the disk (writable-layer.ts).
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { type Extent, widen } from "../../bytes/extent.ts";
@@ -14,9 +14,9 @@ import type { WritableLayer } from "./writable-layer.ts";
 
 /** Copies and zeros are written in pieces of at most this. */
 const PIECE_BYTES = 1 << 20;
-/** Up to this, or up to a larger unit, what is written to part of a unit goes down in one write with the rest of it. */
+/** Up to this, or up to a larger unit, a write to part of a unit is written at once with the rest of the unit. */
 const JOINED_BYTES = 16 << 10;
-/** Holes are punched from and to multiples of this, or of a smaller unit; what is left is written. */
+/** Holes are punched at multiples of this, or of a smaller unit; the rest is written. */
 const HOLE_BYTES = 4096;
 const ZEROS = new Uint8Array(PIECE_BYTES);
 
@@ -93,7 +93,7 @@ export class LiveStackImage implements LiveImage {
 
   tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
     const end = offsetBytes + target.length;
-    // What lies in two places is rare enough to be waited for.
+    // A range in two places is rare enough to wait for.
     if (this.#layer.findRun(offsetBytes, end) < end) return false;
     const place = this.#layer.foundAt;
     if (place === NOT_ALLOCATED) return this.#below.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
@@ -117,7 +117,7 @@ export class LiveStackImage implements LiveImage {
     const top = this.#top;
     const end = offsetBytes + source.length;
     top.makeRoom(offsetBytes, end);
-    /** From here to `at` everything is allocated, and written in one piece. */
+    /** From here to `at` everything is allocated and contiguous. */
     let from = offsetBytes;
     let shift = 0;
     for (let at = offsetBytes; at < end; ) {
@@ -137,7 +137,7 @@ export class LiveStackImage implements LiveImage {
     this.#rewrite(source, offsetBytes, from, end, shift);
   }
 
-  /** Writes `[from, to)` of a write at `offset` to units whose data has its place already. */
+  /** Writes `[from, to)` of a write at `offset` to units that are allocated. */
   #rewrite(source: Uint8Array, offset: number, from: number, to: number, shift: number): void {
     if (from === to) return;
     const isAll = to - from === source.length;
@@ -151,7 +151,7 @@ export class LiveStackImage implements LiveImage {
     const end = offset + source.length;
     if (!claim.isAllocated) this.#top.reserve.take(source.length);
     this.#top.hold(claim);
-    // The rest of a unit that is written in part comes from below; there may be stale data in its place.
+    // The rest of a partly written unit is copied from the backing; there may be stale data in its place.
     const copiesStart = offset % this.#unit !== 0 && !claim.isFirstAllocated;
     const copiesEnd = end % this.#unit !== 0 && !claim.isLastAllocated;
     const start = copiesStart ? claim.first * this.#unit : offset;
@@ -160,7 +160,7 @@ export class LiveStackImage implements LiveImage {
       if (start === offset && stop === end) file.write(source, claim.shift + offset);
       else this.#writeWithRest(file, claim.shift, source, offset, start, stop);
     };
-    // Of several pieces no flush may take down one without the others.
+    // No flush may cover some of several pieces without the others.
     this.#top.change(claim, write, copiesStart || copiesEnd ? undefined : { source, offset });
   }
 
@@ -213,7 +213,7 @@ export class LiveStackImage implements LiveImage {
     if (!this.zeroesFast) return;
     const end = offsetBytes + lengthBytes;
     const from = Math.ceil(offsetBytes / this.#unit) * this.#unit;
-    // The image's last unit may be a part of one.
+    // The image's last unit may be partial.
     const to = end >= this.sizeBytes ? this.sizeBytes : Math.floor(end / this.#unit) * this.#unit;
     this.#zeroAll(from, to, this.#top.trimsBacking ? "zero" : "unallocated", true);
   }
@@ -249,7 +249,7 @@ export class LiveStackImage implements LiveImage {
     if (at < end) yield { offset: at, length: end - at };
   }
 
-  /** Zeros `[from, end)` of a long claim, in parts that each can be allocated by one change. */
+  /** Zeros `[from, end)` of a long claim, in parts that one change can allocate. */
   #zeroPart(all: Claim, from: number, end: number, punches: boolean): void {
     for (let at = from; at < end; ) {
       const first = Math.floor(at / this.#unit);

@@ -1,7 +1,7 @@
 /**
- * Owns a dm-snapshot store as the writable layer of a served image: claims of its chunks, and what a failure means.
- * Allocation, and the order in which new exceptions reach the disk, are the store's business
- * (dm-snapshot/writable-store.ts). One thread only: the map of exceptions is not shared.
+ * Owns a dm-snapshot store as the writable layer of a served image: claims of its chunks, and the effect of a failure.
+ * The store owns allocation, and the order in which new exceptions reach the disk (dm-snapshot/writable-store.ts). One
+ * thread only: the map of exceptions is not shared.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
@@ -36,7 +36,7 @@ export class LiveStore implements WritableLayer {
     this.unitBytes = this.layer.granularityBytes;
     this.sizeBytes = this.layer.virtualSizeBytes;
     this.reserve = options.reserve ?? new SpaceReserve(file.name, 0);
-    // Tried where nothing is lost: on the chunk that is the next to be filled, be it beyond the end of the file.
+    // Tried on the next chunk to be used, where nothing can be lost, even beyond the end of the file.
     this.canPunch = file.punchHole(this.store.nextFree * this.unitBytes, this.unitBytes);
   }
 
@@ -65,7 +65,7 @@ export class LiveStore implements WritableLayer {
     return claim;
   }
 
-  /** One run: chunks that are allocated in a row, or that are not allocated. */
+  /** One run: chunks that are contiguous, or not allocated. */
   #claimRun(offset: number, end: number): Claim {
     this.#requireSound();
     const claim = this.#claim;
@@ -115,7 +115,7 @@ export class LiveStore implements WritableLayer {
     this.#keep(() => this.store.flush());
   }
 
-  /** The kernel may have dropped what it could not write: after a failure nothing that is not on disk is known to be. */
+  /** The kernel may have dropped unwritten data: after a failure, only earlier flushes are known to be on disk. */
   #keep(work: () => void): void {
     this.#requireSound();
     try {

@@ -1,7 +1,7 @@
 /**
- * Owns opening a cowfile for writing, and closing it: judging its state, taking the marks of a crashed session of ours out
- * of its journal, building what the threads share, and at the end marking it clean. The order in between is
- * write-order.ts' business.
+ * Owns opening a cowfile for writing, and closing it: judging its state, reading the allocations of a crashed session
+ * of ours from its journal, building the threads' shared state, and at the end marking it clean. write-order.ts owns
+ * the order in between.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -35,7 +35,7 @@ const SECTOR_BYTES = 512;
 export interface OpenCowfileOptions {
   /** The machine's boot id; tests have their own. */
   readonly boot?: Uint8Array;
-  /** Bytes to be left free on the cowfile's file system. */
+  /** Bytes to keep free on the cowfile's file system. */
   readonly reserveBytes?: number;
   readonly onNotice?: OperationContext["onNotice"];
 }
@@ -51,7 +51,7 @@ interface Session {
   readonly device: BlockDevice;
   readonly opened: OpenedCowfile;
   readonly journalFile: JournalFile;
-  /** Blocks that held data without a mark before it. */
+  /** Unallocated blocks that held data before this session. */
   readonly kept: readonly BlockRun[];
 }
 
@@ -110,7 +110,7 @@ export class WritableCowfile implements Top {
   ): WritableCowfile {
     const opened = openCowfile(device);
     const boot = options.boot ?? bootId();
-    // Looked for in any case: a server that still writes a journal of that name must not find it gone.
+    // Always searched: a server that still writes a journal of that name must not find it gone.
     const session = foundSession(opened, journalFile, boot);
     refuseUnknown(session, path, journalFile.path);
     if (session.kind === "other-program" || session.kind === "unknown") throw new Error("was to be refused");
@@ -118,7 +118,7 @@ export class WritableCowfile implements Top {
     const old = session.kind === "ended" ? undefined : session;
     const { head, geometry } = opened;
     const log = old?.log;
-    // After a kill all of it is in the page cache, and newer things, too.
+    // After a kill everything is in the page cache, and newer data, too.
     if (log && old.kind === "restarted") replayLog(device, log, old.stamp.logDone, geometry);
     const runs = old?.runs ?? [];
     const { state, map, pages } = loadMarks(device, opened, runs);
@@ -133,8 +133,8 @@ export class WritableCowfile implements Top {
     const isSameSession = old !== undefined && (found === "recovered" || log !== undefined);
     const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? goesOn : undefined, boot);
     const control = new Int32Array(state.control);
-    // Whatever was written before, by whomever, may still be in the page cache only, the dirty head of a killed session
-    // included: the first change makes it durable, and so does the first flush.
+    // Earlier writes of any process may still be in the page cache only, including the dirty head of a killed session:
+    // the first change makes them durable, and so does the first flush.
     control[Control.HEAD_DIRTY] = 0;
     control[Control.UNFLUSHED] = Unflushed.OTHER;
     control[Control.SIZE_MIB] = Math.floor(device.sizeBytes / (1 << 20));
@@ -146,11 +146,11 @@ export class WritableCowfile implements Top {
       writeLong(control, Control.LOG_NUMBER, log.records.at(-1)?.number ?? old.stamp.logDone);
       control[Control.LOG_END] = log.endBytes;
     }
-    // A head that nobody made durable may be all that makes an old journal needless.
+    // Without a durable head, the old journal may still be needed.
     if (!isSameSession && journalFile.find()) device.flush();
     journalFile.setAsideForeign(old !== undefined, options.onNotice);
     const { journal, slotsPerHalf } = makeJournal(journalFile, { nonce, generation, kept }, { runs, log }, control);
-    // Asked of the journal, which lies on the same file system: the cowfile is not touched before somebody writes.
+    // Tried on the journal, which is on the same file system: the cowfile is not touched before the first write.
     try {
       control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
     } catch (error) {
@@ -176,7 +176,10 @@ export class WritableCowfile implements Top {
     return new WritableCowfile(shared, found, { device, opened, journalFile, kept });
   }
 
-  /** Puts what is durable in the flush log alone in its place; without anything there it costs nothing. @throws CowError `io` */
+  /**
+   * Writes data that is durable only in the flush log to its place; costs nothing if there is none.
+   * @throws CowError `io`
+   */
   checkpoint(): void {
     const order = this.writable();
     if (order.needsCheckpoint) order.checkpoint();
@@ -185,14 +188,14 @@ export class WritableCowfile implements Top {
   /**
    * Makes everything durable, marks the file clean and closes it. The other threads are done with it.
    *
-   * @throws CowError where that fails: the file stays dirty then, and its journal stays beside it
+   * @throws CowError if that fails: the file stays dirty then, and its journal stays beside it
    */
   close(): void {
     const { journal, config } = this.shared;
     try {
       const order = this.writable();
       order.checkpoint();
-      // Killed between the clean head and its removal, it would seem to be of use to another cowfile.
+      // If killed between the clean head and its removal, it would seem to belong to another cowfile.
       writeSettled(journal, config.nonce);
       const control = new Int32Array(config.state.control);
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
@@ -227,7 +230,7 @@ export class WritableCowfile implements Top {
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
     clearStamps(sector);
-    // Without a stamp of ours the bit is not ours, and stays.
+    // Without our stamp the bit is not ours, and stays.
     const flags = head.flags & ~FLAG_DIRTY & ~(old ? FLAG_LIVE : 0);
     encodeHead({ ...head, flags, used: BigInt(used) }, sector);
     device.write(sector, 0);
@@ -245,7 +248,7 @@ function makeJournal(
     const pending = file.create();
     try {
       const slotsPerHalf = writeNewJournal(pending.device, begin, runs, control, log?.records);
-      // The old one, if any, says nothing that the new one doesn't.
+      // An old journal says nothing that the new one doesn't.
       return { journal: file.replace(pending), slotsPerHalf };
     } finally {
       pending.abandon();

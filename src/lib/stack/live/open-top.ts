@@ -1,5 +1,5 @@
 /**
- * Owns opening the layer that takes a served stack's writes: the formats that can, and how each is opened.
+ * Owns opening the layer that is written in a served stack: the formats that can be, and how each is opened.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -26,7 +26,7 @@ export interface OpenTopOptions extends OpenCowfileOptions, Pick<OperationContex
 /** Opens a layer over `below`; `device` is exclusively locked, and closed with the top. */
 type TopOpener = (storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions) => Top | Promise<Top>;
 
-/** What can be written while it is served. */
+/** The formats that can be written while they are served. */
 const OPENERS: ReadonlyMap<LayerFormat, TopOpener> = new Map<LayerFormat, TopOpener>([
   [cowfileFormat, openCowfileTop],
   [dmSnapshotFormat, openStoreTop],
@@ -72,17 +72,19 @@ async function openCowfileTop(
   return WritableCowfile.open(storage, device.name, device, options);
 }
 
-/** What could not be written, its journal for instance, is not needed for reading. */
+/** A part that cannot be written, such as its journal, is not needed for reading. */
 function withWayOut({ code, message, file, details, hints, cause }: CowError): CowError {
   const more = "--read-only serves it without writing anything, also as a killed server left it";
   return new CowError(code, message, { file, details, hints: [...hints, more], cause });
 }
 
-/** Says what the first new chunk takes away: tuples of a killed writer behind the end of the list. Writes nothing yet. */
+/**
+ * Reports tuples of a killed writer after the end of the list, which the first new chunk will zero. Writes nothing yet.
+ */
 function openStoreTop(storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions): Top {
   const path = storage.realPath(device.name);
   const mayGrow = storage.facts(device.name)?.kind === "file";
-  // The free space of a device's directory says nothing of the device.
+  // The free space of a device's directory is not the device's.
   const reserve = new SpaceReserve(path, mayGrow ? (options.reserveBytes ?? 0) : 0);
   const live = new LiveStore(device, { below: below.device, mayGrow, reserve });
   const { staleAt } = live.store;

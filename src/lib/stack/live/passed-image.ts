@@ -1,6 +1,6 @@
 /**
- * Owns how an open stack gets to another thread: as descriptors (which all threads of a process share), shared memory and
- * a few numbers. Whoever opened the files keeps them open, locked, and closes them.
+ * Owns passing an open stack to another thread: as descriptors (which all threads of a process share), shared memory
+ * and a few numbers. The opener keeps the files open, locked, and closes them.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile, type Lent } from "../../device/borrowed-file.ts";
@@ -92,7 +92,7 @@ async function receiveLayer(layer: PassedLayer, file: BlockDevice, below: BlockD
   return format.openLayer(source, { allowDirty: false, below, settings: new Map(layer.settings) });
 }
 
-/** What is rarely needed is loaded when it is: most threads start without it, and sooner. */
+/** Rarely needed modules are loaded on demand: most threads start without them, and sooner. */
 async function openAgain(uri: string, remembered: Remembered | undefined): Promise<BlockDevice> {
   const { RemoteDevice } = await import("../../device/remote/remote-device.ts");
   return RemoteDevice.open(uri, { remembered });

@@ -1,6 +1,6 @@
 /**
- * Owns the repair of a cowfile that is about to be served (`serve --repair`): with all that `cowtool repair` knows, the journal
- * of a dead server above all.
+ * Owns the repair of a cowfile before it is served (`serve --repair`), with everything that `cowtool repair` knows,
+ * including the journal of a dead server.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -14,7 +14,7 @@ import { unflushedWords } from "../../formats/cowfile/live/set-aside.ts";
 import { asideFile } from "./aside-file.ts";
 import { JournalFile } from "./journal-file.ts";
 
-/** @throws CowError `damaged` if marks are left whose data is missing, and as repair */
+/** @throws CowError `damaged` if data of allocated blocks is missing, and as repair */
 export async function repairFirst(
   storage: Storage,
   path: string,
@@ -37,7 +37,7 @@ export async function repairFirst(
       const message = unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, report.setAsideFile);
       onNotice?.({ severity: "warning", file: path, message });
     }
-    // What it said is in the bitmap now.
+    // Its contents are in the bitmap now.
     if (report.isJournalSpent) journal.remove();
     if (report.lost.count > 0)
       throw new CowError(

@@ -1,6 +1,6 @@
 /**
- * Owns a layer whose bitmap stays in memory, shared between threads, and whose blocks lie in its file one after the other:
- * what a served stack makes of each cowfile, since random reads would thrash windows of the bitmap.
+ * Owns a layer whose bitmap stays in memory, shared between threads, and whose blocks are contiguous in its file: a
+ * served stack makes one for each cowfile, because random reads would thrash windows of the bitmap.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";

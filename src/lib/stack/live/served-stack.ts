@@ -1,6 +1,6 @@
 /**
- * Owns an open stack while it is served: its files and locks, what of it is kept in memory for all threads, and its end.
- * The lower layers are read-only; the top is a writable cowfile or store, a throw-away layer, or nothing more.
+ * Owns an open stack while it is served: its files and locks, the parts in memory that threads share, and its end. The
+ * lower layers are read-only; the top is a writable cowfile or store, a layer to be discarded, or none.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
@@ -24,7 +24,7 @@ export type Access =
   | "writable"
   /** Nothing can be written. */
   | "read-only"
-  /** Writes go to a layer that is gone when the server is. */
+  /** Writes go to a layer that is discarded with the server. */
   | "ephemeral";
 
 export interface ServeStackOptions extends OpenTopOptions {
@@ -42,7 +42,7 @@ export class ServedStack {
   readonly access: Access;
   readonly sizeBytes: number;
   readonly depth: number;
-  /** The file that takes the writes; undefined where none with a name does. */
+  /** The written file; undefined if there is none, or it has no name. */
   readonly writtenPath: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
@@ -50,9 +50,9 @@ export class ServedStack {
   readonly #top: Top | undefined;
   /** Read-only layers, each with its file and the memory that threads share. */
   readonly #layers: readonly KeptLayer[];
-  /** Files that threads read where they lie in memory. */
+  /** Files that threads read from mapped memory. */
   readonly #mappings: FileMapping[] = [];
-  /** What has become of its files meanwhile. */
+  /** Changes to its files meanwhile. */
   readonly guard: FileGuard;
 
   private constructor(
@@ -104,7 +104,7 @@ export class ServedStack {
     }
   }
 
-  /** All that is only read. */
+  /** The parts that are only read. */
   get files(): readonly BlockDevice[] {
     return this.#stack.files;
   }
@@ -120,7 +120,7 @@ export class ServedStack {
     });
   }
 
-  /** What another thread needs, or undefined where a part of it has no descriptor. */
+  /** Passed to another thread; undefined if a part has no descriptor. */
   passed(): PassedImage | undefined {
     const layers = this.#layers.map((kept) => this.#passedLayer(kept));
     if (!layers.every((layer) => layer !== undefined)) return undefined;
@@ -159,7 +159,7 @@ export class ServedStack {
     return mapping?.passed;
   }
 
-  /** What is mapped keeps its file locked. */
+  /** A mapping keeps its file locked. */
   #unmap(): void {
     for (const mapping of this.#mappings.splice(0)) mapping.close();
   }
@@ -179,7 +179,7 @@ export class ServedStack {
   }
 
   /**
-   * Brings everything that flushes covered into the cowfile itself, for whoever should read it without its journal.
+   * Writes everything that flushes covered into the cowfile itself, for readers without its journal.
    *
    * @throws CowError as flush() does
    */
@@ -187,7 +187,7 @@ export class ServedStack {
     this.#top?.checkpoint?.();
   }
 
-  /** Closes all files as a crash would leave them: the next start takes up what was answered from the journal. */
+  /** Closes all files as a crash would leave them: the next start takes answered writes from the journal. */
   abandon(): void {
     this.#unmap();
     this.#top?.abandon();

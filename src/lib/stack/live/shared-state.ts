@@ -6,14 +6,14 @@
 import { CowError } from "../../errors.ts";
 import { MAX_RECORD_DATA_BYTES, MAX_RECORD_EXTENTS } from "../../formats/cowfile/live/flush-log.ts";
 
-/** Blocks whose marks one lock guards: 32 bytes of bitmap, so that no two regions share a word of it. */
+/** Blocks that one lock guards: 32 bytes of bitmap, so that no two regions share a word. */
 export const REGION_BLOCKS = 256;
 /** Bytes of the bitmap that are written together: a page of the file. */
 export const MAP_PAGE_BYTES = 4096;
-/** Locks; regions that are a multiple of this apart share one. */
+/** Number of locks; regions that are a multiple of this apart share one. */
 export const LOCKS = 8192;
 
-/** What the flush log remembers at most: places and data. */
+/** Limits of the flush log's memory: places and data. */
 const REMEMBERED_BYTES = MAX_RECORD_EXTENTS * 2 * Float64Array.BYTES_PER_ELEMENT + MAX_RECORD_DATA_BYTES;
 
 /** Places in `control`. */
@@ -42,13 +42,13 @@ export const Control = {
   CAN_PUNCH: 15,
   /** 1 after a checkpoint that failed, until one succeeds. */
   UNFINISHED: 16,
-  /** 1 once a write has failed: part of its data may lie in blocks that are not marked. */
+  /** 1 once a write has failed: part of its data may be in unallocated blocks. */
   RESIDUE: 17,
-  /** Journal entries that threads are going to write. */
+  /** Journal entries that threads are about to write. */
   PROMISED: 18,
-  /** Mutex: writing what the flush log remembers. */
+  /** Mutex: writing the flush log's memory. */
   LOG: 19,
-  /** What it remembers: extents, and bytes of data. */
+  /** Size of its memory: extents, and bytes of data. */
   LOG_COUNT: 20,
   LOG_FILL: 21,
   /** See LogState in flush-log-writer.ts. */
@@ -59,7 +59,7 @@ export const Control = {
   LOG_END: 25,
   /** Mutex: writing head and stamp. */
   STAMP: 32,
-  /** What the stamp says, guarded by STAMP: a generation and a record number in two words each, lower part first. */
+  /** The stamp's values, guarded by STAMP: a generation and a record number in two words each, lower part first. */
   GENERATION: 33,
   LOG_DONE: 35,
   USES_LOG: 37,
@@ -69,27 +69,30 @@ export const Control = {
   LENGTH: 40,
 } as const;
 
-/** What is in `UNFLUSHED`: what has changed since the last checkpoint began. */
+/** Values of `UNFLUSHED`: the changes since the last checkpoint began. */
 export const Unflushed = {
   NOTHING: 0,
-  /** Nothing but what the flush log remembers, or has in its records. */
+  /** Only changes in the flush log's memory, or in its records. */
   REMEMBERED: 1,
-  /** Something that only a checkpoint makes durable. */
+  /** Changes that only a checkpoint makes durable. */
   OTHER: 2,
 } as const;
 
-/** Says that something has changed which only a checkpoint makes durable: once all of it is done, marks included. */
+/** Announces a change that only a checkpoint makes durable; called after data and allocation are complete. */
 export function announce(control: Int32Array): void {
   if (Atomics.load(control, Control.UNFLUSHED) !== Unflushed.OTHER)
     Atomics.store(control, Control.UNFLUSHED, Unflushed.OTHER);
 }
 
-/** What is in `FAILED`. */
+/** Values of `FAILED`. */
 export const Failure = {
   NONE: 0,
-  /** An fsync has failed: nothing is known to be durable any more. */
+  /** An fsync has failed: it is not known what is durable. */
   FSYNC: 1,
-  /** Marks could not be kept that others may have relied on: not even answered writes of this moment would survive a crash. */
+  /**
+   * Allocations that others may have relied on could not be recorded: not even answered writes of this moment would
+   * survive a crash.
+   */
   COMMIT: 2,
 } as const;
 
@@ -105,18 +108,18 @@ export interface SharedState {
   readonly log: SharedArrayBuffer;
 }
 
-/** What is in a byte of `pages`. */
+/** Values of a byte of `pages`. */
 export const PageState = {
-  /** Nothing is marked in it. */
+  /** Nothing is allocated in it. */
   EMPTY: 0,
-  /** Has marks that are not on disk. */
+  /** Has allocations that are not on disk. */
   CHANGED: 1,
-  /** All its marks are on disk. */
+  /** All its allocations are on disk. */
   STORED: 2,
 } as const;
 
 /**
- * Fresh state for a bitmap of that many bytes, nothing marked.
+ * Fresh state for a bitmap of that many bytes, nothing allocated.
  *
  * @throws CowError `unsuitable` if there is no memory for it
  */

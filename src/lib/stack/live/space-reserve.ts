@@ -1,6 +1,6 @@
 /**
- * Owns the space that a writable image leaves free on its file system, for one thread: blocks that need new space are
- * refused before the disk is full, so that everything else on it goes on working.
+ * Owns the space that a writable image leaves free on its file system, for one thread: writes that need new space fail
+ * before the disk is full, so that other programs can continue.
  */
 import { freeBytes } from "../../device/free-space.ts";
 import { CowError } from "../../errors.ts";
@@ -12,17 +12,17 @@ export class SpaceReserve {
   readonly #file: string;
   readonly #reserveBytes: number;
   readonly #ask: typeof freeBytes;
-  /** Bytes that may be taken before the next look. */
+  /** Bytes that may be used before the next check. */
   #unlookedBytes = 0;
 
-  /** @param reserveBytes 0 for none: then nothing is ever looked at */
+  /** @param reserveBytes 0 for none: then there are no checks */
   constructor(file: string, reserveBytes: number, ask = freeBytes) {
     this.#file = file;
     this.#reserveBytes = reserveBytes;
     this.#ask = ask;
   }
 
-  /** To be called before `bytes` of new space are taken. @throws CowError `no-space` if that would touch the reserve */
+  /** Must be called before `bytes` of new space are used. @throws CowError `no-space` if the reserve would be touched */
   take(bytes: number): void {
     if (this.#reserveBytes === 0) return;
     this.#unlookedBytes -= bytes;
@@ -38,7 +38,7 @@ export class SpaceReserve {
         { file: this.#file },
       );
     }
-    // Other threads and programs take space, too: the less there is, the sooner is the next look.
+    // Other threads and programs use space, too: the less there is, the sooner is the next check.
     this.#unlookedBytes = Math.min(LOOK_AT_MOST_BYTES, Math.max(LOOK_AT_LEAST_BYTES, left / 8));
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Owns the answers to "what is there?" for an image of layers: zeros or data, and which layer holds it. Derived from the
- * walk of formats/layered-image.ts, by extent.
+ * Owns block status for an image of layers: zeros or data, and which layer has it. Derived from the walk of
+ * formats/layered-image.ts, by extent.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
@@ -8,12 +8,12 @@ import type { Layer } from "../../formats/format.ts";
 import { dataPlaces, shown } from "../../formats/layered-image.ts";
 import type { OnStatus, StatusKind } from "./image.ts";
 
-/** Flags of `base:allocation`. Data is 0; HOLE alone would mean undefined contents, so that it is never said. */
+/** Flags of `base:allocation`. Data is 0; HOLE alone would mean undefined contents, so it is never used. */
 const ZERO_AND_HOLE = 3;
 
 /**
  * Answers for `[from, to)` of layers over a base, until `onStatus` returns false. `depth` is 1 for the top layer and 0 where
- * nothing is allocated; `dirty` is 1 where the top layer holds the part.
+ * nothing is allocated; `dirty` is 1 where the top layer has the part allocated.
  *
  * @param layers bottom to top
  */
@@ -33,7 +33,7 @@ interface Depth extends Extent {
   readonly depth: number;
 }
 
-/** The base holds what is not a hole in it. */
+/** In the base, everything but holes is data. */
 function* depths(base: ByteSource, layers: readonly Layer[], from: number, to: number): Generator<Depth> {
   for (const { offset, length, level } of shown(base, layers, from, to)) {
     const depth = layers.length - level + 1;
@@ -42,7 +42,7 @@ function* depths(base: ByteSource, layers: readonly Layer[], from: number, to: n
   }
 }
 
-/** Tells ascending extents and the gaps between them. @param flags of each extent; its depth where that is not given */
+/** Reports ascending extents and the gaps between them. @param flags of each extent; its depth if that is not given */
 function tell(
   extents: Iterable<Extent & { readonly depth?: number }>,
   [from, to]: readonly [from: number, to: number],

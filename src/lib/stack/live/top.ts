@@ -1,6 +1,6 @@
 /**
- * Owns what takes the writes of a served stack, in one form for all formats: a layer that is open for writing, or one that is
- * gone with the server.
+ * Owns the written layer of a served stack, in one form for all formats: a layer that is open for writing, or one that
+ * is discarded with the server.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
@@ -20,13 +20,13 @@ export interface Top {
   readonly written: readonly WrittenFile[];
   /** How a cowfile was found. */
   readonly found?: FoundState;
-  /** What other threads need of it; undefined where only one thread can have it. */
+  /** What other threads need to use it; undefined if only one thread can. */
   readonly shared?: SharedCowfile;
   /** A thread's way to change it. */
   writable(): WritableLayer;
-  /** Brings what is durable elsewhere into the file itself. @throws CowError as flush() does */
+  /** Writes everything that is durable elsewhere into the file itself. @throws CowError as flush() */
   checkpoint?(): void;
-  /** Makes everything durable and closes. No thread uses it any more. @throws CowError where that fails */
+  /** Makes everything durable and closes. No thread uses it any more. @throws CowError if that fails */
   close(): void;
   /** Closes as a crash would leave it. */
   abandon(): void;

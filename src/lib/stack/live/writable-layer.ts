@@ -1,9 +1,9 @@
 /**
- * Owns the interface of the layer that takes a served image's writes: what the image (live-stack-image.ts) asks of a format
- * to change its file. Each thread has its own object. Calls block.
+ * Owns the interface of the written layer of a served image: how the image (live-stack-image.ts) changes a format's
+ * file. Each thread has its own object. Calls block.
  *
- * A change has three steps: claim the range, which looks once what of it is allocated; hold the claim, so that nobody else
- * allocates in it; change it, which writes the data and then marks what was not allocated.
+ * A change has three steps: claim the range, which looks its allocation up once; hold the claim, so that no other
+ * thread allocates in it; change it, which writes the data and then allocates.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { SearchableLayer } from "../../formats/format.ts";
@@ -18,9 +18,9 @@ export interface PlacedData {
 }
 
 export interface WritableLayer {
-  /** What it holds, as it is at each moment. */
+  /** Its current contents. */
   readonly layer: SearchableLayer;
-  /** Its file. Only change() gives a way to write to it. */
+  /** Its file. Only change() can write to it. */
   readonly file: Omit<BlockDevice, "write" | "punchHole" | "resize" | "flush" | "close">;
   /** Of the image. */
   readonly sizeBytes: number;
@@ -34,9 +34,9 @@ export interface WritableLayer {
   readonly trimsBacking: boolean;
   /** Has a commit failed, of any thread? */
   readonly failed: boolean;
-  /** What is kept free on its file system. */
+  /** Space to keep free on its file system. */
   readonly reserve: SpaceReserve;
-  /** Makes sure that a write to the whole range finds room, where that is known beforehand. @throws CowError `no-space` */
+  /** Checks that a write to the whole range has space, if that is known beforehand. @throws CowError `no-space` */
   makeRoom(offsetBytes: number, endBytes: number): void;
   /** Looks up the units of a range, or the first of them. Valid until the next claim. */
   claim(offsetBytes: number, endBytes: number): Claim;
@@ -44,7 +44,10 @@ export interface WritableLayer {
   isSettled(claim: Claim): boolean;
   /** Keeps other threads from allocating in it until commit(). The claim is up to date then. */
   hold(claim: Claim): void;
-  /** Claims as much of a long range as one turn may hold, and lets go of it after `work`. @returns the unit where it ends */
+  /**
+   * Claims as much of a long range as one turn may hold, and releases it after `work`.
+   * @returns the unit where it ends
+   */
   claimLong(offsetBytes: number, endBytes: number, work: (claim: Claim) => void): number;
   /**
    * Changes the data of claimed units, and then allocates those that are not allocated yet; for these the claim is held.

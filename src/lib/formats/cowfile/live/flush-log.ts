@@ -1,19 +1,19 @@
 /**
- * Owns the codec of the flush log, the last part of the live journal: what small flushes covered, data and all, so that
- * such a flush costs one fdatasync of a few sectors that are in their place already, and not two of scattered new blocks.
- * Unlike the entries before it the log is fsynced, and counts after a power cut.
+ * Owns the codec of the flush log, the last part of the live journal: records of small flushes with their data, so that
+ * such a flush costs one fdatasync of a few preallocated sectors, and not two of scattered new blocks. Unlike the
+ * entries before it the log is fsynced, and valid after a power cut.
  *
- * Layout: records one after the other from the log's beginning, each a multiple of 512 bytes, with numbers that go up by
- * one; a checkpoint begins again at the log's beginning, with the next number. So the log is what follows on from its
- * first record without a gap; what lies behind was left by an earlier turn.
+ * Layout: records one after the other from the log's beginning, each a multiple of 512 bytes, numbered consecutively; a
+ * checkpoint starts again at the log's beginning, with the next number. So the log is the records without a gap in
+ * their numbers; the rest is of an earlier turn.
  *
- *     0   magic u32, number u32 (lower part), number u16 (upper part), extents u16, bytes of data u32, nonce 16 bytes,
- *         crc32 of the rest of the record u32
- *     36  per extent: offset in the image u64, length u32
- *     …   from the next multiple of 512 on: the data, one extent after the other; zeros up to the next multiple
+ *    0   magic u32, number u32 (lower part), number u16 (upper part), extents u16, bytes of data u32, nonce 16 bytes,
+ *        crc32 of the rest of the record u32
+ *    36  per extent: offset in the image u64, length u32
+ *    …   from the next multiple of 512 on: the data, one extent after the other; zeros up to the next multiple
  *
- * The stamp of the cowfile says up to which number the data of records is durable in its place, too. Their blocks are to
- * be marked all the same, but their data is not to be put there again: it may be older than what is there.
+ * The stamp of the cowfile says up to which number the data of records is durable in its place, too. Their blocks must
+ * still be allocated, but their data must not be written again: it may be older than the data in place.
  */
 import { crc32 } from "node:zlib";
 import type { ByteSource } from "../../../bytes/byte-source.ts";
@@ -21,7 +21,7 @@ import type { Extent } from "../../../bytes/extent.ts";
 import { NONCE_BYTES } from "./stamp.ts";
 
 export const LOG_BYTES = 512 * 1024;
-/** The most that one record takes. */
+/** Limits of one record. */
 export const MAX_RECORD_EXTENTS = 32;
 export const MAX_RECORD_DATA_BYTES = 64 * 1024;
 const SECTOR_BYTES = 512;
@@ -32,7 +32,7 @@ const EXTENTS_AT = CRC_AT + 4;
 const EXTENT_BYTES = 12;
 
 export interface LogRecord {
-  /** Below 2^48: it never begins anew. */
+  /** Below 2^48: it never wraps. */
   readonly number: number;
   /** Parts of the image, in the order in which they were written. */
   readonly extents: readonly Extent[];
@@ -49,12 +49,12 @@ export function dataOffset(extentCount: number): number {
   return roundUp(EXTENTS_AT + extentCount * EXTENT_BYTES);
 }
 
-/** What a record takes in the log. */
+/** The size of a record in the log. */
 export function recordBytes(extentCount: number, dataBytes: number): number {
   return dataOffset(extentCount) + roundUp(dataBytes);
 }
 
-/** The checksum covers all but itself, and is bound to the number, so that no sector of an older turn passes. */
+/** The checksum covers all but itself, and includes the number, so that no sector of an earlier turn matches. */
 function checksum(bytes: Uint8Array): number {
   return crc32(bytes.subarray(EXTENTS_AT), crc32(bytes.subarray(0, CRC_AT)));
 }
@@ -95,7 +95,7 @@ export function sealRecord(
   view.setUint32(CRC_AT, checksum(bytes));
 }
 
-/** What the head of a record says of its size; undefined for what is none. */
+/** The size in the head of a record; undefined if it is not a record. */
 function sizeOf(head: Uint8Array): { readonly extentCount: number; readonly dataBytes: number } | undefined {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const extentCount = view.getUint16(10);
@@ -106,7 +106,7 @@ function sizeOf(head: Uint8Array): { readonly extentCount: number; readonly data
   return { extentCount, dataBytes };
 }
 
-/** The record that `bytes` hold; undefined for one that is torn, or another session's. */
+/** The record in `bytes`; undefined if it is torn, or another session's. */
 function decodeRecord(bytes: Uint8Array, extentCount: number, nonce: Uint8Array): LogRecord | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(CRC_AT) !== checksum(bytes)) return undefined;

@@ -1,15 +1,15 @@
 /**
- * Owns the codec of the live journal, `COWFILE.cowtool-live`: which blocks were newly marked since the bitmap on disk was
- * last made durable. It is written without fsync, before the reply to the write that marked the blocks: it outlives the
- * process in the page cache, together with the data it speaks of. It counts only for the cowfile whose stamp has its
- * nonce, and only until the machine is started anew; after that the bitmap alone counts, which moves only at a flush.
+ * Owns the codec of the live journal, `COWFILE.cowtool-live`: which blocks were allocated since the bitmap on disk was
+ * last made durable. It is written without fsync, before the reply to the write that allocated them: it outlives the
+ * process in the page cache, together with their data. It is valid only for the cowfile whose stamp has its
+ * nonce, and only until a restart of the machine; then only the bitmap is valid, which changes only at a checkpoint.
  *
  * Layout: a header block of 4096 bytes, then two halves of equal size, each a row of entries of 16 bytes in any order.
  * An entry says "these blocks are in the data area", which stays true: none is ever taken back, and old ones do no harm.
  * An entry with the largest count is the generation that the session had reached (stamp.ts), in place of a block.
  *
- * After the halves comes the flush log (flush-log.ts), which is another matter: it is fsynced, and counts after a power cut.
- * After that the blocks that held data without a mark before the session began: they are not the session's to erase.
+ * After the halves comes the flush log (flush-log.ts), which is fsynced, and valid after a power cut.
+ * Then come unallocated blocks that held data before the session began, which the session must not erase.
  *
  *     header:  magic u32, version u32, nonce 16 bytes, slots of a half u32; generation at the start u48 (bytes 28 to 33);
  *              bytes 36 and 40: count and crc32 of the kept runs, u32; byte 60: crc32 of the 60 bytes before.
@@ -33,7 +33,7 @@ const IS_GENERATION = 0xff_ffff;
 /** The most runs that are kept apart; more are joined, so that a few blocks between them are kept, too. */
 export const MAX_KEPT_RUNS = 1 << 18;
 const MAGIC = 0x43574c4a;
-/** How a journal begins: its magic, a byte a character. */
+/** The first bytes of a journal: its magic, a byte a character. */
 export const JOURNAL_BEGINNING = "CWLJ";
 const VERSION = 3;
 /** Without generations and kept runs. */
@@ -58,7 +58,7 @@ export interface JournalHeader {
   readonly slotsPerHalf: number;
   /** Of the stamp when the journal was made. */
   readonly generation: number;
-  /** Blocks that held data without a mark before the session, ascending, at most MAX_KEPT_RUNS. */
+  /** Unallocated blocks that held data before the session, ascending, at most MAX_KEPT_RUNS. */
   readonly kept: readonly BlockRun[];
 }
 
@@ -71,7 +71,7 @@ function encodeKept(kept: readonly BlockRun[]): Uint8Array {
   return new Uint8Array(words.buffer);
 }
 
-/** Writes what a journal begins with, and the kept runs after its log. @throws CowError `io`, `no-space` */
+/** Writes a journal's header, and the kept runs after its log. @throws CowError `io`, `no-space` */
 export function writeJournalHeader(
   journal: ByteTarget,
   { nonce, slotsPerHalf, generation, kept }: JournalHeader,
@@ -92,7 +92,7 @@ export function writeJournalHeader(
   journal.write(bytes, 0);
 }
 
-/** Says in a journal that the cowfile's bitmap has everything that it says. */
+/** Records in a journal that the cowfile's bitmap has all of its blocks. */
 export function writeSettled(journal: ByteTarget, nonce: Uint8Array): void {
   const bytes = new Uint8Array(4 + NONCE_BYTES);
   new DataView(bytes.buffer).setUint32(0, SETTLED_MAGIC);
@@ -107,7 +107,7 @@ interface DecodedHeader extends Omit<JournalHeader, "kept"> {
   readonly isSettled: boolean;
 }
 
-/** The header, or undefined for what is no journal. */
+/** The header, or undefined if it is not a journal. */
 function decodeJournalHeader(bytes: Uint8Array): DecodedHeader | undefined {
   if (bytes.length < JOURNAL_HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -175,7 +175,7 @@ function mix(a: number, b: number, seed: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** Blocks that were marked together. */
+/** Blocks that were allocated together. */
 export interface BlockRun {
   readonly first: number;
   readonly count: number;
@@ -186,7 +186,7 @@ export function logOffset(slotsPerHalf: number): number {
   return JOURNAL_HEADER_BYTES + 2 * slotsPerHalf * ENTRY_BYTES;
 }
 
-/** What a journal says. */
+/** The contents of a journal. */
 export interface FoundJournal {
   readonly nonce: Uint8Array;
   /** Every run that it names, in any order, some more than once. */
@@ -196,11 +196,11 @@ export interface FoundJournal {
   readonly log: FoundLog;
   /** See JournalHeader; undefined where that part is damaged. */
   readonly kept: readonly BlockRun[] | undefined;
-  /** It says nothing that the bitmap does not say. */
+  /** All of its blocks are in the bitmap. */
   readonly isSettled: boolean;
 }
 
-/** Reads a journal; undefined for what is none, or with `nonce` for another session's. @throws CowError `io` */
+/** Reads a journal; undefined if it is not one, or with `nonce` if it is another session's. @throws CowError `io` */
 export function readJournal(journal: ByteSource, nonce?: Uint8Array): FoundJournal | undefined {
   const headBytes = new Uint8Array(JOURNAL_HEADER_BYTES);
   const header = decodeJournalHeader(headBytes.subarray(0, journal.read(headBytes, 0)));

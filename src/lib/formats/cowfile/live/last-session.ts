@@ -1,7 +1,7 @@
 /**
- * Owns the answer to "how did the session end that had this cowfile open last, and what of it counts?", from head, stamp
- * and journal alone. `serve`, `check` and `repair` all ask here. A journal counts only for the cowfile that it belongs to:
- * same nonce, and generations that fit (stamp.ts, journal.ts).
+ * Owns judging how the last session that had this cowfile open ended, and which of its records are valid, from head,
+ * stamp and journal alone. `serve`, `check` and `repair` all use it. A journal is valid only for its cowfile: same
+ * nonce, and generations that fit (stamp.ts, journal.ts).
  */
 import type { ByteSource } from "../../../bytes/byte-source.ts";
 import { isDirty } from "../head.ts";
@@ -11,14 +11,14 @@ import { type BlockRun, type FoundJournal, readJournal } from "./journal.ts";
 import { logRuns } from "./replay.ts";
 import { isOfThisBoot, type LiveStamp, readStamp } from "./stamp.ts";
 
-/** By how many generations a cowfile may be ahead of its journal: each thread that writes may have taken one. */
+/** By how many generations a cowfile may be ahead of its journal: one for each thread that writes. */
 export const MAX_AHEAD = 64;
 
-/** Why a session of ours left a journal that does not count. */
+/** Why a journal of ours is not valid. */
 export type JournalFault =
   /** There is none. */
   | "missing"
-  /** What is there is another session's, or no journal. */
+  /** The file is another session's journal, or not a journal. */
   | "foreign"
   /** The journal has seen changes that the cowfile has not: the cowfile is an older copy. */
   | "newer"
@@ -36,16 +36,16 @@ export const FAULT_WORDS: Record<JournalFault, string> = {
   "no-boot-id": "cannot be judged here (no boot id)",
 };
 
-/** What is left of a session whose marks are known without a search. */
+/** The records of a session whose allocated blocks are known without a search. */
 interface KnownMarks {
   readonly stamp: LiveStamp;
-  /** The journal was of use; once the cowfile is clean it is not needed any more. */
+  /** The journal was used; once the cowfile is clean it is not needed any more. */
   readonly usesJournal: boolean;
-  /** Marks that are not in the bitmap on disk, or may not be. */
+  /** Allocated blocks that are not in the bitmap on disk, or may not be. */
   readonly runs: readonly BlockRun[];
-  /** What the flush log holds; undefined where it was not used. */
+  /** The flush log; undefined if it was not used. */
   readonly log: FoundLog | undefined;
-  /** Blocks without a mark that held data before the session: they are not to be swept. */
+  /** Unallocated blocks that held data before the session: they must not be removed. */
   readonly kept: readonly BlockRun[];
 }
 
@@ -54,17 +54,17 @@ export type LastSession =
   | { readonly kind: "ended" }
   /** Left dirty by another program, or changed by one since. */
   | { readonly kind: "other-program" }
-  /** Ours, but only its content tells which blocks it holds. */
+  /** Ours, but only its content shows which blocks are allocated. */
   | { readonly kind: "unknown"; readonly stamp: LiveStamp; readonly fault: JournalFault }
   /** Killed, and the machine has been running since: nothing is lost. */
   | ({ readonly kind: "killed" } & KnownMarks)
   /**
-   * The machine was started anew since, or the files were carried to another one: what flushes covered counts. `named`:
-   * blocks that the journal says were written since, if cowfile and journal are of one moment.
+   * The machine was restarted since, or the files were moved to another one: only flushed writes are valid. `named`:
+   * blocks that the journal names as written since, if cowfile and journal are of one moment.
    */
   | ({ readonly kind: "restarted"; readonly named: readonly BlockRun[] } & KnownMarks);
 
-/** What is left after a restart where there is no journal to say more. */
+/** After a restart without a journal that says more. */
 const NOTHING_MORE = { usesJournal: false, runs: [], log: undefined, kept: [], named: [] } as const;
 
 /**
@@ -96,7 +96,7 @@ export function lastSession(
   const logged = logRuns(found.log, geometry);
   const log = stamp.usesLog ? found.log : undefined;
   if (!isRestarted) {
-    // A list that is damaged: then nothing is swept.
+    // A damaged list: then nothing is removed.
     const kept = found.kept ?? [{ first: 0, count: geometry.rdoBlocks }];
     return { kind: "killed", stamp, usesJournal: true, runs: [...found.runs, ...logged], log, kept };
   }
@@ -106,10 +106,10 @@ export function lastSession(
 }
 
 function faultOf({ generation, log }: FoundJournal, stamp: LiveStamp, isRestarted: boolean): JournalFault | undefined {
-  // A checkpoint writes into the stamp how far the log is done with before the log begins anew.
+  // A checkpoint writes into the stamp up to where the log is done before the log starts again.
   const first = log.records[0];
   if (stamp.usesLog && first && first.number > stamp.logDone + 1) return "newer";
-  // Which generation of either file reached the disk before the machine stopped says nothing.
+  // It is unknown which generation of either file reached the disk before the machine stopped.
   if (isRestarted || generation === undefined) return undefined;
   if (generation > stamp.generation) return "newer";
   return generation + MAX_AHEAD < stamp.generation ? "older" : undefined;

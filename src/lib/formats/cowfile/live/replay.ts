@@ -1,5 +1,5 @@
 /**
- * Owns what becomes of a flush log after a power cut: its data goes to its place, its blocks are marked.
+ * Owns replaying a flush log after a power cut: its data goes to its place, its blocks are allocated.
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
 import type { CowGeometry } from "../geometry.ts";
@@ -7,7 +7,7 @@ import { BLOCK_BYTES } from "../layout.ts";
 import type { FoundLog } from "./flush-log.ts";
 import type { BlockRun } from "./journal.ts";
 
-/** The blocks that a log speaks of, also where the stamp says that it is done with: their marks may not be on disk yet. */
+/** The blocks of a log, including records that the stamp says are done: their bits may not be on disk yet. */
 export function logRuns({ records }: FoundLog, { rdoBlocks }: CowGeometry): BlockRun[] {
   const runs: BlockRun[] = [];
   for (const { extents } of records) {
@@ -21,8 +21,8 @@ export function logRuns({ records }: FoundLog, { rdoBlocks }: CowGeometry): Bloc
 }
 
 /**
- * Puts the data of every record behind number `done` in its place, in the order in which it was written. It may be done
- * again at any time, until something else is written.
+ * Writes the data of every record after number `done` to its place, in the original order. May be repeated until
+ * something else is written.
  */
 export function replayLog(target: ByteTarget, { records }: FoundLog, done: number, geometry: CowGeometry): void {
   for (const { number, extents, data } of records) {

@@ -1,7 +1,7 @@
 /**
- * Owns the blocks of a cowfile that were written by a session of ours, but that no flush covered, once the machine has been
- * started anew: whether they are whole is not known, so they are not shown; and since they may be all that is left of what
- * was replied to, they are copied to a cowfile of their own before they are swept.
+ * Owns the blocks of a cowfile that a session of ours wrote and no flush covered, after a restart of the machine. They
+ * may not be whole, so they are not shown; they may be all that is left of answered writes, so they are copied to a
+ * cowfile of their own before they are removed.
  */
 
 import { clearRuns } from "../../../bytes/bitmap.ts";
@@ -21,7 +21,7 @@ import { type LastSession, MAX_AHEAD } from "./last-session.ts";
 import { type LiveStamp, STAMP_SECTOR_BYTES, writeStamp } from "./stamp.ts";
 import { extentsOfRuns } from "./sweep.ts";
 
-/** What a cowfile's name is followed by in the name of the file that such blocks go to. */
+/** The suffix of the file for such blocks. */
 export const SET_ASIDE_SUFFIX = ".cowtool-unflushed";
 const PIECE_BYTES = 1 << 20;
 /** 64 MiB. */
@@ -30,8 +30,8 @@ const STEP_BLOCKS = 1 << 16;
 const MARKS_BLOCKS = 1024;
 
 /**
- * The blocks in doubt: data without a mark, and what the journal names where it can be told that it is of the same moment
- * (zeros, which no search finds). As extents of the image, ascending, an array for every 64 MiB, so that callers can pause.
+ * The blocks in doubt: unallocated blocks with data, and blocks in the journal if it is of the same moment (zeros,
+ * which no search finds). As extents of the image, ascending, an array for every 64 MiB, so that callers can pause.
  *
  * @throws CowError `io`
  */
@@ -56,7 +56,7 @@ function* inOneRow(pieces: Iterable<readonly Extent[]>): Generator<Extent> {
   for (const piece of pieces) yield* piece;
 }
 
-/** The blocks of these extents that are not marked. */
+/** The unallocated blocks of these extents. */
 function* unmarkedParts(extents: Iterable<Extent>, marksAt: MarksAt): Generator<Extent> {
   for (const { offset, length } of extents) {
     const end = (offset + length) / BLOCK_BYTES;
@@ -71,9 +71,9 @@ function* unmarkedParts(extents: Iterable<Extent>, marksAt: MarksAt): Generator<
 }
 
 /**
- * Makes the journal one of an earlier moment than its cowfile, durably: from here on what it names may be swept. Done again
- * after a kill, holes in the place of what was swept would be taken for zeros that were written; and where the machine has
- * not been restarted after all, since the files were carried back to it, they would be shown.
+ * Makes the journal older than its cowfile, durably: from then on the blocks that it names may be removed. Otherwise,
+ * after another kill, the holes would look like zeros that were written; and if the files were moved back to a machine
+ * that was not restarted, they would be shown.
  *
  * @returns the stamp as it is now
  * @throws CowError `io`
@@ -88,7 +88,7 @@ export function outdateJournal(target: ByteTarget, stamp: LiveStamp): LiveStamp 
   return next;
 }
 
-/** What becomes of such blocks, for people. @param file undefined where it is yet to be made */
+/** The message about such blocks. @param file undefined if it is not made yet */
 export function unflushedWords(blocks: number, file: string | undefined): string {
   const many = `${blocks} ${blocks === 1 ? "block was" : "blocks were"} written before the machine was restarted and not flushed`;
   const moved =
@@ -128,7 +128,7 @@ export class AsideCopy {
     }
   }
 
-  /** Completes the file; flushing is the caller's business. @throws CowError `io`, `no-space` */
+  /** Completes the file, except for the flush. @throws CowError `io`, `no-space` */
   finish(): void {
     this.#writer.finish();
   }

@@ -11,11 +11,11 @@ import { crc32 } from "node:zlib";
 import type { CowHead } from "../head.ts";
 import { headLayout } from "../layout.ts";
 
-/** Set in the head's flags while the stamp counts. The driver and cowrepair write flags without it. */
+/** Set in the head's flags while the stamp is valid. The driver and cowrepair write flags without it. */
 export const FLAG_LIVE = 0x4000;
 
 export const STAMP_BYTES = 64;
-/** A head and its stamp must reach the disk together: both lie in its first sector. */
+/** Head and stamp must reach the disk together: both are in the first sector. */
 export const STAMP_SECTOR_BYTES = 512;
 const MAGIC = 0x43574c56; // "CWLV"
 const VERSION = 1;
@@ -29,13 +29,13 @@ const LOG_DONE_HIGH_AT = 54;
 const USES_LOG = 1;
 
 export interface LiveStamp {
-  /** Names the session; its journal carries the same. */
+  /** Names the session; its journal has the same. */
   readonly nonce: Uint8Array;
   /** The machine's boot id in which the session ran; all zeros where there is none. */
   readonly boot: Uint8Array;
-  /** Where in the head block it lies. */
+  /** Its offset in the head block. */
   readonly offset: number;
-  /** Has a flush gone to the journal's log? Then the journal is needed after a power cut, too. */
+  /** Did a flush go to the journal's log? Then the journal is needed after a power cut, too. */
   readonly usesLog: boolean;
   /** Records of the log up to this number have their data durable in its place; below 2^48. */
   readonly logDone: number;
@@ -50,7 +50,7 @@ function checksum(bytes: Uint8Array): number {
   return crc32(bytes.subarray(0, STAMP_BYTES - 4));
 }
 
-/** The stamp of a head block, if it has one that counts. */
+/** The stamp of a head block, if it has a valid one. */
 export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | undefined {
   if ((head.flags & FLAG_LIVE) === 0) return undefined;
   for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= STAMP_SECTOR_BYTES; offset += STAMP_BYTES) {
@@ -66,7 +66,7 @@ export function readStamp(head: CowHead, headBlock: Uint8Array): LiveStamp | und
   return undefined;
 }
 
-/** A free place for a stamp in the first sector of the head block, or undefined if others have filled it all. */
+/** A free place for a stamp in the first sector of the head block, or undefined if others have filled it. */
 export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | undefined {
   const from = Math.ceil(headLayout(head.abi).sizeBytes / STAMP_BYTES) * STAMP_BYTES;
   for (let offset = STAMP_SECTOR_BYTES - STAMP_BYTES; offset >= from; offset -= STAMP_BYTES) {
@@ -75,7 +75,7 @@ export function freeStampOffset(head: CowHead, headBlock: Uint8Array): number | 
   return undefined;
 }
 
-/** Takes every stamp of ours out of `headBlock`, also those that count no more because others cleared the flag. */
+/** Removes every stamp of ours from `headBlock`, including invalid ones. */
 export function clearStamps(headBlock: Uint8Array): void {
   for (let offset = STAMP_BYTES; offset + STAMP_BYTES <= STAMP_SECTOR_BYTES; offset += STAMP_BYTES) {
     const bytes = headBlock.subarray(offset, offset + STAMP_BYTES);
@@ -85,7 +85,7 @@ export function clearStamps(headBlock: Uint8Array): void {
   }
 }
 
-/** Puts the stamp into `headBlock`. */
+/** Writes the stamp into `headBlock`. */
 export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   const bytes = headBlock.subarray(stamp.offset, stamp.offset + STAMP_BYTES);
   bytes.fill(0);
@@ -102,12 +102,12 @@ export function writeStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   view.setUint32(STAMP_BYTES - 4, checksum(bytes));
 }
 
-/** Takes the stamp out again: the bytes were zero before it. */
+/** Removes the stamp: the bytes were zero before. */
 export function clearStamp(stamp: LiveStamp, headBlock: Uint8Array): void {
   headBlock.fill(0, stamp.offset, stamp.offset + STAMP_BYTES);
 }
 
-/** Was the stamp made since the machine was started? A boot id of zeros says that nobody knows. */
+/** Was the stamp made since the machine was started? Unknown for a boot id of zeros. */
 export function isOfThisBoot(stamp: LiveStamp, boot: Uint8Array): boolean {
   return boot.some((byte) => byte !== 0) && stamp.boot.every((byte, i) => byte === boot[i]);
 }

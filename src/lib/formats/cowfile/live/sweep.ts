@@ -1,7 +1,7 @@
 /**
- * Owns taking out of the data area what a server of ours had written when it died, and had not replied to: data without a
- * mark. Left there, a later content scan would bring it back, torn as it may be. Data without a mark that was there before
- * the server is not touched, and after a restart of the machine nothing is that was not set aside (set-aside.ts).
+ * Owns removing data in unallocated blocks that a dead server of ours had not answered. Otherwise a later content scan
+ * would bring it back, perhaps torn. Older data in unallocated blocks is not touched; after a restart of the machine,
+ * only data that was set aside is removed (set-aside.ts).
  */
 import type { ByteTarget } from "../../../bytes/byte-source.ts";
 import { coalesce, type Extent, listed, subtract } from "../../../bytes/extent.ts";
@@ -10,7 +10,7 @@ import { BLOCK_BYTES } from "../layout.ts";
 import { isTooMuchToLookAt, type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
 import { type BlockRun, MAX_KEPT_RUNS } from "./journal.ts";
 
-/** A target that can perhaps give space back. */
+/** A target that may free space. */
 export type SweepTarget = ByteTarget & { readonly punchHole?: (offset: number, length: number) => boolean };
 
 /** Runs of blocks as ascending extents of the image. */
@@ -25,7 +25,7 @@ export function extentsOfRuns(runs: readonly BlockRun[], { rdoBlocks }: CowGeome
 }
 
 /**
- * The blocks of a clean cowfile that hold data without a mark, for its journal to keep (at most MAX_KEPT_RUNS runs).
+ * Unallocated blocks of a clean cowfile that hold data, for its journal to keep (at most MAX_KEPT_RUNS runs).
  *
  * @throws CowError `io`
  */
@@ -44,7 +44,7 @@ export function unmarkedRuns(target: SweepTarget, geometry: CowGeometry, marksAt
   return runs;
 }
 
-/** Makes holes of what has no mark, or zeros, but for the blocks that are kept. @throws CowError `io` */
+/** Makes holes (or zeros) in unallocated blocks, except those to be kept. @throws CowError `io` */
 export function sweepUnmarked(
   target: SweepTarget,
   geometry: CowGeometry,
