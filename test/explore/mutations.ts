@@ -379,7 +379,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "withLock(this.#control, Control.STAMP, () => {",
     "[0].forEach(() => {",
   ),
-  change("a record goes past the end of the flush log", LOG, "recordBytes(count, fill) > room", "room < 0"),
+  change("a record goes past the end of the flush log", LOG, "recordBytes(count, dataBytes) > room", "room < 0"),
   change(
     "what a failed write left is not swept out",
     ORDER,

@@ -2,8 +2,10 @@
  * Owns the read-only layers of a served stack: bitmaps of cowfiles in memory, and how other threads get them.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowfileLayer } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
+import { CowfileLayer, reachableBlocks } from "../../formats/cowfile/layer.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import type { BlockRun } from "../../formats/cowfile/live/journal.ts";
+import { extentsOfRuns } from "../../formats/cowfile/live/sweep.ts";
 import type { Layer } from "../../formats/format.ts";
 import type { OpenPart } from "../open-part.ts";
 import { BlockMap } from "./block-map.ts";
@@ -25,23 +27,23 @@ export function keepInMemory(layer: Layer, part: OpenPart | undefined, files: re
   if (!(layer instanceof CowfileLayer)) return reopened;
   const source = files.find((file) => file === layer.source);
   if (!source) return reopened;
-  const blockCount = layer.opened.geometry.rdoBlocks;
-  const { bitmap } = newSharedState(mapSizeFor(blockCount));
-  const map = new BlockMap(bitmap, blockCount);
-  loadBitmap(source, blockCount, map.bytes);
-  // Blocks with their data beyond the end of the file do not count as allocated.
-  const inFile = Math.ceil((source.sizeBytes - layer.locate(0)) / BLOCK_BYTES);
-  if (inFile < blockCount) map.assign(Math.max(0, inFile), blockCount, false);
-  return keepMapped(source, map, bitmap, layer);
+  return keepMapped(source, layer);
 }
 
-/** A cowfile's layer with a bitmap in memory. */
-export function keepMapped(
-  source: BlockDevice,
-  map: BlockMap,
-  bitmap: SharedArrayBuffer,
-  cowfile: CowfileLayer,
-): KeptLayer {
+/**
+ * A cowfile's layer with a bitmap in memory. Blocks whose data would be beyond the end of the file count as not allocated.
+ *
+ * @param runs blocks that are allocated besides those of the bitmap
+ */
+export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: readonly BlockRun[] = []): KeptLayer {
+  const { geometry } = cowfile.opened;
+  const blockCount = geometry.rdoBlocks;
+  const { bitmap } = newSharedState(geometry.mapSizeBytes);
+  const map = new BlockMap(bitmap, blockCount);
+  loadBitmap(source, blockCount, map.bytes);
+  for (const { offset, length } of extentsOfRuns(runs, geometry))
+    map.assign(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES, true);
+  map.assign(reachableBlocks(source, geometry), blockCount, false);
   const { base } = cowfile;
   const dataOffsetBytes = cowfile.locate(0);
   const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
@@ -50,7 +52,7 @@ export function keepMapped(
     kind: "resident",
     ...lend(source),
     dataOffsetBytes,
-    blockCount: map.blockCount,
+    blockCount,
     bitmap,
     base,
   };

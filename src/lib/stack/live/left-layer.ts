@@ -9,21 +9,16 @@ import { bootId } from "../../device/sys/boot.ts";
 import { CowError } from "../../errors.ts";
 import { isDirty } from "../../formats/cowfile/head.ts";
 import { cowfileFormat } from "../../formats/cowfile/index.ts";
-import { CowfileLayer, type OpenedCowfile, reachableBlocks } from "../../formats/cowfile/layer.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { CowfileLayer, type OpenedCowfile } from "../../formats/cowfile/layer.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import { type LastSession, lastSession } from "../../formats/cowfile/live/last-session.ts";
-import { extentsOfRuns } from "../../formats/cowfile/live/sweep.ts";
 import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import { openStack, requireBelongs, type Stack } from "../open.ts";
 import { Overlay } from "../overlay.ts";
 import type { StackSpec } from "../spec.ts";
-import { BlockMap } from "./block-map.ts";
 import { type KeptLayer, keepMapped } from "./kept-layer.ts";
 import type { OpenCowfileOptions } from "./open-cowfile.ts";
-import { loadBitmap } from "./resident-layer.ts";
-import { newSharedState } from "./shared-state.ts";
 
 export interface LeftStack {
   readonly stack: Stack;
@@ -71,14 +66,7 @@ function keepLeft(storage: Storage, path: string, device: BlockDevice, boot: Uin
     const session = readSession(storage, path, opened, boot);
     // After a power cut, the data of the journal's log would have to be written first.
     if (session.kind !== "killed") return undefined;
-    const { rdoBlocks, mapSizeBytes } = opened.geometry;
-    const { bitmap } = newSharedState(mapSizeBytes);
-    const map = new BlockMap(bitmap, rdoBlocks);
-    loadBitmap(device, rdoBlocks, map.bytes);
-    for (const { offset, length } of extentsOfRuns(session.runs, opened.geometry))
-      map.assign(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES, true);
-    map.assign(reachableBlocks(device, opened.geometry), rdoBlocks, false);
-    return keepMapped(device, map, bitmap, layer);
+    return keepMapped(device, layer, session.runs);
   } catch (error) {
     // The usual way of opening it reports the problem.
     if (error instanceof CowError) return undefined;
