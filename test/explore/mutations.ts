@@ -124,6 +124,18 @@ export const MUTATIONS: readonly Mutation[] = [
     "      work(cow);\n      this.#mark(claim);\n",
     "      this.#mark(claim);\n      work(cow);\n",
   ),
+  {
+    name: "pages are looked for before the halves of the journal are switched",
+    seed: 5021,
+    changes: [
+      {
+        file: CHECKPOINT,
+        from: "    if (!this.#pages.includes(PageState.CHANGED)) return;\n",
+        to: "    let page = this.#pages.indexOf(PageState.CHANGED) - 1;\n    if (page < -1) return;\n",
+      },
+      { file: CHECKPOINT, from: "    for (let page = -1; ; ) {\n", to: "    for (; ; ) {\n" },
+    ],
+  },
   change(
     "the checkpoint's first fdatasync is left out",
     CHECKPOINT,

@@ -117,12 +117,14 @@ export class Checkpoint {
 
   /** Copies of the bitmap's pages that are not on disk, as they are now: the data of all their blocks is in the file. */
   #takePages(copies: PageCopy[]): void {
-    let page = this.#pages.indexOf(PageState.CHANGED);
-    if (page < 0) return;
+    if (!this.#pages.includes(PageState.CHANGED)) return;
     // After a failed checkpoint, the half not in use has the only copy of its entries: both are kept until one
     // succeeds.
     if (this.#parts.journal && Atomics.load(this.#control, Control.UNFINISHED) === 0) switchHalf(this.#control);
-    for (; page >= 0; page = this.#pages.indexOf(PageState.CHANGED, page + 1)) {
+    // Only now, and from the first page on: all marks whose entries are in the half that was left are in these pages.
+    for (let page = -1; ; ) {
+      page = this.#pages.indexOf(PageState.CHANGED, page + 1);
+      if (page < 0) return;
       const from = Math.max(0, page * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
       const to = Math.min(this.#parts.mapSizeBytes, (page + 1) * MAP_PAGE_BYTES - BITMAP_OFFSET_BYTES);
       const bytes = new Uint8Array(to - from);

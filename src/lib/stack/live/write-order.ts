@@ -23,6 +23,9 @@
  * So a checkpoint that takes the word of a change back covers all of it, and a change that a checkpoint has missed, or
  * seen in part, says so after it. change() is the only way to the file's data and to marks.
  *
+ * The journal's halves: a checkpoint switches to the other half, and only then looks for pages with new marks, from the first
+ * one on. So every mark whose entry is in the half it left is in a page it takes, and that half is free once these are on disk.
+ *
  * Threads: a region's lock is held from a claim on its blocks until the entries of their marks are written, so that no
  * block is rewritten, and the write replied to, on the strength of a mark that a crash would take away. A thread that finds
  * a lock taken commits what it holds before it waits: no thread waits while it holds a lock.
