@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check completion convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -110,6 +110,7 @@ _cowtool() {
   fi
   case $command in
     check) _cowtool_words '--force-share --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;

@@ -24,6 +24,7 @@ function __cowtool_layers
 end
 
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of cowfiles'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
@@ -44,6 +45,7 @@ complete --command cowtool --condition '__cowtool_is_first' --short-option h --l
 complete --command cowtool --condition '__cowtool_is_first' --short-option V --long-option version --description 'show the version'
 
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of cowfiles'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
@@ -72,6 +74,8 @@ complete --command cowtool --condition '__cowtool_runs check' --long-option keep
 complete --command cowtool --condition '__cowtool_runs check' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs check' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'check that it belongs to this base'
 complete --command cowtool --condition '__cowtool_runs check' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs completion' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs convert' --long-option abi --exclusive --arguments 'le64 le32 be64 be32' --description 'the machine a cowfile is for; default le64'
 complete --command cowtool --condition '__cowtool_runs convert' --long-option base --require-parameter --arguments '(__cowtool_layers)' --description 'OUTPUT holds only the differences from this base (cowfile, dm-snapshot, dm-cow: default the stack\'s base); in qcow2 it becomes the backing file'

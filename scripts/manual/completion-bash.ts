@@ -2,7 +2,8 @@
  * Owns the completion for bash. It needs nothing but bash 4: the package bash-completion only loads it. Names of files
  * are left to readline's own completion, which knows about quoting.
  */
-import { type CommandRow, type FlagRow, HELP_FLAG, spellings, VERSION_FLAG } from "./command-table.ts";
+import { type CommandRow, type FlagRow, HELP_FLAG, VERSION_FLAG } from "../../src/cli/command-row.ts";
+import { spellings } from "./command-table.ts";
 import { header, quoted, takesValue, valueKind } from "./completion-value.ts";
 
 const ACTIONS = {

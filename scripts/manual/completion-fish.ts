@@ -2,7 +2,7 @@
  * Owns the completion for fish. A command's flags are offered only where that command is the first word, and not, as
  * with fish's own helper, wherever a file happens to have its name.
  */
-import { type CommandRow, type FlagRow, HELP_FLAG, VERSION_FLAG } from "./command-table.ts";
+import { type CommandRow, type FlagRow, HELP_FLAG, VERSION_FLAG } from "../../src/cli/command-row.ts";
 import { header, takesValue, valueKind } from "./completion-value.ts";
 
 const VALUES = {

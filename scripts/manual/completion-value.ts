@@ -1,7 +1,7 @@
 /**
  * Owns what the completions of all shells have in common: what may stand for a flag's value, and the header comment.
  */
-import type { FlagRow } from "./command-table.ts";
+import type { FlagRow } from "../../src/cli/command-row.ts";
 
 /** `choice`: one of the flag's options; `nothing`: only the user knows; `file`: a file, or a stack of files. */
 export type ValueKind = "choice" | "directory" | "file" | "nothing";

@@ -1,7 +1,8 @@
 /**
  * Owns the completion for zsh: a function for zsh's own completion system, found by its name, _cowtool.
  */
-import { type CommandRow, type FlagRow, HELP_FLAG, spellings, VERSION_FLAG } from "./command-table.ts";
+import { type CommandRow, type FlagRow, HELP_FLAG, VERSION_FLAG } from "../../src/cli/command-row.ts";
+import { spellings } from "./command-table.ts";
 import { header, quoted, valueKind } from "./completion-value.ts";
 
 const ACTIONS = {

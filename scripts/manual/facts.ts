@@ -3,11 +3,12 @@
  * problems, the head's layout. In the dialect that roff.ts reads, or as Markdown tables for docs/.
  */
 import { readFileSync } from "node:fs";
+import type { CommandRow, FlagRow } from "../../src/cli/command-row.ts";
 import { EXIT, exitOfCode } from "../../src/cli/exit-codes.ts";
 import type { ErrorCode } from "../../src/lib/errors.ts";
 import { ABI_NAMES, headLayout } from "../../src/lib/formats/cowfile/layout.ts";
 import { COW_PROBLEMS } from "../../src/lib/formats/cowfile/problems.ts";
-import { type CommandRow, type FlagRow, spellings } from "./command-table.ts";
+import { spellings } from "./command-table.ts";
 
 export type ExitName = keyof typeof EXIT;
 

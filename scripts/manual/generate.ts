@@ -2,7 +2,8 @@
  * Owns the list of everything that is generated into the checkout, by path, with its text. Must not write files.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { type CommandRow, loadCommands } from "./command-table.ts";
+import type { CommandRow } from "../../src/cli/command-row.ts";
+import { loadCommands } from "./command-table.ts";
 import { bashCompletion } from "./completion-bash.ts";
 import { fishCompletion } from "./completion-fish.ts";
 import { zshCompletion } from "./completion-zsh.ts";

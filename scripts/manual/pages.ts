@@ -6,8 +6,8 @@
  * src/cli/exit-codes.ts; `{{problems}}` and the like stand for what facts.ts makes. SEE ALSO names other programs' pages.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { type CommandRow, type FlagRow, VERSION_FLAG } from "../../src/cli/command-row.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
-import { type CommandRow, type FlagRow, VERSION_FLAG } from "./command-table.ts";
 import {
   argumentsText,
   columnsText,

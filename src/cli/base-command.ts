@@ -114,6 +114,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       noColour: wantsNoColour(this.argv),
       argv: this.argv,
       help: `cowtool ${this.id} --help`,
+      flags: [...Object.keys({ ...sharedFlags, ...this.ctor.flags }), "help"],
       signal: this.#stops?.received(),
     };
   }

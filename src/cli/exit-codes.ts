@@ -23,6 +23,19 @@ export const EXIT = {
   sigterm: 143,
 } as const;
 
+/** The same in a few words, for help. */
+export const EXIT_WORDS: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: "done; clean; identical; it matches",
+  no: 'the answer is "no": differences, a mismatch, something that repair can fix',
+  unsuitable: "an image is damaged or does not suit, and was left unchanged",
+  operational: "the system said no: no such file, no space, in use, input/output error",
+  usage: "the command line is wrong, or a confirmation is needed",
+  declined: "you answered No",
+  internal: "a bug in cowtool",
+  sigint: "stopped by SIGINT, after cleaning up",
+  sigterm: "stopped by SIGTERM, after cleaning up",
+};
+
 /** The signals that ask for a stop at the next safe boundary. */
 export type StopSignal = "SIGINT" | "SIGTERM";
 

@@ -1,12 +1,14 @@
 /**
  * Owns starting a command from the command line: help, version, unknown commands, and uncaught errors. Must stay free
  * of imports that only commands need: every start pays for them.
+ * oclif parses flags; nothing else of it runs.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import type { Config, Interfaces } from "@oclif/core";
+import type { Config } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
+import type { CommandClass } from "./command-row.ts";
 import { nearest } from "./nearest.ts";
 import { requireUtf8 } from "./raw-arguments.ts";
 import { reportError, wantsJson, wantsNoColour } from "./report-error.ts";
@@ -23,13 +25,15 @@ export interface Start {
 
 interface Runnable {
   id: string;
-  new (argv: string[], config: Pick<Config, "bin">): { _run(): Promise<unknown> };
+  new (argv: string[], config: Pick<Config, "bin" | "root">): { _run(): Promise<unknown> };
 }
 
 const EXTENSION = { "dist/program": ".js", src: ".ts" } as const;
 
 function commandIds({ root, source }: Start): readonly string[] {
-  return readdirSync(join(root, source, "commands")).map((name) => name.replace(/\.[jt]s$/, ""));
+  return readdirSync(join(root, source, "commands"))
+    .map((name) => name.replace(/\.[jt]s$/, ""))
+    .sort();
 }
 
 /** The class of a command, or undefined for a word that is none. A command that cannot be loaded throws. */
@@ -41,17 +45,23 @@ function commandClass(word: string, { root, source }: Start): Runnable | undefin
   return command;
 }
 
-/** Has oclif answer: it reads every command. */
-async function showHelp(argv: string[], { root, source }: Start): Promise<void> {
-  const { Config, run, settings } = await import("@oclif/core");
-  // oclif would look for ts-node or tsx, and quietly fall back to dist, as soon as NODE_ENV is "test".
-  settings.enableAutoTranspile = false;
-  const pjson = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Interfaces.PJSON;
-  const globPatterns = [`**/*${EXTENSION[source]}`];
-  const commands = { strategy: "pattern", target: `./${source}/commands`, globPatterns } as const;
-  const oclif = { ...pjson.oclif, commands };
-  const load = { root, pjson: { ...pjson, oclif }, ignoreManifest: true, userPlugins: false, devPlugins: false };
-  await run(argv, await Config.load(load));
+async function showHelp(word: string | undefined, start: Start): Promise<void> {
+  const [{ commandRow }, { commandHelp, mainHelp }] = await Promise.all([
+    import("./command-row.ts"),
+    import("./help.ts"),
+  ]);
+  const terminal = processTerminal();
+  const row = (id: string) => commandRow(id, commandClass(id, start) as unknown as CommandClass);
+  if (word !== undefined) return void (await terminal.writeOut(commandHelp(row(word), terminal.columns)));
+  const { layerFormats } = await import("../lib/formats/registry.ts");
+  const { CONVERT_FORMATS } = await import("../lib/operations/convert/request.ts");
+  const formats = { read: ["raw", ...layerFormats.map(({ id }) => id)], written: CONVERT_FORMATS };
+  await terminal.writeOut(mainHelp(commandIds(start).map(row), formats, terminal.columns));
+}
+
+function showVersion({ root }: Start): void {
+  const { name, version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as Record<string, string>;
+  void processTerminal().writeOut(`${name}/${version} ${process.platform}-${process.arch} node-${process.version}\n`);
 }
 
 function unknown(word: string, start: Start): CowError {
@@ -65,12 +75,11 @@ function withoutHelpWord(argv: readonly string[]): string[] {
   return argv[0] === "help" ? [...argv.slice(1), "--help"] : [...argv];
 }
 
-/** Is it for oclif to answer: help, or the version? */
-function asksForHelpOrVersion(argv: readonly string[]): boolean {
-  const [word] = argv;
-  if (word === undefined || word === "--version" || word === "-V") return true;
+function asksForHelp(argv: readonly string[]): boolean {
   const end = argv.indexOf("--");
-  return argv.slice(0, end === -1 ? undefined : end).some((each) => each === "--help" || each === "-h");
+  return (
+    argv.length === 0 || argv.slice(0, end === -1 ? undefined : end).some((each) => each === "--help" || each === "-h")
+  );
 }
 
 /** Runs one command line and sets the exit status of the process; never throws, never ends the process itself. */
@@ -79,11 +88,13 @@ export async function main(start: Start): Promise<void> {
   try {
     requireUtf8(start.argv);
     const [word = "", ...rest] = argv;
-    const isPlain = !asksForHelpOrVersion(argv);
-    const command = isPlain ? commandClass(word, start) : undefined;
-    if (command) await new command(rest, { bin: "cowtool" })._run();
-    else if (isPlain || (!/^(?:-.*)?$/.test(word) && !commandIds(start).includes(word))) throw unknown(word, start);
-    else await showHelp(argv, start);
+    if (word === "--version" || word === "-V") return showVersion(start);
+    const isHelp = asksForHelp(argv);
+    if (isHelp && /^(--help|-h)?$/.test(word)) return await showHelp(undefined, start);
+    const command = commandClass(word, start);
+    if (!command) throw unknown(word, start);
+    if (isHelp) await showHelp(word, start);
+    else await new command(rest, { bin: "cowtool", root: start.root })._run();
   } catch (error) {
     await reportError(error, {
       terminal: processTerminal(),

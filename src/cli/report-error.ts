@@ -30,6 +30,8 @@ export interface ReportOptions {
   readonly argv?: readonly string[];
   /** For usage errors: the command that shows the help. */
   readonly help: string;
+  /** The flags that there are, without dashes, for hints. */
+  readonly flags?: readonly string[];
   readonly signal?: StopSignal | undefined;
 }
 
@@ -68,12 +70,14 @@ export interface Failure extends ErrorReport {
 
 export function failureOf(
   error: unknown,
-  { help, signal, argv = [] }: Pick<ReportOptions, "help" | "signal" | "argv">,
+  { help, signal, argv = [], flags = [] }: Pick<ReportOptions, "help" | "signal" | "argv" | "flags">,
 ): Failure {
-  const cowError = error instanceof CowError ? error : asUsageError(error, help);
+  const cowError = error instanceof CowError ? error : asUsageError(error, help, flags);
   if (cowError) {
     const { code, message, details, file } = cowError;
-    const hints = [...cowError.hints, ...commaHints(cowError, argv)];
+    const mayShare = code === "locked" && flags.includes("force-share") && !argv.includes("--force-share");
+    const share = mayShare ? ["--force-share reads it anyway: what it shows may be out of date at once"] : [];
+    const hints = [...cowError.hints, ...share, ...commaHints(cowError, argv)];
     return { code, message, details, hints, exit_code: exitOfCode(code, signal), file };
   }
   const text = error instanceof Error ? error.message : String(error);

@@ -4,6 +4,7 @@
  */
 import { Errors } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
+import { nearest } from "./nearest.ts";
 
 /** The parts of oclif's parse errors; its classes are not exported, so these distinguish them. */
 interface ParseError {
@@ -40,14 +41,24 @@ function wording(error: Error & ParseError): string {
   return houseStyle(error.message);
 }
 
+function suggestions({ flags }: Error & ParseError, known: readonly string[]): string[] {
+  if (!Array.isArray(flags)) return [];
+  const names = (flags as string[]).flatMap((flag) => nearest(flag.replace(/^-+|=.*$/g, ""), known));
+  return [...new Set(names)].map((name) => `did you mean --${name}?`);
+}
+
 /**
  * The usage error for an error of oclif's parser, or undefined for any other error.
  *
  * @param help the command line that shows how it is done, such as `cowtool info --help`
+ * @param flags those that the command has, without dashes: the closest to an unknown one are suggested
  */
-export function asUsageError(error: unknown, help: string): CowError | undefined {
+export function asUsageError(error: unknown, help: string, flags: readonly string[] = []): CowError | undefined {
   if (!(error instanceof Errors.CLIError)) return undefined;
   // An ExitError is a request, not a failure; a command that can't be loaded is our bug, not the user's error.
   if (error instanceof Errors.ExitError || error instanceof Errors.ModuleLoadError) return undefined;
-  return new CowError("usage", wording(error), { hints: [`see ${help}`], cause: error });
+  return new CowError("usage", wording(error), {
+    hints: [...suggestions(error, flags), `see ${help}`],
+    cause: error,
+  });
 }

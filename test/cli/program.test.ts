@@ -16,7 +16,7 @@ describe("cowtool", () => {
     expect(ran.stdout).toBe(`cowtool/${version} ${process.platform}-${process.arch} node-${process.version}\n`);
   });
 
-  test("the fast way to the version says what oclif says", async () => {
+  test("the fast way to the version says what the other says", async () => {
     const [fast, slow] = await Promise.all([finish(["--version"]), finish(["--version", "--x"])]);
     expect(slow.stdout).toBe(fast.stdout);
   });
@@ -34,6 +34,30 @@ describe("cowtool", () => {
     const json = await finish(["marge", "--json"], { env: { NODE_ENV: "test" } });
     expect(json).toMatchObject({ status: 16, stderr: "" });
     expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: "usage", exit_code: 16 } });
+  });
+
+  test("says which formats there are, and of a command what its flags take", async () => {
+    const all = (await finish(["--help"])).stdout;
+    for (const words of ["qcow2", "dm-snapshot", "FORMATS", "EXIT STATUS", "man cowtool"]) expect(all).toContain(words);
+    const one = (await finish(["info", "--help"])).stdout;
+    for (const words of ["--map[=svg]", "-o, --output FILE", "default auto", "man cowtool-info"])
+      expect(one).toContain(words);
+    for (const line of `${all}${one}`.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
+  });
+
+  test.each([
+    [["inof", "x"], "did you mean info?"],
+    [["verify", "x"], "did you mean verify-fingerprint?"],
+    [["merge", "a", "b", "--udno=c"], "did you mean --undo?"],
+    [["create", "a", "b", "--form", "c"], "did you mean --from?"],
+  ])("of %j asks whether something else was meant", async (argv, hint) => {
+    expect((await finish(argv)).stderr).toContain(`cowtool: hint: ${hint}\n`);
+  });
+
+  test("prints the completion scripts", async () => {
+    expect((await finish(["completion", "bash"])).stdout).toBe(
+      readFileSync(join(ROOT, "completions/cowtool.bash"), "utf8"),
+    );
   });
 
   test("wants flags after the command", async () => {

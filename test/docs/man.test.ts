@@ -5,10 +5,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type CommandRow, HELP_FLAG, loadCommands, VERSION_FLAG } from "../../scripts/manual/command-table.ts";
+import { loadCommands } from "../../scripts/manual/command-table.ts";
 import { generatedFiles, leftoverFiles } from "../../scripts/manual/generate.ts";
 import { OTHER_PROSE, proseNames } from "../../scripts/manual/pages.ts";
 import { pageToRoff } from "../../scripts/manual/roff.ts";
+import { type CommandRow, HELP_FLAG, VERSION_FLAG } from "../../src/cli/command-row.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { ABI_NAMES, COW_PROBLEMS, headLayout } from "../../src/lib/index.ts";
 import { isInstalled, runLine } from "../support/command/documents.ts";

@@ -257,6 +257,12 @@ const verifyFingerprint: CommandRow = {
 /** By the name of the command's file. */
 export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   check,
+  completion: {
+    runs: [{ title: "of bash", argv: () => ["bash"], readOnly: true }],
+    inputs: [],
+    outputs: [],
+    collisions: [],
+  },
   convert,
   create,
   diff,
