@@ -40,11 +40,12 @@ export const OWN = {
   partialNote: { suffix: ".cowtool-partial-note", beginning: '{"cowtool_convert":' },
 } as const satisfies Readonly<Record<string, OwnKind>>;
 
+const ENDINGS = Object.values(OWN).map((kind) => kind.suffix.slice(1) + (kind === OWN.lock ? "[^/]*" : ""));
+const RESERVED = new RegExp(`\\.(?:${ENDINGS.join("|")})$`);
+
 /** @throws CowError `usage` for an output that would be taken for a file of ours */
 export function refuseOwnName(path: string): void {
-  const isOwn = (kind: OwnKind): boolean =>
-    kind === OWN.lock ? path.slice(path.lastIndexOf("/") + 1).includes(kind.suffix) : path.endsWith(kind.suffix);
-  const suffix = Object.values(OWN).find(isOwn)?.suffix;
+  const [suffix] = RESERVED.exec(path) ?? [];
   if (suffix === undefined) return;
   throw new CowError("usage", `is a name that cowtool uses for files of its own: no output may end in ${suffix}`, {
     file: path,

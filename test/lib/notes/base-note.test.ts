@@ -228,6 +228,17 @@ describe("a merge", () => {
     expect(await of()).toBe("unchanged");
   });
 
+  test("into the cowfile below keeps what was recorded of its base", async () => {
+    const storage = await start(new MemoryStorage());
+    await create("base,cow", "top", {}, { storage });
+    const { recorded } = await report(storage);
+    storage.put("shown", BASE);
+    await create("base,cow", "top", { from: "shown", force: true }, { storage });
+    poke(storage, 10);
+    await merge("base,cow", "top", {}, { storage });
+    expect(await report(storage)).toMatchObject({ recorded, verdict: "changed", changed_extents: [chunk(10, "no")] });
+  });
+
   test("in place refuses a base that shows through, and leaves it alone; -f merges", async () => {
     const storage = await start(new MemoryStorage());
     poke(storage, 10);

@@ -6,12 +6,14 @@ import { notePath, writeNote } from "../../../src/lib/notes/note.ts";
 
 describe("names of our own", () => {
   test.each(Object.entries(OWN))("no output is called like a %s", (_, { suffix }) => {
-    for (const path of [`vm.cow${suffix}`, `a.dir/vm.cow${suffix}`])
+    for (const path of [`vm.cow${suffix}`, `a.dir/vm.cow.cowtool-unflushed${suffix}`])
       expect(() => refuseOwnName(path)).toThrow(`no output may end in ${suffix}`);
   });
 
   test("nor like a reader's lock; anything else is free", () => {
-    expect(() => refuseOwnName("d/vm.cow.cowtool-lock.123-0abc")).toThrow("no output may end in");
+    expect(() => refuseOwnName("d/vm.cow.cowtool-lock.123-0abc")).toThrow(
+      "no output may end in .cowtool-lock.123-0abc",
+    );
     for (const path of [
       "vm.cow",
       "vm.cow.cowtool-live.old",

@@ -9,10 +9,12 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
+import { readSidecar, writeSidecar } from "../../notes/sidecar.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
+import { noteOrWarn } from "../identity/take.ts";
 import { fillCowfile } from "../new-cowfile.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { noticeUnmarked, requireNothingLost, requireUndoubted } from "./doubts.ts";
@@ -62,6 +64,7 @@ export async function intoCowfile(
   if (dryRun) return merged;
   await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
   const inputs = [path, ...under.paths, ...upperPart.paths];
+  const sidecar = readSidecar(files.storage, path, lower.base);
   await files.write(path, inputs, { force: true }, async (target) => {
     const { abi } = lower.opened.head;
     const end = lower.virtualSizeBytes;
@@ -70,6 +73,11 @@ export async function intoCowfile(
     const job = { target, abi, base: under.device, rdoBlocks: end / BLOCK_BYTES, view, held, phase: "merging" };
     await fillCowfile(files, job, context);
   });
+  // Its base is the same as before.
+  if (sidecar.state === "own") {
+    const record = { ...sidecar.record, cowfile: lower.base };
+    noteOrWarn(files.storage, path, context, () => writeSidecar(files.storage, path, record));
+  }
   return merged;
 }
 
