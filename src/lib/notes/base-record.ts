@@ -1,11 +1,11 @@
 /**
- * Owns the note of what a base was, as it stands in the file beside the cowfile: one small JSON document, of which every
- * field is judged before it is believed. It names no file, and none of what it says is ever opened.
+ * Owns the format of the base record: one small JSON document, every field of which is checked before it is believed.
+ * It contains no file names.
  */
 import { type Extent, inOrder } from "../bytes/extent.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 
-/** More than the largest note that is ever written, which has MAX_CHUNKS chunks. */
+/** More than the largest record, which has MAX_CHUNKS chunks. */
 export const RECORD_LIMIT_BYTES = 4 << 20;
 export const MIN_CHUNK_BYTES = 4096;
 const MAX_CHUNK_BYTES = 2 ** 40;
@@ -19,7 +19,7 @@ const FINGERPRINT = /^0x[0-9a-f]{8}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const COW_ID = /^[0-9]{1,20}:-?[0-9]{1,20}$/;
 
-/** What changes whenever anybody writes to a file. */
+/** Changes with every write to a file. */
 export interface FileTimes {
   readonly size: number;
   readonly mtime_ns: string;
@@ -31,26 +31,26 @@ export interface ContentRecord {
   readonly chunk_bytes: number;
   /** Runs of chunks: the first one's number, and their digests, one after the other. Ascending. */
   readonly data: readonly (readonly [first: number, digests: string])[];
-  /** Runs of chunks that nobody looked at: number of the first one, count. Ascending. */
+  /** Runs of chunks that were not read: number of the first, count. Ascending. */
   readonly unread: readonly (readonly [first: number, count: number])[];
 }
 
 export interface BaseRecord extends ContentRecord {
   readonly cowtool_base: 1;
-  /** When the base was looked at, and when this note was written. */
+  /** When the base was read, and when this record was written. */
   readonly recorded: string;
   readonly written: string;
-  /** Which cowfile this is about: what it says of its base, and (null if unknown) inode and birth of its file. */
+  /** The cowfile that this is about: its identity of the base, and (null if unknown) inode and birth of its file. */
   readonly cowfile: { readonly fingerprint: string; readonly rdo_blocks: number; readonly id: string | null };
   readonly base_size: number;
-  /** Of each file of the base, bottom to top; null where there are no such times, or they could not be relied on. */
+  /** For each file of the base, bottom to top; null if there are no such times, or they are not reliable. */
   readonly files: readonly (FileTimes | null)[];
   readonly hash: "sha256-128";
-  /** The cowfile was merged into the base, or was to be: what it holds, the base may hold, too. */
+  /** A merge of the cowfile into the base was begun: the base may have its blocks. */
   readonly merged: boolean;
 }
 
-/** Why something is no record. A newer one is somebody's, and worth keeping. */
+/** Why a file is not a record. A newer version must be kept. */
 export interface NoRecord {
   readonly why: string;
   readonly isNewer: boolean;

@@ -1,7 +1,7 @@
 /**
- * Owns where the journal of a merge lies, and finding it from whatever a command was given. Of a file there is one place,
- * beside it. A block device has no such place, as /dev does not last: its journal lies beside the cowfile, which tells it
- * to whoever comes with a file from there, and once more in a directory for notes, under the device's own key.
+ * Owns the places of a merge journal, and finding it from a command's files. For a file there is one place, beside it.
+ * A block device has no such place, because /dev does not last: its journal is beside the cowfile, found by commands
+ * with a file from that directory, and once more in a state directory, under the device's own key.
  */
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
@@ -18,7 +18,7 @@ export interface FoundJournal {
   readonly journal: MergeJournal;
 }
 
-/** What a base is to a journal: the one that it speaks of; perhaps, as nothing that lasts tells; certainly another. */
+/** A base's relation to a merge journal: its base; perhaps, because nothing lasting identifies it; certainly another. */
 type Relation = "this" | "perhaps" | "other";
 
 export class JournalPlaces {
@@ -29,16 +29,16 @@ export class JournalPlaces {
   readonly #force: boolean;
   /** Beside the base, or of a device beside the cowfile. */
   readonly path: string;
-  /** What a new journal says of its places. */
+  /** A new journal's list of its places. */
   readonly note: Pick<MergeJournal, "device" | "places">;
-  /** Of a device, in the directories for notes. */
+  /** For a device, in the state directories. */
   readonly #copies: readonly string[];
-  /** The one that takes it. */
+  /** The one that is writable. */
   #copy: string | undefined;
 
   /**
    * @param near the other files that the command was given, first the cowfile that is to be merged
-   * @param options.force pass over journals that cannot be read, or that speak of another device
+   * @param options.force ignore journals that cannot be read, or of another device
    */
   constructor(storage: Storage, rdofile: string, near: readonly string[], options: { readonly force: boolean }) {
     this.#storage = storage;
@@ -57,7 +57,7 @@ export class JournalPlaces {
   /**
    * The journal of an interrupted merge into this base.
    *
-   * @param options.claim a merge is to begin or go on, whose journal needs its place
+   * @param options.claim a merge will begin or resume, whose journal needs its place
    * @throws CowError `damaged` if there is one that cannot be read; `pending-merge` if the place to be claimed beside the
    *   cowfile is taken by a merge of it into another device
    */
@@ -80,7 +80,10 @@ export class JournalPlaces {
     return undefined;
   }
 
-  /** Beside the cowfile, or in the directories of everything that the command was given, as cowfiles of one base tend to be. */
+  /**
+   * Beside the cowfile, or in the directories of all of the command's files, because cowfiles of one base are often
+   * together.
+   */
   #findNear(sizeBytes: number | undefined, claim: boolean): FoundJournal | undefined {
     const [cowfile] = this.#near;
     const beside = cowfile === undefined || !claim ? undefined : this.#read(this.path);
@@ -99,7 +102,7 @@ export class JournalPlaces {
     }
     const real = this.#storage.realPath(this.#rdofile);
     for (const { path } of journalNames(this.#storage, this.#near)) {
-      // Of one that cannot be read it is not known that it is about this base.
+      // An unreadable one may be about another base.
       const found = this.#read(path, true);
       const relation = found ? this.#relation(found.journal, sizeBytes) : "other";
       if (relation === "this" || (relation === "perhaps" && found?.journal.rdofile === real)) return found;
@@ -109,19 +112,19 @@ export class JournalPlaces {
 
   #relation(journal: MergeJournal, sizeBytes: number | undefined): Relation {
     const [ours, theirs] = [this.#device, journal.device];
-    // A journal beside a file, in a directory where a device's are looked for.
+    // A file's merge journal, in a directory where a device's are searched.
     if (!ours || !theirs) return "other";
     if (ours.key === theirs.key) return "this";
-    // Two lasting keys, or two of one boot, differ for a reason.
+    // Two lasting keys, or two of one boot, differ only for different devices.
     if (ours.boot === theirs.boot || (sizeBytes !== undefined && sizeBytes !== journal.rdofile_size)) return "other";
     return "perhaps";
   }
 
-  /** Makes the journal durable in all its places. @throws CowError as writeJournal, if there is none that takes it */
+  /** Makes the journal durable in all its places. @throws CowError as writeJournal, if none is writable */
   write(journal: MergeJournal, { onNotice }: OperationContext): void {
     writeJournal(this.#storage, this.path, journal);
     let failure: CowError | undefined;
-    // Into the first directory that takes it, and from then on into that one.
+    // Into the first writable directory, and from then on into that one.
     for (const path of this.#copy === undefined ? this.#copies : [this.#copy]) {
       try {
         this.#storage.makeDirectory(dirname(path));
@@ -138,13 +141,14 @@ export class JournalPlaces {
   }
 
   /**
-   * Removes a journal from everywhere, once the merge is durable. Killed between two places, the same command goes on.
+   * Removes a journal from all places, once the merge is durable. If killed between two places, the same command
+   * resumes.
    *
    * @param path where it was found
    */
   remove(journal: MergeJournal, path = this.path): void {
     for (const place of new Set([...this.note.places, ...journal.places, path])) {
-      // What a journal says of other places may be out of date, or invented.
+      // A journal's list of other places may be outdated, or invented.
       const isJournal = place !== path && place.endsWith(OWN.mergeJournal.suffix);
       const there = isJournal ? this.#read(place, true)?.journal : undefined;
       const isSame = there?.cowfile_digest === journal.cowfile_digest && there.device?.key === journal.device?.key;
@@ -160,7 +164,7 @@ export class JournalPlaces {
 }
 
 /**
- * @param force a journal that cannot be read is passed over
+ * @param force ignore a journal that cannot be read
  * @throws CowError `pending-merge` if a merge into this base was interrupted, as far as it and the files beside it tell;
  *   `damaged`
  */

@@ -1,12 +1,12 @@
 /**
- * Owns how the small JSON files that cowtool keeps beside a user's file are named and written. device/own-file.ts has the table
- * of their kinds, and the rule that tells ours from others'. What each says, and which state of which file it is about, its own
- * file knows: sidecar.ts, merge-journal.ts, output/partial.ts.
+ * Owns naming and writing the small JSON files beside a user's file. device/own-file.ts has the table of their kinds,
+ * and the rule that tells ours from others'. Their contents are owned by sidecar.ts, merge-journal.ts and
+ * output/partial.ts.
  */
 import type { OwnKind } from "../device/own-file.ts";
 import type { Storage } from "../device/storage.ts";
 
-/** The name of the note of that kind beside `file`, or beside what that is a link to. */
+/** The name of the note of that kind beside `file`, or beside the target of a link. */
 export function notePath(storage: Storage, { suffix }: OwnKind, file: string): string {
   return storage.realPath(file) + suffix;
 }

@@ -1,7 +1,6 @@
 /**
- * Owns the file that tells what a cowfile's base was, `COWFILE.cowtool-base`: reading it, telling whether it is about the
- * cowfile that it lies beside, writing and removing it. It is only ever replaced as a whole, and nothing else that may
- * have its name is.
+ * Owns the base record's file, `COWFILE.cowtool-base`: reading it, checking that it belongs to the cowfile beside it,
+ * writing and removing it. It is only replaced as a whole, and no other file of that name is touched.
  */
 import { OWN } from "../device/own-file.ts";
 import type { FileStamp, Storage } from "../device/storage.ts";
@@ -11,7 +10,7 @@ import type { BaseIdentity } from "../formats/format.ts";
 import { type BaseRecord, decodeRecord, type FileTimes, RECORD_LIMIT_BYTES } from "./base-record.ts";
 import { notePath, writeNote } from "./note.ts";
 
-/** A note whose own file is older than what it says by no more than this lies where it was written. */
+/** A record whose own file is at most this much older than its contents is where it was written. */
 const SAME_MOMENT_MS = 10_000;
 /** The kernel's clock for files moves in ticks; some file systems keep no parts of a second, or only even ones. */
 const TICK_MS = 100;
@@ -26,7 +25,7 @@ export function sidecarPath(storage: Storage, cowfile: string): string {
   return notePath(storage, OWN.baseRecord, cowfile);
 }
 
-/** What lies beside a cowfile, which says `identity` of its base. Never throws: a note that cannot be used is none. */
+/** The record beside a cowfile whose base has `identity`. Never throws: an unusable record is ignored. */
 export function readSidecar(storage: Storage, cowfile: string, identity: BaseIdentity): Sidecar {
   const path = sidecarPath(storage, cowfile);
   const ignored = (why: string, mayReplace = true): Sidecar => ({ state: "ignored", path, why, mayReplace });
@@ -51,7 +50,7 @@ export function readSidecar(storage: Storage, cowfile: string, identity: BaseIde
   }
 }
 
-/** Both copied together is no sign of anything; a new cowfile beside an old note is. */
+/** Both may have been copied together; but a new cowfile beside an old record does not match. */
 function wasReplaced(record: BaseRecord, note: FileStamp | undefined, cowfile: FileStamp | undefined): boolean {
   const { id } = record.cowfile;
   if (id === null || !note || !cowfile || idOf(cowfile) === id) return false;
@@ -63,7 +62,7 @@ function idOf({ inode, bornNs }: FileStamp): string {
   return `${inode}:${bornNs}`;
 }
 
-/** Writes the note beside a cowfile, in place of an older one. @throws CowError where that cannot be done */
+/** Writes the record beside a cowfile, replacing an older one. @throws CowError if that is impossible */
 export function writeSidecar(
   storage: Storage,
   cowfile: string,
@@ -85,13 +84,13 @@ export function writeSidecar(
   writeNote(storage, OWN.baseRecord, path, note);
 }
 
-/** Removes the note beside a cowfile, if there is one of ours. @throws CowError where that cannot be done */
+/** Removes the record beside a cowfile, if there is one of ours. @throws CowError if that is impossible */
 export function removeSidecar(storage: Storage, cowfile: string): void {
   const path = sidecarPath(storage, cowfile);
   if (storage.facts(path, { own: true })?.kind === "file") storage.remove(path, { own: OWN.baseRecord.beginning });
 }
 
-/** The times of each file now, as they may be relied on later: a file that is just being written has none. */
+/** The current times of each file, if they are reliable later: a file that is just being written has none. */
 export function settledTimes(storage: Storage, paths: readonly string[]): readonly (FileTimes | null)[] {
   const now = Date.now();
   return fileTimes(storage, paths).map((times) => {
@@ -111,7 +110,7 @@ function fileTimes(storage: Storage, paths: readonly string[]): readonly (FileTi
   });
 }
 
-/** Do the times of all files say that nobody wrote to them since? `undefined` where they say nothing. */
+/** Do the times show that no file was written since? `undefined` if unknown. */
 export function areUntouched(storage: Storage, paths: readonly string[], record: BaseRecord): boolean | undefined {
   const now = fileTimes(storage, paths);
   const pairs = record.files.map((then, i) => [then, now[i]] as const);

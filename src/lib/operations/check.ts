@@ -1,5 +1,5 @@
 /**
- * Owns `check`: every inconsistency there is, and nothing changed.
+ * Owns `check`: reports every inconsistency, and changes nothing.
  */
 import type { OperationContext } from "../context.ts";
 import type { CheckReport, Problem } from "../formats/format.ts";
@@ -11,7 +11,7 @@ import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
 
 export interface CheckRequest {
-  /** A stack that the file is said to belong to. */
+  /** The stack that the file should belong to. */
   readonly rdofile?: GivenStack | undefined;
   readonly forceShare?: boolean;
 }

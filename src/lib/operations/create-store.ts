@@ -1,6 +1,6 @@
 /**
  * Owns `create --format dm-snapshot`: a new exception store, empty as the kernel makes it, or holding the chunks in which
- * another image differs. It has room for every chunk of its origin, as a sparse file.
+ * another image differs. The sparse file has space for every chunk of its origin.
  */
 import { interrupted, type OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
@@ -15,7 +15,7 @@ import { OpenFiles } from "./files.ts";
 export interface CreateStoreRequest extends Overwrite {
   /** Default 16 KiB. */
   readonly chunkBytes?: number | undefined;
-  /** A stack: the new store shall hold the chunks in which it differs from the origin. */
+  /** A stack: the new store holds the chunks in which it differs from the origin. */
   readonly from?: string | undefined;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Owns `create`: a new cowfile, empty as the driver makes it, or holding just what differs between two images.
+ * Owns `create`: a new cowfile, empty as the driver makes it, or with exactly the differences between two images.
  */
 import { type ExtentList, widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
@@ -17,11 +17,11 @@ import { makeCowfile } from "./new-cowfile.ts";
 
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
-  /** A stack: the new cowfile shall hold exactly the blocks in which it differs from the base. */
+  /** A stack: the new cowfile holds exactly the blocks in which it differs from the base. */
   readonly from?: string | StackSpec | undefined;
   /** The parts in which `from` differs, where they were compared already; default: they are compared now. */
   readonly differing?: ExtentList | undefined;
-  /** How much of the base is looked at, so that a change of it is noticed later; default `quick`. */
+  /** How much of the base is recorded, so that changes are noticed later; default `quick`. */
   readonly identity?: IdentityMode;
 }
 
@@ -35,7 +35,7 @@ export interface CreateResult {
   readonly data_offset: number;
   readonly fingerprint: string;
   readonly blocks_used: number;
-  /** What was noted of the base beside the cowfile. */
+  /** The base record beside the cowfile. */
   readonly identity: { readonly recorded: boolean; readonly complete: boolean };
 }
 
@@ -104,7 +104,7 @@ function differingBlocks(
   rdoBlocks: number,
 ): Iterable<Held> {
   const end = rdoBlocks * BLOCK_BYTES;
-  // Of a list that became too long only the beginning was kept.
+  // A list that became too long has only the beginning.
   if (differing?.omitted === 0) return widen(differing, BLOCK_BYTES, end);
   return differences(image, base, BLOCK_BYTES, 0, end);
 }

@@ -1,5 +1,5 @@
 /**
- * Owns what every operation does with the files it was given: open, make sure that no output is an input, close again.
+ * Owns opening and closing the files of an operation, and refusing outputs that are inputs.
  */
 
 import type { OperationContext } from "../context.ts";
@@ -33,7 +33,7 @@ export function howToOpen({
   return dryRun ? { mounted, willWrite: true, lock: "shared" } : { mounted, writable: true, lock: "exclusive" };
 }
 
-/** A stack as an operation is given it. One that is open already serves many operations. */
+/** An operation's stack. An open stack can serve many operations. */
 export type GivenStack = string | StackSpec | Stack;
 
 /** Files opened by one operation, to be closed together. */
@@ -58,7 +58,7 @@ export class OpenFiles {
     return openPart(part, { storage: this.storage, how, keep: (device) => this.keep(device) });
   }
 
-  /** Takes over something that was opened elsewhere. */
+  /** Closes something at the end that was opened elsewhere. */
   keep<Opened extends { close(): void }>(opened: Opened): Opened {
     this.#opened.push(opened);
     return opened;
@@ -83,7 +83,7 @@ export class OpenFiles {
     return this.keep(this.storage.scratch(name));
   }
 
-  /** A stack as the caller of an operation gave it, if at all. @throws CowError `usage` */
+  /** An operation's stack, if it was given. @throws CowError `usage` */
   stackSpec(given: GivenStack): StackSpec;
   stackSpec(given: GivenStack | undefined): StackSpec | undefined;
   stackSpec(given: GivenStack | undefined): StackSpec | undefined {
@@ -104,7 +104,7 @@ export class OpenFiles {
     return this.keep(await openStack(this.storage, spec, this.#context));
   }
 
-  /** Of a base that is half merged no layer can be told whether it belongs; alone it is what it is. */
+  /** No layer can be compared with a partly merged base; the base alone is what it is. */
   #noticePendingMerge(spec: StackSpec, force: boolean): void {
     try {
       refusePending(this.storage, spec, [], force);
@@ -129,7 +129,7 @@ export class OpenFiles {
   }
 }
 
-/** @throws CowError `pending-merge` where a stack's base is half merged */
+/** @throws CowError `pending-merge` if a stack's base is partly merged */
 export function refusePending(
   storage: Storage,
   stack: StackSpec,
@@ -140,7 +140,7 @@ export function refusePending(
   refusePendingMerge(storage, base, [...layers, ...others], force);
 }
 
-/** What a format needs to make sense of what a server of ours, killed while it wrote `file`, left beside it. */
+/** The options with which a format reads the files that a killed server of ours left beside `file`. */
 export function notesOfServer(files: OpenFiles, file: string): Pick<CheckOptions, "companion" | "boot"> {
   return {
     boot: bootId(),
@@ -151,7 +151,7 @@ export function notesOfServer(files: OpenFiles, file: string): Pick<CheckOptions
   };
 }
 
-/** @throws CowError `usage` if `output` is one of the inputs, under whatever name */
+/** @throws CowError `usage` if `output` is one of the inputs, under any name */
 export function refuseSameFile(storage: Storage, output: string, inputs: readonly string[]): void {
   const facts = storage.facts(output);
   if (!facts) return;

@@ -1,5 +1,5 @@
 /**
- * Owns whether a new layer can be over a base: the base has whole units to hold, and the image has the base's size.
+ * Owns checking that a new layer fits a base: the base has whole units, and the image has the base's size.
  */
 import { readZeroFilled } from "../bytes/byte-source.ts";
 import type { OperationContext } from "../context.ts";
@@ -24,7 +24,7 @@ export function blocksOf({ name, sizeBytes }: Pick<BlockDevice, "name" | "sizeBy
 }
 
 /**
- * Makes sure that a cowfile over `base` can show an image, and says what of the base is special.
+ * Checks that a cowfile over `base` can show an image, and reports what is special about the base.
  *
  * @param image undefined for an empty cowfile
  * @returns the blocks of the base
@@ -38,7 +38,7 @@ export function requireFit(
 ): number {
   const { name, sizeBytes } = base;
   const blocks = blocksOf(base, abi);
-  // A stack ends at a whole block, while the base below it may go on for less than one.
+  // A stack ends at a whole block; the base below may have a partial one.
   const wholeBytes = blocks * BLOCK_BYTES;
   if (image && image.sizeBytes !== sizeBytes && image.sizeBytes !== wholeBytes)
     throw new CowError(
@@ -59,9 +59,9 @@ export function requireFit(
 }
 
 /**
- * What an image has after its last whole unit is in no layer.
+ * Bytes of an image after its last whole unit are in no layer.
  *
- * @returns the bytes of that
+ * @returns how many there are
  * @throws CowError `unsuitable` if they are not as in the base
  */
 export function requireSameRest(image: BlockDevice, base: BlockDevice, wholeBytes: number): number {

@@ -1,5 +1,5 @@
 /**
- * Owns `info`: what a file is and holds. Reads metadata only and changes nothing.
+ * Owns `info`: the facts about a file. Reads metadata only and changes nothing.
  */
 
 import type { Extent } from "../bytes/extent.ts";
@@ -10,15 +10,15 @@ import { parsePart } from "../stack/spec.ts";
 import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 
 export interface InfoOptions {
-  /** A stack to compare the file's idea of its base with. */
+  /** A stack to compare with the identity of the base in the file. */
   readonly rdofile?: GivenStack | undefined;
-  /** Also tell where data lies. */
+  /** Also list the allocated parts. */
   readonly map?: boolean;
-  /** Look although somebody is writing it: what is shown may be out of date at once. */
+  /** Read a file that another process is writing: the result may be outdated. */
   readonly forceShare?: boolean;
 }
 
-/** A part of the image that the file holds (`allocated`), or that comes from below. */
+/** A part of the image that is allocated in the file, or comes from the backing. */
 export interface MapExtent extends Extent {
   readonly allocated: boolean;
 }
@@ -37,13 +37,13 @@ export interface Info {
    * extent was read, or close() was called.
    */
   readonly extents: AsyncIterable<MapExtent> | undefined;
-  /** What they cover: of a file that stores no size, as far as it holds anything. */
+  /** The size that they cover: for a file that stores no size, up to its last allocated part. */
   readonly mapBytes: number;
   close(): void;
 }
 
 /**
- * Tells what `file` is.
+ * Describes `file`.
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`
  */

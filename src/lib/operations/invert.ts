@@ -1,6 +1,7 @@
 /**
- * Owns `invert`: base and layer exchanged. The new base is the merged image, and the new layer, a cowfile over it, holds what
- * the old base had in the places that the layer holds: new data over an old base becomes old data over a new one, and back.
+ * Owns `invert`: swaps base and layer. The new base is the merged image. The new layer, a cowfile over it, has the old
+ * base's contents of the blocks that the layer has allocated: new data over an old base becomes old data over a new
+ * one, and back.
  */
 import { widen } from "../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext } from "../context.ts";
@@ -33,13 +34,13 @@ export interface InvertRequest extends Overwrite {
   readonly abi?: CowAbi;
 }
 
-/** What it says of a cowfile is said of the new layer. */
+/** About the new layer. */
 export interface InvertResult extends CowfileFacts {
   readonly base: string;
   readonly layer: string;
   readonly new_base: string;
   readonly new_layer: string;
-  /** Both files were there already, as this very exchange makes them: nothing was written. */
+  /** Both files were there already, with the same contents: nothing was written. */
   readonly already_done: boolean;
 }
 
@@ -114,8 +115,8 @@ interface Inverse {
 }
 
 /**
- * What a run that was killed between the two names, or after them, has left: told by its content alone. The new base counts
- * if it is the merged image, the new layer if it shows the old base over that.
+ * The files that a killed run has left, recognised by their content alone. The new base is valid if it is the merged
+ * image, the new layer if it reads as the old base over that.
  */
 async function madeBefore(
   files: OpenFiles,

@@ -1,5 +1,5 @@
 /**
- * Owns `map`: where each part of a stack's image comes from, as `qemu-img map` tells it. Reads metadata only.
+ * Owns `map`: where each part of a stack's image comes from, like `qemu-img map`. Reads metadata only.
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
@@ -14,15 +14,15 @@ import { OpenFiles } from "./files.ts";
 export interface MapEntry {
   readonly start: number;
   readonly length: number;
-  /** Which file holds it: 0 is the top of the stack, 1 what is below that, and so on. */
+  /** The file that has it: 0 is the top of the stack, 1 its backing, and so on. */
   readonly depth: number;
-  /** False where no file of the stack holds it. */
+  /** False if no file of the stack has it allocated. */
   readonly present: boolean;
   /** It reads as zeros, and metadata says so. */
   readonly zero: boolean;
   readonly data: boolean;
   readonly compressed: boolean;
-  /** Where its first byte is in that file; absent where the file does not have it as it is. */
+  /** Where its first byte is in that file; absent if the file does not have it as it is. */
   readonly offset?: number | undefined;
 }
 
@@ -59,7 +59,7 @@ export async function map(stack: string, context: OperationContext = {}): Promis
 
 type Layered = Pick<LayeredImage, "base" | "layers">;
 
-/** What an image is put together from, if it is layers. */
+/** The layers of an image, if it has any. */
 function layeredOf(source: ByteSource | undefined): Layered | undefined {
   const image = source instanceof ImageDevice ? source.image : source;
   return image instanceof LayeredImage ? image : undefined;
@@ -88,7 +88,7 @@ function ownFiles({ parts, layers }: Stack): ReadonlyMap<Layer, OwnFile> {
   );
 }
 
-/** Entries of which neighbours may say the same; those without a length are pauses. */
+/** Entries; neighbours may be equal; those without a length are pauses. */
 function* walk(
   { base, layers }: Layered,
   files: ReadonlyMap<Layer, OwnFile>,
@@ -122,7 +122,7 @@ function entry(start: number, end: number, depth: number, kind: Kind, offset?: n
   return { start, length: end - start, depth, ...has, data: !has.zero, compressed: isCompressed, ...place };
 }
 
-/** What a layer holds. Its format tells zeros from data, or else the holes of its file. */
+/** The parts of a layer. Its format tells zeros from data, or else the holes of its file. */
 function* held(place: Place, depth: number, own: OwnFile | undefined): Generator<MapEntry> {
   const { offset, length, source, at, kind } = place;
   const end = offset + length;
@@ -144,14 +144,14 @@ function* holes({ offset, length, source, at }: Place, depth: number, hasOffset:
   if (done < at + length) yield part(done, at + length, "zero");
 }
 
-/** What the base shows: a file as it is, or an image that has layers of its own. */
+/** The parts of the base: a file as it is, or an image with layers of its own. */
 function bottom(place: Place, depth: number, files: ReadonlyMap<Layer, OwnFile>): Generator<MapEntry> {
   const inside = layeredOf(place.source);
   if (inside) return walk(inside, files, place.offset, place.offset + place.length, depth);
   return holes(place, depth, !(place.source instanceof ImageDevice));
 }
 
-/** What nothing in the stack holds, with the depth of the lowest file that is as long as the image is there. */
+/** Unallocated parts, with the depth of the lowest file that reaches that far. */
 function* unheld({ base, layers }: Layered, from: number, to: number, depth: number): Generator<MapEntry> {
   const sizes = [
     ...layers.map(({ virtualSizeBytes }) => virtualSizeBytes).reverse(),
@@ -165,7 +165,7 @@ function* unheld({ base, layers }: Layered, from: number, to: number, depth: num
   }
 }
 
-/** Neighbours that say the same are one, as qemu-img has it. */
+/** Equal neighbours are joined, as by qemu-img. */
 async function* joined(entries: Iterable<MapEntry>, pause: Pause, close: () => void): AsyncGenerator<MapEntry> {
   try {
     let last: MapEntry | undefined;

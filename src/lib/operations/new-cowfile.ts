@@ -18,13 +18,13 @@ export interface NewCowfileJob extends Omit<CowfileJob, "target"> {
   readonly allowed: Overwrite;
   /** The files of the base. */
   readonly basePaths: readonly string[];
-  /** Every file that is read. */
+  /** Every input. */
   readonly inputs: readonly string[];
   /** How much of the base the record covers; default `quick`. */
   readonly identity?: IdentityMode | undefined;
 }
 
-/** What every result says of a new cowfile. */
+/** The part of every result about a new cowfile. */
 export interface CowfileFacts {
   readonly abi: CowAbi;
   readonly rdo_blocks: number;
@@ -85,7 +85,7 @@ export function cowfileFacts(abi: CowAbi, rdoBlocks: number, fingerprint: number
   };
 }
 
-/** Looks at the base before anything is created, so that an interruption leaves nothing. */
+/** Reads the base before anything is created, so that an interruption leaves nothing. */
 export async function takeIdentity(
   { storage }: OpenFiles,
   at: { readonly base: BlockDevice; readonly paths: readonly string[]; readonly blocks: number },

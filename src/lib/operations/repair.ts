@@ -18,9 +18,9 @@ export interface RepairRequest {
   readonly dryRun?: boolean;
   /** Examine a clean file, too. */
   readonly force?: boolean;
-  /** Clear marks whose data is beyond the end of the file: makes the loss final. */
+  /** Clear the bits of blocks whose data is beyond the end of the file: makes the loss final. */
   readonly dropLost?: boolean;
-  /** A stack that the file is said to belong to. */
+  /** The stack that the file should belong to. */
   readonly rdofile?: GivenStack | undefined;
 }
 
@@ -68,13 +68,13 @@ export async function repair(
       onProgress: context.onProgress,
       allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
     });
-    // What it said is in the bitmap now.
+    // Its contents are in the bitmap now.
     if (!dryRun && report.isJournalSpent) journal.remove();
     return report;
   });
 }
 
-/** What has the journal's name and is none stays: the repair is done without it. */
+/** A file with the journal's name that is not one stays: the repair does without it. */
 function findJournal(journal: JournalFile, { onNotice }: OperationContext): BlockDevice | undefined {
   try {
     return journal.find();

@@ -14,7 +14,7 @@ import { howToOpen, type OpenFiles } from "./files.ts";
 import { noteOrWarn } from "./identity/take.ts";
 import { fillCowfile, takeIdentity } from "./new-cowfile.ts";
 
-/** A cowfile that is to be changed, locked against all others. */
+/** A cowfile to be changed, locked exclusively. */
 export interface OwnCowfile {
   readonly path: string;
   readonly file: BlockDevice;
@@ -44,7 +44,7 @@ export interface NewBase {
   readonly paths: readonly string[];
 }
 
-/** Writes the new cowfile, and what its base is beside it. @param inputs every file that is read for it */
+/** Writes the new cowfile, and its base record. @param inputs every file that is read for it */
 export async function replaceCowfile(
   files: OpenFiles,
   { path, layer }: OwnCowfile,

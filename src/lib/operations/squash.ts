@@ -1,6 +1,6 @@
 /**
- * Owns `squash`: neighbouring layers of a stack made one, a new cowfile over what lies below them. The layers stay as they
- * are.
+ * Owns `squash`: combines neighbouring layers of a stack into a new cowfile over the same backing. The layers stay
+ * unchanged.
  */
 import { widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
@@ -34,11 +34,11 @@ export interface SquashResult extends CowfileFacts {
 }
 
 /**
- * Makes layers FROM to TO of a stack one cowfile that holds what they hold, over what lies below FROM. It appears whole, or
- * not at all.
+ * Combines layers FROM to TO of a stack into one cowfile with all of their blocks, over the backing of FROM. It appears
+ * whole, or not at all.
  *
- * @throws CowError `usage`, `unsuitable` (a layer that changes the size, more blocks than the ABI can describe), `exists`,
- *   and as for opening a stack; `no-space`, `io`, `interrupted`
+ * @throws CowError `usage`, `unsuitable` (a layer that changes the size, more blocks than the ABI can describe),
+ * `exists`, and as for opening a stack; `no-space`, `io`, `interrupted`
  */
 export async function squash(
   text: string,
@@ -77,7 +77,7 @@ function rangeOf(
   return { from, to };
 }
 
-/** What lies below a layer, counted from 1. */
+/** The backing of a layer, counted from 1. */
 export function belowLayer({ base, layers }: Stack, number: number): BlockDevice {
   return number === 1 ? base : new Overlay(base.name, base, layers.slice(0, number - 1));
 }

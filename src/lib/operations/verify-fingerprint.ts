@@ -1,5 +1,5 @@
 /**
- * Owns `verify-fingerprint`: does this layer belong to this base, and is the base still what was recorded of it?
+ * Owns `verify-fingerprint`: does this layer belong to this base, and is the base still as recorded?
  */
 import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
@@ -17,19 +17,19 @@ export interface VerifyRequest {
   readonly full?: boolean;
 }
 
-/** What is known of a base from what lies beside its cowfile. */
+/** The judgement of a base by the record beside its cowfile. */
 export interface BaseReport {
-  /** Is there anything recorded that is about this cowfile? */
+  /** Is there a record of this cowfile's base? */
   readonly recorded: boolean;
-  /** Is it about all of the base, or samples only? */
+  /** Does it cover all of the base, or samples only? */
   readonly complete: boolean;
   readonly recorded_at: string | null;
   readonly verdict: Verdict;
-  /** How much of what was recorded was compared; `times`: nothing had to be read. */
+  /** How much of the record was compared; `times`: nothing had to be read. */
   readonly compared: "nothing" | "times" | "part" | "all";
   readonly compared_bytes: number;
   readonly changed_extents: readonly ChangedExtent[];
-  /** A change is not hidden by the cowfile, or not for certain. */
+  /** A change is in blocks that the cowfile has not allocated, or perhaps not. */
   readonly shows_through: boolean;
 }
 

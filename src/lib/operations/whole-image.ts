@@ -1,6 +1,6 @@
 /**
- * Owns the whole image of a stack as a raw file: what `merge -o` and `invert` make, and `convert --to raw`. Where the file system
- * can share blocks, the file begins as a clone of the base.
+ * Owns writing the whole image of a stack as a raw file, for `merge -o`, `invert` and `convert --to raw`. Where the
+ * file system can share blocks, the file begins as a clone of the base.
  */
 import { type Extent, widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
@@ -11,13 +11,13 @@ import { RawWriter } from "../formats/raw/writer.ts";
 import { cloneBase, type ImageJob, writeImage } from "../output/write-image.ts";
 import type { Stack } from "../stack/open.ts";
 
-/** The stack's image with the end of what is below its top layer, where that is longer. */
+/** The stack's image, with the end of the top layer's backing if that is longer. */
 export function wholeView({ base, layers }: Pick<Stack, "base" | "layers">, belowBytes: number): LayeredImage {
   const top = layers.at(-1);
   return new LayeredImage(base.name, base, top ? [...layers.slice(0, -1), lengthened(top, belowBytes)] : layers);
 }
 
-/** A layer that is as long as what is below it at least, and holds nothing beyond its own end. */
+/** A layer that is at least as long as its backing, with nothing beyond its own end. */
 export function lengthened(layer: Layer, sizeBytes: number): Layer {
   const end = layer.virtualSizeBytes;
   if (end >= sizeBytes) return layer;
@@ -32,13 +32,16 @@ export function lengthened(layer: Layer, sizeBytes: number): Layer {
   };
 }
 
-/** What a raw file has to be given: everything, or where it is a clone of the base only what layers hold. */
+/** The parts to write to a raw file: everything, or for a clone of the base only the layers' parts. */
 export function heldOfRaw(view: LayeredImage, isClone: boolean, from: number): Iterable<Extent> {
   const { sizeBytes } = view;
   return isClone ? view.allocated(from, sizeBytes) : widen(view.places(from, sizeBytes), 1, sizeBytes);
 }
 
-/** Writes a raw image of a view into an empty file; all but the flush. @throws CowError `io`, `no-space`, `interrupted` */
+/**
+ * Writes a raw image of a view into an empty file, except for the flush.
+ * @throws CowError `io`, `no-space`, `interrupted`
+ */
 export async function writeWhole(
   job: Pick<ImageJob, "target" | "phase" | "stopped"> & { readonly view: LayeredImage; readonly base: BlockDevice },
   context: OperationContext,

@@ -1,5 +1,5 @@
 /**
- * Owns what an output may replace. `--force` replaces an empty file and what looks like something that the command makes; an
+ * Owns what an output may replace. `--force` replaces an empty file and a file of the kind that the command makes; an
  * image of another kind, such as the base under a mistyped name, only if its name is given once more with `--replace`.
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
@@ -12,13 +12,13 @@ import { isGzip } from "../formats/cowfile/pack/kind.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
 import { detectFormat, headOf } from "../formats/registry.ts";
 
-/** What an output is: of a format, packed, or an image without any mark. */
+/** The kind of an output: a format, packed, or an image without a magic number. */
 export type Made = "cowfile" | "dm-snapshot" | "dm-cow" | "qcow2" | "pack" | "raw";
 
 export interface Overwrite {
-  /** Replace what is there, if it looks like what is made. */
+  /** Replace an existing file of the same kind. */
   readonly force?: boolean | undefined;
-  /** Names of outputs that may be replaced whatever they are. */
+  /** Names of outputs of any kind that may be replaced. */
   readonly replace?: readonly string[] | undefined;
 }
 
@@ -38,7 +38,7 @@ function kindOf(source: ByteSource): string {
   const head = headOf(source);
   if (isGzip(head) || isZstd(head)) return "compressed";
   const id = detectFormat(source)?.id ?? "raw";
-  // The disk of a volume group is an image without a mark of its own.
+  // The disk of a volume group is an image without a magic number of its own.
   return id === "lvm" ? "raw" : id;
 }
 
@@ -69,10 +69,10 @@ export function claimName(storage: Storage, path: string, allowed: Overwrite): F
 }
 
 /**
- * Makes sure that a new file may appear at `path`, and that no process uses what is there.
+ * Checks that a new file may appear at `path`, and that no process uses the existing one.
  *
- * @throws CowError `exists` unless `allowed` says otherwise; `locked` if it is in use; `usage` if it is no regular file, or
- *   has a name of ours
+ * @throws CowError `exists` unless `allowed` says otherwise; `locked` if it is in use; `usage` if it is no regular
+ * file, or has a name of ours
  */
 export function claimOutput(files: Opener, path: string, allowed: Overwrite, made: Made): void {
   refuseOwnName(path);
@@ -84,7 +84,7 @@ export function claimOutput(files: Opener, path: string, allowed: Overwrite, mad
   if (kind !== made) throw refuseOther(path, titleOf(kind), titleOf(made));
 }
 
-/** For a file that is there and is not what the command makes. */
+/** For an existing file of another kind than the command makes. */
 export function refuseOther(path: string, is: string, makes: string): CowError {
   return new CowError("exists", `is ${is}, and the command makes ${makes}: --force does not replace that`, {
     file: path,

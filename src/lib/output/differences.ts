@@ -30,7 +30,7 @@ class SideBuffer {
     this.#isZero = true;
   }
 
-  /** Reads `size` bytes, but for what is a hole from beginning to end: reading that would only copy zeros. */
+  /** Reads `size` bytes, unless all of them are a hole: reading that would only copy zeros. */
   read(source: ByteSource, offset: number, size: number): void {
     if (size > this.bytes.length) this.#grow(size);
     for (const { length } of source.dataExtents(offset, offset + size)) {
@@ -64,7 +64,7 @@ export function* compare(
     a: ours.bytes.subarray(start, end),
     b: theirs.bytes.subarray(start, end),
   });
-  /** Most units that differ do so in their first word, which spares the call into native code. */
+  /** Most different units differ in their first word, which avoids the call into native code. */
   const isSame = (from: number, to: number): boolean =>
     (from % WORD_BYTES !== 0 ||
       to - from < WORD_BYTES ||
@@ -93,7 +93,7 @@ export function* compare(
   }
 }
 
-/** The units of `[from, to)` in which `image` differs from `base`, with what the image has there; and pauses. */
+/** The units of `[from, to)` in which `image` differs from `base`, with the image's content; and pauses. */
 export function* differences(
   image: ByteSource,
   base: ByteSource,

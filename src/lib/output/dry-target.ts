@@ -1,13 +1,12 @@
 /**
- * Owns the device that a dry run writes to: it knows how long it would be and how much space it would take, and keeps
- * nothing else.
+ * Owns the target of a dry run: it knows its length and how much space it would take, and keeps nothing else.
  */
 import { countBits, setRange } from "../bytes/bitmap.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 
-/** What file systems allocate. */
+/** The unit that file systems allocate. */
 const PAGE_BYTES = 4096;
-/** Pages are remembered by regions of so many; a region in which nothing is written costs nothing. */
+/** Pages are remembered by regions of this many; an unwritten region costs nothing. */
 const REGION_PAGES = 32768;
 
 export class DryTarget implements BlockDevice {

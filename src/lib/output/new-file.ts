@@ -6,7 +6,7 @@ import type { BlockDevice } from "../device/block-device.ts";
 import type { Storage } from "../device/storage.ts";
 
 export interface NewFile {
-  /** What it is made of: it is open to no more users than these. */
+  /** Its inputs: it is open to no more users than these. */
   readonly inputs?: readonly string[];
   readonly replace: boolean;
   readonly onNotice?: OperationContext["onNotice"];

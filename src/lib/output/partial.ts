@@ -1,6 +1,6 @@
 /**
- * Owns what an interrupted conversion leaves beside its output: `OUTPUT.cowtool-partial`, the file as far as it got, and
- * `OUTPUT.cowtool-partial-note`, which says how far that is known to be durable, and of which inputs it was made. The note
+ * Owns the files of an interrupted conversion beside its output: `OUTPUT.cowtool-partial`, the unfinished file, and
+ * `OUTPUT.cowtool-partial-note`, which says how much is known to be durable, and of which inputs it was made. The note
  * comes first and goes last: an unfinished file without one is not cowtool's, and is left unchanged.
  */
 import { createHash } from "node:crypto";
@@ -21,12 +21,12 @@ const NO_INPUTS = "";
 interface Note extends Position {
   readonly cowtool_convert: 1;
   readonly inputs: string;
-  /** Everything is written: only names are to be given. */
+  /** Everything is written: only names are missing. */
   readonly whole?: boolean;
 }
 
 export interface Inputs {
-  /** What they and the request are, as `digestOf` says; undefined if that can't be told. */
+  /** Inputs and request, as in `digestOf`; undefined if unknown. */
   readonly digest: string | undefined;
   readonly paths: readonly string[];
   readonly onNotice: OperationContext["onNotice"];
@@ -34,7 +34,7 @@ export interface Inputs {
 
 export class PartialOutput {
   readonly device: BlockDevice;
-  /** Where an interrupted conversion of the same inputs got to; undefined for a new one. */
+  /** Where an interrupted conversion of the same inputs ended; undefined for a new one. */
   readonly from: Position | undefined;
   /** Is there a note of how far it got? */
   noted: boolean;
@@ -49,9 +49,7 @@ export class PartialOutput {
   readonly #wasBegun: boolean;
   readonly #others: { readonly device: BlockDevice; readonly path: string; readonly output: string }[] = [];
 
-  /**
-   * @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, …
-   */
+  /** @throws CowError `locked` if another conversion is writing it; `usage` if something else has its name; `io`, … */
   constructor(files: Opener, output: string, inputs: Inputs) {
     this.#storage = files.storage;
     this.#output = output;
@@ -76,7 +74,7 @@ export class PartialOutput {
     return device;
   }
 
-  /** Opens an unfinished file, made if it isn't there, and empty unless it is to be gone on with. */
+  /** Opens an unfinished file, or makes it; it is emptied unless it is resumed. */
   #open(path: string): BlockDevice {
     const old = this.#storage.facts(path, { own: true });
     const isOurs = this.#wasBegun || old?.sizeBytes === 0;
@@ -89,7 +87,7 @@ export class PartialOutput {
           hints: ["look at what it is, move or remove it, and run the same command again"],
         },
       );
-    // Killed between its two names, a finished output has both: the other one is the user's.
+    // If killed between its two names, a finished output has both: the other one is the user's.
     if (isOurs && (old?.linkCount ?? 1) > 1) this.#storage.remove(path);
     else if (old) return this.#use(path);
     const pending = this.#storage.create(path, { own: "", ...this.#madeOf });
@@ -111,7 +109,7 @@ export class PartialOutput {
     return this.#path;
   }
 
-  /** Makes what is written durable, and then known. */
+  /** Makes written data durable, then records that. */
   note(position: Position, whole = false): void {
     if (this.#inputs === undefined) return;
     this.device.flush();
@@ -125,7 +123,8 @@ export class PartialOutput {
   }
 
   /**
-   * Gives all files their names, once the note says that they are whole: a later run knows them for its own by that.
+   * Gives all files their names, after the note says that they are whole: a later run recognises them as its own by
+   * that.
    * @param last makes what comes after them
    */
   commit(replace: boolean, end: Position, last: () => void): void {
@@ -135,7 +134,7 @@ export class PartialOutput {
     giveNames(this.#storage, outputs, { replace, ...this.#madeOf }, last);
   }
 
-  /** Removes it, unless it can be gone on with. */
+  /** Removes it, unless it can be resumed. */
   abandon(keep: boolean): void {
     if (keep && this.noted) return;
     this.#storage.remove(this.#path);
@@ -149,15 +148,12 @@ export class PartialOutput {
   }
 }
 
-/**
- * Gives the names that whole files do not have yet; the first of them has the note.
- * @param last as for commit
- */
+/** Gives the names that whole files do not have yet; the first of them has the note. @param last as for commit */
 export function giveNames(storage: Storage, outputs: readonly string[], how: RenameOptions, last: () => void): void {
   for (const output of outputs) {
     const path = notePath(storage, OWN.partial, output);
     if (lacksName(storage, output)) storage.rename(path, output, how);
-    // Where a file gets its name by a second link, it had both when that was cut off.
+    // A file that gets its name by a second link had both when that was interrupted.
     else storage.remove(path);
   }
   last();
@@ -170,7 +166,7 @@ export function lacksName(storage: Storage, output: string): boolean {
   return unfinished !== undefined && unfinished.identity !== storage.facts(output)?.identity;
 }
 
-/** Where a conversion ended of which only the end is missing: each of its files is there, under one name or the other. */
+/** The end of a conversion that only lacks its end: each of its files is there, under one name or the other. */
 export function wholeBefore(
   storage: Storage,
   outputs: readonly string[],
@@ -195,14 +191,14 @@ function readNote(storage: Storage, path: string, inputs: string | undefined): N
   }
 }
 
-/** Was this very conversion begun, and not finished? Then what has its names is its own. */
+/** Was this very conversion begun, and not finished? Then files of its names are its own. */
 export function isUnderWay(storage: Storage, output: string, inputs: string | undefined): boolean {
   return readNote(storage, notePath(storage, OWN.partialNote, output), inputs) !== undefined;
 }
 
 /**
- * What tells inputs from others, and from themselves at another time: names of files, sizes, times, inodes, and what was
- * asked for. Undefined where one of them has no time of its own, as devices and exports.
+ * A digest of inputs and request: names of files, sizes, times, inodes, and options. Undefined if an input has no time
+ * of its own, such as a device or an export.
  */
 export function digestOf(storage: Storage, paths: readonly string[], request: object): string | undefined {
   const hash = createHash("sha256").update(JSON.stringify(request));

@@ -12,22 +12,22 @@ export interface CowfileJob extends Pick<ImageJob, "view" | "phase"> {
   /** An empty file. */
   readonly target: BlockDevice;
   readonly abi: CowAbi;
-  /** What the cowfile is over. */
+  /** The base of the cowfile. */
   readonly base: BlockDevice;
   readonly rdoBlocks: number;
-  /** The parts that it is to hold, ascending, in whole blocks. */
+  /** The parts to allocate, ascending, in whole blocks. */
   readonly held: Iterable<Held>;
   /** As for ImageJob; by default it says that nothing was created. */
   readonly stopped?: ImageJob["stopped"];
 }
 
-/** What of a new cowfile its makers report. */
+/** The facts about a new cowfile. */
 export interface WrittenCowfile {
   readonly writer: CowfileWriter;
   readonly fingerprint: number;
 }
 
-/** Writes all of it but for the flush. @throws CowError `io`, `no-space`, `interrupted` */
+/** Writes all of it except the flush. @throws CowError `io`, `no-space`, `interrupted` */
 export async function writeCowfile(job: CowfileJob, context: OperationContext): Promise<WrittenCowfile> {
   const { target, abi, base, rdoBlocks, view, phase, held } = job;
   const { value: fingerprint } = await takeFingerprint(base, rdoBlocks, { signal: context.signal });

@@ -1,7 +1,7 @@
 /**
- * Owns writing an image: what it is to hold goes to where its writer says, piece by piece, with notes of how far it got.
- * One policy for zeros, whatever reads the image and whatever writes it: zeros are never written as data. Whole units of
- * zeros are `zeros` to the writer, and parts of 4 KiB within others stay holes. So the same content gives the same file.
+ * Owns writing an image: its parts go to the places that its writer gives, piece by piece, with notes of the progress.
+ * One policy for zeros, for all readers and writers: zeros are never written as data. Whole units of zeros are `zeros`
+ * to the writer, and parts of 4 KiB within others stay holes. So the same content gives the same file.
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, widen, within } from "../bytes/extent.ts";
@@ -12,17 +12,17 @@ import { cloneFile } from "../device/sys/kernel-copy.ts";
 import type { PlacedSource, PreparingSource } from "../formats/format.ts";
 import type { Destination, ImageWriter, WriterState } from "../formats/image-writer.ts";
 
-/** What is read at once: a copy through memory of that size is as fast as the kernel's, and zeros are seen on the way. */
+/** The size of a read: a copy through memory of that size is as fast as the kernel's, and zeros are found on the way. */
 const PIECE_BYTES = 1 << 20;
 /** Zeros stay holes in parts of this size, which is what file systems allocate. */
 const CELL_BYTES = 4096;
 
-/** A part that the new image is to hold, with its content where that was read already. */
+/** A part of the new image, with its content if that was read already. */
 export interface Held extends Extent {
   readonly bytes?: Uint8Array | undefined;
 }
 
-/** How far the writing of an image got. */
+/** The progress of writing an image. */
 export interface Position {
   /** Everything of the image before it is done, and durable. */
   readonly offset: number;
@@ -31,27 +31,27 @@ export interface Position {
   readonly sink: WriterState;
 }
 
-/** How often a long job makes sure of what it has done. */
+/** How often a long job makes its progress durable. */
 export interface Pace {
   readonly bytes: number;
   readonly milliseconds: number;
 }
 
 export interface ImageJob {
-  /** What the image shows: the parts that may be something other than zeros, ascending, each with where its bytes are. */
+  /** The content of the image: the parts that may be something other than zeros, ascending, each with its place. */
   readonly view: Pick<PlacedSource, "places">;
   /** Bytes of the image. */
   readonly sizeBytes: number;
-  /** What the file is to hold, ascending, in units of the writer; extents of no length are pauses. */
+  /** The parts to write, ascending, in units of the writer; extents of no length are pauses. */
   readonly held: Iterable<Held>;
   readonly writer: ImageWriter;
   readonly target: BlockDevice;
   readonly phase: string;
   /** Makes the error for a job that was stopped. */
   readonly stopped: () => Error;
-  /** Where an earlier run got to; `held` begins there. */
+  /** Where an earlier run ended; `held` begins there. */
   readonly from?: Position | undefined;
-  /** Told of positions that can be resumed from, as often as the pace says and before the job stops. */
+  /** Receives positions that can be resumed from, as often as the pace says and before the job stops. */
   readonly notes?: { readonly pace: Pace; readonly save: (position: Position) => void };
 }
 
@@ -64,7 +64,7 @@ export function viewOf(source: ByteSource): ImageJob["view"] {
   };
 }
 
-/** Has the target share all blocks of the base, for a raw image to be written over them. False where that is not possible. */
+/** Makes the target share all blocks of the base, for a raw image to be written over them. False if impossible. */
 export function cloneBase(base: BlockDevice, target: BlockDevice): boolean {
   return base.fd !== undefined && target.fd !== undefined && cloneFile(base.fd, target.fd);
 }
@@ -123,11 +123,11 @@ export async function writeImage(
 
 /** A piece of the image in memory, on its way from the view to the target. */
 class ImagePiece {
-  /** Zeros are looked for in parts of this size, at multiples of it. */
+  /** Zeros are searched in parts of this size, at multiples of it. */
   readonly grainBytes: number;
   readonly #job: ImageJob;
   readonly #buffer: Uint8Array;
-  /** Of each source that takes long to read, what was made ready. */
+  /** For each slow source, the prepared part. */
   readonly #prepared = new Map<PreparingSource, { from: number; to: number }>();
 
   constructor(job: ImageJob) {
@@ -147,7 +147,7 @@ class ImagePiece {
   async write(from: number, to: number, bytes: Uint8Array | undefined): Promise<void> {
     const { writer } = this.#job;
     if (to - from > PIECE_BYTES) {
-      // A unit that is larger than the buffer: its parts stay holes where they are zeros.
+      // In a unit that is larger than the buffer, parts of zeros stay holes.
       for (const { offset, length, at } of writer.data(from, to - from)) {
         for (let done = 0; done < length; done += PIECE_BYTES) {
           const stop = Math.min(length, done + PIECE_BYTES);
@@ -170,7 +170,7 @@ class ImagePiece {
     }
   }
 
-  /** Writes all of it but for what can stay a hole. */
+  /** Writes everything that cannot stay a hole. */
   #put(content: Uint8Array, offset: number, at: number): void {
     for (const run of zeroRuns(content, offset, CELL_BYTES)) {
       const start = run.offset - offset;
@@ -193,7 +193,7 @@ class ImagePiece {
     return content;
   }
 
-  /** Has a part made ready on other threads, with what follows it in the same source: that is done side by side. */
+  /** Has a part prepared on other threads, with what follows it in the same source, in parallel. */
   async #prepare(source: PreparingSource, { offset, length, at }: Destination): Promise<void> {
     const ready = this.#prepared.get(source);
     if (ready && at >= ready.from && at + length <= ready.to) return;
@@ -228,7 +228,7 @@ function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator
   if (wasZero !== undefined) yield { offset: start, length: end - start, isZero: wasZero };
 }
 
-/** An extent, divided into what may hold data and what is nothing but holes, in whole grains; without a length a pause. */
+/** An extent, divided into parts that may hold data and holes, in whole grains; without a length a pause. */
 function* runsOf(view: ImageJob["view"], { offset, length }: Extent, grainBytes: number) {
   const end = offset + length;
   let at = offset;

@@ -17,7 +17,7 @@ import { claimOutputs, type Done, writeOutputs } from "./write.ts";
 /**
  * Converts `stack` into `output`.
  *
- * @param pace how often what is done is made durable and noted, so that a killed conversion can be gone on with
+ * @param pace how often progress is made durable and noted, so that a killed conversion can be resumed
  * @throws CowError as openStack for the inputs; `usage`, `unsuitable`, `exists`, `locked`, `no-space`, `io`; `interrupted`
  */
 export async function convert(
@@ -55,7 +55,7 @@ export async function convert(
   });
 }
 
-/** The same without a file: what it would be. */
+/** The same without a file: a dry run. */
 async function dryRun(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Done> {
   const { held, main } = await writeDry(output, plan, made, context);
   return { held, size: main.sizeBytes, resumedAt: null };

@@ -1,5 +1,5 @@
 /**
- * Owns the table of everything that a conversion may lose besides the image itself, which it never loses.
+ * Owns the table of everything that a conversion may lose; the image itself is never lost.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Layer } from "../../formats/format.ts";
@@ -30,7 +30,7 @@ export function loss(id: LossId, message: string): Loss {
 
 const HAS_IDENTITY: readonly ConvertFormat[] = ["cowfile"];
 
-/** What the formats of the input know and that of the output does not. */
+/** What the formats of the input express and the output's does not. */
 export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOver: boolean): Generator<Loss> {
   const formats = new Set(layers.map(({ formatId }) => formatId));
   if (formats.has("cowfile") && isOver && !HAS_IDENTITY.includes(to))
@@ -41,7 +41,7 @@ export function* formatLosses(layers: readonly Layer[], to: ConvertFormat, isOve
   if (formats.has("dm-cow")) yield loss("stale-data", "stale data in unallocated parts of the layers is not kept");
 }
 
-/** What a qcow2 file has inside besides its image. */
+/** The other contents of a qcow2 file. */
 export function* qcow2Losses(file: BlockDevice): Generator<Loss> {
   const head = new Uint8Array(8);
   if (file.read(head, 0) < head.length || !isQcow2(head)) return;

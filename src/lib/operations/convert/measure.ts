@@ -1,6 +1,6 @@
 /**
- * Owns `measure`: how much a file of another format would take. The writers of `convert` tell, on a target that keeps
- * nothing, so that both cannot disagree.
+ * Owns `measure`: the size of a file of another format. It runs the writers of `convert` on a target that keeps
+ * nothing, so that both always agree.
  */
 import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import { DryTarget } from "../../output/dry-target.ts";
@@ -10,7 +10,7 @@ import { makeOutput, type Output } from "./outputs.ts";
 import { makePlan, type Plan } from "./plan.ts";
 import type { ConvertFormat, ConvertRequest } from "./request.ts";
 
-/** Room is asked for in parts of about this size, so that it can be stopped. */
+/** The writer is asked in parts of about this size, so that it can be stopped. */
 const STEP_BYTES = 64 << 20;
 const OUTPUT = "OUTPUT";
 
@@ -19,7 +19,7 @@ export type MeasureRequest = Pick<ConvertRequest, "to" | "base" | "chunkBytes" |
 export interface MeasureResult {
   readonly stack: string;
   readonly to: ConvertFormat;
-  /** What the output would be over; null for a whole image. */
+  /** The base of the output; null for a whole image. */
   readonly base: string | null;
   readonly virtual_size: number;
   /** The length of the file that `convert` would write, holes included; of a dm-cow stack, of its two devices. */
@@ -69,7 +69,7 @@ interface Written {
   readonly beside: readonly DryTarget[];
 }
 
-/** Writes an output without a file: what it would be. */
+/** Writes an output without a file. */
 export async function writeDry(output: string, plan: Plan, made: Output, context: OperationContext): Promise<Written> {
   const { main, beside, writer } = dryFiles(output, made);
   const stopped = (): Error => interrupted(output, "nothing was created");

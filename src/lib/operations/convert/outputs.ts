@@ -1,5 +1,5 @@
 /**
- * Owns what each format needs to be an output: its options judged, its writer, and what of the input it cannot tell.
+ * Owns each format as an output: checks its options, makes its writer, and knows what the format cannot express.
  */
 import * as path from "node:path";
 import type { OperationContext } from "../../context.ts";
@@ -27,11 +27,11 @@ import type { ConvertRequest, Loss } from "./request.ts";
 const BITMAP_SUFFIX = ".bitmap";
 const DATA_SUFFIX = ".data";
 
-/** An output as it is to be made. */
+/** An output to be made. */
 export interface Output {
-  /** Bytes of the image that are converted: those of the view, but for what the format cannot have. */
+  /** Bytes of the image that are converted: the view, except for what the format cannot have. */
   readonly sizeBytes: number;
-  /** What the output itself says its size is. */
+  /** The size that the output itself stores. */
   readonly virtualSizeBytes: number;
   readonly granularityBytes: number | null;
   /**
@@ -42,8 +42,8 @@ export interface Output {
   readonly makeWriter: (target: BlockDevice, beside: (suffix: string) => BlockDevice, isClone: boolean) => ImageWriter;
   readonly losses: readonly Loss[];
   /**
-   * Of formats of several files: that of the one with the data, that of the other one, each behind the output's name, and
-   * what is to stand in the output itself, which comes last.
+   * For formats of several files: the suffixes of the files with the data and of the other one, and the contents of the
+   * output itself, which comes last.
    */
   readonly several?: { readonly data: string; readonly beside: string; readonly text: string };
   /** Of a cowfile: what it says of its base. */
@@ -115,7 +115,7 @@ function qcow2Output({ files, plan, output, request }: Making): Output {
   };
 }
 
-/** The name of the backing file as it is to stand in the output. */
+/** The name of the backing file as stored in the output. */
 function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name: string; format: string } {
   const part = onlyPartOf(below);
   const format = typeof part?.format === "object" ? part.format.id : "raw";
@@ -126,11 +126,11 @@ function backingOf(files: OpenFiles, below: BelowOutput, output: string): { name
   }
   if (part.path.includes("://")) throw new CowError("usage", "a backing file must be a file", { file: part.path });
   const name = relativeTo(files, output, part.path);
-  // QEMU takes what stands before a colon for a protocol.
+  // QEMU takes the text before a colon for a protocol.
   return { name: name.includes(":") && !name.startsWith(".") ? `./${name}` : name, format };
 }
 
-/** The part that a stack of only one consists of. */
+/** The only part of a stack, if there is one. */
 function onlyPartOf({ spec }: BelowOutput): StackPart | undefined {
   return spec?.layers.length === 0 ? spec.base : undefined;
 }
@@ -159,7 +159,7 @@ async function cowfileOutput(making: Making): Promise<Output> {
 }
 
 /**
- * A layer is as long as what is below it, in whole units.
+ * A layer is as long as its backing, in whole units.
  * @throws CowError `unsuitable` if that has none, or the image is of another size
  */
 function layerOutput(
@@ -195,7 +195,7 @@ function dmSnapshotOutput(making: Making): Output {
   };
 }
 
-/** The chunks in which the store holds just what the layers do; where no layers tell, what the kernel takes by itself. */
+/** The chunk size that holds exactly the layers' extents; without layers, the kernel's default. */
 function exactChunk({ layers, height, isCompared }: Plan): number {
   const units = isCompared ? [] : layers.slice(height).map(({ granularityBytes }) => granularityBytes);
   const least = Math.min(...units, MAX_CHUNK_SECTORS * SECTOR_BYTES);

@@ -1,6 +1,6 @@
 /**
- * Owns working out what a conversion is: the image, what the output lies over, and which parts it is to hold. Opens the
- * inputs and changes nothing.
+ * Owns planning a conversion: the image, the output's base, and which parts the output holds. Opens the inputs and
+ * changes nothing.
  */
 import { widen } from "../../bytes/extent.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -16,14 +16,14 @@ import type { StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 import type { ConvertRequest } from "./request.ts";
 
-/** What a layer lies over. */
+/** The base of a layer. */
 export interface BelowOutput {
   /** Undefined for a cowfile by itself. */
   readonly spec: StackSpec | undefined;
   /** For messages. */
   readonly name: string;
   readonly sizeBytes: number;
-  /** Undefined where a cowfile is converted without its base at hand. */
+  /** Undefined if a cowfile is converted without its base. */
   readonly device: BlockDevice | undefined;
   readonly paths: readonly string[];
 }
@@ -36,22 +36,22 @@ export interface Plan {
   readonly base: BlockDevice | undefined;
   /** Every file that is read. */
   readonly paths: readonly string[];
-  /** All layers of the stack; the output takes the place of those from `height` on. */
+  /** All layers of the stack; the output replaces those from `height` on. */
   readonly layers: readonly Layer[];
   readonly height: number;
   /** Undefined for a whole image. */
   readonly below: BelowOutput | undefined;
-  /** Is what the output holds found by comparing contents, rather than told by layers? */
+  /** Are the output's parts found by comparing contents, rather than from layers? */
   readonly isCompared: boolean;
-  /** What the output is to hold from an offset on, in such units; extents of no length are pauses. */
+  /** The parts that the output holds from an offset on, in such units; extents of no length are pauses. */
   readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Held>;
 }
 
-/** Formats that hold changes of something else, and nothing by themselves. */
+/** Formats that hold changes to something else. */
 const LAYERED: readonly string[] = ["cowfile", "dm-snapshot", "dm-cow"];
 
 /**
- * Opens the stack, and what the output is to lie over.
+ * Opens the stack, and the output's base.
  * @throws CowError as openStack; `usage` where the output cannot lie over that, or over nothing
  */
 export async function makePlan(
@@ -103,13 +103,13 @@ function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: re
   return { spec, name: device.name, sizeBytes: device.sizeBytes, device, paths };
 }
 
-/** How many layers of the stack the base consists of, if it is the lower part of it. */
+/** How many layers of the stack the base contains, if it is the lower part of it. */
 function commonHeight(stack: Stack, base: Stack): number | undefined {
   const isSame = base.keys.every((key, i) => key !== undefined && key === stack.keys[i]);
   return isSame ? base.layers.length : undefined;
 }
 
-/** A cowfile by itself: nothing of its base is needed to make a cowfile for another machine of it. */
+/** A cowfile by itself: making a cowfile for another machine needs no base. */
 async function loneCowfile(
   files: OpenFiles,
   { base: part, layers }: StackSpec,
@@ -122,7 +122,7 @@ async function loneCowfile(
   if (detectFormat(file) !== cowfile) return undefined;
   const readable = await cowfile.readable(file, () => files.scratch(file.name), signal);
   const layer = new CowfileLayer(readable, { allowDirty: false });
-  // Where the cowfile holds nothing, nobody will look.
+  // Unallocated blocks are never read.
   const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
   const view = new LayeredImage(nothing.name, nothing, [layer]);
   return {

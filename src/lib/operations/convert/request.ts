@@ -1,5 +1,5 @@
 /**
- * Owns what `convert` is asked and what it answers.
+ * Owns the request and the result of `convert`.
  */
 import type { CowAbi } from "../../formats/cowfile/layout.ts";
 
@@ -9,8 +9,8 @@ export type ConvertFormat = (typeof CONVERT_FORMATS)[number];
 export interface ConvertRequest {
   readonly to: ConvertFormat;
   /**
-   * A stack: the output holds only what differs from it. Layers above it, where it is the lower part of the stack; what is
-   * different to read, where it is another. For cowfile, dm-snapshot and dm-cow the default is the stack's own base.
+   * A stack: the output holds only the differences from it. If it is the lower part of the stack, the layers above it;
+   * otherwise the parts that read differently. For cowfile, dm-snapshot and dm-cow the default is the stack's own base.
    */
   readonly base?: string | undefined;
   /** Of a dm-snapshot store, in bytes. */
@@ -19,7 +19,7 @@ export interface ConvertRequest {
   readonly clusterBytes?: number | undefined;
   /** Of a cowfile. */
   readonly abi?: CowAbi | undefined;
-  /** One layer is what is wanted: that layers are joined is no loss. */
+  /** One layer is intended: joining layers is no loss. */
   readonly flatten?: boolean;
   /** Replace the output, if it is a file of that format. */
   readonly force?: boolean;
@@ -28,7 +28,7 @@ export interface ConvertRequest {
   readonly dryRun?: boolean;
 }
 
-/** Something of the input that the output cannot tell any more; what the image shows is not among that. */
+/** A property of the input that the output cannot express; never the image itself. */
 export interface Loss {
   /** Stable; see LOSSES. */
   readonly id: string;
@@ -39,17 +39,17 @@ export interface ConvertResult {
   readonly stack: string;
   readonly output: string;
   readonly to: ConvertFormat;
-  /** What the output lies over; null for a whole image. */
+  /** The base of the output; null for a whole image. */
   readonly base: string | null;
   readonly virtual_size: number;
   /** The length of the output, holes included. */
   readonly output_size: number;
-  /** Bytes of the image that the output holds; of a whole raw image, those that are no holes. */
+  /** Bytes of the image that the output holds; for a whole raw image, those that are not holes. */
   readonly bytes_held: number;
-  /** The unit in which it holds them: block, chunk, cluster or sector; null for a raw image. */
+  /** Their unit: block, chunk, cluster or sector; null for a raw image. */
   readonly granularity: number | null;
   readonly losses: readonly Loss[];
   readonly dry_run: boolean;
-  /** Where in the image an interrupted conversion was gone on with, or null. */
+  /** Where in the image an interrupted conversion was resumed, or null. */
   readonly resumed_at: number | null;
 }

@@ -1,6 +1,6 @@
 /**
- * Owns carrying out a conversion: which names it claims, where it resumes, and the order in which its files appear: data, the
- * second file of formats that have two, the file that names both, the base record.
+ * Owns running a conversion: the names that it claims, where it resumes, and the order in which its files appear: data,
+ * the second file of formats that have two, the file that names both, the base record.
  */
 import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
@@ -18,7 +18,7 @@ import type { ConvertRequest } from "./request.ts";
 
 const USUAL_PACE: Pace = { bytes: 8 * 2 ** 30, milliseconds: 15_000 };
 
-/** Raised when what a note says is no longer how files are made. */
+/** Raised when the meaning of a note changes. */
 const NOTE_VERSION = 1;
 
 interface Asked {
@@ -36,7 +36,7 @@ export interface Job extends Asked {
   readonly replace: boolean;
   /** All files with data, that of the image first: the output, but for formats of several files. */
   readonly outputs: readonly [main: string, ...beside: string[]];
-  /** Where an earlier run of this conversion ended, if only names were left to be given. */
+  /** Where an earlier run of this conversion ended, if only names were missing. */
   readonly whole: Position | undefined;
 }
 
@@ -46,7 +46,7 @@ export interface Done {
   readonly resumedAt: number | null;
 }
 
-/** Makes sure that everything that is to be made may be. @throws CowError as claimOutput */
+/** Checks that all files may be made. @throws CowError as claimOutput */
 export function claimOutputs(files: OpenFiles, asked: Asked): Job {
   const { storage } = files;
   const { stack, output, request, plan, made } = asked;
@@ -57,10 +57,10 @@ export function claimOutputs(files: OpenFiles, asked: Asked): Job {
   const outputs = [output + (several?.data ?? ""), ...(several ? [output + several.beside] : [])] as const;
   const whole = force || isNamed ? undefined : wholeBefore(storage, outputs, digest);
   const isOurs = several !== undefined && isUnderWay(storage, outputs[0], digest);
-  // What files of the stack name themselves is known only now.
+  // Files named by files of the stack are known only now.
   for (const path of new Set([output, ...outputs])) {
     refuseSameFile(storage, path, plan.paths);
-    // What has its name already is its own.
+    // A file that has its name already is its own.
     if (whole && !lacksName(storage, path)) continue;
     if (path === output) claimOutput(files, path, request, request.to);
     else claimOutput(files, path, { force, replace: isNamed || isOurs ? [path] : [] }, "raw");
@@ -80,7 +80,7 @@ export async function writeOutputs(
   const [main] = outputs;
   const { below } = plan;
   const { identity } = made;
-  // Looks at the base of a new cowfile before that is made, as `create` does.
+  // Reads the base of a new cowfile before that is made, as `create` does.
   const taken =
     identity && below?.device
       ? await takeIdentity(files, { base: below.device, paths: below.paths, ...identity }, undefined, context)
@@ -125,7 +125,7 @@ export async function writeOutputs(
   }
 }
 
-/** The file that makes others an output comes last. */
+/** The file that completes the output comes last. */
 function writeText(files: OpenFiles, path: string, text: string, plan: Plan, replace: boolean): void {
   if (files.storage.facts(path)?.sizeBytes === text.length) {
     const there = Buffer.alloc(text.length);

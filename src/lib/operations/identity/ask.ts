@@ -1,5 +1,5 @@
 /**
- * Owns asking about the base of a cowfile that an operation has open, whatever form that has.
+ * Owns judging the base of a cowfile that an operation has open, in any form.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -13,12 +13,12 @@ import { type BaseJudgement, judgeRecorded } from "./judge.ts";
 import { type Budget, QUICK } from "./sampling.ts";
 
 export interface BaseAnswer extends BaseJudgement {
-  /** Where the image begins in the cowfile; 0 where that cannot be told. */
+  /** Where the image begins in the cowfile; 0 if unknown. */
   readonly dataOffsetBytes: number;
 }
 
 /**
- * Judges `stack` by what lies beside the cowfile.
+ * Judges `stack` by the base record beside the cowfile.
  *
  * @param how.always look, whatever the times of the files say
  * @throws CowError as identify does; `io`, `interrupted`

@@ -1,5 +1,5 @@
 /**
- * Owns looking at a base chunk by chunk: what each one's digest is, until all is done or the time is up.
+ * Owns reading a base chunk by chunk and taking digests, until all is done or the time is up.
  */
 import { createHash, type Hash } from "node:crypto";
 import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
@@ -20,17 +20,17 @@ export interface LookOptions {
   /** Where the image ends; the last chunk is shorter. */
   readonly end: number;
   readonly ms: number;
-  /** What is said of it while it lasts. */
+  /** The phase of its progress. */
   readonly phase: string;
-  /** What state things are in when a signal stops it. */
+  /** The state to report when a signal stops it. */
   readonly state: string;
 }
 
 /**
- * Looks at each chunk of `extents`, which are whole chunks.
+ * Reads each chunk of `extents`, which are whole chunks.
  *
  * @param onChunk called with the number of each one, in the order of the extents
- * @returns the bytes that were looked at: fewer than asked if the time was up, at least one chunk
+ * @returns the bytes that were read: fewer than asked if the time was up, at least one chunk
  * @throws CowError `io`; `interrupted` when the signal fires
  */
 export async function lookAt(

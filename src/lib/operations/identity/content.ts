@@ -1,5 +1,5 @@
 /**
- * Owns the content of a base as it is recorded, and finding out later which parts of it have changed.
+ * Owns recording the content of a base, and finding out later which parts have changed.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import {
@@ -19,10 +19,10 @@ import { type BaseRecord, type ContentRecord, DIGEST_DIGITS } from "../../notes/
 import { lookAt, ZERO_DIGEST } from "./chunks.ts";
 import { type Budget, chooseChunkBytes, dataOf, spread, totalBytes } from "./sampling.ts";
 
-/** Runs of changed chunks beyond this many are counted only. */
+/** Further runs of changed chunks are only counted. */
 const MAX_RUNS = 1 << 17;
 
-/** Records the first `blocks` blocks of a base, as much of them as the budget allows. Holes cost nothing. */
+/** Records the first `blocks` blocks of a base, as far as the budget allows. Holes cost nothing. */
 export async function recordContent(
   base: ByteSource,
   blocks: number,
@@ -68,10 +68,10 @@ function joined(seen: readonly (readonly [number, string])[]): [number, string][
 export interface Comparison {
   /** Ascending and joined, in bytes of the image. */
   readonly changed: readonly Extent[];
-  /** Bytes of it that are not in the list, because there are too many pieces. */
+  /** Changed bytes that are not in the list, because there are too many pieces. */
   readonly omittedBytes: number;
   readonly comparedBytes: number;
-  /** Everything was compared that the record tells of. */
+  /** Everything in the record was compared. */
   readonly isAll: boolean;
 }
 
@@ -86,7 +86,7 @@ export async function compareContent(
   const end = record.cowfile.rdo_blocks * BLOCK_BYTES;
   const { digests, recorded, unread } = tableOf(record, end);
   const zeros = complement(inOrder(recorded, unread), 0, end);
-  // Of what was zeros, only what isn't a hole now can have changed.
+  // Of former zeros, only parts that aren't holes now can have changed.
   const data = await dataOf(base, end, pauseOf(base, "nothing was changed", context));
   const filled = listed(intersect(zeros, widen(data, chunkBytes, end)));
   const total = totalBytes(recorded) + totalBytes(filled);
@@ -130,7 +130,7 @@ function tableOf({ chunk_bytes: chunkBytes, data, unread }: ContentRecord, end: 
   return { digests, recorded, unread: unread.map(([first, count]) => extentOf(first, count)) };
 }
 
-/** Runs of bytes that come in any order, mostly ascending. */
+/** Runs of bytes in any order, mostly ascending. */
 class ChangedRuns {
   readonly #runs: { readonly offset: number; length: number }[] = [];
   omittedBytes = 0;

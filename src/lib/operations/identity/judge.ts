@@ -1,6 +1,6 @@
 /**
- * Owns the answer to "is the base what it was when that was recorded, and if not, does the cowfile hide it?", for
- * commands that were given both.
+ * Owns the answer to "is the base as recorded, and if not, does the cowfile hide the change?", for commands that were
+ * given both.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
@@ -15,7 +15,7 @@ import { areUntouched, readSidecar } from "../../notes/sidecar.ts";
 import { compareContent } from "./content.ts";
 import type { Budget } from "./sampling.ts";
 
-/** Does the cowfile hold all of a part, so that what is below doesn't show? */
+/** Has the cowfile allocated all of a part, so that its backing doesn't show? */
 export type Hidden = "yes" | "partly" | "no";
 
 export interface ChangedExtent extends Extent {
@@ -23,9 +23,9 @@ export interface ChangedExtent extends Extent {
 }
 
 /**
- * - `unknown`: nothing was recorded, or nothing that is about this cowfile
- * - `unchanged`: nobody wrote to it, or it was looked at and is the same
- * - `touched`: its times have changed, its content, where it was looked at, has not
+ * - `unknown`: there is no record of this cowfile's base
+ * - `unchanged`: its times are the same, or its content was compared and is the same
+ * - `touched`: its times have changed, its compared content has not
  * - `merged`: it has changed where the cowfile was merged into it, and nowhere else
  * - `changed`
  */
@@ -34,24 +34,24 @@ export type Verdict = "unknown" | "unchanged" | "touched" | "merged" | "changed"
 export interface BaseJudgement {
   readonly verdict: Verdict;
   readonly record: BaseRecord | undefined;
-  /** Where the note beside the cowfile is, why it is not used, and whether a new one may take its place. */
+  /** The record's path, why it is not used, and whether a new one may replace it. */
   readonly ignored: { readonly path: string; readonly why: string; readonly mayReplace: boolean } | undefined;
-  /** `times`: nothing was read, as the files' times say enough; `part`, `all`: of what was recorded. */
+  /** `times`: nothing was read, because the files' times suffice; `part`, `all`: of what was recorded. */
   readonly compared: "nothing" | "times" | "part" | "all";
   readonly comparedBytes: number;
   /** In bytes of the image. */
   readonly changed: readonly ChangedExtent[];
 }
 
-/** What is asked about: a base, the files that it is made of, and the cowfile over it. */
+/** A base, its files, and the cowfile over it. */
 export interface Question {
   readonly base: ByteSource;
   readonly paths: readonly string[];
   readonly cowfile: string;
   readonly identity: BaseIdentity;
-  /** The cowfile, opened only if need be; undefined where it can't be. */
+  /** The cowfile, opened only if needed; undefined if it can't be. */
   readonly layer: () => Promise<Pick<Layer, "extents"> | undefined>;
-  /** Look, whatever the times say. */
+  /** Read it, whatever the times say. */
   readonly always?: boolean;
   readonly budget: Budget;
 }
@@ -77,7 +77,7 @@ export async function judgeRecorded(
     const offset = (changed.at(-1)?.offset ?? 0) + (changed.at(-1)?.length ?? 0);
     found.push({ offset, length: omittedBytes, hidden: "no" });
   }
-  // A merge writes what the cowfile holds, and nothing else.
+  // A merge writes the cowfile's allocated blocks, and nothing else.
   const unexplained = record.merged ? found.filter(({ hidden }) => hidden === "no") : found;
   const same = untouched === false ? "touched" : "unchanged";
   const verdict = unexplained.length > 0 ? "changed" : found.length > 0 ? "merged" : same;
@@ -85,7 +85,7 @@ export async function judgeRecorded(
   return { verdict, record, ignored: undefined, compared, comparedBytes, changed: unexplained };
 }
 
-/** Is a part of the base known to have changed that the cowfile doesn't hide, or not wholly? */
+/** Has the base changed in blocks that the cowfile has not allocated, or perhaps not? */
 export function showsThrough({ changed }: BaseJudgement): boolean {
   return changed.some(({ hidden }) => hidden !== "yes");
 }
@@ -133,7 +133,7 @@ function partsText(parts: readonly Extent[]): string {
   return parts.length > NAMED_PARTS ? `${named} and ${parts.length - NAMED_PARTS} more parts` : named;
 }
 
-/** What a warning says of a base that shows through; its file is the base. */
+/** The warning about a base whose change shows through; its file is the base. */
 export function changedText({ record, changed }: BaseJudgement, cowfile: string): string {
   const seen = changed.filter(({ hidden }) => hidden !== "yes");
   return `was changed since ${record?.recorded ?? "then"}, and ${cowfile} does not hide that: ${partsText(seen)}`;

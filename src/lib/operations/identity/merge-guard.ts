@@ -1,6 +1,6 @@
 /**
- * Owns what a merge, or a server, does about a base that has changed under the cowfile since it was recorded, and what a
- * merge leaves said of a base that it changes itself.
+ * Owns how a merge, or a server, treats a base that has changed under the cowfile since it was recorded, and the mark
+ * that a merge leaves in the record.
  */
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -20,7 +20,7 @@ export interface Merging {
 }
 
 /**
- * Looks whether the base is what was recorded, and warns or refuses if it is not.
+ * Compares the base with its record, and warns or refuses if it differs.
  *
  * @param options.refuse the base is about to be written
  * @throws CowError `wrong-base`, if asked to refuse
@@ -46,8 +46,8 @@ export async function requireSameContent(
 }
 
 /**
- * Warns of a base that has changed where it shows, or refuses it: what the cowfile holds a part of may be another program's
- * merge of it, and is warned of; what it doesn't hold at all was changed by somebody else.
+ * Warns of a base whose change shows, or refuses it. A change in blocks that the cowfile has partly allocated may be
+ * another program's merge of it: a warning. A change in other blocks was made by another program.
  *
  * @param way what to do instead; without it, nothing is refused
  * @throws CowError `wrong-base`
@@ -70,7 +70,7 @@ export function sayChanged(
   context.onNotice?.({ severity: "warning", file: rdofile, message });
 }
 
-/** Said before the first block is written, and true ever after, also if the merge is taken back. */
+/** Written before the first block, and true from then on, also if the merge is taken back. */
 export function noteMerge(storage: Storage, { layer, cowfile }: Merging, context: OperationContext): void {
   const sidecar = readSidecar(storage, cowfile, layer.base);
   if (sidecar.state !== "own" || sidecar.record.merged) return;

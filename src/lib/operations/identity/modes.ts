@@ -2,6 +2,6 @@
  * Owns the names of how much of a base is recorded.
  */
 
-/** Everything; as much as takes a moment; nothing. */
+/** Everything; as much as a moment allows; nothing. */
 export const IDENTITY_MODES = ["full", "quick", "none"] as const;
 export type IdentityMode = (typeof IDENTITY_MODES)[number];

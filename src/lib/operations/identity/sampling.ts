@@ -1,28 +1,28 @@
 /**
- * Owns which parts of a base are looked at where it would take too long to look at all of it: pieces spread evenly over
- * its data, in an order in which every beginning is spread evenly, too, as time may run out before the end.
+ * Owns the choice of samples of a base that is too large to read: pieces spread evenly over its data, in an order whose
+ * every beginning is spread evenly, too, because time may run out before the end.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, listed, widen } from "../../bytes/extent.ts";
 import type { Pause } from "../../context.ts";
 import { MIN_CHUNK_BYTES } from "../../notes/base-record.ts";
 
-/** How much may be looked at. */
+/** How much may be read. */
 export interface Budget {
   readonly bytes: number;
   readonly ms: number;
 }
 
-/** What nobody waits for: a fifth of a second of memory, and on slow media no more than this time. */
+/** A budget that users do not notice: a fifth of a second from memory, and no more than this time on slow media. */
 export const QUICK: Budget = { bytes: 256 << 20, ms: 2000 };
 export const UNLIMITED: Budget = { bytes: Number.POSITIVE_INFINITY, ms: Number.POSITIVE_INFINITY };
 
-/** The places where data begins and ends are asked for one at a time. */
+/** The data extents are asked for one at a time. */
 const MAX_EXTENTS = 1 << 16;
-/** Smaller bases have smaller chunks, of which a note has so many at most. */
+/** Smaller bases have smaller chunks; a record has at most this many. */
 const USUAL_CHUNKS = 4096;
 const USUAL_CHUNK_BYTES = 64 << 10;
-/** A note of everything has so many, and larger ones if that isn't enough. */
+/** A full record has this many chunks, and larger ones if that isn't enough. */
 const MAX_CHUNKS = 1 << 16;
 const CHUNKS_PER_SAMPLE = 4;
 
@@ -32,7 +32,7 @@ export function totalBytes(extents: Iterable<Extent>): number {
   return total;
 }
 
-/** The data of `[0, end)`. Of a base in a great many pieces the rest counts as data. */
+/** The data of `[0, end)`. In a base of very many pieces the rest counts as data. */
 export async function dataOf(base: ByteSource, end: number, pause: Pause): Promise<Extent[]> {
   const extents: Extent[] = [];
   for (const extent of base.dataExtents(0, end)) {
@@ -49,7 +49,7 @@ export async function dataOf(base: ByteSource, end: number, pause: Pause): Promi
   return extents;
 }
 
-/** The unit in which changes are found: small where the base is, so that a note stays small. */
+/** The unit in which changes are found: small for a small base, so that a record stays small. */
 export function chooseChunkBytes(data: readonly Extent[], end: number, budget: Budget): number {
   for (let chunkBytes = MIN_CHUNK_BYTES; ; chunkBytes *= 2) {
     const bytes = totalBytes(widen(data, chunkBytes, end));
@@ -59,8 +59,8 @@ export function chooseChunkBytes(data: readonly Extent[], end: number, budget: B
 }
 
 /**
- * What to look at of runs of whole chunks: all of them in their order, or if that is more than the budget, samples of a
- * few chunks each, the first and the last of everything among them.
+ * The parts of runs of whole chunks to read: all in their order, or if that is more than the budget, samples of a few
+ * chunks each, including the first and the last.
  */
 export function spread(runs: readonly Extent[], chunkBytes: number, budgetBytes: number): readonly Extent[] {
   const total = totalBytes(runs);
@@ -76,7 +76,7 @@ export function spread(runs: readonly Extent[], chunkBytes: number, budgetBytes:
       const start = samplePosition(next, count, total, sampleBytes, chunkBytes) - before;
       const [from, to] = [Math.max(0, start), Math.min(length, start + sampleBytes)];
       if (to > from) samples.push({ offset: offset + from, length: to - from });
-      // What is left of it, if anything, is taken from the next run.
+      // The rest of it, if any, is taken from the next run.
       if (start + sampleBytes > length) break;
     }
     before += length;
@@ -84,7 +84,7 @@ export function spread(runs: readonly Extent[], chunkBytes: number, budgetBytes:
   return evenFromTheStart(samples);
 }
 
-/** Where in the data, put together, a sample begins. */
+/** The position of a sample in the concatenated data. */
 function samplePosition(index: number, count: number, total: number, sampleBytes: number, chunkBytes: number): number {
   if (count === 1) return 0;
   const chunks = Math.floor((index * Math.ceil((total - sampleBytes) / chunkBytes)) / (count - 1));
@@ -104,12 +104,12 @@ function evenFromTheStart<Item>(items: readonly Item[]): Item[] {
   return ordered;
 }
 
-/** What of a remote file is compared whenever its server was away: all of its data, if that is little. */
+/** The parts of a remote file to compare after its server was away: all of its data, if that is little. */
 const REMEMBERED_BYTES = 16 << 20;
-/** Of what may be holes, too, as data may be there the next time. */
+/** Also parts that may be holes, because there may be data the next time. */
 const REMEMBERED_ANYWHERE_BYTES = 256 << 10;
 
-/** Parts of a file that tell it from another one, spread over it and its data. */
+/** Parts of a file that distinguish it from another one, spread over it and its data. */
 export async function tellingParts(file: ByteSource, pause: Pause): Promise<readonly Extent[]> {
   const end = file.sizeBytes;
   const data = listed(widen(await dataOf(file, end, pause), MIN_CHUNK_BYTES, end));

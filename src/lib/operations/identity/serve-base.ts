@@ -1,6 +1,6 @@
 /**
- * Owns what a server does about the base of the cowfile on top: records it where nothing is recorded yet, and else says what
- * has changed, and refuses to have clients write over it. What can't be found out never keeps a cowfile from being served.
+ * Owns how a server treats the base of the cowfile on top: records it if there is no record yet, else reports changes,
+ * and refuses to serve it writable over them. A base that cannot be judged never prevents serving.
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
@@ -15,20 +15,20 @@ import { sayChanged } from "./merge-guard.ts";
 import { type Budget, QUICK } from "./sampling.ts";
 import { noteOrWarn, takeRecord } from "./take.ts";
 
-/** Whoever starts a server waits for it. */
+/** The user who starts a server waits for it. */
 const SERVE: Budget = { bytes: QUICK.bytes, ms: 500 };
 
-/** What is to be written once the cowfile is being served. */
+/** Writes the record once the cowfile is being served. */
 type Settle = () => void;
 
 export interface Looking {
-  /** Clients will write: what is not recorded is recorded, and what has changed is refused. */
+  /** Clients will write: a missing record is made, and a changed base is refused. */
   readonly isWritten: boolean;
   /** Nothing is refused. */
   readonly force: boolean;
 }
 
-/** `say` tells the user, or refuses; `settle` as above. */
+/** `say` warns or refuses; `settle` as above. */
 interface Look {
   readonly say: () => void;
   readonly settle: Settle;
@@ -37,9 +37,9 @@ interface Look {
 const NOTHING: Look = { say: () => undefined, settle: () => undefined };
 
 /**
- * Looks at a base. Opens the files for itself, for reading, and closes them again: to be called before they are opened to
- * be served, since a base may be an export that takes one client at a time. What it returns is to be called when the
- * cowfile was opened, as only then it is known to belong to what is below it.
+ * Judges a base. Opens the files itself, for reading, and closes them again: must be called before they are opened to
+ * be served, because an export may accept one client at a time. The result is to be called when the cowfile was opened:
+ * only then it is known to belong to its backing.
  *
  * @param spec its topmost layer is the cowfile
  * @throws CowError `wrong-base` for a base that is known to have changed where it shows
@@ -68,7 +68,7 @@ async function recordOrCompare(
   const { storage } = files;
   const quiet: OperationContext = { ...context, onNotice: undefined };
   const cow = files.open(cowfile, { lock: "none" });
-  // Nothing else says what its base was.
+  // Nothing else identifies its base.
   if (detectFormat(cow)?.id !== "cowfile") return NOTHING;
   const identity = await requireFormat(cow).identify(cow, {});
   const stack = await files.openStack(below);
@@ -76,7 +76,7 @@ async function recordOrCompare(
   const answer = await askAboutBase(files, { cow, cowfile, stack }, { budget: SERVE }, quiet);
   const { record, ignored } = answer;
   if (record) {
-    // A base that the cowfile was not made for is told as such.
+    // A base that the cowfile was not made for is reported as such.
     if (answer.verdict === "changed") await requireBelongs(new CowfileLayer(cow, { allowDirty: true }), stack.device);
     const way = isWritten && !force ? "--force serves it anyway, --read-only without being written" : undefined;
     const settle = (): void => {
@@ -97,7 +97,7 @@ async function recordOrCompare(
   return { ...NOTHING, settle };
 }
 
-/** What was looked at wholly, and is the same, needs no looking at next time. */
+/** A base that was read entirely, and is the same, need not be read next time. */
 function isProven({ record, compared, changed, verdict }: BaseAnswer): boolean {
   return compared === "all" && record?.unread.length === 0 && changed.length === 0 && verdict !== "merged";
 }

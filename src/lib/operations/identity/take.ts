@@ -1,5 +1,5 @@
 /**
- * Owns recording what a base is: looked at before its cowfile appears, and written beside that afterwards.
+ * Owns making base records: the base is read before its cowfile appears, and the record is written afterwards.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { OperationContext } from "../../context.ts";
@@ -10,16 +10,16 @@ import { removeSidecar, settledTimes, sidecarPath, writeSidecar } from "../../no
 import { recordContent } from "./content.ts";
 import type { Budget } from "./sampling.ts";
 
-/** A base as it was looked at, to be written beside its cowfile. */
+/** A base that was read, to be recorded beside its cowfile. */
 export interface TakenRecord {
-  /** All of it was looked at. */
+  /** All of the base was read. */
   readonly isComplete: boolean;
   /** @throws CowError where the note cannot be written */
   write(cowfile: string, identity: BaseIdentity): void;
 }
 
 /**
- * Looks at a base.
+ * Reads a base.
  *
  * @param at.paths the files that it is made of, bottom to top
  * @throws CowError `io`, `interrupted`
@@ -34,7 +34,7 @@ export async function takeRecord(
   },
   context: OperationContext,
 ): Promise<TakenRecord> {
-  // Taken first: who writes to the base meanwhile changes them.
+  // Taken first: a later write to the base changes them.
   const files = settledTimes(storage, at.paths);
   const recorded = new Date().toISOString();
   const content = await recordContent(at.base, at.blocks, at.budget, context);
@@ -53,7 +53,7 @@ export async function takeRecord(
   };
 }
 
-/** Runs `work` on the note beside a cowfile: where that fails, the cowfile is as good as without, and a warning says so. */
+/** Runs `work` on the record beside a cowfile: if it fails, a warning says so, and the cowfile works without one. */
 export function noteOrWarn(storage: Storage, cowfile: string, context: OperationContext, work: () => void): boolean {
   try {
     work();
@@ -69,7 +69,7 @@ export function noteOrWarn(storage: Storage, cowfile: string, context: Operation
   }
 }
 
-/** An old note is about another cowfile than the one that is to appear in its place. */
+/** An old record is about another cowfile than the one that will replace it. */
 export function forgetOld(storage: Storage, cowfile: string, context: OperationContext): void {
   noteOrWarn(storage, cowfile, context, () => removeSidecar(storage, cowfile));
 }

@@ -1,6 +1,6 @@
 /**
- * Owns what is known of a merge before it writes anything: does the base hold everything of the layer already, and will its
- * fingerprint be another one? Both are asked of the content, so that they hold for layers of every format.
+ * Owns the facts about a merge before it writes: are all blocks merged already, and will the fingerprint change? Both
+ * are answered by content, for layers of every format.
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../../context.ts";
@@ -18,7 +18,7 @@ function pauseFor(layer: Layer, { signal }: OperationContext): Pause {
   return makePause(signal, () => interrupted(layer.name, "nothing was changed"));
 }
 
-/** How much a layer holds, in its own units and in bytes. */
+/** A layer's allocated units and bytes. */
 export interface Size {
   readonly units: number;
   readonly bytes: number;
@@ -30,7 +30,10 @@ export async function sizeOf(layer: Layer, context: OperationContext): Promise<S
   return { units: Math.ceil(bytes / layer.granularityBytes), bytes };
 }
 
-/** Does the base hold everything of the layer already? Then merging is no change, whatever base it is. @throws CowError `interrupted` */
+/**
+ * Are all of the layer's blocks in the base already? Then merging is no change, whatever base it is.
+ * @throws CowError `interrupted`
+ */
 export async function holdsAll(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const pause = pauseFor(layer, context);
   for (const { ours, theirs } of comparedPieces(layer, base)) {
@@ -40,7 +43,7 @@ export async function holdsAll(layer: Layer, base: BlockDevice, context: Operati
   return true;
 }
 
-/** Does the base hold any block of the layer already? @throws CowError `interrupted` */
+/** Is any of the layer's blocks in the base already? @throws CowError `interrupted` */
 export async function holdsAny(layer: Layer, base: BlockDevice, context: OperationContext): Promise<boolean> {
   const pause = pauseFor(layer, context);
   for (const { ours, theirs } of comparedPieces(layer, base)) {
@@ -58,7 +61,7 @@ interface ComparedPiece {
   readonly theirs: Buffer;
 }
 
-/** What the layer holds, and what the base has there; valid until the next piece. Pauses are empty pieces. */
+/** The layer's content, and the base's at the same place; valid until the next piece. Pauses are empty pieces. */
 export function* comparedPieces(layer: Layer, base: BlockDevice): Generator<ComparedPiece> {
   const [ours, theirs] = [Buffer.alloc(COMPARE_BYTES), Buffer.alloc(COMPARE_BYTES)];
   for (const { offset, length, source, at } of layer.places(0, layer.virtualSizeBytes)) {
@@ -73,10 +76,10 @@ export function* comparedPieces(layer: Layer, base: BlockDevice): Generator<Comp
   }
 }
 
-/** Will the base have another fingerprint once the layer is merged into it? Not asked where the layer holds nothing. */
+/** Will the merge change the base's fingerprint? Not asked for an empty layer. */
 export async function changesFingerprint(base: BlockDevice, layer: Layer, context: OperationContext): Promise<boolean> {
   const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
-  // The end of a longer base stays as it is, though nothing of it shows through the layer.
+  // The end of a longer base stays unchanged, although it does not show through the layer.
   const written = lengthened(layer, base.sizeBytes);
   const before = await takeFingerprint(base, blocks, { signal: context.signal });
   const after = await takeFingerprint(new Overlay(base.name, base, [written]), blocks, { signal: context.signal });

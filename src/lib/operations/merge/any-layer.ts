@@ -2,9 +2,9 @@
  * Owns merging layers that the merge of cowfiles into images does not know: layers of other formats, and stacks below a
  * layer. In place
  * - a dm-snapshot store is emptied into its origin as the kernel does it (store.ts);
- * - what any other layer holds is written over the base, and the layer stays as it is: the view is the same before, while and
+ * - the blocks of any other layer are written over the base, and the layer stays unchanged: the view is the same before, while and
  *   after, so that the same command writes it all again after an interruption;
- * - a layer over a cowfile goes into that, which is replaced as a whole (into-cowfile.ts).
+ * - a layer over a cowfile is merged into that, which is replaced as a whole (into-cowfile.ts).
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
@@ -69,7 +69,7 @@ async function intoBase(
   if (isStore) openForMerge(opened.file, base);
   await requireUndoubted(layer, request.force ?? false, context);
   const size = await sizeOf(layer, context);
-  // A store is merged once it is empty, whatever its origin holds.
+  // A store is merged when it is empty, whatever its origin holds.
   const already = size.bytes === 0 || (!isStore && (await holdsAll(layer, base, context)));
   const fingerprintChanged = !already && (await changesFingerprint(base, layer, context));
   const merged = { ...size, already, fingerprintChanged };

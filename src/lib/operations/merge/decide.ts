@@ -1,19 +1,19 @@
 /**
- * Owns what a merge in place does about what it finds: pure decisions, each from facts that were gathered before the first
- * write. in-place.ts gathers the facts and has one executor for each state. docs/internals/in-place.md has the picture.
+ * Owns the decisions of a merge in place: pure functions of facts that were gathered before the first write.
+ * in-place.ts gathers the facts and has one executor for each state. docs/internals/in-place.md has the picture.
  */
 
-/** Facts that cost reading are functions, asked only where the answer counts. */
+/** Facts that need reading are functions, called only if the answer matters. */
 export interface Facts {
   /**
-   * Whose the journal of an interrupted merge into this base is: of this cowfile; of a merge whose undo file this cowfile
-   * is; of another merge.
+   * The owner of the merge journal of an interrupted merge into this base: this cowfile; a merge whose undo file this
+   * cowfile is; another merge.
    */
   readonly journal: "none" | "ours" | "undo" | "other";
   readonly force: boolean;
-  /** Blocks that the cowfile holds. */
+  /** Allocated blocks of the cowfile. */
   readonly blocks: number;
-  /** Does our journal explain the base as it is? Asked only where there is one. */
+  /** Does our merge journal explain the base as it is? Asked only if there is one. */
   explained(): Promise<boolean>;
   /** Is it the base that the cowfile was made for? */
   matches(): Promise<boolean>;
@@ -38,9 +38,9 @@ export async function decide(facts: Facts): Promise<State> {
   if (journal === "undo") return "take-back";
   if (journal === "other" && !force) return "refuse-pending";
   if (journal === "ours" && (await facts.explained())) return "resume";
-  // A journal that does not explain the base is about another one that was here before.
+  // A merge journal that does not explain the base is of another base of that name.
   const matches = await facts.matches();
-  // Every base has all of no blocks: that says nothing.
+  // An empty cowfile is contained in every base: that proves nothing.
   if (blocks > 0 && (await facts.holdsAll())) return "complete";
   if (matches) return "fresh";
   return force ? "insist" : "refuse-wrong-base";
@@ -49,9 +49,9 @@ export async function decide(facts: Facts): Promise<State> {
 export interface UndoFacts {
   /** Real path of the undo file that was asked for. */
   readonly asked: string | undefined;
-  /** What has that name: nothing; what looks like the undo file of this very merge; anything else. */
+  /** The file of that name: none; one that looks like the undo file of this very merge; another. */
   readonly there: "nothing" | "same" | "other";
-  /** What the journal says of the merge that is completed; undefined where one begins. */
+  /** The merge journal of the merge that is completed; undefined for a new merge. */
   readonly journal: { readonly undo: string | null; readonly undo_saved: boolean } | undefined;
 }
 
@@ -60,15 +60,18 @@ export type UndoPlan =
   | { readonly path: string | null; readonly make: false }
   | { readonly path: string; readonly make: true; readonly replace: boolean };
 
-/** Why there can be no such undo file: what it would hold is overwritten; another file has its place; the name is taken. */
+/**
+ * Why there can be no such undo file: the blocks that it needs are overwritten; another file has its place; the name is
+ * taken.
+ */
 export type UndoRefusal = "too-late" | "not-the-saved-one" | "exists";
 
-/** Which undo file a merge writes or has. One is never made of a base that is partly merged. */
+/** Decides which undo file a merge writes or has. None is made for a partly merged base. */
 export function decideUndo({ asked, there, journal }: UndoFacts): UndoPlan | UndoRefusal {
   if (asked === undefined) return { path: journal?.undo_saved ? journal.undo : null, make: false };
   if (journal && journal.undo !== asked) return "too-late";
   if (journal?.undo_saved) return there === "same" ? { path: asked, make: false } : "not-the-saved-one";
-  // Between the undo file's appearance and the journal's word that it is complete, the base was not touched.
+  // The base was not touched between the undo file's appearance and its completion in the merge journal.
   if (there === "other" || (there === "same" && !journal)) return "exists";
   return { path: asked, make: true, replace: there === "same" };
 }

@@ -1,5 +1,5 @@
 /**
- * Owns what has to be known of a layer before it is merged: what makes that unsafe, and what of it would not be merged.
+ * Owns the checks of a layer before it is merged: problems that make it unsafe, and data that would not be merged.
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
@@ -34,13 +34,13 @@ export async function requireUndoubted(layer: Layer, force: boolean, context: Op
   });
 }
 
-/** Data of a cowfile that its bitmap does not mention. Other formats have none. @throws CowError `io`, `interrupted` */
+/** Data in unallocated blocks of a cowfile. Other formats have none. @throws CowError `io`, `interrupted` */
 async function unmarkedIn(layer: Layer, context: OperationContext): Promise<UnmarkedData> {
   if (!(layer instanceof CowfileLayer)) return { blocks: 0, firstBlock: undefined };
   return findUnmarkedData(layer.source, layer.opened.geometry, context.signal);
 }
 
-/** Says that such data takes no part in what is being done. @returns how many blocks it is */
+/** Reports that such data is left out. @returns how many blocks it is */
 export async function noticeUnmarked(layer: Layer, context: OperationContext, done: string): Promise<number> {
   const unmarked = await unmarkedIn(layer, context);
   if (unmarked.blocks > 0)
@@ -64,10 +64,8 @@ function unmarkedText({ blocks, firstBlock }: UnmarkedData): string {
 }
 
 /**
- * For a cowfile that is to be replaced by a new one: that has what is allocated in the old one, and nothing else of it.
- *
- * @param doing what would lose the rest
- * @throws CowError `damaged`, `unsuitable`, unless `force`
+ * For a cowfile that will be replaced: the new one has the old one's allocated blocks, and nothing else.
+ * @param doing the action that would lose the rest
  */
 export async function requireNothingLost(
   lower: CowfileLayer,

@@ -1,6 +1,6 @@
 /**
- * Owns the way out of an interrupted merge that can be neither completed nor taken back: its journal is taken away, and the
- * base stays as it is. Never done while the cowfile or the undo file is there, unless that is insisted on.
+ * Owns giving up an interrupted merge that can be neither completed nor taken back: its merge journal is removed, and
+ * the base stays as it is. Refused while the cowfile or the undo file exists, unless forced.
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
@@ -11,10 +11,10 @@ import type { OpenFiles } from "../files.ts";
 import type { Merged, MergeRequest, MergeResult } from "./request.ts";
 
 /**
- * Takes the journal of an interrupted merge of `cowfile` into `rdofile` away. Nothing else is written.
+ * Removes the merge journal of an interrupted merge of `cowfile` into `rdofile`. Nothing else is written.
  *
- * @throws CowError `unsuitable` if there is none; `pending-merge` if it is of another cowfile, or the merge can still be
- *   completed or taken back; `damaged` if it cannot be read, unless `force`; `locked`, `declined`, `io`
+ * @throws CowError `unsuitable` if there is none; `pending-merge` if it is of another cowfile, or the merge can still
+ * be completed or taken back; `damaged` if it cannot be read, unless `force`; `locked`, `declined`, `io`
  */
 export async function giveUp(
   files: OpenFiles,
@@ -23,7 +23,7 @@ export async function giveUp(
   context: OperationContext,
 ): Promise<Merged> {
   const { storage } = files;
-  // A merge that is running has it locked. The base itself is not written.
+  // A running merge has it locked. The base itself is not written.
   const base = files.open(rdofile, { lock: "shared" });
   const places = new JournalPlaces(storage, rdofile, [cowfile], { force: false });
   const found = findOrUnreadable(places, base.sizeBytes, force);
@@ -39,7 +39,7 @@ export async function giveUp(
   return result;
 }
 
-/** The journal, or the path of one that cannot be read. */
+/** The merge journal, or the path of an unreadable one. */
 function findOrUnreadable(places: JournalPlaces, sizeBytes: number, force: boolean): FoundJournal | string | undefined {
   try {
     return places.find(sizeBytes);

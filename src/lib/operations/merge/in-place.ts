@@ -1,6 +1,6 @@
 /**
- * Owns merging a cowfile into its base in place: gathers what is known of them, has decide.ts say what is to be done, and
- * does that: write.ts, take-back.ts, or nothing but to say so.
+ * Owns merging a cowfile into its base in place: gathers facts, lets decide.ts choose the state, and runs its executor:
+ * write.ts, take-back.ts, or a message.
  */
 import type { OperationContext } from "../../context.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
@@ -58,7 +58,7 @@ export async function mergeInPlace(
   return write(files, { ...pair, before, journal: state === "resume" ? found : undefined }, request, context);
 }
 
-/** The base has all blocks already: nothing of it is written, and no undo file is made. */
+/** Every block was merged already: nothing is written, and no undo file is made. */
 async function complete(
   files: OpenFiles,
   pair: Pair,

@@ -1,6 +1,6 @@
 /**
- * Owns merging a layer into the cowfile below it: a new cowfile that holds what both hold, in the place of the old one. It
- * appears whole; the same command again finds everything there and does nothing.
+ * Owns merging a layer into the cowfile below it: a new cowfile with the blocks of both replaces the old one. It
+ * appears whole; the same command again finds everything merged and does nothing.
  */
 import { subtract, widen } from "../../bytes/extent.ts";
 import type { OperationContext } from "../../context.ts";
@@ -52,7 +52,7 @@ export async function intoCowfile(
   const size = await sizeOf(upper, context);
   // Merged, the layer below may have the fingerprint of another one.
   const already = isHeldBy(lower, upper) && (await holdsAll(upper, middle, context));
-  // What repair set aside after a restart was made for the same base as the cowfile that it came from.
+  // The file that repair sets aside after a restart has the same base as its cowfile.
   const isSibling = upper.base.fingerprint !== undefined && upper.base.fingerprint === lower.base.fingerprint;
   if ((!already || size.bytes === 0) && !(force && isSibling)) await requireBelongs(upper, middle, context.signal);
   await requireUndoubted(upper, force, context);
@@ -81,7 +81,7 @@ export async function intoCowfile(
   return merged;
 }
 
-/** Does the lower layer hold every part that the upper one holds? */
+/** Has the lower layer every part of the upper one? */
 function isHeldBy(lower: Layer, upper: Layer): boolean {
   const end = upper.virtualSizeBytes;
   for (const _ of subtract(upper.extents(0, end), lower.extents(0, end))) return false;

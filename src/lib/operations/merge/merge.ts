@@ -1,5 +1,5 @@
 /**
- * Owns `merge` as callers see it: a layer flattened into what lies below it, or with that into a new image.
+ * Owns `merge` for callers: merges a layer into its backing, or writes both as a new image.
  */
 import type { OperationContext } from "../../context.ts";
 import { refuseOwnName } from "../../device/own-file.ts";
@@ -48,7 +48,7 @@ export async function merge(
     const bare = { rdofile: below.base.path, cowfile: layer.path };
     if (request.giveUp)
       return resultOf({ ...bare, output: bare.rdofile }, request, await giveUp(files, bare, request, context));
-    // The journal tells what to do where a cowfile is gone whose merge was interrupted.
+    // If the cowfile of an interrupted merge is gone, the merge journal says what to do.
     if (!storage.facts(layer.path)) refusePendingMerge(storage, below.base.path, [layer.path], request.force);
     const simple = isCowfileOverImage(files, below, layer) ? bare : undefined;
     if (simple && output === undefined) {
@@ -60,9 +60,9 @@ export async function merge(
   });
 }
 
-/** Is it a cowfile over an image? Their merge has fingerprints, a journal and undo files. */
+/** Is it a cowfile over an image? Only such merges have fingerprints, a merge journal and undo files. */
 function isCowfileOverImage(files: OpenFiles, { base, layers }: StackSpec, { format, path }: StackPart): boolean {
   if (layers.length > 0 || (base.format !== undefined && base.format !== "raw") || format === "raw") return false;
-  // What is of no format is judged by the cowfile's codec. The merge itself locks the file.
+  // The cowfile's codec reports files of no format. The merge itself locks the file.
   return (format ?? requireFormat(files.open(path, { lock: "none" }))).id === "cowfile";
 }

@@ -1,7 +1,7 @@
 /**
- * Owns the traces of an interrupted merge into a base that goes by another name now. Its journal is then found under the old
- * name, and tells what the base was; the note beside the cowfile tells that a merge of it has begun. From such a base no undo
- * file is made: what it would have to hold is overwritten.
+ * Owns the traces of an interrupted merge into a base that was renamed. Its merge journal has the old name, and says
+ * what the base was; the base record beside the cowfile says that a merge has begun. No undo file is made for such a
+ * base, because the blocks that it needs are overwritten.
  */
 import type { OperationContext } from "../../context.ts";
 import { OWN } from "../../device/own-file.ts";
@@ -13,7 +13,7 @@ import { readSidecar } from "../../notes/sidecar.ts";
 import { holdsAny } from "./already.ts";
 import { fingerprintBefore, type Pair } from "./pair.ts";
 
-/** The error as it is, or with what a journal of this very merge under another name tells. */
+/** The error, with a hint if a merge journal of this very merge has another name. */
 export async function explainRename(
   storage: Storage,
   pair: Pair,
@@ -29,7 +29,7 @@ export async function explainRename(
   });
 }
 
-/** @throws CowError `pending-merge` where an undo file would be made of a base that is half merged already */
+/** @throws CowError `pending-merge` if an undo file would be made for a partly merged base */
 export async function refuseLateUndo(storage: Storage, at: Pair, context: OperationContext): Promise<void> {
   const path = await journalOfOldName(storage, at, context);
   const sidecar = readSidecar(storage, at.cowfile, at.layer.base);
@@ -56,12 +56,12 @@ function renameHint(storage: Storage, { rdofile }: Pair, journal: string): strin
   return `${journal} tells that the merge of this cowfile into a base of that name was interrupted, and fits this one: if it was renamed, \`${rename}\`, and the same command completes the merge`;
 }
 
-/** A journal of a merge of this cowfile into a base of which nothing is left under its name, and that explains this one. */
+/** A merge journal of this cowfile and a base that no longer has its old name, and that explains this one. */
 async function journalOfOldName(storage: Storage, pair: Pair, context: OperationContext): Promise<string | undefined> {
   const { base, layer, rdofile, cowfile, digest } = pair;
   for (const { path, file } of journalNames(storage, [rdofile, cowfile])) {
     if (storage.facts(file)) continue;
-    // Of a journal that cannot be read it is not known whose it is.
+    // The owner of an unreadable merge journal is unknown.
     const journal = readJournal(storage, path, true);
     if (journal?.cowfile_digest !== digest || journal.rdofile_size !== base.sizeBytes) continue;
     if (journal.fingerprint_before !== layer.base.fingerprint) continue;

@@ -1,31 +1,31 @@
 /**
- * Owns what a merge is asked for and what it answers, in place or into a new image.
+ * Owns the request and the result of a merge, in place or into a new image.
  */
 import type { StackPart, StackSpec } from "../../stack/spec.ts";
 
-/** What the user is asked to agree to. */
+/** The question to the user. */
 export interface MergeQuestion {
   readonly rdofile: string;
   readonly cowfile: string;
   readonly blocks: number;
   readonly resumed: boolean;
-  /** Not to merge is asked about, but to give an interrupted merge up. */
+  /** The question is about giving up an interrupted merge. */
   readonly givesUp?: boolean;
 }
 
 export interface MergeRequest {
-  /** Write a new image there, and leave both inputs alone. */
+  /** Write a new image there, and leave both inputs unchanged. */
   readonly output?: string | undefined;
   /** Replace `output` if it is an image; default: what `force` says. */
   readonly replaceOutput?: boolean;
-  /** Replace `output` whatever it is, if this is its name. */
+  /** Replace any kind of `output`, if this is its name. */
   readonly replace?: readonly string[] | undefined;
   readonly dryRun?: boolean;
   /** Override the checks: dirty, another fingerprint, a longer base, lost blocks, free space. */
   readonly force?: boolean;
   /** Save what will be overwritten there, as a cowfile over the merged base. */
   readonly undo?: string | undefined;
-  /** Merge nothing: take the journal of an interrupted merge of this cowfile away, and leave the base as it is. */
+  /** Merge nothing: remove the merge journal of an interrupted merge of this cowfile, and leave the base as it is. */
   readonly giveUp?: boolean;
   /** Called once everything was checked, before the first write; throws to decline. */
   readonly confirm?: ((question: MergeQuestion) => Promise<void>) | undefined;
@@ -42,34 +42,34 @@ export interface MergeResult {
   readonly dry_run: boolean;
   /** An interrupted merge was completed. */
   readonly resumed: boolean;
-  /** The base held every block already; nothing was written. */
+  /** Every block was merged already; nothing was written. */
   readonly already_merged: boolean;
   /** An interrupted merge was taken back by its undo file: the base is as before it. */
   readonly taken_back: boolean;
   readonly undo: string | null;
   /** Other cowfiles over the base no longer match it. */
   readonly fingerprint_changed: boolean;
-  /** Blocks that hold data without a mark, which were not merged. */
+  /** Unallocated blocks that hold data, which were not merged. */
   readonly unmarked_blocks: number;
-  /** An interrupted merge was given up: its journal is gone, and the base is as the interruption left it. */
+  /** An interrupted merge was given up: its merge journal is removed, and the base is as the interruption left it. */
   readonly given_up: boolean;
 }
 
-/** A merge of something else than a cowfile into an image. */
+/** A merge of other layers than a cowfile into an image. */
 export interface AnyMerge {
   /** As given. */
   readonly rdofile: string;
   readonly cowfile: string;
-  /** What lies below the layer that is merged. */
+  /** The backing of the merged layer. */
   readonly below: StackSpec;
   readonly layer: StackPart;
   /** The files of a cowfile over an image. */
   readonly simple?: { readonly rdofile: string; readonly cowfile: string } | undefined;
 }
 
-/** What a merge did, as its executors tell. What is left out is nothing, or not so. */
+/** The result of a merge's executor. Absent values are zero or false. */
 export interface Merged {
-  /** What the layer holds, in its units and in bytes. */
+  /** The layer's size, in its units and in bytes. */
   readonly units?: number;
   readonly bytes?: number;
   readonly already?: boolean;
@@ -81,7 +81,7 @@ export interface Merged {
   readonly unmarked?: number;
 }
 
-/** @param at.output the image that now holds the result */
+/** @param at.output the image with the result */
 export function resultOf(
   at: Pick<MergeResult, "rdofile" | "cowfile" | "output">,
   request: MergeRequest,

@@ -3,7 +3,7 @@
  * last exception backwards,
  * (1) copy the chunks into the origin; flush the origin. The store still holds them: the view is the same.
  * (2) zero their tuples; flush the store. The origin shows through, which has the same there.
- * Killed anywhere, origin and store are an ordinary pair with the same view, and the same call goes on. Where the kernel
+ * Killed anywhere, origin and store are an ordinary pair with the same view, and the same call resumes. Where the kernel
  * takes one run of chunks a step, this takes as many as make good use of two flushes. No tuple is ever zeroed whose chunk is
  * not in the origin: a store that has one is refused before anything is written.
  */
@@ -16,7 +16,7 @@ import { type StoreGeometry, TUPLE_BYTES } from "../../formats/dm-snapshot/layou
 import { isDataChunk, readTuple } from "../../formats/dm-snapshot/scan.ts";
 import { zeroTuples } from "../../formats/dm-snapshot/tuples.ts";
 
-/** Data copied between two flushes: at most so many bytes, but at least one chunk. */
+/** Data copied between two flushes: at most this many bytes, but at least one chunk. */
 const STEP_BYTES = 64 << 20;
 /** Exceptions merged between two flushes. */
 const STEP_EXCEPTIONS = 1 << 16;
@@ -25,7 +25,7 @@ const COPY_BYTES = 1 << 20;
 export interface MergeStoreHooks {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Exceptions merged between two flushes, if fewer are wanted than make good use of them. */
+  /** Exceptions merged between two flushes, if fewer than the default. */
   readonly stepExceptions?: number;
 }
 
@@ -66,7 +66,7 @@ export function openForMerge(store: ByteSource, origin: ByteSource): OpenedStore
   return opened;
 }
 
-/** What a killed merge left behind the end of the list is in the origin. Anything else is not for a merge to remove. */
+/** Tuples that a killed merge left after the end of the list are in the origin. A merge removes no others. */
 function refuseUncopied(store: ByteSource, origin: ByteSource, { geometry, verdicts }: OpenedStore): void {
   const { stale } = verdicts.scan;
   if (!stale) return;
@@ -123,11 +123,11 @@ export async function mergeStore(store: ByteTarget, origin: ByteTarget, hooks: M
   const { scan } = opened.verdicts;
   const total = scan.olds.length;
   if (scan.stale) {
-    // What a merge or a writer left that was killed: it must not come back to life.
+    // Left by a killed merge or writer: it must not become valid again.
     zeroTuples(store, geometry, total, scan.areas);
     store.flush();
   }
-  // What a dead process had copied may be in the page cache only.
+  // Copies of a dead process may be in the page cache only.
   if (total > 0) origin.flush();
   const yieldToEventLoop = makeYielder();
   let left = total;
@@ -182,7 +182,7 @@ function* copyBackwards(
     )
       count++;
     at -= count;
-    // The origin's last chunk may be cut short; what a kernel leaves behind it in the store never shows.
+    // The origin's last chunk may be partial; the rest of the chunk in the store never shows.
     const from = news.at(at + 1) * chunkBytes;
     const to = olds.at(at + 1) * chunkBytes;
     const length = Math.min(count * chunkBytes, origin.sizeBytes - to);

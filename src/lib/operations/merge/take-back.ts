@@ -17,7 +17,7 @@ export function isUndoOf(files: OpenFiles, journal: MergeJournal, cowfile: strin
 }
 
 /**
- * Takes an interrupted merge back. Interrupted itself, either way on is open: the journal stays until all is done.
+ * Takes an interrupted merge back. If this is interrupted, both ways stay open: the merge journal stays until all is done.
  *
  * @throws CowError `pending-merge` if it is not that merge's undo file; `wrong-base` if the journal does not explain the base;
  *   `usage`; as writeLayer

@@ -1,9 +1,9 @@
 /**
- * Owns the proof that a base is what an interrupted merge left. Where an undo file was saved, its content proves it: of every
- * block that the cowfile holds, each sector is either as the undo file has it or as the cowfile has it. Anything else was
- * written by another program since, and would be lost. Elsewhere times tell: while a merge writes, it touches its journal, and
- * a base that was changed later was changed by another program. That costs nothing, and sees every change to a file that
- * comes a minute after the interruption; devices have no such time.
+ * Owns the proof that a base is as an interrupted merge left it. With an undo file, its content proves it: each sector
+ * of the cowfile's blocks equals the undo file's or the cowfile's. Any other content was written by another program
+ * since, and would be lost. Otherwise times decide: a merge touches its journal while it writes, and a base that was
+ * changed later was changed by another program. That costs nothing, and notices every change to a file that comes a
+ * minute after the interruption; devices have no such time.
  */
 import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -15,15 +15,15 @@ import type { OpenFiles } from "../files.ts";
 import { COMPARE_BYTES, comparedPieces } from "./already.ts";
 import type { UndoPlan } from "./decide.ts";
 
-/** What a disk writes whole, or not at all. */
+/** The unit that a disk writes whole, or not at all. */
 const SECTOR_BYTES = 512;
 const BEAT_MS = 250;
-/** A piece takes less to be written, and the journal's time is as durable as the base's, within this. */
+/** Writing a piece takes less, and the times of journal and base become durable within this. */
 const SLACK_MS = 60_000;
-/** What every journal begins with: to write it again changes nothing but the time. */
+/** The first byte of every merge journal: rewriting it changes only the time. */
 const FIRST_BYTE = Buffer.from("{");
 
-/** The sign of life of a merge, to be called before each piece is written. @param journal open for writing */
+/** The sign of life of a merge, made before each piece is written. @param journal open for writing */
 export function makeSignOfLife(journal: BlockDevice): () => void {
   let last = Number.NEGATIVE_INFINITY;
   return () => {

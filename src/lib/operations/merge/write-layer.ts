@@ -1,6 +1,6 @@
 /**
- * Owns the writing itself: what a layer holds into a base, flushed at the end. Writing the same again is no change, which is
- * what lets the same command complete an interrupted merge.
+ * Owns the writing itself: a layer's blocks into a base, flushed at the end. Writing them again changes nothing, so the
+ * same command can complete an interrupted merge.
  */
 import { intersect } from "../../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext } from "../../context.ts";
@@ -12,11 +12,11 @@ import { totalLength } from "../../formats/walk-extents.ts";
 import type { OpenFiles } from "../files.ts";
 import type { Size } from "./already.ts";
 
-/** A copy is cut into pieces of this size, so that a signal is noticed within one of them. */
+/** A copy is split into pieces of this size, so that a signal is noticed within one piece. */
 const PIECE_BYTES = 32 << 20;
 
 /**
- * Copies everything that the layer holds, and makes the base durable.
+ * Copies all blocks of the layer, and makes the base durable.
  *
  * @param beforePiece called before each write
  * @throws CowError `io`, `no-space`; `interrupted`, with the base flushed, when the signal fires

@@ -30,7 +30,7 @@ import { requireSpace, writeLayer } from "./write-layer.ts";
 interface Job extends Pair {
   /** Of the base before the merge, which may have begun. */
   readonly before: Fingerprint;
-  /** Of the interrupted merge that is completed; undefined where one begins. */
+  /** Of the interrupted merge that is completed; undefined for a new merge. */
   readonly journal: FoundJournal | undefined;
 }
 
@@ -94,7 +94,7 @@ export async function write(
     beat();
   };
   await writeLayer(base, layer, size, context, beforePiece).catch((error: unknown) => {
-    // Nothing of the base was touched: it is not half merged.
+    // The base was not touched: it is not partly merged.
     if (!journal && pieces === 1 && isRefusal(error)) {
       places.remove(note);
       if (undo.make) storage.remove(undo.path);
@@ -106,12 +106,12 @@ export async function write(
   return result;
 }
 
-/** Was it not even tried? An I/O error may come after a part was written. */
+/** Was nothing written? An I/O error may come after a part was written. */
 function isRefusal(error: unknown): boolean {
   return error instanceof CowError && ["EPERM", "EACCES", "EROFS"].includes(String(error.details["errno"]));
 }
 
-/** What is known of the undo file that was asked for, and of the merged image, which it is a layer over. */
+/** The requested undo file, and the merged image, which it is a layer over. */
 export async function undoFacts(
   files: OpenFiles,
   { base, layer, rdofile, size }: Pair,
