@@ -6,7 +6,7 @@ import { registerHooks } from "node:module";
 
 export interface Mutation {
   readonly name: string;
-  /** Where to begin, if what it takes is rare. */
+  /** The life that shows it, or some before it: where to begin, as the first ones do not. */
   readonly seed?: number;
   readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
 }
@@ -93,7 +93,7 @@ const RACES: readonly Mutation[] = [
   },
   {
     name: "pages are taken before a checkpoint begins",
-    seed: 60,
+    seed: 64,
     changes: [
       {
         file: CHECKPOINT,
@@ -108,6 +108,7 @@ export const MUTATIONS: readonly Mutation[] = [
   change("nothing is journalled", ORDER, "if (!this.#hasFresh) return;", "if (this.#hasFresh || true) return;"),
   {
     name: "entries that do not fit are dropped",
+    seed: 33,
     changes: [
       { file: ORDER, from: "if (journal && !journal.write()) this.#checkpoint.make();", to: "journal?.write();" },
       // Room is made sure of beforehand; without that it comes to it often.
@@ -239,6 +240,7 @@ export const MUTATIONS: readonly Mutation[] = [
     STAMP,
     "if ((head.flags & FLAG_LIVE) === 0) return undefined;",
     "if (head.flags < 0) return undefined;",
+    4,
   ),
   change("the file is closed without a flush", OPEN, "      order.checkpoint();\n", "      order.commit();\n"),
   change(
@@ -246,7 +248,7 @@ export const MUTATIONS: readonly Mutation[] = [
     TAKE_UP,
     "Math.floor((end - 1) / 8) + 1, PageState.CHANGED)",
     "Math.floor((end - 1) / 8) + 1, PageState.STORED)",
-    8,
+    19,
   ),
   change(
     "what a dead process wrote is taken for durable",
@@ -333,6 +335,7 @@ export const MUTATIONS: readonly Mutation[] = [
     IMAGE,
     "copiesStart || copiesEnd ? undefined : { source, offset }",
     "{ source, offset }",
+    2,
   ),
   change(
     "a new journal has not the records of the old one",
