@@ -116,7 +116,18 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       help: `cowtool ${this.id} --help`,
       flags: [...Object.keys({ ...sharedFlags, ...this.ctor.flags }), "help"],
       signal: this.#stops?.received(),
+      moreHints: () => this.#swapped(),
     };
+  }
+
+  /** Of a command that takes a base and then a layer: are they in the wrong order? */
+  async #swapped(): Promise<readonly string[]> {
+    const { id, args } = this.ctor;
+    const [base, layer] = Object.keys(args);
+    const isOne = (base === "rdofile" || base === "base") && layer !== undefined && id !== "create";
+    if (!isOne) return [];
+    const { swappedHints } = await import("./swapped-hint.ts");
+    return swappedHints(`${this.config.bin} ${id}`, this.positionals);
   }
 
   /**
@@ -138,8 +149,8 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     const opened = new OpenFiles(context);
     this.#opened = opened;
     const base = rdofile === undefined ? undefined : await opened.openStack(rdofile);
-    const fail = (error: unknown): Failure => {
-      const failure = failureOf(error, this.#reporting());
+    const fail = async (error: unknown): Promise<Failure> => {
+      const failure = await failureOf(error, this.#reporting());
       this.#progress?.clear();
       if (!this.flags.json) writeFailure(this.#reporting(), failure);
       return failure;

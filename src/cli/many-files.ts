@@ -20,7 +20,7 @@ export interface ManyFilesView {
   /** Go on behind a file whose exit status is not 0. */
   readonly keepGoing: boolean;
   /** Makes a failure of what was thrown, and tells people of it. */
-  readonly fail: (error: unknown) => Failure;
+  readonly fail: (error: unknown) => Promise<Failure>;
 }
 
 type Examine = (file: string, context: OperationContext) => Promise<FileOutcome>;
@@ -124,7 +124,7 @@ class Run {
     try {
       done = await this.#one(file, context);
     } catch (error) {
-      done = this.#view.fail(error);
+      done = await this.#view.fail(error);
     }
     const exitCode = "row" in done ? done.exitCode : done.exit_code;
     const own = "row" in done ? (done.word ?? this.#table.words[exitCode]) : FAILED[exitCode];

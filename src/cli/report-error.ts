@@ -28,6 +28,8 @@ export interface ReportOptions {
   readonly noColour: boolean;
   /** The command line, for hints that depend on it. */
   readonly argv?: readonly string[];
+  /** Further ways out, looked for once something has failed. */
+  readonly moreHints?: () => Promise<readonly string[]>;
   /** For usage errors: the command that shows the help. */
   readonly help: string;
   /** The flags that there are, without dashes, for hints. */
@@ -68,16 +70,22 @@ export interface Failure extends ErrorReport {
   readonly file: string | undefined;
 }
 
-export function failureOf(
+export async function failureOf(
   error: unknown,
-  { help, signal, argv = [], flags = [] }: Pick<ReportOptions, "help" | "signal" | "argv" | "flags">,
-): Failure {
+  {
+    help,
+    signal,
+    argv = [],
+    flags = [],
+    moreHints,
+  }: Pick<ReportOptions, "help" | "signal" | "argv" | "flags" | "moreHints">,
+): Promise<Failure> {
   const cowError = error instanceof CowError ? error : asUsageError(error, help, flags);
   if (cowError) {
     const { code, message, details, file } = cowError;
     const mayShare = code === "locked" && flags.includes("force-share") && !argv.includes("--force-share");
     const share = mayShare ? ["--force-share reads it anyway: what it shows may be out of date at once"] : [];
-    const hints = [...cowError.hints, ...share, ...commaHints(cowError, argv)];
+    const hints = [...cowError.hints, ...share, ...commaHints(cowError, argv), ...((await moreHints?.()) ?? [])];
     return { code, message, details, hints, exit_code: exitOfCode(code, signal), file };
   }
   const text = error instanceof Error ? error.message : String(error);
@@ -103,7 +111,7 @@ export function writeFailure(
 /** Reports the failure on the right stream and sets the exit status. */
 export async function reportError(error: unknown, options: ReportOptions): Promise<void> {
   const { terminal, json, toStderr } = options;
-  const failure = failureOf(error, options);
+  const failure = await failureOf(error, options);
   terminal.setExitCode(failure.exit_code);
   if (json) {
     const sink = (text: string): boolean | Promise<boolean> => {

@@ -1,12 +1,13 @@
 /**
- * Owns how `info` shows an image to people: facts in two columns, and its map.
+ * Owns how `info` shows an image to people: facts in two columns, tables of its parts, and its map.
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
 import type { Fact } from "../../lib/formats/format.ts";
 import type { Info, InfoResult, MapExtent } from "../../lib/operations/info.ts";
 import { type BlockMapView, renderBlockMap } from "./block-map.ts";
-import { renderKeyValue } from "./key-value.ts";
+import { contentRows, renderChain, renderPartitions } from "./chain-report.ts";
+import { type KeyValue, renderKeyValue } from "./key-value.ts";
 import { kindsOfProblems, type ProblemView, renderProblems } from "./problems.ts";
 import { renderSvgMap } from "./svg-map.ts";
 import type { Row } from "./table.ts";
@@ -18,26 +19,39 @@ export interface InfoView extends Pick<BlockMapView, "columns" | "env">, Pick<Pr
   readonly map: boolean;
 }
 
-export async function* renderInfo(
-  { facts, problems, extents, mapBytes }: Info,
-  view: InfoView,
-): AsyncGenerator<string> {
+export async function* renderInfo(info: Info, view: InfoView): AsyncGenerator<string> {
+  const { facts, chain, problems, extents, mapBytes } = info;
   yield renderFacts(facts);
+  yield* renderPartitions(facts, view);
+  if (chain) yield* renderChain(chain, view);
   yield* renderProblems(problems, view);
-  if (!extents || !view.map) return;
-  const all = facts.format === "cowfile" ? "allocated in the cowfile" : "allocated in the layer";
-  yield* renderBlockMap(heldOnly(extents), mapBytes, { ...view, none: "from the base", all });
+  if (extents && view.map) yield* renderBlockMap(heldOnly(extents), mapBytes, { ...view, ...legendOf(facts) });
+}
+
+function legendOf({ format }: InfoResult): { readonly none: string; readonly all: string } {
+  if (format === "raw") return { none: "a hole", all: "data" };
+  return { none: "from the base", all: `allocated in the ${format === "cowfile" ? "cowfile" : "layer"}` };
 }
 
 function renderFacts(facts: InfoResult): string {
   return facts.format === "cowfile" ? renderCowfile(facts) : renderOther(facts);
 }
 
-const SHOWN_ELSEWHERE = new Set(["file", "format", "virtual_size", "file_size", "allocated_size"]);
+const SHOWN_ELSEWHERE = new Set([
+  "file",
+  "format",
+  "virtual_size",
+  "file_size",
+  "allocated_size",
+  "content",
+  "partition_table",
+  "partitions",
+  "pending_merge",
+]);
 
 /** Facts of any format, in the format's own order: lists line by line. */
 function renderOther(facts: InfoResult): string {
-  const rows: (readonly [string, string])[] = [
+  const rows: KeyValue[] = [
     ["file", facts.file],
     ["format", facts.format],
     ["image size", facts.virtual_size === null ? "not stored" : formatSize(facts.virtual_size)],
@@ -50,8 +64,24 @@ function renderOther(facts: InfoResult): string {
     else
       for (const [i, each] of (fact as readonly Fact[]).entries()) rows.push([`${label} ${i + 1}`, inWords("", each)]);
   }
-  rows.push(["file size", `${formatSize(facts.file_size)}, on disk ${formatSize(facts.allocated_size)}`]);
+  rows.push(
+    ...contentRows(facts),
+    ["file size", sizesOf(facts)],
+    ...mergeRows(facts["pending_merge"] as PendingMerge | undefined),
+  );
   return renderKeyValue(rows);
+}
+
+function sizesOf({ file_size: size, allocated_size: allocated }: InfoResult): string {
+  return allocated === null ? formatSize(size) : `${formatSize(size)}, on disk ${formatSize(allocated)}`;
+}
+
+type PendingMerge = { readonly message: string; readonly ways: readonly string[] };
+
+function mergeRows(pending: PendingMerge | undefined): KeyValue[] {
+  return pending
+    ? [["merge", `interrupted: ${pending.message}`], ...pending.ways.map((way) => ["", way] as const)]
+    : [];
 }
 
 function inWords(name: string, fact: Fact): string {
@@ -77,7 +107,7 @@ function renderCowfile(facts: InfoResult): string {
     ["bitmap", `${facts["map_size"]} bytes at byte 1024`],
     ["data from", `byte ${facts["data_offset"]}`],
     ["fingerprint", `${facts["fingerprint"]} (of the base)`],
-    ["file size", `${formatSize(facts.file_size)}, on disk ${formatSize(facts.allocated_size)}`],
+    ["file size", sizesOf(facts)],
   ]);
 }
 
@@ -88,7 +118,7 @@ export function infoRow({ facts, problems }: Info): Row {
     format,
     [...(typeof state === "string" ? [state] : []), ...(packed ? ["packed"] : [])].join(", ") || "-",
     size === null ? "-" : roundedSize(size),
-    roundedSize(facts.allocated_size),
+    facts.allocated_size === null ? "-" : roundedSize(facts.allocated_size),
     kindsOfProblems(problems),
   ];
 }

@@ -1,13 +1,18 @@
 /**
- * Owns `info`: the facts about a file. Reads metadata only and changes nothing.
+ * Owns `info`: the facts about a file, an image or a stack. Reads metadata only and changes nothing.
  */
 
 import type { Extent } from "../bytes/extent.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
-import type { ImageFacts, Layer, Problem } from "../formats/format.ts";
-import { formatOfPart, openAsLayer } from "../stack/open-part.ts";
-import { parsePart } from "../stack/spec.ts";
+import { CowError } from "../errors.ts";
+import type { ImageFacts, Layer, LayerFormat, Problem } from "../formats/format.ts";
+import { describeContent } from "../formats/raw/describe.ts";
+import { detectFormat } from "../formats/registry.ts";
+import { formatOfPart, type OpenPart, openAsLayer } from "../stack/open-part.ts";
+import { StackSpec } from "../stack/spec.ts";
+import { asProblem, pendingMergeOf } from "./chain.ts";
 import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
+import { describeChain, type LinkFacts, pendingFact } from "./info-chain.ts";
 
 export interface InfoOptions {
   /** A stack to compare with the identity of the base in the file. */
@@ -26,11 +31,14 @@ export interface MapExtent extends Extent {
 export interface InfoResult extends ImageFacts {
   readonly file: string;
   readonly file_size: number;
-  readonly allocated_size: number;
+  /** Null for devices and exports, of which nothing tells. */
+  readonly allocated_size: number | null;
 }
 
 export interface Info {
   readonly facts: InfoResult;
+  /** Of a stack: its parts, base first. */
+  readonly chain: readonly LinkFacts[] | undefined;
   readonly problems: Iterable<Problem>;
   /**
    * With `map`: covers the whole image, ascending; made while it is read. The file stays open and locked until the last
@@ -43,7 +51,7 @@ export interface Info {
 }
 
 /**
- * Describes `file`.
+ * Describes `file`: a file of any format, a raw image, a device, the URI of an export, or a stack `BASE,LAYER,…`.
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `unsupported`, `truncated`, `io`
  */
@@ -65,37 +73,100 @@ async function describe(
   options: InfoOptions,
   context: OperationContext,
 ): Promise<Info> {
-  const opened = files.openPart(parsePart(file), { lock: options.forceShare ? "none" : "shared" });
-  const { file: device } = opened;
+  const spec = StackSpec.parse(files.storage, file);
+  const described =
+    spec.layers.length > 0 ? await ofStack(files, spec, options, context) : await ofFile(files, spec, options, context);
+  const { facts, chain, problems, mapped } = described;
+  const pause = makePause(context.signal, () => interrupted(file, "nothing was changed"));
+  return {
+    facts,
+    chain,
+    problems,
+    extents: options.map && mapped ? mapExtents(mapped, files, pause) : undefined,
+    mapBytes: mapped?.virtualSizeBytes ?? facts.virtual_size ?? 0,
+    close: () => files.close(),
+  };
+}
+
+type Mapped = Pick<Layer, "virtualSizeBytes" | "extents">;
+
+interface Described extends Pick<Info, "facts" | "chain" | "problems"> {
+  readonly mapped: Mapped | undefined;
+}
+
+async function ofStack(
+  files: OpenFiles,
+  spec: StackSpec,
+  options: InfoOptions,
+  context: OperationContext,
+): Promise<Described> {
+  if (options.rdofile !== undefined)
+    throw new CowError("usage", `"${spec.text}" has a base of its own: --rdofile goes with a single file`);
+  const { layer, ...described } = await describeChain(files, spec, context);
+  return { ...described, mapped: layer };
+}
+
+async function ofFile(
+  files: OpenFiles,
+  spec: StackSpec,
+  options: InfoOptions,
+  context: OperationContext,
+): Promise<Described> {
+  const opened = files.openPart(spec.base, { lock: options.forceShare ? "none" : "shared" });
+  const { file: device, part } = opened;
+  const kept = files.storage.facts(part.path);
+  const sizes = {
+    file_size: device.sizeBytes,
+    allocated_size: kept?.kind === "file" ? (kept.allocatedBytes ?? device.sizeBytes) : null,
+  };
+  if (part.format === "raw" || (part.format === undefined && !detectFormat(device))) {
+    const pending = pendingMergeOf(files.storage, spec);
+    const facts = {
+      file: spec.text,
+      format: "raw",
+      virtual_size: device.sizeBytes,
+      ...describeContent(device),
+      ...(pending && { pending_merge: pendingFact(pending) }),
+      ...sizes,
+    };
+    const mapped = { virtualSizeBytes: device.sizeBytes, extents: device.dataExtents.bind(device) };
+    return { facts, chain: undefined, problems: pending ? [asProblem(pending)] : [], mapped };
+  }
   const format = formatOfPart(opened);
   const below = (await files.openStack(options.rdofile))?.device;
-  const notes = notesOfServer(files, opened.part.path);
-  const hooks = { ...opened.options, ...notes, below, signal: context.signal };
+  const hooks = { ...opened.options, ...notesOfServer(files, part.path), below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);
   const judged = below ? await format.judgeBase(device, below, hooks) : [];
   const how = { allowDirty: true, below, signal: context.signal };
-  const layer = options.map ? (await openAsLayer(opened, how, () => files.scratch(opened.part.path))).layer : undefined;
-  const pause = makePause(context.signal, () => interrupted(file, "nothing was changed"));
+  const mapped = options.map ? (await openAsLayer(opened, how, () => files.scratch(part.path))).layer : undefined;
   return {
-    facts: {
-      file,
-      ...facts,
-      file_size: device.sizeBytes,
-      allocated_size: files.storage.facts(opened.part.path)?.allocatedBytes ?? device.sizeBytes,
-    },
+    facts: { file: spec.text, ...facts, ...contentOfImage(format, opened), ...sizes },
+    chain: undefined,
     problems: {
       *[Symbol.iterator]() {
         yield* judged;
         yield* problems;
       },
     },
-    extents: layer ? mapExtents(layer, files, pause) : undefined,
-    mapBytes: layer?.virtualSizeBytes ?? facts.virtual_size ?? 0,
-    close: () => files.close(),
+    mapped,
   };
 }
 
-async function* mapExtents(layer: Layer, files: OpenFiles, pause: Pause): AsyncGenerator<MapExtent> {
+/** What an image is that is one by itself, such as a qcow2 file without a backing file. */
+function contentOfImage(
+  format: LayerFormat,
+  { file, options }: OpenPart,
+): ReturnType<typeof describeContent> | undefined {
+  try {
+    const image = format.openImage?.(file, { ...options, allowDirty: true });
+    return image && describeContent(image);
+  } catch (error) {
+    if (error instanceof CowError) return undefined;
+    throw error;
+  }
+}
+
+async function* mapExtents(layer: Mapped, files: OpenFiles, pause: Pause): AsyncGenerator<MapExtent> {
   try {
     const end = layer.virtualSizeBytes;
     let at = 0;

@@ -70,9 +70,17 @@ const info: CommandRow = {
       argv: (at) => [at("vm.cow"), "--rdofile", at("random.img")],
       readOnly: true,
     },
+    { title: "a raw image", argv: (at) => [at("base.img")], readOnly: true },
+    { title: "a stack", argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`, "--map"], readOnly: true },
   ],
   inputs: [
-    { title: "FILE", good: "vm.cow", argv: (_, file) => [file] },
+    {
+      title: "FILE",
+      good: "vm.cow",
+      isStack: true,
+      takes: { ...ANY_BASE, "empty.img": 0 },
+      argv: (_, file) => [file],
+    },
     {
       title: "--rdofile",
       good: "base.img",
@@ -93,9 +101,16 @@ const check: CommandRow = {
     { title: "a dirty one", argv: (at) => [at("dirty.cow")], status: 1, readOnly: true },
     { title: "one that lost data", argv: (at) => [at("lost.cow"), "-v"], status: 4, readOnly: true },
     { title: "one with an impossible head", argv: (at) => [at("hostile.cow")], status: 4, readOnly: true },
+    { title: "a stack", argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`], readOnly: true },
+    {
+      title: "a stack with a dirty layer",
+      argv: (at) => [`${at("base.img")},${at("dirty.cow")}`],
+      status: 1,
+      readOnly: true,
+    },
   ],
   inputs: [
-    { title: "FILE", good: "vm.cow", argv: (_, file) => [file] },
+    { title: "FILE", good: "vm.cow", isStack: true, argv: (_, file) => [file] },
     {
       title: "--rdofile",
       good: "base.img",

@@ -68,26 +68,52 @@ export function describeProcess(pid: number): string {
   return shown ? `pid ${pid} (${shown.replace(/\p{Cc}/gu, "?")})` : `pid ${pid}`;
 }
 
+export interface LockUse {
+  readonly pid: number;
+  /** Which of the files that were asked for, by its index. */
+  readonly file: number;
+  readonly writes: boolean;
+}
+
+/** QEMU's byte for "I write", which its tools lock for reading. */
+const QEMU_WRITES = 101;
+
 /**
- * The processes that hold an open-file-description lock on an inode. The kernel shows pid -1 for these in /proc/locks,
- * so the holder is found by the `lock:` lines of its file descriptors.
+ * The processes that hold open-file-description locks on these files, this one included. The kernel shows pid -1 for these in
+ * /proc/locks, so the holder is found by the `lock:` lines of its file descriptors.
  */
+export function lockUses(files: readonly { readonly device: number; readonly inode: number | bigint }[]): LockUse[] {
+  const keys = files.map(({ device, inode }) => {
+    const { major, minor } = majorMinor(device);
+    return `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
+  });
+  return list("/proc").flatMap((entry) => {
+    const lines = /^\d+$/.test(entry) ? lockLines(entry) : [];
+    return keys.flatMap((key, file) => {
+      const held = lines.filter((line) => line.includes(key));
+      return held.length === 0 ? [] : [{ pid: Number(entry), file, writes: held.some((line) => isWriter(line, key)) }];
+    });
+  });
+}
+
+function lockLines(pid: string): string[] {
+  return list(`/proc/${pid}/fdinfo`).flatMap((fd) => {
+    const info = readText(`/proc/${pid}/fdinfo/${fd}`);
+    return info?.includes("lock:") ? info.split("\n").filter((line) => line.startsWith("lock:")) : [];
+  });
+}
+
+function isWriter(line: string, key: string): boolean {
+  const [from = 0, to = 0] = line
+    .slice(line.indexOf(key) + key.length)
+    .split(" ")
+    .map(Number);
+  return line.includes(" WRITE ") || (from <= QEMU_WRITES && to >= QEMU_WRITES);
+}
+
+/** The processes that hold such a lock on one file. */
 export function lockHolders(device: number, inode: number): number[] {
-  const { major, minor } = majorMinor(device);
-  const key = `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}:${inode} `;
-  const holders: number[] = [];
-  for (const entry of list("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    for (const fd of list(`/proc/${entry}/fdinfo`)) {
-      const info = readText(`/proc/${entry}/fdinfo/${fd}`);
-      if (!info?.includes("lock:")) continue;
-      if (info.split("\n").some((line) => line.startsWith("lock:") && line.includes(key))) {
-        holders.push(Number(entry));
-        break;
-      }
-    }
-  }
-  return holders;
+  return lockUses([{ device, inode }]).map(({ pid }) => pid);
 }
 
 /**

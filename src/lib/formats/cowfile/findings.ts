@@ -110,6 +110,8 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
     "written before the restart, and not covered by a flush",
   );
   for (const suspect of gradeSuspects(survey.suspects, source, geometry)) {
+    // Of a clean file the neighbours say enough.
+    if (suspect.evidence === "shared" && !isDirty(head)) continue;
     const offset = geometry.dataOffsetBytes + suspect.offset;
     const why =
       suspect.evidence === "alone" ? "and nothing else explains the space" : "beside other data in its allocation unit";
