@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check completion convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -67,7 +67,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -85,6 +85,10 @@ _cowtool() {
       ;;
     "diff --map" | "info --map")
       _cowtool_words 'text svg'
+      return
+      ;;
+    "hash --digest")
+      _cowtool_words 'sha256 sha512 sha1 blake2b512 blake2s256 sha3-256'
       return
       ;;
     "merge --prefer")
@@ -114,6 +118,7 @@ _cowtool() {
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
+    hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
     map) _cowtool_words '--svg --help --json --no-color --progress --quiet --verbose' ;;

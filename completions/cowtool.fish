@@ -28,6 +28,7 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments invert --description 'swap a base and the layer over it'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments map --description 'list which file of a stack each part of its image comes from'
@@ -49,6 +50,7 @@ complete --command cowtool --no-files --condition '__cowtool_runs help' --argume
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments invert --description 'swap a base and the layer over it'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments map --description 'list which file of a stack each part of its image comes from'
@@ -104,6 +106,10 @@ complete --command cowtool --condition '__cowtool_runs diff' --short-option o --
 complete --command cowtool --condition '__cowtool_runs diff' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'read cowfiles by themselves over this base'
 complete --command cowtool --condition '__cowtool_runs diff' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
 complete --command cowtool --condition '__cowtool_runs diff' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs hash' --long-option block-size --exclusive --description 'a power of two: another size gives another checksum'
+complete --command cowtool --condition '__cowtool_runs hash' --long-option digest --exclusive --arguments 'sha256 sha512 sha1 blake2b512 blake2s256 sha3-256' --description 'the digest of blocks and of the whole'
+complete --command cowtool --condition '__cowtool_runs hash' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs info' --short-option f --long-option force --description 'replace the picture if it exists and is one'
 complete --command cowtool --condition '__cowtool_runs info' --long-option force-share --description 'read the file even while another process writes it'

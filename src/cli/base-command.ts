@@ -113,6 +113,7 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
       terminal: this.terminal,
       noColour: wantsNoColour(this.argv),
       argv: this.argv,
+      command: this.id,
       help: `cowtool ${this.id} --help`,
       flags: [...Object.keys({ ...sharedFlags, ...this.ctor.flags }), "help"],
       signal: this.#stops?.received(),

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { Config } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
 import type { CommandClass } from "./command-row.ts";
+import { commandHabit } from "./habits.ts";
 import { nearest } from "./nearest.ts";
 import { requireUtf8 } from "./raw-arguments.ts";
 import { reportError, wantsJson, wantsNoColour } from "./report-error.ts";
@@ -65,7 +66,9 @@ function showVersion({ root }: Start): void {
 }
 
 function unknown(word: string, start: Start): CowError {
-  const hints = [...nearest(word, commandIds(start)).map((id) => `did you mean ${id}?`), "see cowtool --help"];
+  const habit = commandHabit(word);
+  const near = nearest(word, commandIds(start)).map((id) => `did you mean ${id}?`);
+  const hints = [...(habit === undefined ? near : [habit]), "see cowtool --help"];
   const message = word.startsWith("-") ? `unknown flag before the command: ${word}` : `unknown command: ${word}`;
   return new CowError("usage", message, { hints });
 }

@@ -5,6 +5,7 @@
 import { CowError, type ErrorDetails } from "../lib/errors.ts";
 import { commaHints } from "./comma-hint.ts";
 import { EXIT, exitOfCode, type StopSignal } from "./exit-codes.ts";
+import { flagHabits } from "./habits.ts";
 import { mayColour, paint, type Severity } from "./render/colour.ts";
 import { escapeControls } from "./render/escape.ts";
 import { type JsonMode, writeJson } from "./render/json.ts";
@@ -30,6 +31,8 @@ export interface ReportOptions {
   readonly argv?: readonly string[];
   /** Further ways out, looked for once something has failed. */
   readonly moreHints?: () => Promise<readonly string[]>;
+  /** Undefined before there is one. */
+  readonly command?: string | undefined;
   /** For usage errors: the command that shows the help. */
   readonly help: string;
   /** The flags that there are, without dashes, for hints. */
@@ -75,17 +78,25 @@ export async function failureOf(
   {
     help,
     signal,
+    command,
     argv = [],
     flags = [],
     moreHints,
-  }: Pick<ReportOptions, "help" | "signal" | "argv" | "flags" | "moreHints">,
+  }: Pick<ReportOptions, "help" | "signal" | "command" | "argv" | "flags" | "moreHints">,
 ): Promise<Failure> {
   const cowError = error instanceof CowError ? error : asUsageError(error, help, flags);
   if (cowError) {
     const { code, message, details, file } = cowError;
     const mayShare = code === "locked" && flags.includes("force-share") && !argv.includes("--force-share");
     const share = mayShare ? ["--force-share reads it anyway: what it shows may be out of date at once"] : [];
-    const hints = [...cowError.hints, ...share, ...commaHints(cowError, argv), ...((await moreHints?.()) ?? [])];
+    const habits = command !== undefined && code === "usage" ? flagHabits(command, argv) : [];
+    const hints = [
+      ...habits,
+      ...cowError.hints,
+      ...share,
+      ...commaHints(cowError, argv),
+      ...((await moreHints?.()) ?? []),
+    ];
     return { code, message, details, hints, exit_code: exitOfCode(code, signal), file };
   }
   const text = error instanceof Error ? error.message : String(error);

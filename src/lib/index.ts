@@ -49,6 +49,8 @@ export type {
   DiffRequest,
   DiffResult,
 } from "./operations/diff/request.ts";
+export { hash } from "./operations/hash.ts";
+export { HASH_DIGESTS, type HashDigest, type HashRequest, type HashResult } from "./operations/hash-request.ts";
 export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";

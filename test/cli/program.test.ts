@@ -31,9 +31,10 @@ describe("cowtool", () => {
     const human = await finish(["marge"]);
     expect(human).toMatchObject({ status: 16, stdout: "" });
     expect(human.stderr).toMatch(/^cowtool: error: unknown command: marge\n/);
-    const json = await finish(["marge", "--json"], { env: { NODE_ENV: "test" } });
+    const json = await finish(["compare", "--json"], { env: { NODE_ENV: "test" } });
     expect(json).toMatchObject({ status: 16, stderr: "" });
-    expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: "usage", exit_code: 16 } });
+    const hints = [expect.stringContaining("`cowtool diff A B`"), "see cowtool --help"];
+    expect(JSON.parse(json.stdout)).toMatchObject({ error: { code: "usage", hints, exit_code: 16 } });
   });
 
   test("says which formats there are, and of a command what its flags take", async () => {

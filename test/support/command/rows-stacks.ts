@@ -1,5 +1,5 @@
 /**
- * Owns the rows of the command contract for squash, invert, map and rebase; see command-rows.ts.
+ * Owns the rows of the command contract for squash, invert, map, rebase and hash; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
 import { ANY_BASE } from "./rows-more.ts";
@@ -176,4 +176,28 @@ export const rebase: CommandRow = {
     { title: "unsafely", argv: (at) => [at("vm.cow"), "--to", at("changed.img"), "--unsafe"] },
   ],
   progress: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("random.img")],
+};
+
+export const hash: CommandRow = {
+  runs: [
+    { title: "a stack", argv: (at) => [`${at("base.img")},${at("vm.cow")}`], readOnly: true },
+    {
+      title: "an image, otherwise",
+      argv: (at) => [at("base.img"), "--digest=sha1", "--block-size=4k"],
+      readOnly: true,
+    },
+  ],
+  inputs: [
+    {
+      title: "STACK",
+      good: "base.img",
+      isStack: true,
+      takes: { ...ANY_BASE, "empty.img": 0 },
+      argv: (_, file) => [file],
+    },
+    { title: "STACK, a layer", good: "vm.cow", isStack: true, argv: (at, file) => [`${at("base.img")},${file}`] },
+  ],
+  outputs: [],
+  collisions: [],
+  progress: (at) => [at("base.img")],
 };
