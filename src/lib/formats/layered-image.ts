@@ -56,6 +56,7 @@ export function* shown(
 
 /** The parts of places that may be something other than zeros. Composed sources are resolved. */
 export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
+  const known = new WeakMap<ByteSource, Known>();
   for (const place of places) {
     const { offset, length, source, at } = place;
     if (length === 0) yield place;
@@ -63,9 +64,39 @@ export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
       for (const inner of dataPlaces((source as PlacedSource).places(at, at + length)))
         yield { offset: offset + inner.offset - at, length: inner.length, source: inner.source, at: inner.at };
     } else {
-      for (const data of source.dataExtents(at, at + length))
+      for (const data of dataOf(source, at, at + length, known))
         yield { offset: offset + data.offset - at, length: data.length, source, at: data.offset };
     }
+  }
+}
+
+/** What a source said last: from `from` to `end` there is data in `[start, end)`, and nowhere else. */
+interface Known {
+  readonly from: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The data in `[from, to)`. A source is asked about its next data once, whatever number of places are within that. */
+function* dataOf(source: ByteSource, from: number, to: number, all: WeakMap<ByteSource, Known>): Generator<Extent> {
+  for (let at = from; at < to; ) {
+    let known = all.get(source);
+    if (!known || at < known.from || at >= known.end) {
+      known = { from: at, start: Number.POSITIVE_INFINITY, end: Number.POSITIVE_INFINITY };
+      for (const { offset, length } of source.dataExtents(at, Math.max(to, source.sizeBytes))) {
+        if (length === 0) {
+          yield { offset: Math.min(offset, to), length: 0 };
+          continue;
+        }
+        known = { from: at, start: offset, end: offset + length };
+        break;
+      }
+      all.set(source, known);
+    }
+    const start = Math.max(at, known.start);
+    const end = Math.min(to, known.end);
+    if (start < end) yield { offset: start, length: end - start };
+    at = end;
   }
 }
 

@@ -2,7 +2,7 @@
  * Owns writing the whole image of a stack as a raw file, for `merge -o`, `invert` and `convert --to raw`. Where the
  * file system can share blocks, the file begins as a clone of the base.
  */
-import { type Extent, widen } from "../bytes/extent.ts";
+import type { Extent } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Layer } from "../formats/format.ts";
@@ -32,10 +32,9 @@ export function lengthened(layer: Layer, sizeBytes: number): Layer {
   };
 }
 
-/** The parts to write to a raw file: everything, or for a clone of the base only the layers' parts. */
-export function heldOfRaw(view: LayeredImage, isClone: boolean, from: number): Iterable<Extent> {
-  const { sizeBytes } = view;
-  return isClone ? view.allocated(from, sizeBytes) : widen(view.places(from, sizeBytes), 1, sizeBytes);
+/** The parts to write to a raw file: everything that shows, or for a clone of the base only the layers' parts. */
+export function heldOfRaw(view: LayeredImage, isClone: boolean, from: number): Iterable<Extent> | undefined {
+  return isClone ? view.allocated(from, view.sizeBytes) : undefined;
 }
 
 /**

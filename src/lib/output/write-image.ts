@@ -5,11 +5,12 @@
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, widen, within } from "../bytes/extent.ts";
+import { ExtentCursor } from "../bytes/extent-cursor.ts";
 import { isZero } from "../bytes/zero.ts";
 import { makeYielder, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { cloneFile } from "../device/sys/kernel-copy.ts";
-import type { PlacedSource, PreparingSource } from "../formats/format.ts";
+import type { Place, PlacedSource, PreparingSource } from "../formats/format.ts";
 import type { Destination, ImageWriter, WriterState } from "../formats/image-writer.ts";
 
 /** The size of a read: a copy through memory of that size is as fast as the kernel's, and zeros are found on the way. */
@@ -42,8 +43,11 @@ export interface ImageJob {
   readonly view: Pick<PlacedSource, "places">;
   /** Bytes of the image. */
   readonly sizeBytes: number;
-  /** The parts to write, ascending, in units of the writer; extents of no length are pauses. */
-  readonly held: Iterable<Held>;
+  /**
+   * The parts to write, ascending, in units of the writer; extents of no length are pauses. By default all that the view
+   * shows, without its holes.
+   */
+  readonly held?: Iterable<Held> | undefined;
   readonly writer: ImageWriter;
   readonly target: BlockDevice;
   readonly phase: string;
@@ -99,69 +103,131 @@ export async function writeImage(
     return yieldToEventLoop();
   };
   if (job.from) writer.resume(job.from.offset, job.from.sink);
-  for (const extent of job.held) {
+  const start = job.from?.offset ?? 0;
+  for (const extent of job.held ?? [{ offset: start, length: sizeBytes - start }]) {
     if (extent.length === 0) await pause(extent.offset);
-    for (const { offset, length, isData } of extent.bytes
-      ? [{ ...extent, isData: true }]
-      : runsOf(view, extent, piece.grainBytes)) {
-      if (length > 0 && !isData) writer.zeros(offset, length);
-      for (let at = offset; isData && at < offset + length; ) {
-        const stop = Math.min(offset + length, piece.endAfter(at));
-        await piece.write(at, stop, extent.bytes?.subarray(at - offset, stop - offset));
-        copied += stop - at;
-        held += stop - at;
-        at = stop;
-        await pause(at);
-      }
-      if (!isData) held += length;
-      await pause(offset + length);
+    const content = extent.bytes ? shownBy(extent.bytes, extent.offset) : view;
+    for (const run of runsOf(content, extent, piece, job.held ? undefined : writer.unitBytes)) {
+      const end = run.offset + run.length;
+      if (run.places) {
+        await piece.write(run.offset, end, run.places);
+        copied += run.length;
+      } else if (job.held && run.length > 0) writer.zeros(run.offset, run.length);
+      held += run.held;
+      await pause(end);
     }
   }
   writer.finish();
   return { held, copied };
 }
 
+/** The bytes of an extent that begins at an offset, as a view. */
+function shownBy(bytes: Uint8Array, start: number): ImageJob["view"] {
+  const read = (target: Uint8Array, at: number): number => {
+    target.set(bytes.subarray(at, at + target.length));
+    return target.length;
+  };
+  const all = { name: "", sizeBytes: bytes.length, allocationUnitBytes: 1, seesHoles: false, read };
+  const source = { ...all, dataExtents: () => [{ offset: 0, length: bytes.length }] };
+  return { places: (from, to) => [{ offset: from, length: to - from, source, at: from - start }] };
+}
+
+/** A part of the image that may hold data, in whole grains, with what shows in its piece; a hole without that. */
+interface Run extends Extent {
+  readonly places?: readonly Place[];
+  /** How much of it the file holds. */
+  readonly held: number;
+}
+
+/**
+ * Divides an extent into runs; one without a length is a pause.
+ * @param unitBytes units that are held where they show data; undefined if all of the extent is held
+ */
+function* runsOf(
+  view: ImageJob["view"],
+  { offset, length }: Extent,
+  { grainBytes, sizeBytes }: Pick<ImagePiece, "grainBytes" | "sizeBytes">,
+  unitBytes: number | undefined,
+): Generator<Run> {
+  const end = offset + length;
+  let at = offset;
+  const hole = (to: number): Run => ({ offset: at, length: to - at, held: unitBytes === undefined ? to - at : 0 });
+  for (const places of piecesOf(view, offset, end, sizeBytes)) {
+    if (places.length === 0) yield hole(at);
+    const units = unitBytes === undefined ? undefined : new ExtentCursor(widen(places, unitBytes, end));
+    for (const run of within(widen(places, grainBytes, end), offset, end)) {
+      if (run.offset > at) yield hole(run.offset);
+      at = run.offset + run.length;
+      let held = units ? 0 : run.length;
+      for (const unit of units?.allBelow(at) ?? []) held += unit.length;
+      if (run.length > 0) yield { ...run, places, held };
+    }
+  }
+  if (at < end) yield hole(end);
+}
+
+/**
+ * The places of a part of the image, by pieces that end at multiples of a size; pieces without any are left out. The view is
+ * walked once. An empty list is a pause.
+ */
+function* piecesOf(view: ImageJob["view"], from: number, to: number, sizeBytes: number): Generator<readonly Place[]> {
+  let places: Place[] = [];
+  let end = 0;
+  for (const { offset, length, source, at } of view.places(from, to)) {
+    if (length === 0) yield [];
+    for (let done = 0; done < length; ) {
+      const start = offset + done;
+      if (start >= end && places.length > 0) {
+        yield places;
+        places = [];
+      }
+      end = (Math.floor(start / sizeBytes) + 1) * sizeBytes;
+      const size = Math.min(length - done, end - start);
+      places.push({ offset: start, length: size, source, at: at + done });
+      done += size;
+    }
+  }
+  if (places.length > 0) yield places;
+}
+
 /** A piece of the image in memory, on its way from the view to the target. */
 class ImagePiece {
   /** Zeros are searched in parts of this size, at multiples of it. */
   readonly grainBytes: number;
+  /** Whole grains; pieces end at multiples of it. */
+  readonly sizeBytes: number;
   readonly #job: ImageJob;
   readonly #buffer: Uint8Array;
   /** For each slow source, the prepared part. */
   readonly #prepared = new Map<PreparingSource, { from: number; to: number }>();
+  #places: readonly Place[] = [];
+  /** The first of them that may not be read to its end yet. */
+  #next = 0;
 
   constructor(job: ImageJob) {
     this.#job = job;
     const { unitBytes, marksZeros = false } = job.writer;
     this.grainBytes = marksZeros ? unitBytes : Math.max(CELL_BYTES, unitBytes);
+    this.sizeBytes = Math.max(PIECE_BYTES, this.grainBytes);
     this.#buffer = new Uint8Array(PIECE_BYTES);
   }
 
-  /** Where the piece ends that begins at an offset. */
-  endAfter(offset: number): number {
-    const size = Math.max(PIECE_BYTES, this.grainBytes);
-    return (Math.floor(offset / size) + 1) * size;
-  }
-
-  /** @param bytes the content, if it is known */
-  async write(from: number, to: number, bytes: Uint8Array | undefined): Promise<void> {
+  /** Writes a run of grains. @param places what shows in the piece; runs of one piece are given ascending */
+  async write(from: number, to: number, places: readonly Place[]): Promise<void> {
     const { writer } = this.#job;
+    if (places !== this.#places) this.#next = 0;
+    this.#places = places;
     if (to - from > PIECE_BYTES) {
       // In a unit that is larger than the buffer, parts of zeros stay holes.
       for (const { offset, length, at } of writer.data(from, to - from)) {
         for (let done = 0; done < length; done += PIECE_BYTES) {
           const stop = Math.min(length, done + PIECE_BYTES);
-          this.#put(
-            bytes?.subarray(offset + done - from, offset + stop - from) ??
-              (await this.#read(offset + done, offset + stop)),
-            offset + done,
-            at + done,
-          );
+          this.#put(await this.#read(offset + done, offset + stop), offset + done, at + done);
         }
       }
       return;
     }
-    const content = bytes ?? (await this.#read(from, to));
+    const content = await this.#read(from, to);
     for (const run of zeroRuns(content, from, this.grainBytes)) {
       if (run.isZero) writer.zeros(run.offset, run.length);
       else
@@ -182,12 +248,18 @@ class ImagePiece {
   async #read(from: number, to: number): Promise<Uint8Array> {
     const content = this.#buffer.subarray(0, to - from);
     let end = from;
-    for (const { offset, length, source, at } of this.#job.view.places(from, to)) {
-      if (length === 0) continue;
-      if ("prepare" in source) await this.#prepare(source as PreparingSource, { offset, length, at });
-      content.fill(0, end - from, offset - from);
-      end = offset + length;
-      readZeroFilled(source, content.subarray(offset - from, end - from), at);
+    for (; this.#next < this.#places.length; this.#next++) {
+      const { offset, length, source, at } = this.#places[this.#next] as Place;
+      if (offset >= to) break;
+      const start = Math.max(end, offset);
+      const stop = Math.min(to, offset + length);
+      if (start >= stop) continue;
+      const part = { offset: start, length: stop - start, at: at + start - offset };
+      if ("prepare" in source) await this.#prepare(source as PreparingSource, part);
+      content.fill(0, end - from, start - from);
+      readZeroFilled(source, content.subarray(start - from, stop - from), part.at);
+      end = stop;
+      if (stop < offset + length) break;
     }
     content.fill(0, end - from);
     return content;
@@ -208,12 +280,12 @@ class ImagePiece {
   }
 }
 
-interface Run extends Extent {
+interface ZeroRun extends Extent {
   readonly isZero: boolean;
 }
 
 /** The runs of zeros, and of anything else, in content that begins at `offset`; told apart at multiples of `step`. */
-function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator<Run> {
+function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator<ZeroRun> {
   const end = offset + content.length;
   let start = offset;
   let wasZero: boolean | undefined;
@@ -226,20 +298,4 @@ function* zeroRuns(content: Uint8Array, offset: number, step: number): Generator
     at = stop;
   }
   if (wasZero !== undefined) yield { offset: start, length: end - start, isZero: wasZero };
-}
-
-/** An extent, divided into parts that may hold data and holes, in whole grains; without a length a pause. */
-function* runsOf(view: ImageJob["view"], { offset, length }: Extent, grainBytes: number) {
-  const end = offset + length;
-  let at = offset;
-  for (const data of within(widen(view.places(offset, end), grainBytes, end), offset, end)) {
-    if (data.length === 0) {
-      yield { offset: at, length: 0, isData: false };
-      continue;
-    }
-    if (data.offset > at) yield { offset: at, length: data.offset - at, isData: false };
-    yield { ...data, isData: true };
-    at = data.offset + data.length;
-  }
-  if (at < end) yield { offset: at, length: end - at, isData: false };
 }

@@ -167,3 +167,17 @@ test("a random stack reads, tells its data, what is allocated and its status as 
     { numRuns: 500 },
   );
 });
+
+test("a source is asked about its next data once, whatever number of places is within that", () => {
+  let asked = 0;
+  const base = Object.assign(deviceOf(new Uint8Array(MAX_BYTES).fill(1)), {
+    *dataExtents(from: number, to: number): Generator<Extent> {
+      asked++;
+      yield { offset: from, length: to - from };
+    },
+  });
+  const cells = Array.from({ length: MAX_UNITS }, (_, i) => (i % 2 === 0 ? 7 : undefined));
+  const view = new LayeredImage("image", base, [makeLayer({ cells, short: 0, isQuick: false }, "layer")]);
+  expect(listed(view.places(0, MAX_BYTES)).filter(({ offset }) => offset % (2 * UNIT) === UNIT)).toHaveLength(12);
+  expect(asked).toBe(1);
+});

@@ -43,8 +43,8 @@ export interface Plan {
   readonly below: BelowOutput | undefined;
   /** Are the output's parts found by comparing contents, rather than from layers? */
   readonly isCompared: boolean;
-  /** The parts that the output holds from an offset on, in such units; extents of no length are pauses. */
-  readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Held>;
+  /** The parts that the output holds from an offset on, in such units, as for ImageJob. */
+  readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Held> | undefined;
 }
 
 /** Formats that hold changes to something else. */
@@ -74,7 +74,7 @@ export async function makePlan(
       height: stack.layers.length,
       below: undefined,
       isCompared: false,
-      held: (from, unit, size) => widen(view.places(from, size), unit, size),
+      held: () => undefined,
     };
   }
   if (!named.base && stack.layers.length === 0) {
