@@ -16,6 +16,8 @@ export const COMMANDS: Readonly<Record<string, string>> = {
   flatten: "`cowtool merge RDOFILE COWFILE` merges a cowfile into its base, with --output into a new image",
   ls: "`cowtool info STACK` shows what an image is; `cowtool serve STACK` serves it, to be mounted by the NBD client of the kernel",
   nbd: "`cowtool serve STACK` serves an image as an NBD disk",
+  resize:
+    "a cowfile is as large as its base: `cowtool convert BASE,COWFILE NEW --to qcow2` makes a file that qemu-img resize takes",
   snapshot:
     "`cowtool create BASE,COWFILE NEW` makes a new layer: what is below it stays as it is, and `cowtool squash` joins layers",
 };
