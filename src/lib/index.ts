@@ -28,7 +28,7 @@ export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type ExportRequest, type Ready, type ServeRequest, serve } from "./nbd/server/serve.ts";
-export { type CheckRequest, check } from "./operations/check.ts";
+export { type CheckRequest, check, type PartReport, type StackReport } from "./operations/check.ts";
 export { convert } from "./operations/convert/convert.ts";
 export { LOSSES, type LossId } from "./operations/convert/losses.ts";
 export { type MeasureRequest, type MeasureResult, measure } from "./operations/convert/measure.ts";
@@ -54,6 +54,7 @@ export { HASH_DIGESTS, type HashDigest, type HashRequest, type HashResult } from
 export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
+export type { LinkFacts } from "./operations/info-chain.ts";
 export { type InvertRequest, type InvertResult, invert } from "./operations/invert.ts";
 export { type MapEntry, type MapResult, map } from "./operations/map.ts";
 export { merge } from "./operations/merge/merge.ts";
