@@ -19,7 +19,7 @@ export interface ManyFilesView {
   readonly quiet: boolean;
   /** Go on behind a file whose exit status is not 0. */
   readonly keepGoing: boolean;
-  /** Makes a failure of what was thrown, and tells people of it. */
+  /** Turns a thrown error into a failure, and reports it to people. */
   readonly fail: (error: unknown) => Promise<Failure>;
 }
 

@@ -18,7 +18,7 @@ export interface Outcome {
   readonly toStderr?: boolean;
   /** The text only says that all is well, with the exit status 0: `-q` drops it. */
   readonly isReassurance?: boolean;
-  /** The work is done while the result is written, and goes on when nobody reads any more. */
+  /** The work is done while the result is written, and continues when the reader has gone. */
   readonly outlivesReader?: boolean;
   /** The same for people; only called without `--json`. */
   readonly render: () => Text | Promise<Text>;

@@ -67,7 +67,7 @@ export function writeNotice(
   terminal.writeErr(`cowtool: ${paint(severity, severity, isOn)}: ${about}${escapeControls(message)}\n`);
 }
 
-/** A failure with everything that is told of it. */
+/** A failure with all of its facts. */
 export interface Failure extends ErrorReport {
   /** The file that it is about. */
   readonly file: string | undefined;

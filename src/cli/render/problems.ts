@@ -12,7 +12,7 @@ export interface ProblemView {
   readonly columns: number | undefined;
   /** Show every one, notes too. */
   readonly all: boolean;
-  /** What stands in front of those that were put right, or would be; default: their severity, as they are still there. */
+  /** The word before problems that were fixed, or would be; default: their severity, because they still exist. */
   readonly fixedWord?: string;
 }
 

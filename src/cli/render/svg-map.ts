@@ -26,7 +26,7 @@ const SHADES = [0.4, 0.6, 0.8, 1] as const;
 /** Sizes of extents that the lower picture counts: up to 4 KiB, 64 KiB, 1 MiB, 16 MiB, more. */
 const CLASSES = [4096, 65536, 1 << 20, 1 << 24, Number.POSITIVE_INFINITY] as const;
 
-/** A layer, or whatever else stands out from the rest. */
+/** A layer, or another part with its own colour. */
 export interface MapPart {
   /** `in vm1.cow`, `different` */
   readonly words: string;
@@ -109,7 +109,7 @@ class Strokes {
   }
 }
 
-/** The cells: what is held most of it decides the colour, all that is held the shade. */
+/** The cells: the largest part decides the colour, the sum of all parts the shade. */
 async function* drawCells(map: SvgMap, counts: ExtentCounts): AsyncGenerator<string> {
   const cells = COLUMNS * ROWS;
   const [first, ...more] = map.parts;

@@ -75,7 +75,7 @@ export class Sameness {
   /** @throws CowError `io` once another image was found, over whichever connection */
   requireTrust(): void {
     if (isReplaced(this.#remembered))
-      throw this.#error("another image was found there after a lost connection: it has to be opened anew");
+      throw this.#error("another image was found there after a lost connection: it must be opened again");
   }
 
   #error(message: string): CowError {

@@ -76,7 +76,7 @@ export function candidates(a: Side, b: Side, end: number): Iterable<Extent> {
   return allocatedBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
 }
 
-/** Is what lies at the bottom of both the same? */
+/** Do both have the same base? */
 export function haveSameBase(a: Side, b: Side): boolean {
   return a.keys[0] !== undefined && a.keys[0] === b.keys[0];
 }

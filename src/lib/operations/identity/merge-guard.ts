@@ -65,7 +65,7 @@ export function sayChanged(
     throw new CowError("wrong-base", message, {
       file: rdofile,
       details: { offset: first.offset, length: first.length },
-      hints: [`\`cowtool verify-fingerprint ${shellWord(rdofile)} ${shellWord(cowfile)}\` lists all of it; ${way}`],
+      hints: [`\`cowtool verify-fingerprint ${shellWord(rdofile)} ${shellWord(cowfile)}\` lists every change; ${way}`],
     });
   context.onNotice?.({ severity: "warning", file: rdofile, message });
 }

@@ -60,7 +60,7 @@ export async function pack(
     const pieces = piecesOf({ format, level, threads, layer, payload });
     const watch = watcher(packfile, payload.sizeBytes, context);
     const result = (bytesOut: number): PackResult => {
-      // Compressed, less goes out than in: the end of it is known only here.
+      // Compressed output is smaller than the input: the end of the progress is known only here.
       context.onProgress?.({ phase: "packing", done: payload.sizeBytes, total: payload.sizeBytes, unit: "bytes" });
       return {
         cowfile,

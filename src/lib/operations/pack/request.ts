@@ -4,7 +4,7 @@
 import type { PackKind } from "../../formats/cowfile/pack/kind.ts";
 import type { StreamSink } from "./streams.ts";
 
-/** The standard streams, for whoever says `-`. */
+/** The standard streams, for `-`. */
 export interface Streams {
   readonly input?: AsyncIterable<Uint8Array> | undefined;
   readonly output?: StreamSink | undefined;

@@ -11,7 +11,7 @@ import type { Storage } from "../../device/storage.ts";
 const PIECE_BYTES = 1 << 20;
 const PAGE_BYTES = 4096;
 
-/** Whoever reads what is written in order. Resolves once it may be given more. */
+/** The reader of what is written, in order. Resolves when it can take more. */
 export type StreamSink = (bytes: Uint8Array) => Promise<void>;
 
 /**

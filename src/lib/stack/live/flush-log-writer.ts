@@ -137,7 +137,7 @@ export class FlushLogWriter {
     const end = this.#control[Control.LOG_END] ?? 0;
     const bytes = this.#take(this.#place.size - end);
     if (bytes === undefined) return false;
-    // Spent, whatever becomes of it: a record that failed may be on the disk all the same.
+    // Used up in any case: a record that failed may still be on the disk.
     writeLong(this.#control, Control.LOG_NUMBER, this.lastNumber + 1);
     this.#control[Control.LOG_END] = end + bytes.length;
     try {

@@ -11,7 +11,10 @@ import { FAULT_WORDS, type LastSession } from "../../formats/cowfile/live/last-s
 import type { BlockMap } from "./block-map.ts";
 import { MAP_PAGE_BYTES, PageState } from "./shared-state.ts";
 
-/** How a cowfile was found. `power-cut`: nor has the machine been running since. `recovered`: a session of ours had not ended in order, and nothing of it was lost. */
+/**
+ * How a cowfile was found. `power-cut`: the machine has been restarted since. `recovered`: a session of ours did not
+ * end in order, and nothing was lost.
+ */
 export type FoundState = "clean" | "recovered" | "power-cut";
 
 /** Refuses a cowfile whose allocated blocks only a search would find. @throws CowError `dirty` */

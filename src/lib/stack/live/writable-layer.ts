@@ -13,7 +13,7 @@ import type { SpaceReserve } from "./space-reserve.ts";
 /** Data that is written to one place. */
 export interface PlacedData {
   readonly source: Uint8Array;
-  /** Of it in the image. */
+  /** Its offset in the image. */
   readonly offset: number;
 }
 

@@ -273,7 +273,7 @@ export class WriteOrder implements WritableLayer {
     try {
       if (journal && !journal.write()) this.#checkpoint.make();
     } catch (error) {
-      // Marks that others may have seen by now can't be taken back: whoever relied on them must not be answered.
+      // Allocations that other threads may have seen can't be undone: writes that relied on them must not be answered.
       Atomics.store(this.#control, Control.FAILED, Failure.COMMIT);
       throw error;
     } finally {

@@ -157,9 +157,9 @@ describe.skipIf(noNbdkit)("a server that", () => {
     const failure = failureOf(() => served.device.read(Buffer.alloc(10), 0));
     expect(failure.message).toMatch(/the export holds another image, which differs in the 1024 bytes at byte 5242880/);
     writeFileSync(served.path, noise(8 << 20, 4));
-    expect(failureOf(() => served.device.read(Buffer.alloc(10), 0)).message).toMatch(/has to be opened anew/);
+    expect(failureOf(() => served.device.read(Buffer.alloc(10), 0)).message).toMatch(/must be opened again/);
     expect(() => RemoteDevice.open(served.device.name, { remembered: served.device.remembered })).toThrow(
-      /opened anew/,
+      /opened again/,
     );
   });
 
