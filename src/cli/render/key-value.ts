@@ -4,7 +4,7 @@
  */
 import { escapeControls } from "./escape.ts";
 
-/** A row; one without a name goes on with the one before, one whose value is undefined is left out, so that callers needn't branch. */
+/** A row; one without a name continues with the one before, one whose value is undefined is left out, so that callers needn't branch. */
 export type KeyValue = readonly [name: string, value: string | number | undefined];
 
 /** One line a row, the values in one column. Every value stays on its line, whatever it contains. */
