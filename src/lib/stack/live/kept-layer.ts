@@ -65,7 +65,7 @@ function reopenable({ formatId }: Layer, { part, file, paths }: OpenPart): Passe
   return { kind: "reopen", ...lend(file), formatId, settings: [...part.settings] };
 }
 
-/** Passed to another thread besides a file's descriptor. */
+/** What another thread needs of a file. */
 export function lend({ fd = -1, name, file }: BlockDevice): PassedFile {
   return { fd, name, length: file?.length.shared };
 }
