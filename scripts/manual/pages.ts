@@ -123,6 +123,13 @@ function inOrder(sections: ReadonlyMap<string, string>): Sections {
   return new Map(ordered.filter(([, text]) => text !== ""));
 }
 
+/** What cowtool keeps beside users' files: those that the page itself tells of are left out. */
+function filesBeside(own = ""): string {
+  const [intro = "", ...entries] = (readProse("shared").get("FILES") ?? "").split(/\n\n(?=\*)/);
+  const suffix = (entry: string): string => /`(\.cowtool-[a-z]+)/.exec(entry)?.[1] ?? "";
+  return ["### Files beside yours", intro, ...entries.filter((entry) => !own.includes(suffix(entry)))].join("\n\n");
+}
+
 function commandPage(command: CommandRow, commands: readonly CommandRow[]): string {
   const name = `cowtool-${command.id}`;
   const prose = readProse(command.id);
@@ -135,6 +142,7 @@ function commandPage(command: CommandRow, commands: readonly CommandRow[]): stri
     ["ARGUMENTS", argumentsText(command)],
     ["OPTIONS", optionsText(command)],
     ["EXIT STATUS", exitStatus(command, prose)],
+    ["FILES", [prose.get("FILES"), filesBeside(prose.get("FILES"))].filter(Boolean).join("\n\n")],
     ["ENVIRONMENT", readProse("shared").get("ENVIRONMENT") ?? ""],
     ["SEE ALSO", seeAlso(name, commands, prose.get("SEE ALSO"))],
   ]);

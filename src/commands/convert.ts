@@ -35,6 +35,6 @@ export default class Convert extends BaseCommand<typeof Convert> {
     const { flatten, force, replace } = this.flags;
     const request = { ...outputFormatOf(this.flags), flatten, force, replace, dryRun: this.flags["dry-run"] };
     const result = await convert(this.args.stack, this.args.output, request, this.context());
-    return { result, exitCode: EXIT.ok, render: () => convertSummary(result) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => convertSummary(result) };
   }
 }

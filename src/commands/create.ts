@@ -3,10 +3,12 @@ import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { abiFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
-import { renderKeyValue } from "../cli/render/key-value.ts";
+import { type KeyValue, renderKeyValue } from "../cli/render/key-value.ts";
 import { storeSummary } from "../cli/render/store-summary.ts";
 import { formatSize, parseSize } from "../lib/bytes/size.ts";
+import { OWN } from "../lib/device/own-file.ts";
 import { CowError } from "../lib/errors.ts";
+import type { CreateResult } from "../lib/operations/create.ts";
 import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
 
 export default class Create extends BaseCommand<typeof Create> {
@@ -52,6 +54,7 @@ export default class Create extends BaseCommand<typeof Create> {
     return {
       result,
       exitCode: EXIT.ok,
+      isReassurance: true,
       render: () =>
         renderKeyValue([
           ["cowfile", result.cowfile],
@@ -60,6 +63,8 @@ export default class Create extends BaseCommand<typeof Create> {
           ["image size", formatSize(result.virtual_size)],
           ["fingerprint", result.fingerprint],
           ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
+          ["base record", recordRow(result)],
+          ...(this.flags.verbose ? placeRows(result) : []),
         ]),
     };
   }
@@ -71,6 +76,19 @@ export default class Create extends BaseCommand<typeof Create> {
     const chunkBytes = chunk === undefined ? undefined : parseSize(chunk);
     const { rdofile, cowfile } = this.args;
     const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force, replace }, this.context());
-    return { result, exitCode: EXIT.ok, render: () => storeSummary(result) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => storeSummary(result) };
   }
+}
+
+/** The file beside the cowfile that tells later whether the base has changed. */
+function recordRow({ cowfile, identity }: CreateResult): string {
+  return identity.recorded ? `${cowfile}${OWN.baseRecord.suffix}` : "none";
+}
+
+function placeRows({ map_size, data_offset, blocks_used }: CreateResult): readonly KeyValue[] {
+  return [
+    ["bitmap", `${map_size} bytes at byte 1024`],
+    ["data from", `byte ${data_offset}`],
+    ["data", formatSize(blocks_used * 1024)],
+  ];
 }

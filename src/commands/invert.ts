@@ -34,6 +34,7 @@ export default class Invert extends BaseCommand<typeof Invert> {
     return {
       result,
       exitCode: EXIT.ok,
+      isReassurance: true,
       render: () =>
         renderKeyValue([
           ...(result.already_done ? [["state", "both files are there already, nothing written"] as const] : []),

@@ -51,14 +51,14 @@ export default class Merge extends BaseCommand<typeof Merge> {
     if (sibling !== undefined || this.flags.prefer !== undefined) return this.#threeWay(sibling);
     const { output, force, replace, undo, yes } = this.flags;
     const confirm = async (question: MergeQuestion): Promise<void> =>
-      this.confirm(rdofile, mergeQuestion(rdofile, cowfile, question), yes);
+      this.confirm(rdofile, mergeQuestion(rdofile, cowfile, question, undo), yes);
     const result = await merge(
       rdofile,
       cowfile,
       { output, force, replace, undo, dryRun: this.flags["dry-run"], giveUp: this.flags["give-up"], confirm },
       this.context(),
     );
-    return { result, exitCode: EXIT.ok, render: () => mergeSummary(result) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => mergeSummary(result) };
   }
 
   async #threeWay(sibling: string | undefined): Promise<Outcome> {

@@ -44,6 +44,6 @@ export default class Pack extends BaseCommand<typeof Pack> {
       { format, level, threads, force, replace, streams: this.streams },
       this.context(),
     );
-    return { result, exitCode: EXIT.ok, render: () => packSummary(result, packfile) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => packSummary(result, packfile) };
   }
 }

@@ -37,6 +37,6 @@ export default class Rebase extends BaseCommand<typeof Rebase> {
     const { from, to, unsafe, force } = this.flags;
     const request = { from, to, unsafe, force, dropEqual: this.flags["drop-equal"], dryRun: this.flags["dry-run"] };
     const result = await rebase(this.args.cowfile, request, this.context());
-    return { result, exitCode: EXIT.ok, render: () => rebaseSummary(result) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => rebaseSummary(result) };
   }
 }

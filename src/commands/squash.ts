@@ -34,6 +34,7 @@ export default class Squash extends BaseCommand<typeof Squash> {
     return {
       result,
       exitCode: EXIT.ok,
+      isReassurance: true,
       render: () =>
         renderKeyValue([
           ["cowfile", result.output],

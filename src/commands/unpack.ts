@@ -32,6 +32,6 @@ export default class Unpack extends BaseCommand<typeof Unpack> {
     const { packfile, cowfile } = this.args;
     const { threads, force, replace } = this.flags;
     const result = await unpack(packfile, cowfile, { threads, force, replace, streams: this.streams }, this.context());
-    return { result, exitCode: EXIT.ok, render: () => packSummary(result, cowfile) };
+    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => packSummary(result, cowfile) };
   }
 }

@@ -2,6 +2,7 @@
  * Owns the one error type of the library and the closed list of its codes.
  * Must not know exit statuses (src/cli/exit-codes.ts maps them) and must not print.
  */
+import { getSystemErrorMessage } from "node:util";
 
 /**
  * Every way an operation can refuse or fail. A caller may branch on these for ever: codes are added, never renamed.
@@ -108,6 +109,13 @@ export function errnoName(error: unknown): string | undefined {
   return typeof error.code === "string" ? error.code : undefined;
 }
 
+/** The C library's words for a system error: Node's own text has its code, the call and the path in it. */
+export function wordsOf(error: unknown): string {
+  const errno = typeof error === "object" && error !== null && "errno" in error ? error.errno : undefined;
+  const words = typeof errno === "number" && errno < 0 ? getSystemErrorMessage(errno) : undefined;
+  return words ?? (error instanceof Error ? error.message : String(error));
+}
+
 /**
  * Turns what a system call threw into a CowError that names the file and what was being done.
  *
@@ -116,7 +124,7 @@ export function errnoName(error: unknown): string | undefined {
 export function systemError(error: unknown, file: string, doing: string, details: ErrorDetails = {}): CowError {
   if (error instanceof CowError) return error;
   const errno = errnoName(error);
-  const words = (errno && SYSTEM_WORDS[errno]) ?? (error instanceof Error ? error.message : String(error));
+  const words = (errno && SYSTEM_WORDS[errno]) ?? wordsOf(error);
   // If the file does not exist, the verb phrase would only be noise.
   return new CowError((errno && SYSTEM_CODES[errno]) || "io", errno === "ENOENT" ? words : `${doing}: ${words}`, {
     file,

@@ -7,10 +7,18 @@ import type { MergeQuestion, MergeResult } from "../../lib/operations/merge/requ
 import { escapeControls } from "./escape.ts";
 
 /** What a person is asked before the first write. */
-export function mergeQuestion(rdofile: string, cowfile: string, { blocks, resumed, givesUp }: MergeQuestion): string {
+/** @param undo the undo file, if one is written */
+export function mergeQuestion(
+  rdofile: string,
+  cowfile: string,
+  { blocks, bytes, resumed, givesUp }: MergeQuestion,
+  undo?: string,
+): string {
   if (givesUp) return `give up the interrupted merge of ${cowfile}? ${rdofile} stays as it is, partly merged`;
-  const what = `${blocks} ${blocks === 1 ? "block" : "blocks"} of ${cowfile} into ${rdofile}`;
-  return `${resumed ? "go on writing" : "write"} ${what}?`;
+  const what = `${blocks} ${blocks === 1 ? "block" : "blocks"}, ${formatSize(bytes)}, of ${cowfile} into ${rdofile}`;
+  const back = undo === undefined ? "without an undo file (--undo) this cannot be taken back" : `${undo} takes it back`;
+  const others = `other cowfiles over ${rdofile} will not match it any more`;
+  return `${resumed ? "go on writing" : "write"} ${what}? ${back}, and ${others}: go on?`;
 }
 
 export function* mergeSummary(result: MergeResult): Generator<string> {

@@ -2,7 +2,7 @@
  * Owns the errors of a server: a lost connection (which may be made again), and refused requests.
  */
 
-import { atByte, CowError, type ErrorCode, errnoName } from "../../errors.ts";
+import { atByte, CowError, type ErrorCode, errnoName, wordsOf } from "../../errors.ts";
 import type { WireFailure } from "../../protocol/client-requests.ts";
 import { WireError } from "../../protocol/constants.ts";
 
@@ -34,7 +34,7 @@ const SYSTEM_WORDS: Readonly<Record<string, string>> = {
 export function connectionError(error: unknown): Error {
   if (error instanceof CowError || error instanceof ConnectionLost) return error;
   const errno = errnoName(error);
-  const words = (errno && SYSTEM_WORDS[errno]) ?? (error instanceof Error ? error.message : String(error));
+  const words = (errno && SYSTEM_WORDS[errno]) ?? wordsOf(error);
   return new ConnectionLost(words, { cause: error });
 }
 

@@ -75,7 +75,7 @@ async function intoBase(
   const merged = { ...size, already, fingerprintChanged };
   if (!already && !request.force) await requireSpace(files, base, layer, size, context);
   if (dryRun || (already && !isStore)) return merged;
-  await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
+  await request.confirm?.({ rdofile, cowfile, blocks: size.units, bytes: size.bytes, resumed: false });
   if (isStore) await mergeStore(opened.file, base, context);
   else await writeLayer(base, layer, size, context);
   return merged;

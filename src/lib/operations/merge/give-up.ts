@@ -32,7 +32,7 @@ export async function giveUp(
   if (typeof found !== "string") requireHopeless(files, rdofile, cowfile, found, force);
   const result = { givenUp: true };
   if (dryRun) return result;
-  await confirm?.({ rdofile, cowfile, blocks: 0, resumed: true, givesUp: true });
+  await confirm?.({ rdofile, cowfile, blocks: 0, bytes: 0, resumed: true, givesUp: true });
   if (context.signal?.aborted) throw new CowError("interrupted", "interrupted: nothing was changed", { file: rdofile });
   if (typeof found === "string") storage.remove(found, { own: "" });
   else places.remove(found.journal, found.path);

@@ -62,7 +62,7 @@ export async function intoCowfile(
   if (already) return merged;
   await requireNothingLost(lower, "merging into it", force, context);
   if (dryRun) return merged;
-  await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, resumed: false });
+  await request.confirm?.({ rdofile: path, cowfile, blocks: size.units, bytes: size.bytes, resumed: false });
   const inputs = [path, ...under.paths, ...upperPart.paths];
   const sidecar = readSidecar(files.storage, path, lower.base);
   await files.write(path, inputs, { force: true }, async (target) => {

@@ -8,6 +8,8 @@ export interface MergeQuestion {
   readonly rdofile: string;
   readonly cowfile: string;
   readonly blocks: number;
+  /** The same in bytes. */
+  readonly bytes: number;
   readonly resumed: boolean;
   /** The question is about giving up an interrupted merge. */
   readonly givesUp?: boolean;

@@ -47,7 +47,7 @@ export async function takeBack(
   if (!force) requireNoLaterChange(files.storage, rdofile, found);
   const result = { ...size, takenBack: true };
   if (dryRun) return result;
-  await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed: false });
+  await request.confirm?.({ rdofile, cowfile, blocks: size.units, bytes: size.bytes, resumed: false });
   const beat = makeSignOfLife(files.open(found.path, { writable: true, own: true }));
   await writeLayer(base, layer, size, context, beat);
   places.remove(found.journal, found.path);

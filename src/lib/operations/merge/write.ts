@@ -53,7 +53,7 @@ export async function write(
   const resumed = journal !== undefined;
   const result = { ...size, resumed, undo: request.undo, fingerprintChanged: after !== before.value, unmarked };
   if (request.dryRun) return result;
-  await request.confirm?.({ rdofile, cowfile, blocks: size.units, resumed });
+  await request.confirm?.({ rdofile, cowfile, blocks: size.units, bytes: size.bytes, resumed });
 
   const note: MergeJournal = journal?.journal ?? {
     cowtool_merge: 1,
