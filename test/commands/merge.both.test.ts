@@ -162,7 +162,9 @@ describe("merge asks", () => {
       const terminal = fakeTerminal({ isTerminal: true, answers });
       const ran = await run("merge", argv, terminal);
       expect([ran.status, ran.stdout]).toEqual([32, ""]);
-      expect(terminal.questions.join()).toMatch(/write 10 blocks .*base\.img\? \[y\/N\] $/);
+      expect(terminal.questions.join()).toMatch(
+        /write 10 blocks, 10240 \(10 KiB\), of .*base\.img\? .*--undo.* other cowfiles .*go on\? \[y\/N\] $/,
+      );
       expect(ran.stderr).toContain("nothing has been changed");
     }
     expect(pictureOf(at(""))).toEqual(before);
