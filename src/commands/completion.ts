@@ -12,10 +12,7 @@ export default class Completion extends BaseCommand<typeof Completion> {
   static override summary = "print the completion script of a shell";
   static override description =
     "The script makes the shell complete commands, flags, their values, files and the layers of stacks.";
-  static override examples = [
-    "<%= config.bin %> completion bash >~/.local/share/bash-completion/completions/cowtool",
-    "<%= config.bin %> completion fish >~/.config/fish/completions/cowtool.fish",
-  ];
+  static override examples = ["<%= config.bin %> completion bash", "<%= config.bin %> completion zsh >_cowtool"];
   static override args = {
     shell: Args.custom<Shell>({
       required: true,
