@@ -3,12 +3,10 @@ import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { abiFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
-import { type KeyValue, renderKeyValue } from "../cli/render/key-value.ts";
+import { createSummary } from "../cli/render/create-summary.ts";
 import { storeSummary } from "../cli/render/store-summary.ts";
-import { formatSize, parseSize } from "../lib/bytes/size.ts";
-import { OWN } from "../lib/device/own-file.ts";
+import { parseSize } from "../lib/bytes/size.ts";
 import { CowError } from "../lib/errors.ts";
-import type { CreateResult } from "../lib/operations/create.ts";
 import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
 
 export default class Create extends BaseCommand<typeof Create> {
@@ -55,17 +53,7 @@ export default class Create extends BaseCommand<typeof Create> {
       result,
       exitCode: EXIT.ok,
       isReassurance: true,
-      render: () =>
-        renderKeyValue([
-          ["cowfile", result.cowfile],
-          ["over", result.rdofile],
-          ["abi", result.abi],
-          ["image size", formatSize(result.virtual_size)],
-          ["fingerprint", result.fingerprint],
-          ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
-          ["base record", recordRow(result)],
-          ...(this.flags.verbose ? placeRows(result) : []),
-        ]),
+      render: () => createSummary(result, this.flags.verbose),
     };
   }
 
@@ -78,17 +66,4 @@ export default class Create extends BaseCommand<typeof Create> {
     const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force, replace }, this.context());
     return { result, exitCode: EXIT.ok, isReassurance: true, render: () => storeSummary(result) };
   }
-}
-
-/** The file beside the cowfile that tells later whether the base has changed. */
-function recordRow({ cowfile, identity }: CreateResult): string {
-  return identity.recorded ? `${cowfile}${OWN.baseRecord.suffix}` : "none";
-}
-
-function placeRows({ map_size, data_offset, blocks_used }: CreateResult): readonly KeyValue[] {
-  return [
-    ["bitmap", `${map_size} bytes at byte 1024`],
-    ["data from", `byte ${data_offset}`],
-    ["data", formatSize(blocks_used * 1024)],
-  ];
 }
