@@ -46,7 +46,7 @@ const AVOIDED: Readonly<Record<string, readonly [inSource: number, inDocuments: 
   "of it": [45, 8],
 };
 
-const CLI_PACKAGES = ["@oclif/core", "table"];
+const CLI_PACKAGES = ["@oclif/core", "table", "cli-progress"];
 
 interface Import {
   readonly target: string;

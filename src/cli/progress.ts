@@ -2,6 +2,7 @@
  * Owns how the progress of a long job is shown on stderr. Must not slow the job down: the job may call it often, and
  * cli-progress is loaded only when there is a bar to draw.
  */
+import type { Options, SingleBar } from "cli-progress";
 import { roundedSize } from "../lib/bytes/size.ts";
 import type { Progress } from "../lib/context.ts";
 import type { Terminal } from "./terminal.ts";
@@ -108,51 +109,104 @@ function plainView(terminal: Terminal): ProgressView {
   });
 }
 
-/** One line of at most `room` characters. */
-function barText(progress: Progress, facts: readonly string[], room: number): string {
-  const percent = percentOf(progress);
+/** One line of at most `room` characters. @param bar draws a bar of that many characters */
+function barText(progress: Progress, facts: readonly string[], room: number, bar: (width: number) => string): string {
   let text = "";
   for (const [width, count] of LAYOUTS) {
-    const full = Math.round((percent / 100) * width);
-    const bar = width > 0 ? `[${"=".repeat(full)}${"-".repeat(width - full)}] ` : "";
+    const drawn = width > 0 ? `[${bar(width)}] ` : "";
     const more = facts.slice(0, count);
-    text = `${progress.phase} ${bar}${percent}%${more.length > 0 ? ` | ${more.join(", ")}` : ""}`;
+    text = `${progress.phase} ${drawn}${percentOf(progress)}%${more.length > 0 ? ` | ${more.join(", ")}` : ""}`;
     if (text.length <= room) return text;
   }
   return text.slice(0, Math.max(0, room));
 }
 
-/** A line that is drawn anew in its place. The terminal's settings stay as they are: a kill could not restore them. */
-function barView(terminal: Terminal): ProgressView {
-  const pace = new Pace();
-  let startMs: number | undefined;
-  let shownMs = 0;
+/**
+ * What cli-progress draws on: one line, written anew in its place. The terminal's settings stay as they are, since a kill
+ * could not restore them.
+ */
+function lineOn(terminal: Terminal) {
   /** Characters of the bar on the screen. */
   let shown = 0;
   const columns = (): number => terminal.errColumns ?? DEFAULT_COLUMNS;
-  const erase = (): string => {
-    if (shown === 0) return "";
+  const erase = (): void => {
+    if (shown === 0) return;
     // A terminal that became narrower has wrapped the line.
     const rowsAbove = Math.floor((shown - 1) / columns());
     shown = 0;
-    return `${rowsAbove > 0 ? `\u001b[${rowsAbove}A` : ""}\r\u001b[J`;
+    terminal.writeErr(`${rowsAbove > 0 ? `\u001b[${rowsAbove}A` : ""}\r\u001b[J`);
   };
-  const clear = (): void => {
-    if (shown > 0) terminal.writeErr(erase());
+  return {
+    isTTY: () => true,
+    getWidth: columns,
+    cursorTo: erase,
+    clearLine: erase,
+    write: (text: string): void => {
+      terminal.writeErr(text);
+      shown = text.length;
+    },
+    clearRight: () => {},
+    clearBottom: () => {},
+    cursorSave: () => {},
+    cursorRestore: () => {},
+    cursor: () => {},
+    lineWrapping: () => {},
+    newline: () => {},
+  };
+}
+
+function barView(terminal: Terminal): ProgressView {
+  const pace = new Pace();
+  let bar: SingleBar | undefined;
+  let isLoading = false;
+  let isStopped = false;
+  let latest: Progress | undefined;
+  let startMs: number | undefined;
+
+  const draw = (progress: Progress): void => {
+    if (!bar?.isActive) bar?.start(progress.total, progress.done);
+    bar?.setTotal(progress.total);
+    bar?.update(progress.done);
+  };
+
+  const load = async (): Promise<void> => {
+    isLoading = true;
+    const { default: cliProgress } = await import("cli-progress");
+    if (isStopped) return;
+    const options: Options & { terminal: unknown } = {
+      terminal: lineOn(terminal),
+      format: (drawing, { progress, maxWidth = DEFAULT_COLUMNS }) => {
+        const draws = (barsize: number) => cliProgress.Format.BarFormat(progress, { ...drawing, barsize });
+        return latest ? barText(latest, pace.facts(latest), maxWidth - FREE_COLUMNS, draws) : "";
+      },
+      fps: 1000 / BAR_EVERY_MS,
+      clearOnComplete: true,
+      hideCursor: null,
+      linewrap: true,
+      // Its own signal handling would swallow SIGINT, which must reach the operation.
+      gracefulExit: false,
+    };
+    bar = new cliProgress.SingleBar(options);
+    if (latest) draw(latest);
+  };
+
+  const halt = (): void => {
+    if (bar?.isActive) bar.stop();
   };
   return {
     onProgress(progress) {
+      latest = progress;
       pace.enter(progress);
       const nowMs = performance.now();
       startMs ??= nowMs;
-      if (nowMs - startMs < BAR_AFTER_MS || nowMs - shownMs < BAR_EVERY_MS) return;
-      shownMs = nowMs;
-      const text = barText(progress, pace.facts(progress), columns() - FREE_COLUMNS);
-      terminal.writeErr(erase() + text);
-      shown = text.length;
+      if (bar) draw(progress);
+      else if (!isLoading && nowMs - startMs >= BAR_AFTER_MS) void load();
     },
-    clear,
-    stop: clear,
+    clear: halt,
+    stop() {
+      isStopped = true;
+      halt();
+    },
   };
 }
 

@@ -69,22 +69,27 @@ describe("a bar", () => {
     return rows;
   }
 
-  function drawn(columns: number, whileItRuns: (terminal: FakeTerminal) => void = () => {}): FakeTerminal {
-    vi.useFakeTimers({ toFake: ["performance"] });
+  async function drawn(
+    columns: number,
+    whileItRuns: (terminal: FakeTerminal) => void = () => {},
+  ): Promise<FakeTerminal> {
+    vi.useFakeTimers({ toFake: ["performance", "Date", "setTimeout", "clearTimeout"] });
     const options = { isTerminal: true, columns };
     const terminal = fakeTerminal(options);
     const view = makeProgressView("bar", terminal, false);
     for (let done = 0; done <= 40; done++) {
       vi.advanceTimersByTime(101);
       view.onProgress({ phase: "comparing", done: done * MIB * 1000, total: 40 * MIB * 1000, unit: "bytes" });
+      // The bar's package is loaded once there is something to draw.
+      if (done === 6) await vi.dynamicImportSettled();
       if (done === 20) whileItRuns(Object.assign(terminal, { resize: (to: number) => (options.columns = to) }));
     }
     view.stop();
     return terminal;
   }
 
-  test.each([20, 40, 60, 80, 120])("fits %i columns, with room for ^C, and goes away", (columns) => {
-    const text = drawn(columns).err();
+  test.each([20, 40, 60, 80, 120])("fits %i columns, with room for ^C, and goes away", async (columns) => {
+    const text = (await drawn(columns)).err();
     const lines = text.split(/\r\u001b\[J/).filter((line) => line !== "");
     expect(lines.length).toBeGreaterThan(20);
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns - 3);
@@ -93,10 +98,12 @@ describe("a bar", () => {
     expect(screen(text, columns)).toEqual([""]);
   });
 
-  test("leaves nothing behind where the terminal becomes narrower, or a ^C was typed", () => {
-    const isResized = drawn(120, (terminal) => (terminal as FakeTerminal & { resize(to: number): void }).resize(50));
+  test("leaves nothing behind where the terminal becomes narrower, or a ^C was typed", async () => {
+    const isResized = await drawn(120, (terminal) =>
+      (terminal as FakeTerminal & { resize(to: number): void }).resize(50),
+    );
     expect(isResized.err()).toContain("\u001b[1A\r\u001b[J");
-    const isTyped = drawn(60, (terminal) => terminal.writeErr("^C"));
+    const isTyped = await drawn(60, (terminal) => terminal.writeErr("^C"));
     expect(screen(isTyped.err(), 60)).toEqual([""]);
   });
 });
