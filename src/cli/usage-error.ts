@@ -2,6 +2,7 @@
  * Owns the wording of errors from oclif's parser: turns them into CowErrors `usage` in the style of cowtool. Must not
  * turn bugs into usage errors.
  */
+import { stripVTControlCharacters } from "node:util";
 import { Errors } from "@oclif/core";
 import { CowError } from "../lib/errors.ts";
 import { nearest } from "./nearest.ts";
@@ -31,14 +32,16 @@ function houseStyle(message: string): string {
 }
 
 function wording(error: Error & ParseError): string {
-  const missing = [...error.message.matchAll(/Missing required flag (\S+)/g)].map(([, name = ""]) => `--${name}`);
+  // On a terminal oclif's messages have colours of their own.
+  const message = stripVTControlCharacters(error.message);
+  const missing = [...message.matchAll(/Missing required flag (\S+)/g)].map(([, name = ""]) => `--${name}`);
   if (missing.length > 0) return `missing required flag${plural(missing.length)}: ${missing.join(", ")}`;
   if (Array.isArray(error.flags)) return `unknown flag${plural(error.flags.length)}: ${names(error.flags)}`;
   if (Array.isArray(error.args)) {
     const isMissing = error.args.some((arg) => typeof arg !== "string");
     return `${isMissing ? "missing" : "unexpected"} argument${plural(error.args.length)}: ${names(error.args)}`;
   }
-  return houseStyle(error.message);
+  return houseStyle(message);
 }
 
 function suggestions({ flags }: Error & ParseError, known: readonly string[]): string[] {

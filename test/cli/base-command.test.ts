@@ -1,9 +1,10 @@
 /** Proves what every command inherits: output, exit status and errors in both forms, notices, prompts, interruption. */
-import { Flags } from "@oclif/core";
+import { Errors, Flags } from "@oclif/core";
 import { describe, expect, test } from "vitest";
 import { BaseCommand, type Outcome } from "../../src/cli/base-command.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
 import { fileArg, yesFlag } from "../../src/cli/flags.ts";
+import { asUsageError } from "../../src/cli/usage-error.ts";
 import Invert from "../../src/commands/invert.ts";
 import { CowError } from "../../src/lib/errors.ts";
 import { fakeTerminal } from "../support/command/fake-terminal.ts";
@@ -122,4 +123,9 @@ describe("a command", () => {
     const ran = await runCommand(Trial, ["a.cow"], fakeTerminal({ closesAfter: 0 }));
     expect([ran.out(), ran.err(), ran.exitCode()]).toEqual(["", "", 1]);
   });
+});
+
+test("a usage error has no colours of oclif's, which are there on a terminal", () => {
+  const error = new Errors.CLIError("\u001b[1mMissing required flag \u001b[4mto\u001b[22m");
+  expect(asUsageError(error, "cowtool convert --help")?.message).toBe("missing required flag: --to");
 });
