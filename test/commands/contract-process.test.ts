@@ -83,9 +83,9 @@ describe.each(COMMAND_NAMES)("%s", (name) => {
     const long = await finish([name, "--help"]);
     expect(long).toMatchObject({ status: 0, stderr: "" });
     expect(long.stdout).toMatch(new RegExp(`EXAMPLES\\n  \\$ cowtool ${name} `));
-    expect(long.stdout).toContain(`USAGE\n  $ cowtool ${name} `);
+    expect(long.stdout).toContain(`USAGE\n  cowtool ${name} `);
     // -h is nobody's own.
-    const { flags } = await commandClass(name);
+    const { flags = {} } = await commandClass(name);
     expect(Object.values(flags).filter(({ char }) => char === "h")).toEqual([]);
   });
 });

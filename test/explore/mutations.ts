@@ -380,7 +380,7 @@ export const MUTATIONS: readonly Mutation[] = [
     OPEN,
     "if (!isSameSession && journalFile.find()) device.flush();",
     "",
-    17,
+    53,
   ),
   ...RACES,
   change(

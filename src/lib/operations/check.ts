@@ -38,7 +38,11 @@ export interface StackReport extends CheckReport {
  *
  * @throws CowError `not-found`, `locked`, `bad-head`, `packed`, `unsupported`, `io`, `interrupted`
  */
-export async function check(file: string, request: CheckRequest, context: OperationContext): Promise<StackReport> {
+export async function check(
+  file: string,
+  request: CheckRequest = {},
+  context: OperationContext = {},
+): Promise<StackReport> {
   return OpenFiles.during(context, async (files) => {
     const spec = StackSpec.parse(files.storage, file);
     if (spec.layers.length > 0) return await checkChain(files, spec, request, context);

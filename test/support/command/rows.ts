@@ -273,7 +273,7 @@ const verifyFingerprint: CommandRow = {
 export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   check,
   completion: {
-    runs: [{ title: "of bash", argv: () => ["bash"], readOnly: true }],
+    runs: ["bash", "zsh", "fish"].map((shell) => ({ title: `of ${shell}`, argv: () => [shell], readOnly: true })),
     inputs: [],
     outputs: [],
     collisions: [],

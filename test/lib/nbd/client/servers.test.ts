@@ -405,7 +405,7 @@ describe.skipIf(noQemu)("qemu-nbd", () => {
     expect(open(right).sizeBytes).toBe(24 << 20);
     const failure = await failureOf(() => open(right.replace("disk%20one", "disk%20two")));
     expect([failure.code, failure.file]).toEqual(["not-found", right.replace("disk%20one", "disk%20two")]);
-    expect(failure.message).toMatch(/the server does not have the export "disk two": it has no such export/);
+    expect(failure.message).toMatch(/the server does not give out the export "disk two": it has no such export/);
   });
 
   test("several contexts at once, and one that it does not know", async () => {
