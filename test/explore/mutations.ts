@@ -400,6 +400,7 @@ export const MUTATIONS: readonly Mutation[] = [
     HEAD,
     "withLock(this.#control, Control.STAMP, () => {",
     "[0].forEach(() => {",
+    33,
   ),
   change("a record goes past the end of the flush log", LOG, "recordBytes(count, dataBytes) > room", "room < 0"),
   change(
