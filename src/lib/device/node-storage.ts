@@ -11,11 +11,11 @@ import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { FileDevice } from "./file-device.ts";
 import { freeBytes } from "./free-space.ts";
-import { OutputFile, renameOwn, resolveTarget, syncDirectory } from "./output-file.ts";
+import { OutputFile, renameOwn, resolveTarget, stampOf, syncDirectory } from "./output-file.ts";
 import { openOwn, requireOwn } from "./own-file.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
 import { stateDirectories } from "./state-directories.ts";
-import type { CreateOptions, FileFacts, FileKind, FileStamp, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type { CreateOptions, FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
 import { identityOf, placesOf } from "./sys/underlying.ts";
 
@@ -25,15 +25,6 @@ function kindOf(stat: fs.BigIntStats): FileKind {
   if (stat.isFile()) return "file";
   if (stat.isBlockDevice()) return "block";
   return stat.isDirectory() ? "directory" : "other";
-}
-
-function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileStamp {
-  return {
-    modifiedNs: mtimeNs.toString(),
-    changedNs: ctimeNs.toString(),
-    inode: ino.toString(),
-    bornNs: birthtimeNs.toString(),
-  };
 }
 
 /** The facts about an export that need no connection. */

@@ -9,7 +9,7 @@ import { CowError, errnoName, systemError } from "../errors.ts";
 import { FileDevice } from "./file-device.ts";
 import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
 import { beside, noteAsMade, openOwn, requireOwn } from "./own-file.ts";
-import type { CreateOptions, PendingFile, RenameOptions } from "./storage.ts";
+import type { CreateOptions, FileStamp, PendingFile, RenameOptions } from "./storage.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
 
 /** A rename, link or removal is durable once its directory is. */
@@ -69,12 +69,25 @@ function renameToFreeName(from: string, to: string): void {
   fs.unlinkSync(from);
 }
 
+export function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileStamp {
+  return {
+    modifiedNs: mtimeNs.toString(),
+    changedNs: ctimeNs.toString(),
+    inode: ino.toString(),
+    bornNs: birthtimeNs.toString(),
+  };
+}
+
 export class OutputFile implements PendingFile {
   readonly device: FileDevice;
   readonly #finalPath: string;
   readonly #temporaryPath: string;
   readonly #options: CreateOptions;
   #settled = false;
+
+  get stamp(): FileStamp {
+    return stampOf(fs.fstatSync(this.device.fd, { bigint: true }));
+  }
 
   constructor(finalPath: string, options: CreateOptions) {
     const { own, inputs = [] } = options;

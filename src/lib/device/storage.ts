@@ -73,6 +73,8 @@ export interface RenameOptions extends Pick<CreateOptions, "inputs" | "onNotice"
 /** An output that appears under its final name whole, or not at all. */
 export interface PendingFile {
   readonly device: BlockDevice;
+  /** Inode and times, as they stay when it gets its name; undefined where there are none. */
+  readonly stamp?: FileStamp;
   /** Makes the content durable, then the name. @throws CowError `exists` if the name is taken and `replace` is false */
   commit(options: { readonly replace: boolean }): void;
   /** Removes it; does nothing after commit. */

@@ -17,7 +17,7 @@ const DIGESTS = /^(?:[0-9a-f]{32})+$/;
 const NANOSECONDS = /^-?[0-9]{1,20}$/;
 const FINGERPRINT = /^0x[0-9a-f]{8}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const COW_ID = /^[0-9]{1,20}:-?[0-9]{1,20}$/;
+const FILE_ID = /^[0-9]{1,20}:-?[0-9]{1,20}$/;
 
 /** Changes with every write to a file. */
 export interface FileTimes {
@@ -48,6 +48,8 @@ export interface BaseRecord extends ContentRecord {
   readonly hash: "sha256-128";
   /** A merge of the cowfile into the base was begun: the base may have its blocks. */
   readonly merged: boolean;
+  /** Inode and birth of the record's own file: a copy has others. Null where unknown; older versions did not write it. */
+  readonly own_id?: string | null;
 }
 
 /** Why a file is not a record. A newer version must be kept. */
@@ -103,7 +105,8 @@ function isRecord(value: Fields): value is Fields & BaseRecord {
     isText(cowfile["fingerprint"], FINGERPRINT) &&
     isCount(cowfile["rdo_blocks"]) &&
     Number.isSafeInteger(cowfile["rdo_blocks"] * BLOCK_BYTES) &&
-    (cowfile["id"] === null || isText(cowfile["id"], COW_ID)) &&
+    (cowfile["id"] === null || isText(cowfile["id"], FILE_ID)) &&
+    (value["own_id"] === undefined || value["own_id"] === null || isText(value["own_id"], FILE_ID)) &&
     Array.isArray(files) &&
     files.length <= MAX_FILES &&
     files.every((file) => file === null || isFileTimes(file)) &&

@@ -10,7 +10,7 @@ import type { BaseIdentity } from "../formats/format.ts";
 import { type BaseRecord, decodeRecord, type FileTimes, RECORD_LIMIT_BYTES } from "./base-record.ts";
 import { notePath, writeNote } from "./note.ts";
 
-/** A record whose own file is at most this much older than its contents is where it was written. */
+/** Of a record that does not say which file it is: one at most this much older than its contents is where it was written. */
 const SAME_MOMENT_MS = 10_000;
 /** The kernel's clock for files moves in ticks; some file systems keep no parts of a second, or only even ones. */
 const TICK_MS = 100;
@@ -50,10 +50,11 @@ export function readSidecar(storage: Storage, cowfile: string, identity: BaseIde
   }
 }
 
-/** Both may have been copied together; but a new cowfile beside an old record does not match. */
+/** Both may have been copied together; but another cowfile beside a record that is where it was written does not match. */
 function wasReplaced(record: BaseRecord, note: FileStamp | undefined, cowfile: FileStamp | undefined): boolean {
   const { id } = record.cowfile;
   if (id === null || !note || !cowfile || idOf(cowfile) === id) return false;
+  if (record.own_id) return idOf(note) === record.own_id;
   const bornMs = Number(note.bornNs) / 1e6;
   return Math.abs(bornMs - Date.parse(record.written)) < SAME_MOMENT_MS;
 }
@@ -66,12 +67,12 @@ function idOf({ inode, bornNs }: FileStamp): string {
 export function writeSidecar(
   storage: Storage,
   cowfile: string,
-  record: Omit<BaseRecord, "cowtool_base" | "written" | "cowfile"> & { readonly cowfile: BaseIdentity },
+  record: Omit<BaseRecord, "cowtool_base" | "written" | "cowfile" | "own_id"> & { readonly cowfile: BaseIdentity },
 ): void {
   const path = sidecarPath(storage, cowfile);
   const stamp = storage.facts(cowfile)?.stamp;
   const { fingerprint, blocks } = record.cowfile;
-  const note: BaseRecord = {
+  const note = (own: FileStamp | undefined): BaseRecord => ({
     cowtool_base: 1,
     ...record,
     written: new Date().toISOString(),
@@ -80,7 +81,8 @@ export function writeSidecar(
       rdo_blocks: Number(blocks),
       id: stamp ? idOf(stamp) : null,
     },
-  };
+    own_id: own ? idOf(own) : null,
+  });
   writeNote(storage, OWN.baseRecord, path, note);
 }
 

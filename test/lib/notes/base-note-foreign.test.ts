@@ -130,12 +130,18 @@ describe("beside a file", () => {
     expect(await verdict()).toBe("unknown");
   });
 
-  test("both copied together are a pair; one alone has no note", async () => {
-    // As cp makes it: the note's file is younger than the note.
+  test.each([
+    ["at once", {}],
+    ["of an older version, later", { own_id: undefined, written: "2020-01-01T00:00:00.000Z" }],
+  ])("both copied together, %s, are a pair; one alone has no note", async (_, old) => {
     const note = JSON.parse(readFileSync(path(NOTE), "utf8")) as object;
-    cpSync(path("cow"), path("other"));
-    renameSync(path("other"), path("cow"));
-    writeFileSync(path(NOTE), JSON.stringify({ ...note, written: "2020-01-01T00:00:00.000Z" }));
+    for (const [name, content] of [
+      ["cow", readFileSync(path("cow"))],
+      [NOTE, JSON.stringify({ ...note, ...old })],
+    ] as const) {
+      writeFileSync(path("other"), content);
+      renameSync(path("other"), path(name));
+    }
     expect(await verdict()).toBe("unchanged");
     rmSync(path(NOTE));
     expect(await verdict()).toBe("unknown");
