@@ -53,7 +53,7 @@ function changesOfMonday(stage) {
   copyFileSync(stage.path("golden.img"), stage.path("monday.img"));
   changeFiles(stage, "monday.img", { "release.txt": MONDAY["release.txt"] });
   stage.cowtool(["create", "golden.img", "vm1.cow", "--from", "monday.img"]);
-  stage.cowtool(["info", "vm1.cow", "--map"], { shows: ["clean", "held by the cowfile"] });
+  stage.cowtool(["info", "vm1.cow", "--map"], { shows: ["clean", "allocated in the cowfile"] });
   stage.cowtool(["verify-fingerprint", "golden.img", "vm1.cow"], { shows: ["belongs to golden.img"] });
   stage.say("", "What does a machine see on golden.img + vm1.cow? `merge -o` writes that into a new image.");
   stage.cowtool(["merge", "golden.img", "vm1.cow", "-o", "view.img"]);
@@ -88,14 +88,14 @@ function refusal(stage, unmarked) {
   stage.expectSame(stage.read("golden.img"), golden, "golden.img was not touched");
   const cowfile = stage.read("vm1.cow");
   stage.say("", "What would repair do? -n only says so; exit status 1, as for check.");
-  stage.cowtool(["repair", "-n", "vm1.cow"], { exit: 1, shows: [`${unmarked} blocks would be newly marked`] });
+  stage.cowtool(["repair", "-n", "vm1.cow"], { exit: 1, shows: [`${unmarked} blocks would be newly allocated`] });
   stage.expectSame(stage.read("vm1.cow"), cowfile, "vm1.cow was not touched");
 }
 
 function repair(stage, unmarked) {
   stage.step("Repair");
   stage.say("It finds the blocks by their data, marks them, counts again, and clears the dirty mark last.");
-  stage.cowtool(["repair", "vm1.cow"], { shows: [`${unmarked} blocks newly marked`, "clean"] });
+  stage.cowtool(["repair", "vm1.cow"], { shows: [`${unmarked} blocks newly allocated`, "clean"] });
   stage.cowtool(["check", "vm1.cow"], { shows: ["clean, no problems"] });
   stage.say("", "Is everything of Tuesday there?");
   stage.cowtool(["merge", "golden.img", "vm1.cow", "-o", "repaired.img"]);
