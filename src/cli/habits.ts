@@ -49,6 +49,16 @@ export const FLAGS: Readonly<Record<string, Readonly<Record<string, string>>>> =
   },
 };
 
+/** What qemu-img takes behind -f. */
+const NAMED_FORMATS = ["qcow2", "raw"];
+
+/** For `-f qcow2 FILE`, where -f is --force or no flag at all. @param missing a file that is not there; else any will do */
+export function formatHabit(argv: readonly string[], missing?: string): readonly string[] {
+  const format = argv.find((word, i) => argv[i - 1] === "-f" && NAMED_FORMATS.includes(word));
+  if (format === undefined || (missing !== undefined && missing !== format)) return [];
+  return [`a format is a part of the file's name, as in ${format}:FILE`];
+}
+
 /** Own keys only: a word may be the name of anything. */
 function lookUp<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
   return Object.hasOwn(table, key) ? table[key] : undefined;
@@ -68,5 +78,6 @@ function isFlag(word: string, flag: string): boolean {
 /** What to type instead of flags that a command does not have. */
 export function flagHabits(command: string, argv: readonly string[]): readonly string[] {
   const known = { ...FLAGS["*"], ...lookUp(FLAGS, command) };
-  return Object.entries(known).flatMap(([flag, hint]) => (argv.some((word) => isFlag(word, flag)) ? [hint] : []));
+  const own = Object.entries(known).flatMap(([flag, hint]) => (argv.some((word) => isFlag(word, flag)) ? [hint] : []));
+  return [...own, ...formatHabit(argv)];
 }

@@ -5,7 +5,7 @@
 import { CowError, type ErrorDetails } from "../lib/errors.ts";
 import { commaHints } from "./comma-hint.ts";
 import { EXIT, exitOfCode, type StopSignal } from "./exit-codes.ts";
-import { flagHabits } from "./habits.ts";
+import { flagHabits, formatHabit } from "./habits.ts";
 import { mayColour, paint, type Severity } from "./render/colour.ts";
 import { escapeControls } from "./render/escape.ts";
 import { type JsonMode, writeJson } from "./render/json.ts";
@@ -90,8 +90,10 @@ export async function failureOf(
     const mayShare = code === "locked" && flags.includes("force-share") && !argv.includes("--force-share");
     const share = mayShare ? ["--force-share reads it anyway: what it shows may be out of date at once"] : [];
     const habits = command !== undefined && code === "usage" ? flagHabits(command, argv) : [];
+    const format = code === "not-found" && file !== undefined ? formatHabit(argv, file) : [];
     const hints = [
       ...habits,
+      ...format,
       ...cowError.hints,
       ...share,
       ...commaHints(cowError, argv),

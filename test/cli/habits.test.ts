@@ -47,3 +47,14 @@ test("the hint comes with the error, in both forms", async () => {
   expect(error.hints[0]).toMatch(/^name the layers: /);
   expect((await run("info", ["none.img", "-U"])).status).toBe(16);
 });
+
+test.each([
+  ["info", "a.qcow2"],
+  ["check", "a.qcow2"],
+  ["convert", "a.qcow2", "b.img"],
+])("-f qcow2 gives the hint with %s", async (name, ...files) => {
+  const ran = await run(name, ["-f", "qcow2", ...files]);
+  expect(ran.status).not.toBe(0);
+  expect(ran.stderr).toContain("cowtool: hint: a format is a part of the file's name, as in qcow2:FILE\n");
+  expect((await run("info", ["-f", "none.img", "raw"])).stderr).not.toContain("a part of the file's name");
+});

@@ -156,6 +156,10 @@ describe.each(eachOf(({ outputs }) => outputs))("%s, %s", (name, _, output) => {
     expect(pictureOf(at(""))).toEqual(before);
   });
 
+  test.runIf(name !== "pack" && name !== "unpack")("does not take - for a name", async () => {
+    expect(await expectRefusal(name, output.argv(at, "-"), 16, "-")).toContain("only pack and unpack write to stdout");
+  });
+
   test("has the mode that the umask leaves, and no left-overs beside it", async () => {
     const argv = output.argv(at, at("new"));
     const names = Object.keys(pictureOf(at("")));

@@ -28,6 +28,7 @@ export async function* renderMap(names: readonly string[], entries: AsyncIterabl
   yield line("start", "length", "is", "at byte", "of");
   for await (const entry of entries) {
     const { start, length, offset, depth, present } = entry;
+    if (length === 0) continue;
     yield line(`${start}`, `${length}`, kindOf(entry), `${offset ?? "-"}`, present ? (names[depth] ?? "") : "-");
   }
 }

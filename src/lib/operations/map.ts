@@ -31,7 +31,7 @@ export interface MapResult {
   /** The files of the stack, by depth. */
   readonly names: readonly string[];
   /**
-   * Covers the whole image, ascending; made while it is read. The files stay open and locked until the last entry was read,
+   * Covers the whole image, ascending; of an image of no bytes one entry without a length; made while it is read. The files stay open and locked until the last entry was read,
    * or close() was called.
    */
   readonly entries: AsyncIterable<MapEntry>;
@@ -165,6 +165,17 @@ function* unheld({ base, layers }: Layered, from: number, to: number, depth: num
   }
 }
 
+/** An image of no bytes has an entry, too, as qemu-img says. */
+const EMPTY: MapEntry = {
+  start: 0,
+  length: 0,
+  depth: 0,
+  present: false,
+  zero: false,
+  data: false,
+  compressed: false,
+};
+
 /** Equal neighbours are joined, as by qemu-img. */
 async function* joined(entries: Iterable<MapEntry>, pause: Pause, close: () => void): AsyncGenerator<MapEntry> {
   try {
@@ -178,7 +189,7 @@ async function* joined(entries: Iterable<MapEntry>, pause: Pause, close: () => v
         last = next;
       }
     }
-    if (last) yield last;
+    yield last ?? EMPTY;
   } finally {
     close();
   }

@@ -48,13 +48,23 @@ function titleOf(kind: string): string {
   return kind === "raw" ? "a file of no known format, as raw images are" : `a file of format ${kind}`;
 }
 
+/** @throws CowError `usage` for `-`: only pack and unpack, which ask before, take it for a stream */
+export function requireFileName(path: string): void {
+  if (path !== "-") return;
+  throw new CowError("usage", "an output must be a file here: only pack and unpack write to stdout", {
+    file: path,
+    hints: ["./- is a file of that name"],
+  });
+}
+
 /**
  * The part of claiming a name that is the same for every kind of output.
  *
  * @returns what is there now
- * @throws CowError `exists` unless `allowed` says otherwise; `usage` if it is no regular file
+ * @throws CowError `exists` unless `allowed` says otherwise; `usage` if it is no regular file, or `-`
  */
 export function claimName(storage: Storage, path: string, allowed: Overwrite): FileFacts | undefined {
+  requireFileName(path);
   const facts = storage.facts(path);
   if (!facts) return undefined;
   if (facts.kind !== "file")

@@ -49,6 +49,8 @@ describe.skipIf(skipsLoudly(!hasQemu, "no qemu-img: maps are not compared"))("ag
     writeFileSync(at("hole.img"), "");
     truncateSync(at("hole.img"), 4 * MIB);
     expect(await entriesOf(at("hole.img"))).toEqual(theirs(at("hole.img"), "raw"));
+    writeFileSync(at("empty.img"), "");
+    expect(await entriesOf(at("empty.img"))).toEqual(theirs(at("empty.img"), "raw"));
   });
 
   test("a qcow2 file: data, zeros with and without a cluster, nothing", async () => {

@@ -6,6 +6,7 @@ import { refuseOwnName } from "../../device/own-file.ts";
 import { CowError } from "../../errors.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import { refusePendingMerge } from "../../notes/journal-places.ts";
+import { requireFileName } from "../../output/claim.ts";
 import { parsePart, type StackPart, type StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { mergeAnyLayer } from "./any-layer.ts";
@@ -33,7 +34,10 @@ export async function merge(
     throw new CowError("usage", "--undo goes with a merge in place: with --output the base is not changed");
   }
   if (undo === "") throw new CowError("usage", "--undo needs a file name", { file: "" });
-  if (undo !== undefined) refuseOwnName(undo);
+  if (undo !== undefined) {
+    requireFileName(undo);
+    refuseOwnName(undo);
+  }
   return OpenFiles.during(context, async (files) => {
     const { storage } = files;
     const below = files.stackSpec(rdofile);
