@@ -9,7 +9,7 @@ import { describe, expect, test } from "vitest";
 import { merge, type Progress } from "../../src/lib/index.ts";
 import { isInstalled } from "../support/command/documents.ts";
 import { pictureOf, useImages } from "../support/command/files.ts";
-import { expectJson, run } from "../support/command/harness.ts";
+import { expectErrorJson, expectJson, run } from "../support/command/harness.ts";
 import { skipsLoudly } from "../support/command/real-process.ts";
 import { holdLocks } from "../support/lock-holder.ts";
 
@@ -23,6 +23,7 @@ async function infoOf(text: string, ...flags: readonly string[]): Promise<Record
 
 const SECTOR = 512;
 const MKE2FS = "mke2fs";
+const PARTX = "partx";
 
 /** An image with these bytes at these places. */
 function imageOf(sizeBytes: number, ...parts: readonly (readonly [at: number, bytes: Uint8Array | string])[]): Buffer {
@@ -96,6 +97,78 @@ describe("info of a raw image", () => {
       { number: 5, offset: 110 * SECTOR, size: 50 * SECTOR },
       { number: 6, offset: 310 * SECTOR },
     ]);
+  });
+
+  /** `[at, links to]` of boot records; those without a partition are empty. */
+  function withRecords(...records: readonly (readonly [at: number, next: number, isEmpty?: boolean])[]): Buffer {
+    const [start, count] = [64, 8000];
+    const parts = records.flatMap(([at, next, isEmpty = false]) => {
+      const entries = [
+        isEmpty ? Buffer.alloc(16) : mbrEntry(0x83, 8, 16),
+        next ? mbrEntry(0x05, next, 64) : Buffer.alloc(16),
+      ];
+      const from = (start + at) * SECTOR;
+      return [[from + 446, Buffer.concat(entries)] as const, [from + 510, u16(0xaa55)] as const];
+    });
+    return imageOf(5 << 20, [446, mbrEntry(0x05, start, count)], [510, u16(0xaa55)], ...parts);
+  }
+
+  test("follows boot records that go back, and those that are empty, as partx does", async () => {
+    writeFileSync(
+      at("disk.img"),
+      withRecords([0, 3000], [3000, 1000], [1000, 2000, true], [2000, 4000], [4000, 0, true]),
+    );
+    const { partitions, more_partitions: more } = await infoOf(at("disk.img"));
+    const found = (partitions as { number: number; offset: number }[]).map((each) => [
+      each.number,
+      each.offset / SECTOR,
+    ]);
+    expect([found, more]).toEqual([[1, 5, 6, 7].map((number, i) => [number, [64, 72, 3072, 2072][i]]), false]);
+    const partx = spawnSync(PARTX, ["-g", "-o", "NR,START", at("disk.img")], { encoding: "utf8" });
+    if (!partx.error) expect(partx.stdout.trim().split(/\s+/).map(Number)).toEqual(found.flat());
+  });
+
+  test("says that there are more partitions than it lists", async () => {
+    const records = Array.from({ length: 128 }, (_, i) => [i * 32, i === 127 ? 0 : (i + 1) * 32] as const);
+    for (const [count, more] of [
+      [127, false],
+      [128, true],
+    ] as const) {
+      const last = records.slice(0, count).map(([at, next], i) => [at, i === count - 1 ? 0 : next] as const);
+      writeFileSync(at("disk.img"), withRecords(...last));
+      const facts = await infoOf(at("disk.img"));
+      expect([(facts["partitions"] as []).length, facts["more_partitions"]]).toEqual([128, more]);
+    }
+    const { stdout } = await run("info", [at("disk.img")]);
+    expect(stdout).toMatch(/^partitions: +128 and more \(mbr\)$/m);
+    expect(stdout).toMatch(/^132 .*\nand more$|\nand more$/m);
+    for (const [used, more] of [
+      [128, false],
+      [129, true],
+    ] as const) {
+      const header = Buffer.alloc(92);
+      header.write("EFI PART");
+      for (const [offset, value] of [
+        [12, 92],
+        [72, 2],
+        [80, 256],
+        [84, 128],
+      ] as const)
+        header.writeUInt32LE(value, offset);
+      header.writeUInt32LE(crc32(header), 16);
+      const entries = Buffer.alloc(256 * 128);
+      for (let i = 0; i < used; i++) {
+        // Every entry but the first: one is left free.
+        entries.set(Buffer.from("af3dc60f838472478e793d69d8477de4", "hex"), (i + 1) * 128);
+        entries.writeBigUInt64LE(BigInt(100 + i), (i + 1) * 128 + 32);
+        entries.writeBigUInt64LE(BigInt(100 + i), (i + 1) * 128 + 40);
+      }
+      const mbr = [[446, mbrEntry(0xee, 1, 100)] as const, [510, u16(0xaa55)] as const];
+      writeFileSync(at("disk.img"), imageOf(1 << 20, ...mbr, [512, header], [1024, entries]));
+      const facts = await infoOf(at("disk.img"));
+      const partitions = facts["partitions"] as { number: number }[];
+      expect([partitions.length, partitions.at(-1)?.number, facts["more_partitions"]]).toEqual([128, 129, more]);
+    }
   });
 
   test.each([512, 4096])("reads a GPT with sectors of %i bytes, if its checksum is right", async (sector) => {
@@ -200,12 +273,26 @@ describe("info and check of a stack", () => {
     ]);
   });
 
-  test("info names the process that writes a layer", async () => {
+  test("info names the process that writes a layer and judges nothing; check refuses it", async () => {
     const holder = await holdLocks(false);
     try {
       await holder.lock(at("vm.cow"));
-      const { chain } = await infoOf(stackOf("base.img", "vm.cow"));
-      expect(chain).toMatchObject([{ open_by: [] }, { open_by: [{ pid: holder.pid, writes: true }] }]);
+      const stack = stackOf("base.img", "vm.cow", "top.cow");
+      const { chain } = await infoOf(stack);
+      expect(chain).toMatchObject([
+        { open_by: [], being_written: false },
+        { open_by: [{ pid: holder.pid, writes: true }], being_written: true, state: null, fits: null, problems: [] },
+        { being_written: false, state: "clean", fits: null },
+      ]);
+      const { stdout } = await run("info", [stack], { columns: 200 });
+      expect(stdout).toMatch(/vm\.cow +cowfile +being written +\d.* - +pid/m);
+      expect(stdout).toContain(`${at("vm.cow")} is being written, and was read without a lock: `);
+      expect((await run("info", [stack, at("base.img")], { columns: 200 })).stdout).toMatch(/ stack +being written /);
+      for (const file of [at("vm.cow"), stack]) {
+        const { code, hints } = expectErrorJson(await run("check", [file, "--json"]), 8);
+        expect([code, hints.join()]).toEqual(["locked", expect.stringContaining("--force-share")]);
+        expect((await run("check", [file, "--force-share"])).status).toBe(0);
+      }
     } finally {
       await holder.end();
     }

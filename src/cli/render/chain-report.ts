@@ -5,6 +5,7 @@ import { formatSize, roundedSize } from "../../lib/bytes/size.ts";
 import type { PartReport } from "../../lib/operations/check.ts";
 import type { InfoResult } from "../../lib/operations/info.ts";
 import type { LinkFacts } from "../../lib/operations/info-chain.ts";
+import { escapeControls } from "./escape.ts";
 import type { KeyValue } from "./key-value.ts";
 import { kindsOfProblems, problemsAsJson } from "./problems.ts";
 import { renderTable, type TableView } from "./table.ts";
@@ -30,16 +31,24 @@ function contentInWords({ type, label, size }: Content): string {
 }
 
 /** Rows of an image that was looked into; none of any other. */
-export function contentRows({ content, partition_table: table, partitions }: InfoResult): KeyValue[] {
+export function contentRows({
+  content,
+  partition_table: table,
+  partitions,
+  more_partitions: more,
+}: InfoResult): KeyValue[] {
   if (content === undefined) return [];
   const count = (partitions as readonly unknown[]).length;
   return [
     ["content", content ? contentInWords(content as unknown as Content) : table ? undefined : "not recognised"],
-    ["partitions", table ? `${count} (${table})` : undefined],
+    ["partitions", table ? `${count}${more ? " and more" : ""} (${table})` : undefined],
   ];
 }
 
-export async function* renderPartitions({ partitions }: InfoResult, view: TableView): AsyncGenerator<string> {
+export async function* renderPartitions(
+  { partitions, more_partitions: more }: InfoResult,
+  view: TableView,
+): AsyncGenerator<string> {
   const list = (partitions ?? []) as unknown as readonly Partition[];
   if (list.length === 0) return;
   const rows = list.map(({ number, offset, size, type, name, content }) => [
@@ -50,6 +59,7 @@ export async function* renderPartitions({ partitions }: InfoResult, view: TableV
     content ? contentInWords(content) : "-",
   ]);
   yield* renderTable(["PARTITION", "FROM BYTE", "SIZE", "TYPE", "CONTENT"], rows, view);
+  if (more) yield "and more\n";
 }
 
 function inWords(fits: boolean | null): string {
@@ -73,16 +83,21 @@ function age(when: string | null): string {
 
 /** A row a part of a stack, base first. */
 export async function* renderChain(chain: readonly LinkFacts[], view: TableView): AsyncGenerator<string> {
-  const rows = chain.map(({ name, format, state, allocated, modified, fits, open_by: users }) => [
-    name,
-    format,
-    state ?? "-",
-    allocated === null ? "-" : roundedSize(allocated),
-    age(modified),
-    inWords(fits),
-    users.map(({ pid, writes }) => `pid ${pid}${writes ? " (writing)" : ""}`).join(", ") || "-",
-  ]);
+  const rows = chain.map(
+    ({ name, format, state, allocated, modified, fits, being_written: isWritten, open_by: users }) => [
+      name,
+      format,
+      isWritten ? "being written" : (state ?? "-"),
+      allocated === null ? "-" : roundedSize(allocated),
+      age(modified),
+      inWords(fits),
+      users.map(({ pid, writes }) => `pid ${pid}${writes ? " (writing)" : ""}`).join(", ") || "-",
+    ],
+  );
   yield* renderTable(["LAYER", "FORMAT", "STATE", "ALLOCATED", "AGE", "FITS", "OPEN BY"], rows, view);
+  for (const { name, being_written: isWritten } of chain)
+    if (isWritten)
+      yield `${escapeControls(name)} is being written, and was read without a lock: what is shown may be out of date, and is no verdict\n`;
 }
 
 /** The same after a check. */

@@ -46,6 +46,7 @@ const SHOWN_ELSEWHERE = new Set([
   "content",
   "partition_table",
   "partitions",
+  "more_partitions",
   "pending_merge",
 ]);
 
@@ -112,11 +113,15 @@ function renderCowfile(facts: InfoResult): string {
 }
 
 /** What a table of files says of an image. */
-export function infoRow({ facts, problems }: Info): Row {
+export function infoRow({ facts, chain, problems }: Info): Row {
   const { format, state, packed, virtual_size: size } = facts;
   return [
     format,
-    [...(typeof state === "string" ? [state] : []), ...(packed ? ["packed"] : [])].join(", ") || "-",
+    [
+      ...(typeof state === "string" ? [state] : []),
+      ...(packed ? ["packed"] : []),
+      ...(chain?.some((link) => link.being_written) ? ["being written"] : []),
+    ].join(", ") || "-",
     size === null ? "-" : roundedSize(size),
     facts.allocated_size === null ? "-" : roundedSize(facts.allocated_size),
     kindsOfProblems(problems),

@@ -1,6 +1,6 @@
 /**
- * Owns opening a stack to look at it part by part: dirty layers, layers that do not fit, and files that are being written, too.
- * What cannot be read is said of its part. Changes nothing, and is no way to read an image: that is stack/open.ts.
+ * Owns opening a stack to look at it part by part: dirty layers and layers that do not fit, too, and where asked for files that
+ * are being written. What cannot be read is said of its part. Changes nothing, and is no way to read an image: that is stack/open.ts.
  */
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
@@ -24,16 +24,20 @@ export interface Link {
   readonly layer: Layer | undefined;
   /** Why it cannot be read. */
   readonly error: CowError | undefined;
+  /** Another process is writing it, and it is read without a lock. */
+  readonly isBeingWritten: boolean;
 }
 
 /**
- * Opens every part, base first, with shared locks; what another process is writing without one.
+ * Opens every part, base first.
  *
- * @throws CowError `not-found`, `permission`, `usage`, `io`
+ * @param lock `if-free`: a shared one, or none where another process is writing the part
+ * @throws CowError `locked` unless lock is `if-free` or `none`; `not-found`, `permission`, `usage`, `io`
  */
 export async function openChain(
   files: OpenFiles,
   spec: StackSpec,
+  lock: "shared" | "none" | "if-free",
   context: OperationContext,
 ): Promise<readonly Link[]> {
   const links: Link[] = [];
@@ -41,7 +45,8 @@ export async function openChain(
   let base: BlockDevice | undefined;
   const layers: Layer[] = [];
   for (const part of spec.parts) {
-    const opened = openShared(files, part);
+    const { opened, isBeingWritten } =
+      lock === "if-free" ? openIfFree(files, part) : { opened: files.openPart(part, { lock }), isBeingWritten: false };
     const paths = links.flatMap((link) => link.opened.paths);
     const below = shown && { device: shown, paths };
     let [format, layer, error]: [LayerFormat | undefined, Layer | undefined, CowError | undefined] = [
@@ -63,20 +68,22 @@ export async function openChain(
       }
     } catch (failure) {
       if (!(failure instanceof CowError) || failure.code === "interrupted") throw failure;
+      if (failure.code === "locked" && lock !== "if-free") throw failure;
       error = failure;
       shown = undefined;
     }
-    links.push({ opened, format, below: links.length === 0 ? undefined : below, device: shown, layer, error });
+    const over = links.length === 0 ? undefined : below;
+    links.push({ opened, format, below: over, device: shown, layer, error, isBeingWritten });
   }
   return links;
 }
 
-function openShared(files: OpenFiles, part: StackPart): OpenPart {
+function openIfFree(files: OpenFiles, part: StackPart): Pick<Link, "opened" | "isBeingWritten"> {
   try {
-    return files.openPart(part, { lock: "shared" });
+    return { opened: files.openPart(part, { lock: "shared" }), isBeingWritten: false };
   } catch (error) {
     if (!(error instanceof CowError) || error.code !== "locked") throw error;
-    return files.openPart(part, { lock: "none" });
+    return { opened: files.openPart(part, { lock: "none" }), isBeingWritten: true };
   }
 }
 

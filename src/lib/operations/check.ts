@@ -86,7 +86,7 @@ async function checkChain(
   if (request.rdofile !== undefined)
     throw new CowError("usage", `"${spec.text}" has a base of its own: --rdofile goes with a single file`);
   const parts: PartReport[] = [];
-  for (const link of await openChain(files, spec, context)) {
+  for (const link of await openChain(files, spec, request.forceShare ? "none" : "shared", context)) {
     const { opened, format, below, layer } = link;
     const pending = below || parts.length > 0 ? undefined : pendingMergeOf(files.storage, spec);
     const report = withProblems(await reportOf(files, link, context), pending ? [asProblem(pending)] : []);
@@ -116,7 +116,7 @@ async function reportOf(files: OpenFiles, link: Link, context: OperationContext)
   try {
     if (format) return await checkPart(files, opened, format, below, context);
   } catch (failure) {
-    if (!(failure instanceof CowError) || failure.code === "interrupted") throw failure;
+    if (!(failure instanceof CowError) || failure.code === "interrupted" || failure.code === "locked") throw failure;
     return withProblems(nothing, [asProblem(failure)]);
   }
   return withProblems(nothing, error ? [asProblem(error)] : []);

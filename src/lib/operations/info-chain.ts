@@ -4,6 +4,7 @@
 import type { OperationContext } from "../context.ts";
 import { makeYielder } from "../context.ts";
 import { describeProcess, lockUses } from "../device/sys/process-info.ts";
+import type { CowError } from "../errors.ts";
 import type { Fact, ImageFacts, Layer, Problem } from "../formats/format.ts";
 import { allocatedBy } from "../formats/layered-image.ts";
 import { describeContent } from "../formats/raw/describe.ts";
@@ -24,6 +25,8 @@ export interface LinkFacts {
   readonly modified: string | null;
   /** Does it belong to what is below it? Null where nothing tells, and for the base. */
   readonly fits: boolean | null;
+  /** Another process is writing it: read without a lock, so `state` and `fits` are null, and it was not judged. */
+  readonly being_written: boolean;
   readonly open_by: readonly { readonly pid: number; readonly command: string; readonly writes: boolean }[];
   readonly problems: readonly Problem[];
 }
@@ -38,12 +41,14 @@ export interface ChainInfo {
 
 /** @throws CowError as openChain */
 export async function describeChain(files: OpenFiles, spec: StackSpec, context: OperationContext): Promise<ChainInfo> {
-  const links = await openChain(files, spec, context);
+  const links = await openChain(files, spec, "if-free", context);
   const uses = usesOf(files, links);
   const chain: LinkFacts[] = [];
+  let isMoving = false;
   for (const [i, link] of links.entries()) {
     const ownUses = uses.filter(({ file }) => file === i).map(({ pid, command, writes }) => ({ pid, command, writes }));
-    chain.push({ ...(await factsOf(files, link, context)), open_by: ownUses });
+    isMoving ||= link.isBeingWritten;
+    chain.push({ ...(await factsOf(files, link, isMoving, context)), open_by: ownUses });
   }
   const pending = pendingMergeOf(files.storage, spec);
   const device = links.at(-1)?.device;
@@ -69,15 +74,21 @@ export async function describeChain(files: OpenFiles, spec: StackSpec, context: 
   };
 }
 
-async function factsOf(files: OpenFiles, link: Link, context: OperationContext): Promise<Omit<LinkFacts, "open_by">> {
-  const { opened, format, below, layer, error } = link;
+/** @param isMoving it or a part below it is being written, so that it cannot be told whether it fits */
+async function factsOf(
+  files: OpenFiles,
+  link: Link,
+  isMoving: boolean,
+  context: OperationContext,
+): Promise<Omit<LinkFacts, "open_by">> {
+  const { opened, format, below, layer, error, isBeingWritten } = link;
   const { file, part } = opened;
   const facts = files.storage.facts(part.path);
   const hooks = { ...opened.options, ...notesOfServer(files, part.path), below: below?.device, signal: context.signal };
-  const described = format && !error ? await format.describe(file, hooks) : undefined;
-  const judged = format && below ? await format.judgeBase(file, below.device, hooks) : [];
+  const described = format && !error && !isBeingWritten ? await format.describe(file, hooks) : undefined;
+  const judged = format && below && !isMoving ? await format.judgeBase(file, below.device, hooks) : [];
   const state = described?.facts["state"];
-  const says = below && layer && (layer.base.blocks !== undefined || layer.base.fingerprint !== undefined);
+  const says = below && layer && !isMoving && (layer.base.blocks !== undefined || layer.base.fingerprint !== undefined);
   return {
     name: part.text,
     format: format?.id ?? (error ? "unknown" : "raw"),
@@ -87,8 +98,19 @@ async function factsOf(files: OpenFiles, link: Link, context: OperationContext):
     file_size: file.sizeBytes,
     modified: facts?.modifiedMs === undefined ? null : new Date(facts.modifiedMs).toISOString(),
     fits: judged.length > 0 ? false : says ? true : null,
-    problems: [...(error ? [asProblem(error)] : []), ...judged, ...(described?.problems ?? [])],
+    being_written: isBeingWritten,
+    problems: [
+      ...(error ? [isBeingWritten ? inDoubt(error) : asProblem(error)] : []),
+      ...judged,
+      ...(described?.problems ?? []),
+    ],
   };
+}
+
+/** What could not be read while it changed may be sound. */
+function inDoubt(error: CowError): Problem {
+  const { message, ...problem } = asProblem(error);
+  return { ...problem, severity: "warning", message: `${message} (read while it is being written: no verdict)` };
 }
 
 async function allocatedIn(layer: Layer): Promise<number> {

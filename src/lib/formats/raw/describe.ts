@@ -13,6 +13,8 @@ export interface ContentFacts {
   readonly content: Fact;
   readonly partition_table: "mbr" | "gpt" | null;
   readonly partitions: readonly Fact[];
+  /** Are there more than those listed? */
+  readonly more_partitions: boolean;
 }
 
 /** @throws CowError `io` */
@@ -27,5 +29,10 @@ export function describeContent(source: ByteSource): ContentFacts {
       i < LOOKED_INTO && !isOutside && partition.type !== "extended" ? contentAt(source, partition.offset) : null;
     return { ...partition, content: inside };
   });
-  return { content, partition_table: table?.kind ?? null, partitions };
+  return {
+    content,
+    partition_table: table?.kind ?? null,
+    partitions,
+    more_partitions: table?.isCut ?? false,
+  };
 }

@@ -17,11 +17,17 @@ export interface Partition {
 export interface PartitionTable {
   readonly kind: "mbr" | "gpt";
   readonly partitions: readonly Partition[];
+  /** The table has more, or is longer than what is looked at. */
+  readonly isCut: boolean;
 }
 
 const SECTOR_BYTES = 512;
 const SECTOR_SIZES = [512, 4096];
 const MAX_PARTITIONS = 128;
+/** Extended boot records that are followed, empty ones too. */
+const MAX_RECORDS = 1024;
+/** Bytes of the entries of a GPT that are read. */
+const MAX_ENTRY_BYTES = 1 << 20;
 const ENTRIES_AT = 446;
 const ENTRY_BYTES = 16;
 const PROTECTIVE = 0xee;
@@ -85,18 +91,31 @@ function partitionOf({ type, start, count }: Entry, number: number, from = 0): P
   return { number, offset: (from + start) * SECTOR_BYTES, size: count * SECTOR_BYTES, type: name, name: null };
 }
 
-/** The logical partitions of an extended one, from 5 on. */
-function* logicalOf(source: ByteSource, extended: Entry): Generator<Partition> {
-  let at = extended.start;
-  for (let number = 5; number < MAX_PARTITIONS; number++) {
-    const [first, next] = entriesOf(bytesAt(source, at * SECTOR_BYTES, SECTOR_BYTES)) ?? [];
-    if (!first || first.count === 0) return;
-    yield partitionOf(first, number, at);
-    // Each record lies behind the one before: there is no circle.
-    const following = extended.start + (next?.start ?? 0);
-    if (!next || next.count === 0 || following <= at) return;
-    at = following;
+function isExtended({ type, count }: Entry): boolean {
+  return EXTENDED.includes(type) && count > 0;
+}
+
+/**
+ * The logical partitions of an extended one, from 5 on, at most `most`. Boot records may be in any order on the disk, and one
+ * without a partition of its own takes no number.
+ */
+function logicalOf(source: ByteSource, extended: Entry, most: number): Omit<PartitionTable, "kind"> {
+  const partitions: Partition[] = [];
+  const visited = new Set<number>();
+  for (let at = extended.start; !visited.has(at); ) {
+    if (visited.size === MAX_RECORDS) return { partitions, isCut: true };
+    visited.add(at);
+    const record = entriesOf(bytesAt(source, at * SECTOR_BYTES, SECTOR_BYTES)) ?? [];
+    for (const entry of record.slice(0, 2)) {
+      if (entry.count === 0 || isExtended(entry)) continue;
+      if (partitions.length === most) return { partitions, isCut: true };
+      partitions.push(partitionOf(entry, 5 + partitions.length, at));
+    }
+    const next = record.find(isExtended);
+    if (!next) break;
+    at = extended.start + next.start;
   }
+  return { partitions, isCut: false };
 }
 
 function guidOf(bytes: Buffer): string {
@@ -114,19 +133,21 @@ function gptOf(source: ByteSource, sectorBytes: number): PartitionTable | undefi
   const checked = Buffer.from(header.subarray(0, headerBytes));
   checked.writeUInt32LE(0, 16);
   if (crc32(checked) !== header.readUInt32LE(16)) return undefined;
-  const entries = bytesAt(source, Number(entriesAt) * sectorBytes, Math.min(count, MAX_PARTITIONS) * entryBytes);
+  const looked = Math.min(count, Math.floor(MAX_ENTRY_BYTES / entryBytes));
+  const entries = bytesAt(source, Number(entriesAt) * sectorBytes, looked * entryBytes);
   const partitions: Partition[] = [];
   for (let at = 0; at < entries.length; at += entryBytes) {
     const entry = entries.subarray(at, at + entryBytes);
     const type = guidOf(entry);
     const [first, last] = [Number(entry.readBigUInt64LE(32)), Number(entry.readBigUInt64LE(40))];
     if (/^[0-]+$/.test(type) || last < first || !Number.isSafeInteger(last * sectorBytes)) continue;
+    if (partitions.length === MAX_PARTITIONS) return { kind: "gpt", partitions, isCut: true };
     const [name = ""] = entry.toString("utf16le", 56, 128).split("\0");
     const size = (last - first + 1) * sectorBytes;
     const number = at / entryBytes + 1;
     partitions.push({ number, offset: first * sectorBytes, size, type: GPT_TYPES[type] ?? type, name: name || null });
   }
-  return { kind: "gpt", partitions };
+  return { kind: "gpt", partitions, isCut: count > looked };
 }
 
 /** The partition table of a disk, if it has one that can be read. @throws CowError `io` */
@@ -142,8 +163,13 @@ export function partitionsOf(source: ByteSource): PartitionTable | undefined {
     .map((entry, i) => ({ entry, number: i + 1 }))
     .filter(({ entry }) => entry.type !== 0 && entry.count > 0);
   const primary = used.map(({ entry, number }) =>
-    EXTENDED.includes(entry.type) ? { ...partitionOf(entry, number), type: "extended" } : partitionOf(entry, number),
+    isExtended(entry) ? { ...partitionOf(entry, number), type: "extended" } : partitionOf(entry, number),
   );
-  const extended = entries.find(({ type, count }) => EXTENDED.includes(type) && count > 0);
-  return { kind: "mbr", partitions: [...primary, ...(extended ? logicalOf(source, extended) : [])] };
+  const extended = entries.find(isExtended);
+  const logical = extended && logicalOf(source, extended, MAX_PARTITIONS - primary.length);
+  return {
+    kind: "mbr",
+    partitions: [...primary, ...(logical?.partitions ?? [])],
+    isCut: logical?.isCut ?? false,
+  };
 }
