@@ -26,7 +26,7 @@ export default class Convert extends BaseCommand<typeof Convert> {
       description: "combine the layers into one without reporting that as a loss",
     }),
     "dry-run": dryRunFlag(),
-    force: forceFlag("replace OUTPUT if it exists and is of that format"),
+    force: forceFlag("replace OUTPUT if it exists and is of that format; take layers whose base was changed"),
     replace: replaceFlag(),
   };
 

@@ -37,7 +37,7 @@ export default class Create extends BaseCommand<typeof Create> {
       helpValue: "cowfile|dm-snapshot",
     }),
     "chunk-size": Flags.string({ description: "chunk size of a dm-snapshot store [default: 16k]", helpValue: "SIZE" }),
-    force: forceFlag("replace COWFILE if it exists and is one"),
+    force: forceFlag("replace COWFILE if it exists and is one; take layers whose base was changed"),
     replace: replaceFlag(),
   };
 

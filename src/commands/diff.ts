@@ -33,7 +33,9 @@ export default class Diff extends BaseCommand<typeof Diff> {
       max: 100_000,
     }),
     map: mapFlag("draw where they differ, in the terminal or as SVG"),
-    force: forceFlag("replace the output if it exists and is a cowfile, or a picture"),
+    force: forceFlag(
+      "replace the output if it exists and is a cowfile, or a picture; take layers whose base was changed",
+    ),
     replace: replaceFlag(),
   };
 

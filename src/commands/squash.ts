@@ -22,7 +22,7 @@ export default class Squash extends BaseCommand<typeof Squash> {
     from: Flags.integer({ description: "the lowest layer, from 1 [default: the first]", helpValue: "N" }),
     to: Flags.integer({ description: "the highest layer [default: the last]", helpValue: "N" }),
     abi: abiFlag(),
-    force: forceFlag("replace COWFILE if it exists and is one"),
+    force: forceFlag("replace COWFILE if it exists and is one; take layers whose base was changed"),
     replace: replaceFlag(),
   };
 

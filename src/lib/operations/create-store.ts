@@ -48,7 +48,7 @@ export async function createStoreFile(
     });
   const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
   return OpenFiles.during(context, async (files) => {
-    const { inputs, below, image } = await openSides(files, rdofile, cowfile, request);
+    const { inputs, below, image } = await openSides(files, rdofile, cowfile, request, context);
     const { device: origin } = below;
     const { sizeBytes } = origin;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });

@@ -8,11 +8,12 @@ import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import type { Overwrite } from "../output/claim.ts";
 import { differences } from "../output/differences.ts";
 import { type Held, viewOf } from "../output/write-image.ts";
-import type { Stack } from "../stack/open.ts";
+import { commonHeight, type Stack } from "../stack/open.ts";
 import type { StackSpec } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
 import type { IdentityMode } from "./identity/modes.ts";
+import { requireSameBases } from "./identity/stack-bases.ts";
 import { makeCowfile } from "./new-cowfile.ts";
 
 export interface CreateRequest extends Overwrite {
@@ -42,8 +43,8 @@ export interface CreateResult {
 /**
  * Creates `cowfile` over `rdofile` (a file, a block device or a stack). It appears whole, or not at all.
  *
- * @throws CowError `unsuitable` (empty base, too large for the ABI, images of unequal size), `exists`, `usage`,
- *   `pending-merge`, `locked`, `no-space`, `io`, `interrupted`
+ * @throws CowError `unsuitable` (empty base, too large for the ABI, images of unequal size), `wrong-base` (a layer of `from` whose
+ *   base was changed where it shows), `exists`, `usage`, `pending-merge`, `locked`, `no-space`, `io`, `interrupted`
  */
 export async function create(
   rdofile: string | StackSpec,
@@ -53,7 +54,7 @@ export async function create(
 ): Promise<CreateResult> {
   const { abi = "le64", identity = "quick" } = request;
   return OpenFiles.during(context, async (files) => {
-    const { spec, inputs, below, image } = await openSides(files, rdofile, cowfile, request);
+    const { spec, inputs, below, image } = await openSides(files, rdofile, cowfile, request, context);
     const { device: base, paths: basePaths } = below;
     const rdoBlocks = requireFit(base, image, abi, context);
     const content = image
@@ -85,6 +86,7 @@ export async function openSides(
   rdofile: string | StackSpec,
   output: string,
   { from, force }: Pick<CreateRequest, "from" | "force">,
+  context: OperationContext,
 ): Promise<{ spec: StackSpec; inputs: readonly string[]; below: Stack; image: BlockDevice | undefined }> {
   const spec = files.stackSpec(rdofile);
   const other = files.stackSpec(from);
@@ -93,7 +95,12 @@ export async function openSides(
   refuseSameFile(files.storage, output, inputs);
   for (const stack of stacks) refusePending(files.storage, stack, [output], force);
   const below = await files.openStack(spec, force);
-  return { spec, inputs, below, image: other && (await files.openStack(other, force)).device };
+  const shown = other && (await files.openStack(other, force));
+  if (shown) {
+    const way = force ? undefined : "--force makes the layer all the same";
+    await requireSameBases(files, shown, { from: (commonHeight(shown, below) ?? 0) + 1, way }, context);
+  }
+  return { spec, inputs, below, image: shown?.device };
 }
 
 /** The blocks in which the image differs from the base: compared already, or while the cowfile is written. */

@@ -16,14 +16,14 @@ import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import { headOf } from "../formats/registry.ts";
 import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
 import { isSame } from "../output/differences.ts";
-import { Overlay } from "../stack/overlay.ts";
+import { belowLayer, Overlay } from "../stack/overlay.ts";
 import { parsePart } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
+import { requireSameBases } from "./identity/stack-bases.ts";
 import { sizeOf } from "./merge/already.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
 import { type CowfileFacts, cowfileFacts, fillCowfile } from "./new-cowfile.ts";
-import { belowLayer } from "./squash.ts";
 import { wholeView, writeWhole } from "./whole-image.ts";
 
 export interface InvertRequest extends Overwrite {
@@ -70,6 +70,7 @@ export async function invert(
       throw new CowError("usage", "cannot be the new base and the new layer", { file: output });
     const below = belowLayer(stack, stack.layers.length);
     const rdoBlocks = requireFit(below, stack.device, abi, context);
+    await requireSameBases(files, stack, { way: undefined }, context);
     await noticeUnmarkedOf(stack.layers, context, "in the new files");
     const at = { below, image: stack.device, output, newLayer, rdoBlocks };
     const isAsked = [output, newLayer].some((path) => mayReplace(request, path));

@@ -4,15 +4,14 @@
  */
 import { widen } from "../bytes/extent.ts";
 import type { OperationContext } from "../context.ts";
-import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import type { Overwrite } from "../output/claim.ts";
-import type { Stack } from "../stack/open.ts";
-import { Overlay } from "../stack/overlay.ts";
+import { belowLayer } from "../stack/overlay.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
+import { requireSameBases } from "./identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
 import { type CowfileFacts, makeCowfile } from "./new-cowfile.ts";
 
@@ -38,7 +37,7 @@ export interface SquashResult extends CowfileFacts {
  * whole, or not at all.
  *
  * @throws CowError `usage`, `unsuitable` (a layer that changes the size, more blocks than the ABI can describe),
- * `exists`, and as for opening a stack; `no-space`, `io`, `interrupted`
+ * `wrong-base` (also for a base that was changed where it shows), `exists`, and as for opening a stack; `no-space`, `io`, `interrupted`
  */
 export async function squash(
   text: string,
@@ -57,6 +56,8 @@ export async function squash(
     const rdoBlocks = requireFit(base, stack.device, abi, context);
     const end = rdoBlocks * BLOCK_BYTES;
     const layers = stack.layers.slice(from - 1);
+    const way = request.force ? undefined : "--force squashes all the same";
+    await requireSameBases(files, stack, { from, way }, context);
     await noticeUnmarkedOf(layers, context, "squashed");
     const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
     const held = widen(allocatedBy(layers, 0, end), BLOCK_BYTES, end);
@@ -75,9 +76,4 @@ function rangeOf(
   const isRange = Number.isInteger(from) && Number.isInteger(to) && from >= 1 && from <= to && to <= count;
   if (!isRange) throw new CowError("usage", `layers ${from} to ${to} are no range: the stack has layers 1 to ${count}`);
   return { from, to };
-}
-
-/** The backing of a layer, counted from 1. */
-export function belowLayer({ base, layers }: Stack, number: number): BlockDevice {
-  return number === 1 ? base : new Overlay(base.name, base, layers.slice(0, number - 1));
 }

@@ -14,12 +14,13 @@ import { walkExtents } from "../formats/walk-extents.ts";
 import type { Overwrite } from "../output/claim.ts";
 import { compare } from "../output/differences.ts";
 import type { Held } from "../output/write-image.ts";
+import { belowLayer } from "../stack/overlay.ts";
 import { parsePart, type StackPart, type StackSpec } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
+import { requireSameBases } from "./identity/stack-bases.ts";
 import { noticeUnmarkedOf, requireUndoubted } from "./merge/doubts.ts";
 import { makeCowfile } from "./new-cowfile.ts";
-import { belowLayer } from "./squash.ts";
 
 export type Preferred = "a" | "b";
 
@@ -78,8 +79,8 @@ export async function mergeSiblings(
     refuseSameFile(files.storage, output, spec.with(...parts).files);
     refusePending(files.storage, spec, [a, b, output], force);
     const [ours, theirs] = [
-      await openSibling(files, spec, parts[0], force),
-      await openSibling(files, spec, parts[1], force),
+      await openSibling(files, spec, parts[0], force, context),
+      await openSibling(files, spec, parts[1], force, context),
     ];
     refuseSameFile(files.storage, output, [...ours.paths, ...theirs.paths]);
     const abi = ours.layer instanceof CowfileLayer ? ours.layer.opened.head.abi : "le64";
@@ -131,11 +132,19 @@ interface Sibling {
   readonly paths: readonly string[];
 }
 
-async function openSibling(files: OpenFiles, base: StackSpec, part: StackPart, force: boolean): Promise<Sibling> {
+async function openSibling(
+  files: OpenFiles,
+  base: StackSpec,
+  part: StackPart,
+  force: boolean,
+  context: OperationContext,
+): Promise<Sibling> {
   const stack = await files.openStack(base.with(part), force);
   const { layers, device, paths } = stack;
   const layer = layers.at(-1);
   if (!layer) throw new CowError("usage", "is not a layer", { file: part.path });
+  const way = force ? undefined : "--force merges all the same";
+  await requireSameBases(files, stack, { from: layers.length, way }, context);
   const view = new LayeredImage(stack.base.name, stack.base, layers);
   return {
     layer,

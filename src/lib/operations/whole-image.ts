@@ -17,6 +17,11 @@ export function wholeView({ base, layers }: Pick<Stack, "base" | "layers">, belo
   return new LayeredImage(base.name, base, top ? [...layers.slice(0, -1), lengthened(top, belowBytes)] : layers);
 }
 
+/** Is its size independent of its backing's? Of other layers only the last part of a unit can be missing. */
+export function hasOwnSize({ base }: Layer): boolean {
+  return base.blocks === undefined;
+}
+
 /** A layer that is at least as long as its backing, with nothing beyond its own end. */
 export function lengthened(layer: Layer, sizeBytes: number): Layer {
   const end = layer.virtualSizeBytes;

@@ -100,6 +100,12 @@ function keyOf(storage: Storage, { part, paths }: OpenPart, layer: Layer | undef
   return JSON.stringify([format, [...part.settings].sort(), files]);
 }
 
+/** How many layers of the stack the base contains, if it is the lower part of it. */
+export function commonHeight(stack: Stack, base: Stack): number | undefined {
+  const isSame = base.keys.every((key, i) => key !== undefined && key === stack.keys[i]);
+  return isSame ? base.layers.length : undefined;
+}
+
 /** @throws CowError `wrong-base` unless the layer was made for size and fingerprint of `below` */
 export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: AbortSignal): Promise<void> {
   const { blocks, blockBytes, fingerprint } = layer.base;

@@ -46,3 +46,11 @@ export class Overlay extends ImageDevice {
     return union(inBase, allocatedBy(this.#layers, from, end));
   }
 }
+
+/** The backing of a layer, counted from 1. */
+export function belowLayer(
+  { base, layers }: { readonly base: BlockDevice; readonly layers: readonly Layer[] },
+  number: number,
+): BlockDevice {
+  return number === 1 ? base : new Overlay(base.name, base, layers.slice(0, number - 1));
+}

@@ -336,3 +336,24 @@ describe("giving an interrupted merge up", () => {
     expect(storage.paths()).not.toContain(JOURNAL);
   });
 });
+
+describe("a layer that is smaller than its base", () => {
+  test.each([
+    ["with data", changed(20).subarray(0, 40 * BLOCK)],
+    ["empty", BASE.subarray(0, 40 * BLOCK)],
+  ])("%s: is not merged in place, and makes a new image of its own size", async (_, shown) => {
+    const storage = new MemoryStorage();
+    storage.put("base", BASE);
+    storage.put("shown", shown);
+    await convert("shown", "small", { to: "qcow2", base: "base" }, { storage });
+    await expect(merge("base", "small", {}, { storage })).rejects.toMatchObject({
+      code: "unsuitable",
+      message: "is an image of 40960 bytes, smaller than the base",
+    });
+    expect(bytesOf(storage, "base").equals(BASE)).toBe(true);
+    await merge("base", "small", { output: "out" }, { storage });
+    await convert("base,small", "raw", { to: "raw" }, { storage });
+    expect(bytesOf(storage, "out").equals(bytesOf(storage, "raw"))).toBe(true);
+    expect(bytesOf(storage, "out").equals(shown)).toBe(true);
+  });
+});

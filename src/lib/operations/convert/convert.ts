@@ -6,6 +6,7 @@ import type { OperationContext } from "../../context.ts";
 import type { Pace } from "../../output/write-image.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "../files.ts";
+import { type Asked, requireSameBases } from "../identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "../merge/doubts.ts";
 import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { writeDry } from "./measure.ts";
@@ -33,6 +34,7 @@ export async function convert(
     refuseSameFile(files.storage, output, [...spec.files, ...(base?.files ?? [])]);
     refusePending(files.storage, spec, [output], request.force);
     const plan = await makePlan(files, { stack: spec, base }, request, context.signal);
+    if (plan.stack) await requireSameBases(files, plan.stack, askedOf(plan, request), context);
     await noticeUnmarkedOf(plan.layers, context, "converted");
     const made = await makeOutput({ files, plan, output, request, context });
     const job = claimOutputs(files, { stack, output, request, plan, made });
@@ -53,6 +55,12 @@ export async function convert(
       resumed_at: resumedAt,
     };
   });
+}
+
+/** A cowfile gets a base record; for other outputs a warning is enough. Layers that stay below the output keep their records. */
+function askedOf({ below, isCompared, height }: Plan, { to, force }: ConvertRequest): Asked {
+  const from = below && !isCompared ? height + 1 : 1;
+  return { from, way: to === "cowfile" && !force ? "--force converts all the same" : undefined };
 }
 
 /** The same without a file: a dry run. */

@@ -11,7 +11,7 @@ import { LayeredImage } from "../../formats/layered-image.ts";
 import { detectFormat, formatById } from "../../formats/registry.ts";
 import { differences } from "../../output/differences.ts";
 import type { Held } from "../../output/write-image.ts";
-import type { Stack } from "../../stack/open.ts";
+import { commonHeight, type Stack } from "../../stack/open.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 import type { ConvertRequest } from "./request.ts";
@@ -29,6 +29,8 @@ export interface BelowOutput {
 }
 
 export interface Plan {
+  /** Undefined for a cowfile by itself. */
+  readonly stack: Stack | undefined;
   readonly view: LayeredImage;
   /** The whole image, for reading through the layers. */
   readonly image: BlockDevice | undefined;
@@ -65,7 +67,7 @@ export async function makePlan(
   if (named.base && request.to === "raw") throw new CowError("usage", "a raw image is complete and has no base");
   const stack = await files.openStack(named.stack, request.force);
   const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
-  const common = { view, base: stack.base, image: stack.device, layers: stack.layers };
+  const common = { stack, view, base: stack.base, image: stack.device, layers: stack.layers };
   const isLayer = LAYERED.includes(request.to);
   if (!named.base && !isLayer) {
     return {
@@ -103,12 +105,6 @@ function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: re
   return { spec, name: device.name, sizeBytes: device.sizeBytes, device, paths };
 }
 
-/** How many layers of the stack the base contains, if it is the lower part of it. */
-function commonHeight(stack: Stack, base: Stack): number | undefined {
-  const isSame = base.keys.every((key, i) => key !== undefined && key === stack.keys[i]);
-  return isSame ? base.layers.length : undefined;
-}
-
 /** A cowfile by itself: making a cowfile for another machine needs no base. */
 async function loneCowfile(
   files: OpenFiles,
@@ -126,6 +122,7 @@ async function loneCowfile(
   const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
   const view = new LayeredImage(nothing.name, nothing, [layer]);
   return {
+    stack: undefined,
     view,
     base: undefined,
     image: undefined,

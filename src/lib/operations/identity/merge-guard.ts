@@ -7,6 +7,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import type { Layer } from "../../formats/format.ts";
 import { readSidecar, writeSidecar } from "../../notes/sidecar.ts";
 import { type BaseJudgement, changedText, judgeRecorded, showsThrough } from "./judge.ts";
 import { QUICK } from "./sampling.ts";
@@ -22,27 +23,26 @@ export interface Merging {
 /**
  * Compares the base with its record, and warns or refuses if it differs.
  *
- * @param options.refuse the base is about to be written
- * @throws CowError `wrong-base`, if asked to refuse
+ * @param at.paths the files that the base is made of; default `rdofile`
+ * @param at.hiding what of the base does not show; default the layer
+ * @param way as for sayChanged
+ * @throws CowError `wrong-base`
  */
 export async function requireSameContent(
   storage: Storage,
-  { base, rdofile, layer, cowfile }: Merging,
-  { refuse }: { readonly refuse: boolean },
+  at: Merging & { readonly paths?: readonly string[]; readonly hiding?: Pick<Layer, "extents"> },
+  way: string | undefined,
   context: OperationContext,
 ): Promise<void> {
-  const judgement = await judgeRecorded(
-    storage,
-    { base, paths: [rdofile], cowfile, identity: layer.base, layer: async () => layer, budget: QUICK },
-    context,
-  );
+  const { base, rdofile, layer, cowfile, paths = [rdofile], hiding = layer } = at;
+  const question = { base, paths, cowfile, identity: layer.base, layer: async () => hiding, budget: QUICK };
+  const judgement = await judgeRecorded(storage, question, context);
   const { ignored } = judgement;
   if (ignored) {
     const message = `the base record is ignored: ${ignored.why}`;
     context.onNotice?.({ severity: "note", file: ignored.path, message });
   }
-  const way = "--force merges anyway, --output FILE leaves the base unchanged";
-  sayChanged(judgement, { rdofile, cowfile }, refuse ? way : undefined, context);
+  sayChanged(judgement, { rdofile, cowfile }, way, context);
 }
 
 /**

@@ -12,6 +12,7 @@ import { requireBelongs } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
 import { filesOf, type StackPart } from "../../stack/spec.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
+import { hasOwnSize } from "../whole-image.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
 import { requireUndoubted } from "./doubts.ts";
 import { intoCowfile } from "./into-cowfile.ts";
@@ -61,11 +62,16 @@ async function intoBase(
   const { layer } = await openAsLayer(opened, below, () => files.scratch(cowfile));
   refuseSameFile(files.storage, basePart.path, opened.paths);
   await requireBelongs(layer, base, context.signal);
-  if (layer.virtualSizeBytes > base.sizeBytes)
-    throw new CowError("unsuitable", `is an image of ${layer.virtualSizeBytes} bytes, larger than the base`, {
-      file: layer.name,
-      hints: ["--output FILE writes the result into a new image"],
-    });
+  const more = layer.virtualSizeBytes - base.sizeBytes;
+  if (more > 0 || (more < 0 && hasOwnSize(layer)))
+    throw new CowError(
+      "unsuitable",
+      `is an image of ${layer.virtualSizeBytes} bytes, ${more > 0 ? "larger" : "smaller"} than the base`,
+      {
+        file: layer.name,
+        hints: ["--output FILE writes the result into a new image"],
+      },
+    );
   if (isStore) openForMerge(opened.file, base);
   await requireUndoubted(layer, request.force ?? false, context);
   const size = await sizeOf(layer, context);

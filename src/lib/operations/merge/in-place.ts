@@ -43,7 +43,8 @@ export async function mergeInPlace(
     matches: async () => {
       before = await takeFingerprint(base, layer.opened.geometry.rdoBlocks, { signal: context.signal });
       if (before.value !== expected) return false;
-      await requireSameContent(storage, pair, { refuse: !force }, context);
+      const way = force ? undefined : "--force merges anyway, --output FILE leaves the base unchanged";
+      await requireSameContent(storage, pair, way, context);
       return true;
     },
     holdsAll: () => holdsAll(layer, base, context),

@@ -14,6 +14,7 @@ import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
+import { requireSameBases } from "../identity/stack-bases.ts";
 import { noteOrWarn } from "../identity/take.ts";
 import { fillCowfile } from "../new-cowfile.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
@@ -55,6 +56,12 @@ export async function intoCowfile(
   // The file that repair sets aside after a restart has the same base as its cowfile.
   const isSibling = upper.base.fingerprint !== undefined && upper.base.fingerprint === lower.base.fingerprint;
   if ((!already || size.bytes === 0) && !(force && isSibling)) await requireBelongs(upper, middle, context.signal);
+  if (!already) {
+    const stack = { ...under, spec: below.with(layer), layers: [...under.layers, lower, upper] };
+    const pathsOf = () => [...under.paths, ...lowerPart.paths];
+    // The cowfile below keeps its base record, and with it what tells of the change.
+    await requireSameBases(files, { ...stack, pathsOf }, { from: stack.layers.length, way: undefined }, context);
+  }
   await requireUndoubted(upper, force, context);
   const fingerprintChanged = !already && (await changesFingerprint(middle, upper, context));
   const unmarked = await noticeUnmarked(upper, context, "merged");

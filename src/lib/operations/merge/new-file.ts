@@ -9,8 +9,8 @@ import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import { parsePart, StackSpec } from "../../stack/spec.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
-import { requireSameContent } from "../identity/merge-guard.ts";
-import { wholeView, writeWhole } from "../whole-image.ts";
+import { requireSameBases } from "../identity/stack-bases.ts";
+import { hasOwnSize, wholeView, writeWhole } from "../whole-image.ts";
 import { sizeOf } from "./already.ts";
 import { noticeUnmarked, requireSound } from "./doubts.ts";
 import { refuseCowfileAsBase, requireSize } from "./pair.ts";
@@ -38,14 +38,14 @@ export async function mergeIntoNewFile(
   for (const message of layer.warnings ?? []) context.onNotice?.({ severity: "warning", file: layer.name, message });
   const unmarked = await noticeUnmarked(layer, context, "merged");
   if (!force) await requireBelongs(layer, under.device, signal);
-  if (simple && layer instanceof CowfileLayer)
-    await requireSameContent(files.storage, { base: under.base, ...simple, layer }, { refuse: false }, context);
+  const stack = { ...under, spec: below.with(layerPart), layers: [...under.layers, layer] };
+  await requireSameBases(files, stack, { way: undefined }, context);
   const allowed = { force: request.replaceOutput ?? force, replace: request.replace };
   claimOutput(files, output, allowed, "raw");
   const size = await sizeOf(layer, context);
   const merged = { ...size, unmarked };
   if (request.dryRun) return merged;
-  const view = wholeView({ base: under.base, layers: [...under.layers, layer] }, under.device.sizeBytes);
+  const view = wholeView(stack, hasOwnSize(layer) ? layer.virtualSizeBytes : under.device.sizeBytes);
   const stopped = () => interrupted(output, "it was not created, and the inputs are as they were");
   await files.write(output, [...under.paths, ...part.paths], allowed, (target) =>
     writeWhole({ view, base: under.base, target, phase: "merging", stopped }, context),
