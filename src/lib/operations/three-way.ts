@@ -95,7 +95,8 @@ export async function mergeSiblings(
     const inputs = [...ours.paths, ...theirs.paths];
     if (!dryRun && !isRefused) {
       const over = { base: ours.below, basePaths: ours.basePaths, inputs, rdoBlocks, abi };
-      const job = { ...over, output, allowed: request, phase: "merging", ...heldOf(all(), ours, theirs, prefer) };
+      const held = heldOf(all(), ours, theirs, prefer);
+      const job = { ...over, output, allowed: request, phase: "merging", view: ours.view, held };
       await makeCowfile(files, job, context);
     }
     const { totals, conflict } = found;
@@ -205,17 +206,15 @@ async function survey(all: Iterable<Decision>, { signal, onProgress }: Operation
   return { totals, conflict };
 }
 
-/** What the new cowfile holds, and a view that shows of each part what its side has there. */
-function heldOf(all: Iterable<Decision>, ours: Sibling, theirs: Sibling, prefer: Preferred | undefined) {
-  let side = ours;
-  function* held(): Generator<Held> {
-    for (const { offset, length, take } of all) {
-      const isTheirs = take === "b" || (take === "conflict" && prefer === "b");
-      if (length > 0) side = isTheirs ? theirs : ours;
-      yield { offset, length };
-    }
+/** What the new cowfile holds: each part as its side shows it. */
+function* heldOf(
+  all: Iterable<Decision>,
+  ours: Sibling,
+  theirs: Sibling,
+  prefer: Preferred | undefined,
+): Generator<Held> {
+  for (const { offset, length, take } of all) {
+    const isTheirs = take === "b" || (take === "conflict" && prefer === "b");
+    yield { offset, length, view: (isTheirs ? theirs : ours).view };
   }
-  // A part is asked for while it is the one that was given last.
-  const view = { places: (from: number, to: number) => side.view.places(from, to) };
-  return { held: held(), view };
 }

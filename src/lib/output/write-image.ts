@@ -18,9 +18,10 @@ const PIECE_BYTES = 1 << 20;
 /** Zeros stay holes in parts of this size, which is what file systems allocate. */
 const CELL_BYTES = 4096;
 
-/** A part of the new image, with its content if that was read already. */
+/** A part of the new image, with its content if that was read already, or the view that shows it if not the job's. */
 export interface Held extends Extent {
   readonly bytes?: Uint8Array | undefined;
+  readonly view?: ImageJob["view"] | undefined;
 }
 
 /** The progress of writing an image. */
@@ -106,7 +107,7 @@ export async function writeImage(
   const start = job.from?.offset ?? 0;
   for (const extent of job.held ?? [{ offset: start, length: sizeBytes - start }]) {
     if (extent.length === 0) await pause(extent.offset);
-    const content = extent.bytes ? shownBy(extent.bytes, extent.offset) : view;
+    const content = extent.bytes ? shownBy(extent.bytes, extent.offset) : (extent.view ?? view);
     for (const run of runsOf(content, extent, piece, job.held ? undefined : writer.unitBytes)) {
       const end = run.offset + run.length;
       if (run.places) {
