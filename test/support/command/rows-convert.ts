@@ -2,7 +2,7 @@
  * Owns the rows of the command contract for convert and measure; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
-import { ANY_BASE } from "./rows-more.ts";
+import { ANY_BASE, stackInputs } from "./rows-more.ts";
 
 const RAW = ["--to", "raw"] as const;
 const QCOW2 = ["--to=qcow2"] as const;
@@ -97,19 +97,7 @@ export const measure: CommandRow = {
     },
   ],
   inputs: [
-    {
-      title: "STACK",
-      good: "base.img",
-      isStack: true,
-      takes: { ...ANY_BASE, "empty.img": 0 },
-      argv: (_, file) => [file, ...RAW],
-    },
-    {
-      title: "a layer of STACK",
-      good: "vm.cow",
-      isStack: true,
-      argv: (at, file) => [`${at("base.img")},${file}`, ...QCOW2],
-    },
+    ...stackInputs(RAW, QCOW2),
     {
       title: "--base",
       good: "base.img",

@@ -2,10 +2,25 @@
  * Owns the rows of the command contract for pack, unpack, diff and serve; see command-rows.ts.
  */
 import type { At } from "./files.ts";
-import type { CommandRow } from "./row.ts";
+import type { CommandRow, Input } from "./row.ts";
 
 /** A base is any bytes: what is wrong with it shows only in comparison. */
 export const ANY_BASE = { "random.img": 0, "zero.img": 0 } as const;
+/** Where a command takes a stack, and nothing has to fit: an image, and a layer. @param rest the words after it, for either */
+export function stackInputs(rest: readonly string[] = [], restOfLayer = rest): readonly Input[] {
+  const takes = { ...ANY_BASE, "empty.img": 0 };
+  const [isStack, good] = [true, "base.img"] as const;
+  return [
+    { title: "STACK", good, isStack, takes, argv: (_, file) => [file, ...rest] },
+    {
+      title: "STACK, a layer",
+      good: "vm.cow",
+      isStack,
+      argv: (at, file) => [`${at("base.img")},${file}`, ...restOfLayer],
+    },
+  ];
+}
+
 /** One that no other test has. */
 const ANY_PORT = ["--listen", "127.0.0.1:0"] as const;
 

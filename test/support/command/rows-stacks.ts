@@ -2,7 +2,7 @@
  * Owns the rows of the command contract for squash, invert, map, rebase and hash; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
-import { ANY_BASE } from "./rows-more.ts";
+import { ANY_BASE, stackInputs } from "./rows-more.ts";
 
 export const squash: CommandRow = {
   runs: [
@@ -106,16 +106,7 @@ export const map: CommandRow = {
     { title: "a picture", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, "--svg"], readOnly: true },
     { title: "a stack with a pack", argv: (at) => [`${at("base.img")},${at("gzip.pack")}`], readOnly: true },
   ],
-  inputs: [
-    {
-      title: "STACK",
-      good: "base.img",
-      isStack: true,
-      takes: { ...ANY_BASE, "empty.img": 0 },
-      argv: (_, file) => [file],
-    },
-    { title: "STACK, a layer", good: "vm.cow", isStack: true, argv: (at, file) => [`${at("base.img")},${file}`] },
-  ],
+  inputs: stackInputs(),
   outputs: [],
   collisions: [],
 };
@@ -187,16 +178,7 @@ export const hash: CommandRow = {
       readOnly: true,
     },
   ],
-  inputs: [
-    {
-      title: "STACK",
-      good: "base.img",
-      isStack: true,
-      takes: { ...ANY_BASE, "empty.img": 0 },
-      argv: (_, file) => [file],
-    },
-    { title: "STACK, a layer", good: "vm.cow", isStack: true, argv: (at, file) => [`${at("base.img")},${file}`] },
-  ],
+  inputs: stackInputs(),
   outputs: [],
   collisions: [],
   progress: (at) => [at("base.img")],
