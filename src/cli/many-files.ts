@@ -15,9 +15,9 @@ export interface ManyFilesView {
   readonly columns: number | undefined;
   /** Every object is a line: without a summary, which comes last. */
   readonly isLines: boolean;
-  /** Leave out files with the exit status 0. */
+  /** Leave out rows that only say that all is well, and the line that sums up. */
   readonly quiet: boolean;
-  /** Go on behind a file whose exit status is not 0. */
+  /** Go on after a file whose exit status is not 0. */
   readonly keepGoing: boolean;
   /** Turns a thrown error into a failure, and reports it to people. */
   readonly fail: (error: unknown) => Promise<Failure>;
@@ -80,7 +80,7 @@ class Run {
     const { header } = this.#table;
     const rows: Row[] = [];
     for await (const { file, exitCode, word, done } of this.#all()) {
-      if (this.#view.quiet && exitCode === EXIT.ok) continue;
+      if (this.#view.quiet && exitCode === EXIT.ok && "row" in done && done.isReassurance) continue;
       const cells = "row" in done ? done.row : [...header.slice(1).map(() => "-"), done.message];
       rows.push([file, word, ...cells]);
     }

@@ -65,8 +65,10 @@ export default class Merge extends BaseCommand<typeof Merge> {
     if (sibling === undefined) throw new CowError("usage", "--prefer goes with a second cowfile, SIBLING");
     const { mergeSiblings } = await import("../lib/operations/three-way.ts");
     const { output, undo, prefer, force, replace } = this.flags;
-    if (output === undefined || undo !== undefined || this.flags["give-up"])
-      throw new CowError("usage", "is a second cowfile: two are merged into a new one, --output FILE", {
+    if (undo !== undefined || this.flags["give-up"])
+      throw new CowError("usage", "--undo and --give-up go with one cowfile, not with a second one", { file: sibling });
+    if (output === undefined)
+      throw new CowError("usage", "is a second cowfile: merging two makes a new one, so --output FILE is needed", {
         file: sibling,
       });
     const request = { output, prefer, force, replace, dryRun: this.flags["dry-run"] };

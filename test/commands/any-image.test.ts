@@ -265,7 +265,8 @@ describe("info and check of a stack", () => {
   test("say of a damaged layer what is wrong, and go on", async () => {
     truncateSync(at("vm.cow"), 1500);
     const { chain, virtual_size: size } = await infoOf(stackOf("base.img", "vm.cow", "top.cow"));
-    expect([chain, size]).toMatchObject([[{}, { problems: [{ severity: "error" }] }, { fits: null }], null]);
+    const problem = { severity: "error", id: "truncated", offset: 1500 };
+    expect([chain, size]).toMatchObject([[{}, { problems: [problem] }, { fits: null }], null]);
     const ran = await run("check", [stackOf("base.img", "vm.cow", "top.cow"), "--json"]);
     expect([ran.status, expectJson(ran.stdout, "check")["layers"]]).toMatchObject([
       4,

@@ -101,6 +101,12 @@ describe("several files", () => {
     expect(ran.stdout).toMatch(/^3 files: 2 sound, 1 wrong base$/m);
   });
 
+  test("-q keeps what was asked for: the rows of info", async () => {
+    const ran = await run("info", [at("vm.cow"), at("sibling.cow"), "-q"], { columns: 160 });
+    expect([ran.status, ran.stderr, ran.stdout.split("\n").length]).toEqual([0, "", 4]);
+    expect(ran.stdout).toMatch(/sibling\.cow +read +cowfile/);
+  });
+
   test("-q says nothing of files that are well", async () => {
     const sound = [at("vm.cow"), at("sibling.cow")];
     for (const argv of [sound, sound.slice(1)])

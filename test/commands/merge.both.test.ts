@@ -237,6 +237,19 @@ describe("merge refuses, and changes nothing:", () => {
   });
 });
 
+describe("merge of two cowfiles", () => {
+  test("says which flags it needs, and which do not go with it", async () => {
+    const pair = [at("base.img"), at("vm.cow"), at("sibling.cow")];
+    const before = pictureOf(at(""));
+    expect(expectErrorLine(await run("merge", pair), 16)).toContain("--output FILE is needed");
+    for (const flags of [["--undo", at("undo.cow")], ["--give-up"]])
+      expect(expectErrorLine(await run("merge", [...pair, "-o", at("new.cow"), ...flags]), 16)).toContain(
+        "with one cowfile",
+      );
+    expect(pictureOf(at(""))).toEqual(before);
+  });
+});
+
 describe("merge -f", () => {
   test("merges into another base of that size", async () => {
     const other = readFileSync(at("random.img"));

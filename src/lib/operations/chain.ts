@@ -28,6 +28,12 @@ export interface Link {
   readonly isBeingWritten: boolean;
 }
 
+/** @throws CowError `usage` for a base besides that of the stack */
+export function refuseSecondBase(spec: StackSpec, rdofile: unknown): void {
+  if (rdofile !== undefined)
+    throw new CowError("usage", `"${spec.text}" has a base of its own: --rdofile goes with a single file`);
+}
+
 /**
  * Opens every part, base first.
  *
@@ -98,7 +104,9 @@ export function pendingMergeOf(storage: Storage, spec: StackSpec): CowError | un
   }
 }
 
-/** An error as a problem of the whole file. */
-export function asProblem({ code, message }: CowError): Problem {
-  return { id: code, severity: "error", fixable: false, offset: 0, length: 0, message };
+/** An error as a problem at the place that it names, or of the whole file. */
+export function asProblem({ code, message, details }: CowError): Problem {
+  const number = (value: unknown): number => (typeof value === "number" ? value : 0);
+  const at = { offset: number(details["offset"]), length: number(details["length"]) };
+  return { id: code, severity: "error", fixable: false, ...at, message };
 }

@@ -8,7 +8,7 @@ import { tally } from "../formats/tally.ts";
 import type { Stack } from "../stack/open.ts";
 import { formatOfPart, type OpenPart } from "../stack/open-part.ts";
 import { StackSpec } from "../stack/spec.ts";
-import { asProblem, type Link, openChain, pendingMergeOf } from "./chain.ts";
+import { asProblem, type Link, openChain, pendingMergeOf, refuseSecondBase } from "./chain.ts";
 import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
@@ -83,8 +83,7 @@ async function checkChain(
   request: CheckRequest,
   context: OperationContext,
 ): Promise<StackReport> {
-  if (request.rdofile !== undefined)
-    throw new CowError("usage", `"${spec.text}" has a base of its own: --rdofile goes with a single file`);
+  refuseSecondBase(spec, request.rdofile);
   const parts: PartReport[] = [];
   for (const link of await openChain(files, spec, request.forceShare ? "none" : "shared", context)) {
     const { opened, format, below, layer } = link;

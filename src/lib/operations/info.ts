@@ -10,7 +10,7 @@ import { describeContent } from "../formats/raw/describe.ts";
 import { detectFormat } from "../formats/registry.ts";
 import { formatOfPart, type OpenPart, openAsLayer } from "../stack/open-part.ts";
 import { StackSpec } from "../stack/spec.ts";
-import { asProblem, pendingMergeOf } from "./chain.ts";
+import { asProblem, pendingMergeOf, refuseSecondBase } from "./chain.ts";
 import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 import { describeChain, type LinkFacts, pendingFact } from "./info-chain.ts";
 
@@ -100,8 +100,7 @@ async function ofStack(
   options: InfoOptions,
   context: OperationContext,
 ): Promise<Described> {
-  if (options.rdofile !== undefined)
-    throw new CowError("usage", `"${spec.text}" has a base of its own: --rdofile goes with a single file`);
+  refuseSecondBase(spec, options.rdofile);
   const { layer, ...described } = await describeChain(files, spec, context);
   return { ...described, mapped: layer };
 }
