@@ -15,7 +15,7 @@ import { JOURNAL_BEGINNING, JOURNAL_SUFFIX } from "../formats/cowfile/live/journ
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
-/** The suffix of cowtool's own files, after the name of the file that they are beside. */
+/** The end of the name of every file that cowtool makes beside a user's file. */
 const SUFFIX = /\.cowtool-[^/]*$/;
 
 /** A kind of file that cowtool makes beside a user's. */

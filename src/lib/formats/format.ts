@@ -82,7 +82,7 @@ export const NOT_ALLOCATED = -1;
 
 /** The identity of a layer's base, from the layer's own metadata. Undefined values are not compared. */
 export interface BaseIdentity {
-  /** A bigint if a number would be rounded: no base has so many. Undefined if the format stores no size. */
+  /** A bigint for counts above 2^53-1, which no real base reaches. Undefined if the format stores no size. */
   readonly blocks: number | bigint | undefined;
   readonly blockBytes: number;
   /** Unsigned 32-bit fingerprint, or undefined if the format stores none. */

@@ -18,7 +18,7 @@ import type { HashDigest, HashRequest, HashResult } from "./hash-request.ts";
 
 const USUAL_BLOCK_BYTES = 64 * 1024;
 const MAX_BLOCK_BYTES = 64 << 20;
-/** Digests of blocks of zeros are given to the outer digest so many at a time. */
+/** How many digests of zero blocks are passed to the outer digest in one call. */
 const ZEROS_AT_ONCE = 4096;
 
 /** @throws CowError `usage` for a block size, as for opening a stack; `io`, `interrupted` */

@@ -12,7 +12,7 @@ import { detectFormat, formatById, headOf, requireFormat } from "../formats/regi
 import { ImageDevice } from "./image-device.ts";
 import type { StackPart } from "./spec.ts";
 
-/** Files inside files inside files: no real image has so many, a hostile table might. */
+/** The most files that one part may name, directly or through other files: a limit for hostile tables. */
 const MAX_COMPANIONS = 1024;
 
 /** A part whose files are open. */

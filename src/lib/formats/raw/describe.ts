@@ -6,7 +6,7 @@ import type { Fact } from "../format.ts";
 import { contentAt } from "./file-systems.ts";
 import { partitionsOf } from "./partitions.ts";
 
-/** So many partitions are looked into; the others are listed. */
+/** The content of at most this many partitions is identified; the others are only listed. */
 const LOOKED_INTO = 32;
 
 export interface ContentFacts {

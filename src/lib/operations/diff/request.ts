@@ -19,7 +19,7 @@ export interface DiffRequest {
   readonly force?: boolean | undefined;
   /** Replace `delta` whatever it is, if this is its name. */
   readonly replace?: readonly string[] | undefined;
-  /** Keep the bytes of so many differing places, for showing. */
+  /** How many differing places are kept with their bytes, for a hexdump. */
   readonly hexdump?: number | undefined;
 }
 

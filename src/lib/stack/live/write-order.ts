@@ -43,7 +43,7 @@ import { lock, tryLock, unlock, withLock } from "./mutex.ts";
 import { announce, Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
 import type { PlacedData, WritableLayer } from "./writable-layer.ts";
 
-/** A long claim has at most so many regions, so that no other writer waits long, and its marks fit into one batch. */
+/** The most regions of a long claim: other writers wait only briefly, and its journal entries fit into one batch. */
 const LONG_REGIONS = (2 * MAX_BATCH) / REGION_BLOCKS;
 
 /** A claim on no blocks: they are all allocated. */
@@ -221,7 +221,7 @@ export class WriteOrder implements WritableLayer {
   }
 
   /**
-   * Makes sure that so many runs of blocks can be marked, before their data is written.
+   * Reserves journal entries for this many runs of blocks, before their data is written.
    *
    * @throws CowError `no-space`, `io`
    */
