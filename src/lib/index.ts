@@ -26,18 +26,17 @@ export {
 } from "./formats/cowfile/layout.ts";
 export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
+export { LOSSES, type Loss, type LossId } from "./formats/losses.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
 export { type ExportRequest, type Ready, type ServeRequest, serve } from "./nbd/server/serve.ts";
 export { type CheckRequest, check, type PartReport, type StackReport } from "./operations/check.ts";
 export { convert } from "./operations/convert/convert.ts";
-export { LOSSES, type LossId } from "./operations/convert/losses.ts";
 export { type MeasureRequest, type MeasureResult, measure } from "./operations/convert/measure.ts";
 export {
   CONVERT_FORMATS,
   type ConvertFormat,
   type ConvertRequest,
   type ConvertResult,
-  type Loss,
 } from "./operations/convert/request.ts";
 export { type CreateRequest, type CreateResult, create } from "./operations/create.ts";
 export { type CreateStoreRequest, type CreateStoreResult, createStoreFile } from "./operations/create-store.ts";

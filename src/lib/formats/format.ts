@@ -5,6 +5,7 @@
 import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
 import type { Extent, ExtentList } from "../bytes/extent.ts";
 import type { Progress } from "../context.ts";
+import type { Loss } from "./losses.ts";
 
 /** `error`: data is or may be at risk; `warning`: something tools disagree about; `note`: worth knowing, harmless. */
 export type Severity = "error" | "warning" | "note";
@@ -266,6 +267,8 @@ export interface LayerFormat {
    * @param signal stops the unpacking
    */
   readable(source: ByteSource, scratch: () => ByteTarget, signal?: AbortSignal): Promise<ByteSource>;
+  /** What a new image of another format does not keep of such a file. */
+  losses?(source: ByteSource): Iterable<Loss>;
   /** The identity of its base, in any state of the file. */
   identify(source: ByteSource, hooks: SurveyHooks): Promise<BaseIdentity>;
   /** How a given base differs from that identity. */

@@ -1,14 +1,20 @@
 /**
- * Owns the list of formats: a new one is a folder beside this file and a line here.
+ * Owns the lists of formats, read and written: a new one is a folder beside this file and a line here for each.
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
 import { CowError } from "../errors.ts";
 import { cowfileFormat } from "./cowfile/index.ts";
+import { cowfileWritten } from "./cowfile/writer.ts";
 import { dmCowFormat } from "./dm-cow/index.ts";
+import { dmCowWritten } from "./dm-cow/writer.ts";
 import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
+import { dmSnapshotWritten } from "./dm-snapshot/writer.ts";
 import type { LayerFormat } from "./format.ts";
+import type { WrittenFormat } from "./image-writer.ts";
 import { lvmFormat } from "./lvm/index.ts";
 import { qcow2Format } from "./qcow2/index.ts";
+import { qcow2Written } from "./qcow2/writer.ts";
+import { rawWritten } from "./raw/writer.ts";
 import { snapFormat } from "./snap/index.ts";
 
 const PROBE_BYTES = 4096;
@@ -21,6 +27,15 @@ export const layerFormats: readonly LayerFormat[] = [
   snapFormat,
   lvmFormat,
 ];
+
+/** The formats that new images are written in. */
+export const writtenFormats = [rawWritten, cowfileWritten, dmSnapshotWritten, dmCowWritten, qcow2Written] as const;
+
+export type WrittenId = (typeof writtenFormats)[number]["id"];
+
+export function writtenFormat(id: WrittenId): WrittenFormat {
+  return writtenFormats.find((format) => format.id === id) as WrittenFormat;
+}
 
 /** The format with this id, or undefined. */
 export function formatById(id: string): LayerFormat | undefined {

@@ -5,23 +5,8 @@ import { readZeroFilled } from "../bytes/byte-source.ts";
 import type { OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
-
-/** @returns the blocks of a base @throws CowError `unsuitable` if it has none, or more than the ABI can describe */
-export function blocksOf({ name, sizeBytes }: Pick<BlockDevice, "name" | "sizeBytes">, abi: CowAbi): number {
-  const blocks = Math.floor(sizeBytes / BLOCK_BYTES);
-  if (blocks === 0)
-    throw new CowError("unsuitable", `has no contents: ${sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`, {
-      file: name,
-    });
-  if (blocks > maxBlocks(abi))
-    throw new CowError(
-      "unsuitable",
-      `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`,
-      { file: name, hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [] },
-    );
-  return blocks;
-}
+import { BLOCK_BYTES, type CowAbi, DRIVER_BLOCK_LIMIT } from "../formats/cowfile/layout.ts";
+import { blocksOf } from "../formats/cowfile/writer.ts";
 
 /**
  * Checks that a cowfile over `base` can show an image, and reports what is special about the base.

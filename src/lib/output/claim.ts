@@ -10,10 +10,10 @@ import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
 import { isGzip } from "../formats/cowfile/pack/kind.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
-import { detectFormat, headOf } from "../formats/registry.ts";
+import { detectFormat, headOf, type WrittenId } from "../formats/registry.ts";
 
 /** The kind of an output: a format, packed, or an image without a magic number. */
-export type Made = "cowfile" | "dm-snapshot" | "dm-cow" | "qcow2" | "pack" | "raw";
+export type Made = WrittenId | "pack";
 
 export interface Overwrite {
   /** Replace an existing file of the same kind. */

@@ -1,11 +1,21 @@
 /**
  * Owns writing new cowfiles, of any ABI: blocks in ascending order, the head last.
  */
-import type { ByteTarget } from "../../bytes/byte-source.ts";
-import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
+import { CowError } from "../../errors.ts";
+import type { Destination, ImageWriter, WriterState, WrittenFormat } from "../image-writer.ts";
 import { WindowedBitmapWriter } from "./bitmap-writer.ts";
+import { takeFingerprint } from "./fingerprint.ts";
 import { newHeadBlock, storedFingerprint } from "./head.ts";
-import { BLOCK_BYTES, COW_VERSION, type CowAbi, dataOffsetFor, freshFileSize, mapSizeFor } from "./layout.ts";
+import {
+  BLOCK_BYTES,
+  COW_VERSION,
+  type CowAbi,
+  dataOffsetFor,
+  freshFileSize,
+  mapSizeFor,
+  maxBlocks,
+} from "./layout.ts";
 
 export interface NewCowfile {
   readonly abi: CowAbi;
@@ -86,3 +96,38 @@ export function newCowfileHead({ abi, rdoBlocks, fingerprint }: NewCowfile, used
     used: BigInt(used),
   });
 }
+
+/** @returns the blocks of a base @throws CowError `unsuitable` if it has none, or more than the ABI can describe */
+export function blocksOf({ name, sizeBytes }: Pick<ByteSource, "name" | "sizeBytes">, abi: CowAbi): number {
+  const blocks = Math.floor(sizeBytes / BLOCK_BYTES);
+  if (blocks === 0)
+    throw new CowError("unsuitable", `has no contents: ${sizeBytes} bytes are less than one block of ${BLOCK_BYTES}`, {
+      file: name,
+    });
+  if (blocks > maxBlocks(abi))
+    throw new CowError(
+      "unsuitable",
+      `has ${blocks} blocks, more than the ${maxBlocks(abi)} that a cowfile of ABI ${abi} can describe`,
+      { file: name, hints: abi.endsWith("32") ? ["--abi le64 or be64 can describe it"] : [] },
+    );
+  return blocks;
+}
+
+export const cowfileWritten = {
+  id: "cowfile",
+  base: "required",
+  sizeUnitBytes: BLOCK_BYTES,
+  options: ["abi"],
+  recordsBase: true,
+  async layout({ base, abi = "le64", signal, sizeBytes, fileName }) {
+    const rdoBlocks = blocksOf({ name: base?.name ?? fileName, sizeBytes }, abi);
+    const fingerprint = base?.source
+      ? (await takeFingerprint(base.source, rdoBlocks, { signal })).value
+      : (base?.fingerprint ?? 0);
+    return {
+      granularityBytes: BLOCK_BYTES,
+      makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks, fingerprint }),
+      identity: { blocks: rdoBlocks, fingerprint },
+    };
+  },
+} as const satisfies WrittenFormat;

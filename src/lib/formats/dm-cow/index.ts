@@ -5,6 +5,7 @@
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../format.ts";
 import { judgeSize } from "../judge-size.ts";
+import { loss } from "../losses.ts";
 import { tally } from "../tally.ts";
 import { describeDmCow } from "./describe.ts";
 import { SECTOR_BYTES } from "./layout.ts";
@@ -20,6 +21,7 @@ export const dmCowFormat: LayerFormat = {
   openLayer: openDmCowLayer,
   openImage: openDmCowImage,
   describe: describeDmCow,
+  losses: () => [loss("stale-data", "stale data in unallocated parts of the layers is not kept")],
   readable: async (source) => source,
   identify: async (source) => ({ blocks: readTable(source).sectors, blockBytes: SECTOR_BYTES, fingerprint: undefined }),
   judgeBase: async (source, base) => judgeSize(readTable(source).sectors, SECTOR_BYTES, base),

@@ -2,14 +2,20 @@
  * Owns writing new dm-cow layers: data in its place in one file, a linear bitmap in another.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { CowError } from "../../errors.ts";
 import { WindowedBitmapWriter } from "../cowfile/bitmap-writer.ts";
-import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import type { Destination, ImageWriter, WriterState, WrittenFormat } from "../image-writer.ts";
 import { bitmapSectors, encodeMark, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
+import { formatTable } from "./table.ts";
+
+/** A stack has a file for each device, beside its table. */
+const BITMAP_SUFFIX = ".bitmap";
+const DATA_SUFFIX = ".data";
 
 /** The driver derived the block size from a device's size: an odd number of such blocks. */
 const SOFT_BLOCK_BYTES = 4096;
 
-export class DmCowWriter implements ImageWriter {
+class DmCowWriter implements ImageWriter {
   readonly unitBytes = SECTOR_BYTES;
   readonly #data: ByteTarget;
   readonly #bitmapFile: ByteTarget;
@@ -52,3 +58,32 @@ export class DmCowWriter implements ImageWriter {
     this.#data.resize(this.#sectors * SECTOR_BYTES);
   }
 }
+
+export const dmCowWritten = {
+  id: "dm-cow",
+  base: "required",
+  sizeUnitBytes: SECTOR_BYTES,
+  options: [],
+  layout({ base, fileName, sizeBytes }) {
+    if (base?.file?.format !== "raw")
+      throw new CowError("usage", `"${base?.name}" cannot be the base of a dm-cow stack: that is one raw file`, {
+        hints: ["convert it to raw first"],
+      });
+    const sectors = sizeBytes / SECTOR_BYTES;
+    const device = base.file.name;
+    for (const word of [fileName, device]) {
+      if (/\s/.test(word))
+        throw new CowError("usage", "has a space in its name, which no dm-cow table can have", { file: word });
+    }
+    const layer = { bitmap: fileName + BITMAP_SUFFIX, data: fileName + DATA_SUFFIX, offset: 0 };
+    return {
+      granularityBytes: SECTOR_BYTES,
+      several: {
+        data: DATA_SUFFIX,
+        beside: BITMAP_SUFFIX,
+        text: `${formatTable({ sectors, base: { device, offset: 0 }, layers: [layer] })}\n`,
+      },
+      makeWriter: (target, beside) => new DmCowWriter(target, beside(BITMAP_SUFFIX), sectors),
+    };
+  },
+} as const satisfies WrittenFormat;

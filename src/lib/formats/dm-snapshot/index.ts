@@ -2,6 +2,7 @@
  * Owns dm-snapshot's LayerFormat, as listed in the registry.
  */
 import type { LayerFormat, Setting } from "../format.ts";
+import { loss } from "../losses.ts";
 import { checkStore, judgeStoreBase, repairStore } from "./check.ts";
 import { describeStore, identifyStore } from "./describe.ts";
 import { hasStoreMagic } from "./header.ts";
@@ -24,6 +25,7 @@ export const dmSnapshotFormat: LayerFormat = {
   openLayer: (source, { below, settings, allowDirty }) =>
     new DmSnapshotLayer(source, { below, lenient: allowDirty || (settings?.has("force") ?? false) }),
   describe: describeStore,
+  losses: () => [loss("store-layout", "the order in which the store was written, and its free space, are not kept")],
   readable: async (source) => source,
   identify: async (source) => identifyStore(source),
   judgeBase: judgeStoreBase,

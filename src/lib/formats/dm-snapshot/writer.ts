@@ -4,14 +4,16 @@
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { CowError } from "../../errors.ts";
-import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import type { Destination, ImageWriter, WriterState, WrittenFormat } from "../image-writer.ts";
 import { ChunkColumn } from "./chunk-column.ts";
 import { encodeHeader } from "./header.ts";
 import {
   chunksNeeded,
+  DEFAULT_CHUNK_SECTORS,
   dataChunk,
   isChunkSectors,
   MAX_CHUNK_SECTORS,
+  SECTOR_BYTES,
   type StoreGeometry,
   storeGeometry,
 } from "./layout.ts";
@@ -129,4 +131,22 @@ export class DmSnapshotWriter implements ImageWriter {
     this.#written += waiting.length;
     waiting.truncate(0);
   }
+}
+
+export const dmSnapshotWritten = {
+  id: "dm-snapshot",
+  base: "required",
+  sizeUnitBytes: SECTOR_BYTES,
+  options: ["chunkBytes"],
+  layout({ replacedUnits, chunkBytes = exactChunk(replacedUnits) }) {
+    const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
+    return { granularityBytes: chunkBytes, makeWriter: (target) => new DmSnapshotWriter(target, geometry) };
+  },
+} as const satisfies WrittenFormat;
+
+/** The chunk size that holds exactly extents of such units; without any, the kernel's default. */
+function exactChunk(units: readonly number[]): number {
+  const least = Math.min(...units, MAX_CHUNK_SECTORS * SECTOR_BYTES);
+  const isPossible = units.length > 0 && least >= SECTOR_BYTES && Number.isInteger(Math.log2(least));
+  return isPossible ? least : DEFAULT_CHUNK_SECTORS * SECTOR_BYTES;
 }

@@ -3,9 +3,10 @@
  */
 import { CowError, shellWord } from "../../errors.ts";
 import type { LayerFormat } from "../format.ts";
+import { loss } from "../losses.ts";
 import { checkQcow2 } from "./check.ts";
 import { describeQcow2 } from "./describe.ts";
-import { isQcow2 } from "./header.ts";
+import { isQcow2, readHeader } from "./header.ts";
 import { openQcow2Image } from "./image.ts";
 import { Qcow2Layer } from "./layer.ts";
 
@@ -21,6 +22,13 @@ export const qcow2Format: LayerFormat = {
   openLayer: (source, options) => new Qcow2Layer(source, options),
   openImage: openQcow2Image,
   describe: async (source) => describeQcow2(source),
+  *losses(file) {
+    const { snapshotCount, bitmaps } = readHeader(file);
+    if (snapshotCount > 0)
+      yield loss("snapshots-dropped", `${file.name} has ${snapshotCount} snapshots inside, of which none is converted`);
+    if (bitmaps && bitmaps.count > 0)
+      yield loss("bitmaps-dropped", `${file.name} has ${bitmaps.count} bitmaps inside, of which none is converted`);
+  },
   readable: async (source) => source,
   async identify(source) {
     return new Qcow2Layer(source, {}).base;

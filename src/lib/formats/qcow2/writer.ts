@@ -7,9 +7,10 @@ import type { ByteTarget } from "../../bytes/byte-source.ts";
 import { encodeStruct } from "../../bytes/struct.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { CowError } from "../../errors.ts";
-import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
+import type { Destination, ImageWriter, NewImageBase, WriterState, WrittenFormat } from "../image-writer.ts";
 import {
   bytesPerTable,
+  DEFAULT_CLUSTER_BYTES,
   ENTRY_BYTES,
   EXTENSION,
   HIGH_COPIED,
@@ -17,8 +18,10 @@ import {
   LOW_OFFSET,
   LOW_ZERO,
   MAX_BACKING_NAME_BYTES,
+  MAX_CLUSTER_BITS,
   MAX_L1_BYTES,
   MAX_REFTABLE_BYTES,
+  MIN_CLUSTER_BITS,
   QCOW2_MAGIC,
   SECTOR_BYTES,
   TWO_32,
@@ -39,7 +42,7 @@ export interface NewQcow2 {
   readonly backing?: { readonly name: string; readonly format: string } | undefined;
 }
 
-export class Qcow2Writer implements ImageWriter {
+class Qcow2Writer implements ImageWriter {
   readonly unitBytes: number;
   readonly marksZeros = true;
   readonly virtualSizeBytes: number;
@@ -257,4 +260,30 @@ function offsetEntry(offset: number, highFlags: number): Uint8Array {
   entry.setUint32(0, (highFlags | Math.floor(offset / TWO_32)) >>> 0);
   entry.setUint32(4, offset % TWO_32);
   return new Uint8Array(entry.buffer);
+}
+
+export const qcow2Written = {
+  id: "qcow2",
+  base: "optional",
+  sizeUnitBytes: SECTOR_BYTES,
+  options: ["clusterBytes"],
+  layout({ sizeBytes, base, clusterBytes = DEFAULT_CLUSTER_BYTES }) {
+    const bits = Math.log2(clusterBytes);
+    if (!Number.isInteger(bits) || bits < MIN_CLUSTER_BITS || bits > MAX_CLUSTER_BITS) {
+      const [least, most] = [2 ** MIN_CLUSTER_BITS, 2 ** MAX_CLUSTER_BITS];
+      throw new CowError("usage", `--cluster-size ${clusterBytes} is no power of two from ${least} to ${most}`);
+    }
+    const file = { virtualSizeBytes: sizeBytes, clusterBytes, backing: base && backingOf(base) };
+    return { granularityBytes: clusterBytes, makeWriter: (target) => new Qcow2Writer(target, file) };
+  },
+} as const satisfies WrittenFormat;
+
+/** The backing file as stored in the new one. */
+function backingOf({ name, file }: NewImageBase): NonNullable<NewQcow2["backing"]> {
+  if (!file || !["raw", "qcow2"].includes(file.format))
+    throw new CowError("usage", `"${name}" cannot be a backing file: that is one raw or qcow2 file`, {
+      hints: ["convert it to qcow2 first, or leave --base away for a whole image"],
+    });
+  // QEMU takes the text before a colon for a protocol.
+  return { ...file, name: file.name.includes(":") && !file.name.startsWith(".") ? `./${file.name}` : file.name };
 }

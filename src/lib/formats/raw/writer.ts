@@ -1,24 +1,18 @@
 /**
  * Owns writing raw images: all data in its place, holes elsewhere. Into an empty file, or over a clone of the base.
  */
-import type { ByteTarget } from "../../bytes/byte-source.ts";
-import type { Destination, ImageWriter, WriterState } from "../image-writer.ts";
-
-/** A target that may free space. */
-interface RawTarget extends ByteTarget {
-  punchHole(offset: number, length: number): boolean;
-}
+import type { Destination, ImageWriter, NewTarget, WriterState, WrittenFormat } from "../image-writer.ts";
 
 const ZEROS = new Uint8Array(1 << 20);
 
 export class RawWriter implements ImageWriter {
   readonly unitBytes = 1;
-  readonly #target: RawTarget;
+  readonly #target: NewTarget;
   readonly #sizeBytes: number;
   readonly #isClone: boolean;
 
   /** @param isClone the target has the bytes of the base already: zeros have to be made */
-  constructor(target: RawTarget, sizeBytes: number, isClone = false) {
+  constructor(target: NewTarget, sizeBytes: number, isClone = false) {
     this.#target = target;
     this.#sizeBytes = sizeBytes;
     this.#isClone = isClone;
@@ -49,3 +43,15 @@ export class RawWriter implements ImageWriter {
     this.#target.resize(this.#sizeBytes);
   }
 }
+
+export const rawWritten = {
+  id: "raw",
+  base: "none",
+  sizeUnitBytes: 1,
+  options: [],
+  isPlain: true,
+  layout: ({ sizeBytes }) => ({
+    granularityBytes: null,
+    makeWriter: (target, _beside, isClone) => new RawWriter(target, sizeBytes, isClone),
+  }),
+} as const satisfies WrittenFormat;

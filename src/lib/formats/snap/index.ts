@@ -7,6 +7,7 @@ import { interrupted, makePause } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import type { ImageFacts, Layer, LayerFormat, OpenLayerOptions, PartOptions, Problem, SurveyHooks } from "../format.ts";
 import { judgeSize } from "../judge-size.ts";
+import { loss } from "../losses.ts";
 import { tally } from "../tally.ts";
 import { geometryOf, MAX_BLOCKS, parseSourceBlocks, parseTerms, type SnapGeometry, snapSettings } from "./geometry.ts";
 import { type JudgedLogs, judgeInSteps, judgeLogs, plausibleTerms, type SnapFinding } from "./judge.ts";
@@ -128,6 +129,7 @@ export const snapFormat: LayerFormat = {
   matches: () => false,
   openLayer,
   describe,
+  losses: () => [loss("log-layout", "into which logs blocks were written, and when, is not kept")],
   readable: async (source) => source,
   async identify(source, hooks) {
     const { geometry, said } = partOf(source, hooks);

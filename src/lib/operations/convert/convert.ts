@@ -3,16 +3,17 @@
  * and the same command resumes an interrupted conversion.
  */
 import type { OperationContext } from "../../context.ts";
+import { type Loss, loss } from "../../formats/losses.ts";
+import { detectFormat, writtenFormat } from "../../formats/registry.ts";
 import type { Pace } from "../../output/write-image.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { type Asked, requireSameBases } from "../identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "../merge/doubts.ts";
-import { formatLosses, loss, qcow2Losses } from "./losses.ts";
 import { writeDry } from "./measure.ts";
 import { makeOutput, type Output } from "./outputs.ts";
 import { makePlan, type Plan } from "./plan.ts";
-import type { ConvertRequest, ConvertResult, Loss } from "./request.ts";
+import type { ConvertRequest, ConvertResult } from "./request.ts";
 import { claimOutputs, type Done, writeOutputs } from "./write.ts";
 
 /**
@@ -60,7 +61,7 @@ export async function convert(
 /** A cowfile gets a base record; for other outputs a warning is enough. Layers that stay below the output keep their records. */
 function askedOf({ below, isCompared, height }: Plan, { to, force }: ConvertRequest): Asked {
   const from = below && !isCompared ? height + 1 : 1;
-  return { from, way: to === "cowfile" && !force ? "--force converts all the same" : undefined };
+  return { from, way: writtenFormat(to).recordsBase && !force ? "--force converts all the same" : undefined };
 }
 
 /** The same without a file: a dry run. */
@@ -80,7 +81,10 @@ function* lossesOf(
   const joined = plan.layers.length - (plan.below && !plan.isCompared ? plan.height : 0);
   if (!request.flatten && (joined > 1 || (joined === 1 && !plan.below)))
     yield loss("layers-joined", plan.below ? `${joined} layers became one` : "layers and base became one image");
-  yield* formatLosses(plan.layers, request.to, plan.below !== undefined);
+  if (plan.below && !made.format.recordsBase && plan.layers.some(({ base }) => base.fingerprint !== undefined))
+    yield loss("base-identity", `a ${request.to} layer does not record size and fingerprint of the base`);
+  const all = [...lossesOfFiles(files, spec)];
+  yield* all.filter(({ message }, i) => all.findIndex((other) => other.message === message) === i);
   yield* made.losses;
   if (plan.below && !plan.isCompared) {
     let exact = 0;
@@ -90,8 +94,13 @@ function* lossesOf(
       yield loss("extents-rounded", `the output holds ${more}`);
     }
   }
-  for (const { path, format } of spec.parts) {
-    if (format === undefined || (format !== "raw" && format.id === "qcow2"))
-      yield* qcow2Losses(files.open(path, { lock: "shared" }));
+}
+
+/** What the stack's files have that only their formats can express. */
+function* lossesOfFiles(files: OpenFiles, { parts }: StackSpec): Generator<Loss> {
+  for (const { path, format } of parts) {
+    if (format === "raw") continue;
+    const file = files.open(path, { lock: "shared" });
+    yield* (format ?? detectFormat(file))?.losses?.(file) ?? [];
   }
 }

@@ -5,10 +5,10 @@
 import { widen } from "../../bytes/extent.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
-import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
+import type { WrittenFormat } from "../../formats/image-writer.ts";
 import { LayeredImage } from "../../formats/layered-image.ts";
-import { detectFormat, formatById } from "../../formats/registry.ts";
+import { detectFormat, formatById, writtenFormat } from "../../formats/registry.ts";
 import { differences } from "../../output/differences.ts";
 import type { Held } from "../../output/write-image.ts";
 import { commonHeight, type Stack } from "../../stack/open.ts";
@@ -49,9 +49,6 @@ export interface Plan {
   readonly held: (from: number, unitBytes: number, sizeBytes: number) => Iterable<Held> | undefined;
 }
 
-/** Formats that hold changes to something else. */
-const LAYERED: readonly string[] = ["cowfile", "dm-snapshot", "dm-cow"];
-
 /**
  * Opens the stack, and the output's base.
  * @throws CowError as openStack; `usage` where the output cannot lie over that, or over nothing
@@ -62,14 +59,14 @@ export async function makePlan(
   request: ConvertRequest,
   signal?: AbortSignal,
 ): Promise<Plan> {
-  const alone = !named.base && request.to === "cowfile" && (await loneCowfile(files, named.stack, signal));
+  const to = writtenFormat(request.to);
+  const alone = !named.base && to.recordsBase && (await loneLayer(files, named.stack, to, signal));
   if (alone) return alone;
-  if (named.base && request.to === "raw") throw new CowError("usage", "a raw image is complete and has no base");
+  if (named.base && to.base === "none") throw new CowError("usage", `a ${to.id} image is complete and has no base`);
   const stack = await files.openStack(named.stack, request.force);
   const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
   const common = { stack, view, base: stack.base, image: stack.device, layers: stack.layers };
-  const isLayer = LAYERED.includes(request.to);
-  if (!named.base && !isLayer) {
+  if (!named.base && to.base !== "required") {
     return {
       ...common,
       paths: stack.paths,
@@ -80,7 +77,7 @@ export async function makePlan(
     };
   }
   if (!named.base && stack.layers.length === 0) {
-    throw new CowError("usage", `is an image, and a ${request.to} holds what differs from a base`, {
+    throw new CowError("usage", `is an image, and a ${to.id} holds what differs from a base`, {
       file: named.stack.text,
       hints: ["--base STACK says from which; --to raw or qcow2 makes a whole image"],
     });
@@ -105,19 +102,19 @@ function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: re
   return { spec, name: device.name, sizeBytes: device.sizeBytes, device, paths };
 }
 
-/** A cowfile by itself: making a cowfile for another machine needs no base. */
-async function loneCowfile(
+/** A layer by itself, which says all of its base that another of its format has to: for another machine no base is needed. */
+async function loneLayer(
   files: OpenFiles,
   { base: part, layers }: StackSpec,
+  { id }: WrittenFormat,
   signal: AbortSignal | undefined,
 ): Promise<Plan | undefined> {
-  if (layers.length > 0) return undefined;
-  const cowfile = formatById("cowfile");
-  if (!cowfile || (part.format !== undefined && part.format !== cowfile)) return undefined;
+  const format = formatById(id);
+  if (layers.length > 0 || !format || (part.format !== undefined && part.format !== format)) return undefined;
   const file = files.open(part.path, { lock: "shared" });
-  if (detectFormat(file) !== cowfile) return undefined;
-  const readable = await cowfile.readable(file, () => files.scratch(file.name), signal);
-  const layer = new CowfileLayer(readable, { allowDirty: false });
+  if (detectFormat(file) !== format) return undefined;
+  const readable = await format.readable(file, () => files.scratch(file.name), signal);
+  const layer = format.openLayer(readable, { allowDirty: false });
   // Unallocated blocks are never read.
   const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
   const view = new LayeredImage(nothing.name, nothing, [layer]);

@@ -1,24 +1,20 @@
 /**
  * Owns the request and the result of `convert`.
  */
-import type { CowAbi } from "../../formats/cowfile/layout.ts";
+import type { WriteOptions } from "../../formats/image-writer.ts";
+import type { Loss } from "../../formats/losses.ts";
+import { type WrittenId, writtenFormats } from "../../formats/registry.ts";
 
-export const CONVERT_FORMATS = ["raw", "cowfile", "dm-snapshot", "dm-cow", "qcow2"] as const;
-export type ConvertFormat = (typeof CONVERT_FORMATS)[number];
+export type ConvertFormat = WrittenId;
+export const CONVERT_FORMATS: readonly ConvertFormat[] = writtenFormats.map(({ id }) => id);
 
-export interface ConvertRequest {
+export interface ConvertRequest extends WriteOptions {
   readonly to: ConvertFormat;
   /**
    * A stack: the output holds only the differences from it. If it is the lower part of the stack, the layers above it;
    * otherwise the parts that read differently. For cowfile, dm-snapshot and dm-cow the default is the stack's own base.
    */
   readonly base?: string | undefined;
-  /** Of a dm-snapshot store, in bytes. */
-  readonly chunkBytes?: number | undefined;
-  /** Of a qcow2 file. */
-  readonly clusterBytes?: number | undefined;
-  /** Of a cowfile. */
-  readonly abi?: CowAbi | undefined;
   /** One layer is intended: joining layers is no loss. */
   readonly flatten?: boolean;
   /** Replace the output, if it is a file of that format. */
@@ -26,13 +22,6 @@ export interface ConvertRequest {
   /** Replace the output whatever it is, if this is its name. */
   readonly replace?: readonly string[] | undefined;
   readonly dryRun?: boolean;
-}
-
-/** A property of the input that the output cannot express; never the image itself. */
-export interface Loss {
-  /** Stable; see LOSSES. */
-  readonly id: string;
-  readonly message: string;
 }
 
 export interface ConvertResult {

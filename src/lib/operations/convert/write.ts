@@ -106,7 +106,7 @@ export async function writeOutputs(
   try {
     const isClone = from
       ? from.sink["clone"] === 1
-      : request.to === "raw" && !!plan.base && cloneBase(plan.base, device);
+      : !!made.format.isPlain && !!plan.base && cloneBase(plan.base, device);
     const { view } = plan;
     const { sizeBytes } = made;
     const writer = made.makeWriter(device, (suffix) => partial.beside(output + suffix), isClone);
@@ -116,7 +116,7 @@ export async function writeOutputs(
     const notes = { pace, save: (position: Position) => partial.note(position) };
     const copied = await writeImage({ ...image, notes }, context);
     const size = device.sizeBytes;
-    if (request.to === "cowfile") forgetOld(storage, output, context);
+    if (identity) forgetOld(storage, output, context);
     partial.commit(replace, { offset: sizeBytes, held: copied.held, copied: 0, sink: {} }, last);
     return { held: copied.held, size, resumedAt: from?.offset ?? null };
   } catch (error) {
