@@ -7,12 +7,12 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { canTakeSockets, endSocket, takeSocket } from "../../device/sys/socket.ts";
-import type { Negotiated } from "../handshake/export.ts";
+import type { ExportFacts, Negotiated } from "../handshake/export.ts";
 import { Handshake, type HandshakeHost, type HandshakeStep } from "../handshake/handshake.ts";
 import type { WorkerPool } from "../threads/worker-pool.ts";
 import { LoopSession } from "../transmission/loop-session.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
-import type { ServedExport } from "./served-export.ts";
+import type { ExportUser, ServedExport } from "./served-export.ts";
 import type { TlsConfig } from "./tls-config.ts";
 
 /** A client that has not finished the handshake by then is hung up on. */
@@ -23,7 +23,8 @@ const UNREAD_AT_MOST = 8 << 20;
 export interface ConnectionHost extends HandshakeHost {
   readonly tlsConfig: TlsConfig | undefined;
   readonly pool: WorkerPool | undefined;
-  find(name: string): { readonly served: ServedExport; readonly number: number } | undefined;
+  /** The export that a client was told about, unless it was closed or replaced meanwhile. */
+  offeredAs(facts: ExportFacts): ServedExport | undefined;
   /**
    * Waits until the connections whose clients have gone are done: a client that comes back must not have its new writes
    * overwritten by its old ones.
@@ -39,12 +40,13 @@ interface Handle {
   readStop?(): void;
 }
 
-export class Connection {
+export class Connection implements ExportUser {
   readonly #host: ConnectionHost;
   #stream: Duplex;
   #handshake: Handshake | undefined;
   #timer: NodeJS.Timeout | undefined;
   #session: LoopSession | undefined;
+  #served: ServedExport | undefined;
   /** Has it begun to use an export? */
   hasBegun = false;
   /** The socket while a thread has it. */
@@ -70,6 +72,7 @@ export class Connection {
     this.#stream.write(handshake.greeting());
     await this.#ended;
     clearTimeout(this.#timer);
+    this.#served?.users.delete(this);
   }
 
   /** Takes no more requests; received ones are answered. */
@@ -150,15 +153,17 @@ export class Connection {
   #beginTransmission(negotiated: Negotiated, rest: Uint8Array): void {
     this.#handshake = undefined;
     clearTimeout(this.#timer);
-    const found = this.#host.find(negotiated.export.name);
-    if (!found || this.#isStopping) {
+    const served = this.#host.offeredAs(negotiated.export);
+    if (!served || this.#isStopping) {
       this.#drop();
       return;
     }
     this.hasBegun = true;
+    this.#served = served;
+    served.users.add(this);
     this.#unlisten();
     const { pool } = this.#host;
-    const image = found.served.passed;
+    const image = served.passed;
     if (pool && image && this.#stream instanceof Socket && !("encrypted" in this.#stream) && canTakeSockets()) {
       const handle = (this.#stream as unknown as { _handle?: Handle })._handle;
       // From here on, the event loop must not read a byte.
@@ -172,12 +177,17 @@ export class Connection {
           return;
         }
         this.#stream.destroy();
-        const { number } = found;
-        void this.#inThread(pool, fd, { fd, exportNumber: number, image, negotiated, rest: Uint8Array.from(rest) });
+        void this.#inThread(pool, fd, {
+          fd,
+          exportNumber: served.number,
+          image,
+          negotiated,
+          rest: Uint8Array.from(rest),
+        });
       });
       return;
     }
-    void this.#inLoop(found.served, negotiated, rest);
+    void this.#inLoop(served, negotiated, rest);
   }
 
   async #inThread(pool: WorkerPool, fd: number, job: Parameters<WorkerPool["run"]>[0]): Promise<void> {

@@ -61,4 +61,6 @@ export interface Ready {
   readonly uri: string;
   readonly exports: readonly ReadyExport[];
   readonly pid: number;
+  /** The path of its control socket; absent if there is none. */
+  readonly control?: string;
 }

@@ -1,98 +1,109 @@
 /**
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
-import { interrupted, makePause, type OperationContext } from "../../context.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { refusePending, storageOf } from "../../operations/files.ts";
-import { tellingParts } from "../../operations/identity/sampling.ts";
-import { lookAtBase } from "../../operations/identity/serve-base.ts";
-import { DEFAULT_PORT, MAX_STRING_BYTES } from "../../protocol/constants.ts";
+import { DEFAULT_PORT } from "../../protocol/constants.ts";
 import { formatNbdUri } from "../../protocol/uri.ts";
-import type { FoundState } from "../../stack/live/found-state.ts";
-import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
-import { StackSpec } from "../../stack/spec.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
+import { type ExportEntry, Exports } from "./exports.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
 import { PidFile } from "./pid-file.ts";
-import type { Ready, ServeRequest } from "./serve-request.ts";
-import { ServedExport } from "./served-export.ts";
+import type { Ready, ReadyExport, ServeRequest } from "./serve-request.ts";
 import { NbdServer } from "./server.ts";
 import { TlsConfig } from "./tls-config.ts";
 import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
 export type { ExportRequest, Ready, ServeRequest } from "./serve-request.ts";
 
-const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
-  clean: undefined,
-  recovered: "was left by a server that was killed: nothing is lost",
-  "power-cut": "was being served when the machine went down: it is as of the last flush",
-};
-
 const DEFAULT_MAX_CONNECTIONS = 256;
 /** A flush may be covered by the journal's log alone for at most this long. */
 const CHECKPOINT_MS = 5000;
+
+/** A running server, for what is beside it. */
+export interface RunningServer {
+  readonly exports: Exports;
+  /** The URIs of an export, the first one first; none with `stdio`. */
+  readonly urisOf: (name: string) => readonly string[];
+  readonly connectionCount: () => number;
+  /** Begins the orderly end. */
+  readonly end: () => void;
+}
+
+/** What is beside a server while it runs, such as its control socket. */
+export interface Attendant {
+  /** Adds exports, before clients can connect. */
+  restore(exports: Exports): Promise<void>;
+  /** Clients can connect. @returns what is added to the report that it is ready */
+  start(server: RunningServer): Promise<Partial<Ready>>;
+  /** The server ends. */
+  stop(): Promise<void>;
+}
 
 /**
  * Serves until `context.signal` fires (or, if requested, the last client has left), then ends in order: pending
  * requests are answered, everything is made durable, cowfiles are marked clean.
  *
+ * @param attendant what is beside it; with one the server may start without an export
  * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at
  * the end)
  */
-export async function serve(request: ServeRequest, context: OperationContext = {}): Promise<void> {
+export async function serve(
+  request: ServeRequest,
+  context: OperationContext = {},
+  attendant?: Attendant,
+): Promise<void> {
   try {
-    await openAndRun(request, context);
+    checkRequest(request, attendant !== undefined);
+    await openAndRun(request, context, attendant);
   } finally {
     // While it is open, the process does not end.
     request.stdio?.destroy();
   }
 }
 
-async function openAndRun(request: ServeRequest, context: OperationContext): Promise<void> {
-  checkRequest(request);
+async function openAndRun(
+  request: ServeRequest,
+  context: OperationContext,
+  attendant: Attendant | undefined,
+): Promise<void> {
+  const { readOnly, ephemeral, repair, force, reserveBytes } = request;
   const tlsConfig = request.tls && new TlsConfig(request.tls, context.onNotice);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
-  const opened: OpenExport[] = [];
+  const running = new Running();
+  const access = ephemeral ? "ephemeral" : readOnly ? "read-only" : undefined;
+  const exports = new Exports(
+    {
+      defaults: { access, repair, force, reserveBytes },
+      onClosed: (number) => running.server?.forget(number),
+      isSound: () => running.isSound,
+    },
+    context,
+  );
   let failure: unknown;
-  let isSound = true;
   try {
-    await openExports(request, context, opened);
-    const exports = opened.map(({ served }) => served);
-    isSound = await run(request, context, exports, tlsConfig, async (ready) => {
-      pidFile?.write();
-      for (const { settleBase } of opened) settleBase();
-      await request.onReady?.(ready);
-    });
+    for (const each of request.exports) await exports.add(each);
+    await attendant?.restore(exports);
+    await run({ request, context, exports, tlsConfig, running, attendant, onReady: () => pidFile?.write() });
   } catch (error) {
     failure = error;
   }
-  if (!isSound)
+  if (!running.isSound)
     failure = new CowError("io", "a thread of the server died: it ends as after a crash, and nothing answered is lost");
-  lookAtFiles(
-    opened.map(({ served }) => served),
-    context,
-  );
-  for (const { stack } of opened.map(({ served }) => served)) {
-    try {
-      if (isSound) stack.close();
-      else stack.abandon();
-    } catch (error) {
-      failure ??= error;
-    }
-    failure ??= stack.guard.loss;
-  }
+  lookAtFiles(exports, context);
+  const loss = await exports.end();
+  failure ??= loss;
   // Last of all: when the pid file is gone, everything is in order.
   pidFile?.remove();
   if (failure !== undefined) throw failure;
 }
 
-function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRequest): void {
-  if (exports.length === 0) throw new CowError("usage", "there is nothing to serve");
+function checkRequest(request: ServeRequest, mayBeEmpty: boolean): void {
+  const { exports, tls, listen, insecure, stdio, socket } = request;
+  if (exports.length === 0 && !mayBeEmpty) throw new CowError("usage", "there is nothing to serve");
   const names = new Set<string>();
   for (const { name } of exports) {
     if (names.has(name)) throw new CowError("usage", `two exports are called "${name}"`);
-    if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0"))
-      throw new CowError("usage", `an export's name has at most ${MAX_STRING_BYTES} bytes, none of them NUL`);
     names.add(name);
   }
   if (stdio && (socket !== undefined || listen)) throw new CowError("usage", "--stdio listens on nothing");
@@ -106,50 +117,24 @@ function checkRequest({ exports, tls, listen, insecure, stdio, socket }: ServeRe
     );
 }
 
-interface OpenExport {
-  readonly served: ServedExport;
-  /** Called once it is served: writes the base record. */
-  readonly settleBase: () => void;
+/** What the exports, which are there first, ask the server. */
+class Running {
+  server: NbdServer | undefined;
+  /** False if a thread died, which may have left shared memory in any state. */
+  isSound = true;
 }
 
-/** @param opened receives each export at once, so that the caller can close it if a later one fails */
-async function openExports(request: ServeRequest, context: OperationContext, opened: OpenExport[]): Promise<void> {
-  const storage = storageOf(context);
-  const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
-  for (const { name, stack: text } of request.exports) {
-    const spec = StackSpec.parse(storage, text);
-    refusePending(storage, spec, [], false);
-    const access = accessOf(request, spec);
-    const looking = { isWritten: access === "writable", force: request.force ?? false };
-    const settleBase = spec.layers.length > 0 ? await lookAtBase(spec, looking, context) : () => undefined;
-    const stack = await ServedStack.open(storage, spec, {
-      access,
-      repair: request.repair ?? false,
-      reserveBytes: request.reserveBytes ?? 0,
-      signal: context.signal,
-      onNotice: context.onNotice,
-    });
-    opened.push({ served: new ServedExport(name, stack), settleBase });
-    for (const file of stack.files) file.remember?.(await tellingParts(file, pause));
-    const message = stack.found && FOUND_TEXTS[stack.found];
-    if (message) context.onNotice?.({ severity: "note", file: spec.top.path, message });
-  }
+interface Run {
+  readonly request: ServeRequest;
+  readonly context: OperationContext;
+  readonly exports: Exports;
+  readonly tlsConfig: TlsConfig | undefined;
+  readonly running: Running;
+  readonly attendant: Attendant | undefined;
+  readonly onReady: () => void;
 }
 
-function accessOf({ readOnly, ephemeral }: ServeRequest, { layers }: StackSpec): Access {
-  if (ephemeral) return "ephemeral";
-  return readOnly || layers.length === 0 ? "read-only" : "writable";
-}
-
-/** @returns false if a thread died, which may have left shared memory in any state */
-async function run(
-  request: ServeRequest,
-  context: OperationContext,
-  exports: readonly ServedExport[],
-  tlsConfig: TlsConfig | undefined,
-  onReady: (ready: Ready) => void | Promise<void>,
-): Promise<boolean> {
-  let isSound = true;
+async function run({ request, context, exports, tlsConfig, running, attendant, onReady }: Run): Promise<void> {
   let end: () => void = () => undefined;
   const ended = new Promise<void>((resolve) => {
     end = resolve;
@@ -163,11 +148,12 @@ async function run(
     maxConnections: request.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
     onFailure: (message) => context.onNotice?.({ severity: "warning", message }),
     onFatal: () => {
-      isSound = false;
+      running.isSound = false;
       end();
     },
     ...(request.exitLast && { onIdle: end }),
   });
+  running.server = server;
   const listeners: Listener[] = [];
   // A thread that waits for its client would keep the process from ending at once.
   const watches: NodeJS.Timeout[] = [];
@@ -175,8 +161,14 @@ async function run(
   process.once("exit", wakeAll);
   try {
     if (!request.stdio) await startListening(request, server, listeners);
-    const ready = readyOf(exports, listeners, tls !== "off");
-    await onReady(ready);
+    const urisOf = (exportName: string): readonly string[] =>
+      listeners.map(({ at }) =>
+        formatNbdUri({ address: at, exportName, tls: tls === "off" ? undefined : { verifyPeer: true } }),
+      );
+    const beside = await attendant?.start({ exports, urisOf, connectionCount: () => server.connectionCount, end });
+    onReady();
+    exports.begin();
+    await request.onReady?.({ ...readyOf(exports.all, urisOf), ...beside });
     watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
     watches.push(setInterval(() => checkpointAll(exports), CHECKPOINT_MS).unref());
     if (context.signal?.aborted) end();
@@ -186,18 +178,18 @@ async function run(
         .then(() => request.stdio?.destroy())
         .then(end);
     await ended;
-    return isSound;
   } finally {
     context.signal?.removeEventListener("abort", end);
     for (const watch of watches) clearInterval(watch);
     for (const listener of listeners) listener.close();
+    await attendant?.stop();
     await server.stop();
     process.off("exit", wakeAll);
   }
 }
 
-function checkpointAll(exports: readonly ServedExport[]): void {
-  for (const { stack } of exports) {
+function checkpointAll(exports: Exports): void {
+  for (const { stack } of exports.open) {
     try {
       stack.checkpoint();
     } catch {
@@ -220,17 +212,22 @@ async function startListening(request: ServeRequest, server: NbdServer, listener
   }
 }
 
-function readyOf(exports: readonly ServedExport[], listeners: readonly Listener[], tls: boolean): Ready {
-  const uriOf = (address: Listener["at"], exportName: string): string =>
-    formatNbdUri({ address, exportName, tls: tls ? { verifyPeer: true } : undefined });
-  const described = exports.map(({ facts, stack }) => ({
-    name: facts.name,
-    uri: listeners[0] ? uriOf(listeners[0].at, facts.name) : "",
-    more_uris: listeners.slice(1).map(({ at }) => uriOf(at, facts.name)),
-    stack: stack.name,
-    virtual_size: stack.sizeBytes,
-    access: stack.access,
-    found: stack.found ?? null,
-  }));
-  return { uri: described[0]?.uri ?? "", exports: described, pid: process.pid };
+function readyOf(entries: readonly ExportEntry[], urisOf: RunningServer["urisOf"]): Ready {
+  const exports = entries.flatMap(({ name, served }): ReadyExport[] => {
+    if (!served) return [];
+    const { stack } = served;
+    const [uri = "", ...more] = urisOf(name);
+    return [
+      {
+        name,
+        uri,
+        more_uris: more,
+        stack: stack.name,
+        virtual_size: stack.sizeBytes,
+        access: stack.access,
+        found: stack.found ?? null,
+      },
+    ];
+  });
+  return { uri: exports[0]?.uri ?? "", exports, pid: process.pid };
 }

@@ -15,15 +15,29 @@ const PREFERRED_BYTES = 4096;
 const READABLE = ExportFlag.HAS_FLAGS | ExportFlag.SEND_FLUSH | ExportFlag.CAN_MULTI_CONN | ExportFlag.SEND_CACHE;
 const WRITABLE = ExportFlag.SEND_FUA | ExportFlag.SEND_TRIM | ExportFlag.SEND_WRITE_ZEROES | ExportFlag.SEND_FAST_ZERO;
 
+/** A connection that uses an export. */
+export interface ExportUser {
+  /** Takes no more requests; received ones are answered. */
+  stop(): void;
+  /** Ends it now. */
+  kill(): void;
+  readonly ended: Promise<void>;
+}
+
 export class ServedExport {
   readonly facts: ExportFacts;
   readonly stack: ServedStack;
+  /** Tells its image from those of all other openings, for threads. */
+  readonly number: number;
+  /** The connections that use it now. */
+  readonly users = new Set<ExportUser>();
   #image: LiveImage | undefined;
   #passed: PassedImage | null | undefined;
 
   /** @param name "" for the default export */
-  constructor(name: string, stack: ServedStack) {
+  constructor(name: string, stack: ServedStack, number: number) {
     this.stack = stack;
+    this.number = number;
     const isWritable = stack.access !== "read-only";
     this.facts = {
       name,

@@ -1,14 +1,16 @@
 /**
- * Owns a running server: its exports, its connections and their number, and its orderly end. listeners.ts owns
- * listening.
+ * Owns the connections of a running server, their number, and their orderly end. listeners.ts owns listening, exports.ts
+ * the exports.
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { canOpen } from "../../device/sys/descriptors.ts";
 import { canTakeSockets } from "../../device/sys/socket.ts";
+import type { ExportFacts } from "../handshake/export.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
 import { THREAD_DESCRIPTORS, WorkerPool } from "../threads/worker-pool.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
+import type { Exports } from "./exports.ts";
 import type { ServedExport } from "./served-export.ts";
 import type { TlsConfig } from "./tls-config.ts";
 
@@ -21,7 +23,7 @@ const KEEP_ALIVE_MS = 60_000;
 const CLIENT_DESCRIPTORS = 2 * THREAD_DESCRIPTORS;
 
 export interface ServerOptions {
-  readonly exports: readonly ServedExport[];
+  readonly exports: Exports;
   readonly tls: TlsMode;
   readonly tlsConfig: TlsConfig | undefined;
   /** Connections at a time; further clients are hung up on. */
@@ -39,8 +41,6 @@ export class NbdServer implements ConnectionHost {
   readonly pool: WorkerPool | undefined;
   readonly #options: ServerOptions;
   readonly #connections = new Set<Connection>();
-  readonly #byName: ReadonlyMap<string, { readonly served: ServedExport; readonly number: number }>;
-  readonly #facts: readonly ServedExport["facts"][];
   #isStopping = false;
   #wasUsed = false;
   /** Was there a warning about too few descriptors? */
@@ -51,16 +51,19 @@ export class NbdServer implements ConnectionHost {
     this.tls = options.tls;
     this.tlsConfig = options.tlsConfig;
     this.pool = canTakeSockets() ? new WorkerPool(options.onFatal) : undefined;
-    this.#facts = options.exports.map(({ facts }) => facts);
-    this.#byName = new Map(options.exports.map((served, number) => [served.facts.name, { served, number }]));
   }
 
-  exports(): readonly ServedExport["facts"][] {
-    return this.#facts;
+  exports(): readonly ExportFacts[] {
+    return this.#options.exports.offered.map(({ facts }) => facts);
   }
 
-  find(name: string): { readonly served: ServedExport; readonly number: number } | undefined {
-    return this.#byName.get(name);
+  offeredAs(facts: ExportFacts): ServedExport | undefined {
+    return this.#options.exports.offeredAs(facts);
+  }
+
+  /** All connections, also those that do not use an export yet. */
+  get connectionCount(): number {
+    return this.#connections.size;
   }
 
   async awaitGone(): Promise<void> {
@@ -106,6 +109,11 @@ export class NbdServer implements ConnectionHost {
       this.onFailure("too many open files: clients are refused until others leave; `ulimit -n` allows more");
     this.#wasShort = true;
     return false;
+  }
+
+  /** Nobody will use the image of that number any more: threads give back what it took. */
+  forget(number: number): void {
+    this.pool?.forget(number);
   }
 
   /** Ends all connections at once. */

@@ -4,8 +4,8 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { storageOf } from "../../operations/files.ts";
+import type { Exports } from "./exports.ts";
 import type { ServeRequest } from "./serve-request.ts";
-import type { ServedExport } from "./served-export.ts";
 
 const DEFAULT_WARN_BELOW_BYTES = 256 << 20;
 const SPACE_MS = 2000;
@@ -14,14 +14,14 @@ const FILES_MS = 500;
 /** Warns when space runs low, once each time, as the original's cowwatch did. */
 export function watchSpace(
   request: Pick<ServeRequest, "warnBelowBytes" | "reserveBytes">,
-  exports: readonly ServedExport[],
+  exports: Exports,
   context: OperationContext,
 ): NodeJS.Timeout {
   const storage = storageOf(context);
   const limit = Math.max(request.warnBelowBytes ?? DEFAULT_WARN_BELOW_BYTES, (request.reserveBytes ?? 0) * 1.25);
   const warned = new Set<string>();
   const look = (): void => {
-    for (const { stack } of exports) {
+    for (const { stack } of exports.open) {
       const file = stack.writtenPath;
       if (file === undefined) continue;
       const free = storage.freeBytes(file);
@@ -37,12 +37,12 @@ export function watchSpace(
 }
 
 /** Reports what happened to files since the last look. */
-export function lookAtFiles(exports: readonly ServedExport[], context: OperationContext): void {
-  for (const { stack } of exports) {
+export function lookAtFiles(exports: Exports, context: OperationContext): void {
+  for (const { stack } of exports.open) {
     for (const { file, message } of stack.guard.look()) context.onNotice?.({ severity: "warning", file, message });
   }
 }
 
-export function watchFiles(exports: readonly ServedExport[], context: OperationContext): NodeJS.Timeout {
+export function watchFiles(exports: Exports, context: OperationContext): NodeJS.Timeout {
   return setInterval(() => lookAtFiles(exports, context), FILES_MS).unref();
 }

@@ -11,7 +11,7 @@ import { receiveImage } from "../../stack/live/passed-image.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { BlockingSession } from "./blocking-session.ts";
 import { warmUp } from "./warm-up.ts";
-import { END, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-messages.ts";
+import { END, type Forget, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-messages.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
@@ -48,10 +48,14 @@ async function serve(job: NumberedJob): Promise<void> {
   await new LoopSession(stream, image, job.negotiated, job.rest).run();
 }
 
-port.on("message", (job: NumberedJob | typeof END) => {
+port.on("message", (job: NumberedJob | Forget | typeof END) => {
   if (job === END) {
     closeThreadFetcher();
     port.close();
+    return;
+  }
+  if ("forget" in job) {
+    images.delete(job.forget);
     return;
   }
   const tell = (failure: string | undefined): void => {

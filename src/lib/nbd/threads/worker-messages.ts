@@ -13,6 +13,11 @@ export interface WorkerSetup {
 /** The message that ends a thread which has no connection. */
 export const END = "end";
 
+/** Lets go of the image of an export that was closed. */
+export interface Forget {
+  readonly forget: number;
+}
+
 /** The number of a message without a connection: the thread is ready. */
 export const READY = -1;
 

@@ -10,7 +10,15 @@ import { canOpen } from "../../device/sys/descriptors.ts";
 import { openMemoryFile, preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { Busy } from "./blocking-session.ts";
-import { END, type NumberedJob, READY, type WorkerDone, type WorkerJob, type WorkerSetup } from "./worker-messages.ts";
+import {
+  END,
+  type Forget,
+  type NumberedJob,
+  READY,
+  type WorkerDone,
+  type WorkerJob,
+  type WorkerSetup,
+} from "./worker-messages.ts";
 
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
@@ -89,6 +97,10 @@ class Thread {
       this.#waiting.set(job.id, resolve);
       this.worker.postMessage(job);
     });
+  }
+
+  post(message: unknown): void {
+    this.worker.postMessage(message);
   }
 
   /** Lets it end by itself: stopping a thread in the middle of a native call would take down the process. */
@@ -177,6 +189,11 @@ export class WorkerPool {
     const failure = await thread.run(job);
     if (thread.connections === 0) this.#end(thread);
     return failure;
+  }
+
+  /** No connection uses the export of that number any more, and none will. */
+  forget(exportNumber: number): void {
+    for (const thread of this.#all) thread.post({ forget: exportNumber } satisfies Forget);
   }
 
   /** Ends all threads; none of them has a connection any more. */
