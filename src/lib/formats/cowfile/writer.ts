@@ -113,7 +113,7 @@ export function blocksOf({ name, sizeBytes }: Pick<ByteSource, "name" | "sizeByt
   return blocks;
 }
 
-export const cowfileWritten = {
+export const cowfileWritten: WrittenFormat & { readonly id: "cowfile" } = {
   id: "cowfile",
   base: "required",
   sizeUnitBytes: BLOCK_BYTES,
@@ -130,4 +130,4 @@ export const cowfileWritten = {
       identity: { blocks: rdoBlocks, fingerprint },
     };
   },
-} as const satisfies WrittenFormat;
+};

@@ -59,7 +59,7 @@ class DmCowWriter implements ImageWriter {
   }
 }
 
-export const dmCowWritten = {
+export const dmCowWritten: WrittenFormat & { readonly id: "dm-cow" } = {
   id: "dm-cow",
   base: "required",
   sizeUnitBytes: SECTOR_BYTES,
@@ -86,4 +86,4 @@ export const dmCowWritten = {
       makeWriter: (target, beside) => new DmCowWriter(target, beside(BITMAP_SUFFIX), sectors),
     };
   },
-} as const satisfies WrittenFormat;
+};

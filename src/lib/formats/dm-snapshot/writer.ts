@@ -133,7 +133,7 @@ export class DmSnapshotWriter implements ImageWriter {
   }
 }
 
-export const dmSnapshotWritten = {
+export const dmSnapshotWritten: WrittenFormat & { readonly id: "dm-snapshot" } = {
   id: "dm-snapshot",
   base: "required",
   sizeUnitBytes: SECTOR_BYTES,
@@ -142,7 +142,7 @@ export const dmSnapshotWritten = {
     const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
     return { granularityBytes: chunkBytes, makeWriter: (target) => new DmSnapshotWriter(target, geometry) };
   },
-} as const satisfies WrittenFormat;
+};
 
 /** The chunk size that holds exactly extents of such units; without any, the kernel's default. */
 function exactChunk(units: readonly number[]): number {

@@ -262,7 +262,7 @@ function offsetEntry(offset: number, highFlags: number): Uint8Array {
   return new Uint8Array(entry.buffer);
 }
 
-export const qcow2Written = {
+export const qcow2Written: WrittenFormat & { readonly id: "qcow2" } = {
   id: "qcow2",
   base: "optional",
   sizeUnitBytes: SECTOR_BYTES,
@@ -276,7 +276,7 @@ export const qcow2Written = {
     const file = { virtualSizeBytes: sizeBytes, clusterBytes, backing: base && backingOf(base) };
     return { granularityBytes: clusterBytes, makeWriter: (target) => new Qcow2Writer(target, file) };
   },
-} as const satisfies WrittenFormat;
+};
 
 /** The backing file as stored in the new one. */
 function backingOf({ name, file }: NewImageBase): NonNullable<NewQcow2["backing"]> {

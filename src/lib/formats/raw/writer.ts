@@ -44,7 +44,7 @@ export class RawWriter implements ImageWriter {
   }
 }
 
-export const rawWritten = {
+export const rawWritten: WrittenFormat & { readonly id: "raw" } = {
   id: "raw",
   base: "none",
   sizeUnitBytes: 1,
@@ -54,4 +54,4 @@ export const rawWritten = {
     granularityBytes: null,
     makeWriter: (target, _beside, isClone) => new RawWriter(target, sizeBytes, isClone),
   }),
-} as const satisfies WrittenFormat;
+};

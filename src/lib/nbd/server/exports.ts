@@ -3,91 +3,34 @@
  * pairs were. What changes one export waits for what is changing it already. A number stands for one opening of an export
  * and is never used again, so that a thread cannot take an old image for a new one.
  */
-import { interrupted, makePause, type OperationContext } from "../../context.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { refusePending, storageOf } from "../../operations/files.ts";
-import { tellingParts } from "../../operations/identity/sampling.ts";
-import { lookAtBase } from "../../operations/identity/serve-base.ts";
+import { storageOf } from "../../operations/files.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
-import type { FoundState } from "../../stack/live/found-state.ts";
-import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
+import type { Access } from "../../stack/live/served-stack.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import type { ExportFacts } from "../handshake/export.ts";
-import type { ExportRequest } from "./serve-request.ts";
-import { ServedExport } from "./served-export.ts";
-
-const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
-  clean: undefined,
-  recovered: "was left by a server that was killed: nothing is lost",
-  "power-cut": "was being served when the machine went down: it is as of the last flush",
-};
-
-/** How long clients may take to read the last replies of an export that ends. */
-const PATIENCE_MS = 5000;
-
-/** What an export is opened with, each time anew. */
-export interface ExportSettings extends ExportRequest {
-  /** Default: `writable` with a layer, else `read-only`. */
-  readonly access?: Access | undefined;
-  readonly repair?: boolean | undefined;
-  readonly force?: boolean | undefined;
-  /** Bytes to keep free on the file system of the cowfile. */
-  readonly reserveBytes?: number | undefined;
-}
-
-/**
- * - `open`: clients can use it
- * - `draining`: those that are there can, until they leave; then it is removed
- * - `closed`: none of its files is open
- * - `failed`: it could not be opened; nothing is open
- */
-export type ExportState = "open" | "draining" | "closed" | "failed";
-
-/** One export by its name, open or not. */
-export interface ExportEntry {
-  readonly name: string;
-  readonly settings: ExportSettings;
-  readonly spec: StackSpec;
-  readonly state: ExportState;
-  /** Undefined unless files are open. */
-  readonly served: ServedExport | undefined;
-  /** Why it is not open. */
-  readonly failure: CowError | undefined;
-}
+import {
+  type ClosingHost,
+  type ExportDefaults,
+  type ExportEntry,
+  type ExportSettings,
+  LiveExport,
+} from "./live-export.ts";
+import type { ServedExport } from "./served-export.ts";
 
 /** What happened to an export. */
 export type ExportChange = "added" | "removed" | "closed" | "reopened" | "draining" | "open" | "failed";
 
-export interface ExportsHost {
+export interface ExportsHost extends ClosingHost {
   /** What every export is opened with unless its settings say otherwise. */
-  readonly defaults: Omit<ExportSettings, "name" | "stack">;
-  /** No thread has to remember the image of that number any more. */
-  readonly onClosed: (number: number) => void;
-  /** A thread died at work: files are left as after a crash. */
-  readonly isSound: () => boolean;
-}
-
-class Entry implements ExportEntry {
-  readonly name: string;
-  settings: ExportSettings;
-  readonly spec: StackSpec;
-  state: ExportState = "closed";
-  served: ServedExport | undefined;
-  failure: CowError | undefined;
-  /** The last change that was begun. */
-  turn: Promise<unknown> = Promise.resolve();
-
-  constructor(settings: ExportSettings, spec: StackSpec) {
-    this.name = settings.name;
-    this.settings = settings;
-    this.spec = spec;
-  }
+  readonly defaults: ExportDefaults;
 }
 
 export class Exports {
   readonly #context: OperationContext;
   readonly #host: ExportsHost;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, LiveExport>();
   readonly #listeners = new Set<(change: ExportChange, entry: ExportEntry) => void>();
   /** Makes what is there durable before a change is answered. */
   #keep: ((entries: readonly ExportEntry[]) => void) | undefined;
@@ -158,7 +101,7 @@ export class Exports {
         this.#remember();
       } catch (error) {
         this.#entries.delete(entry.name);
-        await this.#close(entry);
+        await entry.close(this.#host);
         throw error;
       }
       this.#tell("added", entry);
@@ -196,7 +139,7 @@ export class Exports {
       this.#requireThere(entry);
       if (!force) this.#requireUnused(entry, "removed", "drain waits until they have left, force hangs up on them");
       try {
-        await this.#close(entry);
+        await entry.close(this.#host);
       } finally {
         this.#entries.delete(name);
         this.#remember();
@@ -242,7 +185,7 @@ export class Exports {
     const entry = this.#entry(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
-      await this.#close(entry);
+      await entry.close(this.#host);
       entry.state = "closed";
       entry.failure = undefined;
       this.#remember();
@@ -261,7 +204,7 @@ export class Exports {
     const entry = this.#entry(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
-      await this.#close(entry);
+      await entry.close(this.#host);
       if (access) entry.settings = { ...entry.settings, access };
       try {
         await this.#open(entry);
@@ -283,10 +226,7 @@ export class Exports {
   sync(name: string): Promise<ExportEntry> {
     const entry = this.#entry(name);
     return this.#inTurn(entry, async () => {
-      if (!entry.served)
-        throw new CowError("unsuitable", `export "${name}" is ${entry.state}: there is nothing to make durable`);
-      entry.served.image.flush();
-      entry.served.stack.checkpoint();
+      entry.sync();
       return entry;
     });
   }
@@ -298,7 +238,7 @@ export class Exports {
     for (const entry of this.#entries.values()) {
       await entry.turn.catch(() => undefined);
       try {
-        await this.#close(entry);
+        await entry.close(this.#host);
       } catch (error) {
         if (!(error instanceof CowError)) throw error;
         failure ??= error;
@@ -307,87 +247,48 @@ export class Exports {
     return failure;
   }
 
-  #claim(settings: ExportSettings): Entry {
+  #claim(settings: ExportSettings): LiveExport {
     const { name } = settings;
     if (this.#isEnding) throw new CowError("unsuitable", "the server is ending");
     if (this.#entries.has(name)) throw new CowError("exists", `there is an export "${name}" already`);
     if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0"))
       throw new CowError("usage", `an export's name has at most ${MAX_STRING_BYTES} bytes, none of them NUL`);
-    const entry = new Entry(settings, StackSpec.parse(storageOf(this.#context), settings.stack));
+    const entry = new LiveExport(settings, StackSpec.parse(storageOf(this.#context), settings.stack));
     this.#entries.set(name, entry);
     return entry;
   }
 
-  #entry(name: string): Entry {
+  #entry(name: string): LiveExport {
     const entry = this.#entries.get(name);
     if (!entry) throw missing(name);
     return entry;
   }
 
   /** It may have been removed while its turn was awaited. */
-  #requireThere(entry: Entry): void {
+  #requireThere(entry: LiveExport): void {
     if (this.#entries.get(entry.name) !== entry) throw missing(entry.name);
   }
 
-  #requireUnused({ name, served }: Entry, what: string, hint: string): void {
+  #requireUnused({ name, served }: LiveExport, what: string, hint: string): void {
     const count = served?.users.size ?? 0;
     if (count === 0) return;
     const who = count === 1 ? "a client uses it" : `${count} clients use it`;
     throw new CowError("locked", `export "${name}" cannot be ${what}: ${who}`, { hints: [hint] });
   }
 
-  #inTurn<Result>(entry: Entry, work: () => Promise<Result>): Promise<Result> {
+  #inTurn<Result>(entry: LiveExport, work: () => Promise<Result>): Promise<Result> {
     const done = entry.turn.then(work, work);
     entry.turn = done.catch(() => undefined);
     return done;
   }
 
-  async #open(entry: Entry): Promise<void> {
-    const context = this.#context;
-    const storage = storageOf(context);
-    const { spec } = entry;
-    const { repair = false, force = false, reserveBytes = 0, access } = { ...this.#host.defaults, ...entry.settings };
-    refusePending(storage, spec, [], false);
-    const how = spec.layers.length === 0 && access !== "ephemeral" ? "read-only" : (access ?? "writable");
-    const looking = { isWritten: how === "writable", force };
-    const settleBase = spec.layers.length > 0 ? await lookAtBase(spec, looking, context) : () => undefined;
-    const { signal, onNotice } = context;
-    const stack = await ServedStack.open(storage, spec, { access: how, repair, reserveBytes, signal, onNotice });
-    try {
-      const pause = makePause(signal, () => interrupted("serve", "nothing was served"));
-      for (const file of stack.files) file.remember?.(await tellingParts(file, pause));
-      entry.served = new ServedExport(entry.name, stack, this.#nextNumber++);
-    } catch (error) {
-      stack.close();
-      throw error;
-    }
-    entry.state = "open";
-    entry.failure = undefined;
-    const message = stack.found && FOUND_TEXTS[stack.found];
-    if (message) onNotice?.({ severity: "note", file: spec.top.path, message });
-    if (this.#isServing) settleBase();
-    else this.#unsettled.push(settleBase);
+  async #open(entry: LiveExport): Promise<void> {
+    const settle = await entry.open(this.#host.defaults, this.#nextNumber++, this.#context);
+    if (this.#isServing) settle();
+    else this.#unsettled.push(settle);
   }
 
-  /** Ends its clients, then closes its files. Does nothing if none are open. */
-  async #close(entry: Entry): Promise<void> {
-    const { served } = entry;
-    if (!served) return;
-    entry.state = "closed";
-    const isFree = await endUsers(served);
-    entry.served = undefined;
-    try {
-      // A thread that does not come back from a native call still has the files.
-      if (isFree && this.#host.isSound()) served.stack.close();
-      else served.stack.abandon();
-    } finally {
-      this.#host.onClosed(served.number);
-    }
-    const { loss } = served.stack.guard;
-    if (loss) throw loss;
-  }
-
-  #fail(entry: Entry, failure: CowError): void {
+  #fail(entry: LiveExport, failure: CowError): void {
     entry.state = "failed";
     entry.failure = failure;
     this.#tell("failed", entry);
@@ -404,17 +305,4 @@ export class Exports {
 
 function missing(name: string): CowError {
   return new CowError("not-found", `there is no export "${name}"`);
-}
-
-/** Answers what was received, then hangs up. @returns false if a connection did not end */
-async function endUsers({ users }: ServedExport): Promise<boolean> {
-  const waitAll = (): Promise<boolean> =>
-    Promise.race([
-      Promise.all([...users].map(({ ended }) => ended)).then(() => true),
-      new Promise<boolean>((resolve) => setTimeout(() => resolve(false), PATIENCE_MS).unref()),
-    ]);
-  for (const user of users) user.stop();
-  if (users.size === 0 || (await waitAll())) return true;
-  for (const user of users) user.kill();
-  return waitAll();
 }
