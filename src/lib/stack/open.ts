@@ -34,19 +34,24 @@ export interface Stack {
   close(): void;
 }
 
+export interface OpenStackOptions extends Pick<OperationContext, "signal" | "onNotice"> {
+  /** The lowest parts, which are open already, and stay open when the stack is closed. */
+  readonly below?: Stack | undefined;
+}
+
 /**
  * Opens a stack for reading, each file with a shared lock.
  *
  * @param stack `BASE[,LAYER]…`, or that parsed
  * @param options.signal stops the checks of long fingerprints
- * @param options.onNotice receives warnings for readers of the stack
+ * @param options.onNotice receives warnings for readers of the parts that are opened
  * @throws CowError `not-found`, `locked`, …; `wrong-base` where a layer does not belong; `unsuitable` for a base that looks
  *   like another format; `dirty`, `packed`, `damaged`, …
  */
 export async function openStack(
   storage: Storage,
   stack: string | StackSpec,
-  options: Pick<OperationContext, "signal" | "onNotice"> = {},
+  options: OpenStackOptions = {},
 ): Promise<Stack> {
   const spec = StackSpec.parse(storage, stack);
   const opened: BlockDevice[] = [];
@@ -56,11 +61,12 @@ export async function openStack(
     for (const device of opened.splice(0).reverse()) device.close();
   };
   try {
-    const bottomPart = openPart(spec.base, opener);
-    const parts = spec.layers.map((part) => openPart(part, opener));
-    const base = openBase(bottomPart);
-    tell(options, base);
-    const layers: Layer[] = [];
+    const lowest = options.below ?? openPart(spec.base, opener);
+    const parts = spec.layers.slice(options.below?.layers.length ?? 0).map((part) => openPart(part, opener));
+    const from = "device" in lowest ? lowest : bottom(storage, lowest, options);
+    const { base } = from;
+    const layers = [...from.layers];
+    const keys = [...from.keys];
     for (const part of parts) {
       // The backing of a layer does not grow when the next layer is added.
       const below = layers.length === 0 ? base : new Overlay(spec.lower(layers.length).text, base, [...layers]);
@@ -73,16 +79,32 @@ export async function openStack(
       await requireBelongs(layer, below, options.signal);
       tell(options, layer);
       layers.push(layer);
+      keys.push(keyOf(storage, part, layer));
     }
     const device = layers.length === 0 ? base : new Overlay(spec.text, base, layers);
-    const all = [bottomPart, ...parts];
-    const keys = all.map((part, i) => keyOf(storage, part, layers[i - 1]));
-    const pathsOf = (count: number): readonly string[] => all.slice(0, count).flatMap(({ paths }) => paths);
-    return { spec, device, files: [...opened], paths: pathsOf(all.length), pathsOf, keys, base, layers, parts, close };
+    const pathsOf = (count: number): readonly string[] => [
+      ...from.pathsOf(count),
+      ...parts.slice(0, Math.max(0, count - from.keys.length)).flatMap(({ paths }) => paths),
+    ];
+    const files = [...(options.below?.files ?? []), ...opened];
+    const all = { parts: [...from.parts, ...parts], paths: pathsOf(keys.length) };
+    return { spec, device, files, pathsOf, keys, base, layers, close, ...all };
   } catch (error) {
     close();
     throw error;
   }
+}
+
+/** The bottom of a stack as what is below its layers. @throws CowError as openBase */
+function bottom(
+  storage: Storage,
+  part: OpenPart,
+  options: OpenStackOptions,
+): Pick<Stack, "base" | "layers" | "parts" | "keys" | "pathsOf"> {
+  const base = openBase(part);
+  tell(options, base);
+  const pathsOf = (count: number): readonly string[] => (count > 0 ? part.paths : []);
+  return { base, layers: [], parts: [], keys: [keyOf(storage, part, undefined)], pathsOf };
 }
 
 function tell(

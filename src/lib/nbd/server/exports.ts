@@ -3,11 +3,13 @@
  * pairs were. What changes one export waits for what is changing it already. A number stands for one opening of an export
  * and is never used again, so that a thread cannot take an old image for a new one.
  */
-import type { OperationContext } from "../../context.ts";
+import { interrupted, makePause, type OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
+import { tellingParts } from "../../operations/identity/sampling.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/served-stack.ts";
+import { LowerStacks } from "../../stack/live/shared-lower.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import type { ExportFacts } from "../handshake/export.ts";
 import {
@@ -39,10 +41,16 @@ export class Exports {
   #isServing = false;
   #nextNumber = 0;
   #isEnding = false;
+  /** What is below their written layers. */
+  readonly lowers: LowerStacks;
 
   constructor(host: ExportsHost, context: OperationContext) {
     this.#host = host;
     this.#context = context;
+    const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
+    this.lowers = new LowerStacks(storageOf(context), async (file) => {
+      file.remember?.(await tellingParts(file, pause));
+    });
   }
 
   /** In the order in which they were added. */
@@ -283,7 +291,11 @@ export class Exports {
   }
 
   async #open(entry: LiveExport): Promise<void> {
-    const settle = await entry.open(this.#host.defaults, this.#nextNumber++, this.#context);
+    const settle = await entry.open(
+      this.#host.defaults,
+      { number: this.#nextNumber++, lowers: this.lowers },
+      this.#context,
+    );
     if (this.#isServing) settle();
     else this.#unsettled.push(settle);
   }

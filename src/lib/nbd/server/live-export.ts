@@ -2,13 +2,13 @@
  * Owns one export of a running server by its name: its files are opened for a time, closed, and opened again. Must be told
  * to do one thing after the other: exports.ts sees to that.
  */
-import { interrupted, makePause, type OperationContext } from "../../context.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { refusePending, storageOf } from "../../operations/files.ts";
-import { tellingParts } from "../../operations/identity/sampling.ts";
 import { lookAtBase } from "../../operations/identity/serve-base.ts";
 import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
+import type { LowerStacks } from "../../stack/live/shared-lower.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { ExportRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
@@ -81,11 +81,16 @@ export class LiveExport implements ExportEntry {
   /**
    * Opens the files; clients may use them from then on.
    *
-   * @param number of this opening, never used before
+   * @param at.number of this opening, never used before
+   * @param at.lowers what exports have in common
    * @returns to be called when clients can connect: writes the base record
    * @throws CowError as opening the stack does
    */
-  async open(defaults: ExportDefaults, number: number, context: OperationContext): Promise<() => void> {
+  async open(
+    defaults: ExportDefaults,
+    { number, lowers }: { readonly number: number; readonly lowers: LowerStacks },
+    context: OperationContext,
+  ): Promise<() => void> {
     const storage = storageOf(context);
     const { spec } = this;
     const { repair = false, force = false, reserveBytes = 0, access } = { ...defaults, ...this.settings };
@@ -94,14 +99,14 @@ export class LiveExport implements ExportEntry {
     const looking = { isWritten: how === "writable", force };
     const settleBase = spec.layers.length > 0 ? await lookAtBase(spec, looking, context) : () => undefined;
     const { signal, onNotice } = context;
-    const stack = await ServedStack.open(storage, spec, { access: how, repair, reserveBytes, signal, onNotice });
-    try {
-      const pause = makePause(signal, () => interrupted("serve", "nothing was served"));
-      for (const file of stack.files) file.remember?.(await tellingParts(file, pause));
-    } catch (error) {
-      stack.close();
-      throw error;
-    }
+    const stack = await ServedStack.open(storage, spec, {
+      access: how,
+      repair,
+      reserveBytes,
+      signal,
+      onNotice,
+      lowers,
+    });
     this.served = new ServedExport(this.name, stack, number);
     this.state = "open";
     this.failure = undefined;

@@ -38,9 +38,9 @@ export function watchSpace(
 
 /** Reports what happened to files since the last look. */
 export function lookAtFiles(exports: Exports, context: OperationContext): void {
-  for (const { stack } of exports.open) {
-    for (const { file, message } of stack.guard.look()) context.onNotice?.({ severity: "warning", file, message });
-  }
+  const looks = [exports.lowers.look(), ...exports.open.map(({ stack }) => stack.guard.look())];
+  for (const look of looks)
+    for (const { file, message } of look) context.onNotice?.({ severity: "warning", file, message });
 }
 
 export function watchFiles(exports: Exports, context: OperationContext): NodeJS.Timeout {

@@ -7,38 +7,28 @@ import { closeThreadFetcher } from "../../device/sys/fetcher.ts";
 import { takeSocket } from "../../device/sys/socket.ts";
 import { assert } from "../../errors.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
-import { receiveImage } from "../../stack/live/passed-image.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { BlockingSession } from "./blocking-session.ts";
+import { ThreadImages } from "./thread-images.ts";
 import { warmUp } from "./warm-up.ts";
 import { END, type Forget, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-messages.ts";
 
 assert(parentPort, "this file is a worker");
 const port = parentPort;
 const { busy, warmUpFd } = workerData as WorkerSetup;
-const images = new Map<number, Promise<LiveImage>>();
+const images = new ThreadImages();
 let session: BlockingSession | undefined;
 
-/** All connections of this thread to one export share an image, so that each commits the writes of all. */
-function imageOf({ exportNumber, image }: NumberedJob): Promise<LiveImage> {
-  let known = images.get(exportNumber);
-  if (!known) {
-    known = receiveImage(image);
-    images.set(exportNumber, known);
-    // The cause may be gone when the next client comes, for instance a base whose server is down.
-    known.catch(() => images.delete(exportNumber));
-  }
-  return known;
+function serve(job: NumberedJob): Promise<void> {
+  return images.with(job.exportNumber, job.image, (image) => {
+    if (job.shared) return serveOnLoop(job, image);
+    session ??= new BlockingSession(busy);
+    return session.run(job.fd, image, job.negotiated, job.rest);
+  });
 }
 
-async function serve(job: NumberedJob): Promise<void> {
-  const image = await imageOf(job);
-  if (!job.shared) {
-    session ??= new BlockingSession(busy);
-    session.run(job.fd, image, job.negotiated, job.rest);
-    return;
-  }
-  // Most threads never need these, and start sooner without them.
+/** Most threads never need these modules, and start sooner without them. */
+async function serveOnLoop(job: NumberedJob, image: LiveImage): Promise<void> {
   const { Socket } = await import("node:net");
   const { LoopSession } = await import("../transmission/loop-session.ts");
   // The stream closes its descriptor by itself, so it gets its own.
@@ -55,7 +45,7 @@ port.on("message", (job: NumberedJob | Forget | typeof END) => {
     return;
   }
   if ("forget" in job) {
-    images.delete(job.forget);
+    images.forget(job.forget);
     return;
   }
   const tell = (failure: string | undefined): void => {

@@ -12,18 +12,18 @@ import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer, type OpenedCowfile } from "../../formats/cowfile/layer.ts";
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import { type LastSession, lastSession } from "../../formats/cowfile/live/last-session.ts";
-import type { Layer } from "../../formats/format.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import { openStack, requireBelongs, type Stack } from "../open.ts";
-import { Overlay } from "../overlay.ts";
+import { requireBelongs } from "../open.ts";
 import type { StackSpec } from "../spec.ts";
 import { type KeptLayer, keepMapped } from "./kept-layer.ts";
 import type { OpenCowfileOptions } from "./open-cowfile.ts";
+import type { LowerStack, LowerStacks } from "./shared-lower.ts";
 
-export interface LeftStack {
-  readonly stack: Stack;
-  /** The top layer, which is not in `stack.layers`. */
-  readonly left: KeptLayer;
+/** A layer that is read with what a journal says, over what is below. */
+export interface LeftLayer {
+  readonly lower: LowerStack;
+  readonly kept: KeptLayer;
+  readonly device: BlockDevice;
 }
 
 /**
@@ -35,21 +35,22 @@ export interface LeftStack {
 export async function openLeft(
   storage: Storage,
   spec: StackSpec,
+  lowers: LowerStacks,
   options: Pick<OpenCowfileOptions, "boot"> & Pick<OperationContext, "signal" | "onNotice">,
-): Promise<LeftStack | undefined> {
+): Promise<LeftLayer | undefined> {
   const { path, format } = spec.top;
   if (spec.layers.length === 0 || format === "raw" || !storage.facts(path)) return undefined;
   const device = storage.open(path, { lock: "shared" });
-  let below: Stack | undefined;
+  let lower: LowerStack | undefined;
   try {
     const kept = keepLeft(storage, path, device, options.boot ?? bootId());
     if (kept) {
-      below = await openStack(storage, spec.below, options);
-      await requireBelongs(kept.layer, below.device, options.signal);
-      return { stack: onTop(below, kept.layer, device), left: kept };
+      lower = await lowers.acquire(spec.below, options);
+      await requireBelongs(kept.layer, lower.stack.device, options.signal);
+      return { lower, kept, device };
     }
   } catch (error) {
-    below?.close();
+    lower?.release();
     device.close();
     throw error;
   }
@@ -84,17 +85,4 @@ function readSession(storage: Storage, path: string, opened: OpenedCowfile, boot
   } finally {
     device?.close();
   }
-}
-
-function onTop(below: Stack, layer: Layer, device: BlockDevice): Stack {
-  const name = `${below.device.name},${device.name}`;
-  return {
-    ...below,
-    device: new Overlay(name, below.base, [...below.layers, layer]),
-    files: [...below.files, device],
-    close: () => {
-      below.close();
-      device.close();
-    },
-  };
 }

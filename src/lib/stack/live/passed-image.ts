@@ -36,51 +36,120 @@ export type PassedLayer = PassedFile &
       }
   );
 
-export interface PassedImage {
-  readonly name: string;
+/** What is below the written layers of images. */
+export interface PassedLower {
+  /** The same for all images over it. */
+  readonly number: number;
   /** A base without a descriptor is opened again by its name: a URI. */
   readonly base: Omit<PassedFile, "fd"> & {
     readonly fd: number | undefined;
     readonly remembered?: Remembered | undefined;
   };
   readonly layers: readonly PassedLayer[];
+}
+
+export interface PassedImage {
+  readonly name: string;
+  readonly lower: PassedLower;
+  /** A layer that is only read, and by this image alone. */
+  readonly left: PassedLayer | undefined;
   readonly top:
     | { readonly cow: PassedFile; readonly journal: PassedFile | undefined; readonly config: CowfileConfig }
     | undefined;
 }
 
-/** The image in this thread. */
-export async function receiveImage({ name, base, layers, top }: PassedImage): Promise<LiveImage> {
-  const files: BlockDevice[] = [];
-  const receive = ({ fd, name: file, ...lent }: PassedFile, writable: boolean): BorrowedFile => {
-    const device = BorrowedFile.borrow(fd, file, writable, lent);
-    files.push(device);
-    return device;
-  };
-  const { fd: baseFd } = base;
-  const baseDevice =
-    baseFd === undefined ? await openAgain(base.name, base.remembered) : receive({ ...base, fd: baseFd }, false);
-  const opened: Layer[] = [];
-  for (const layer of layers) {
-    const below = opened.length === 0 ? baseDevice : new Overlay(name, baseDevice, [...opened]);
-    opened.push(await receiveLayer(layer, receive(layer, false), below));
-  }
-  return assembleImage({
-    name,
-    base: baseDevice,
-    layers: opened,
-    top:
-      top &&
-      makeOrder({
-        cow: receive(top.cow, true),
-        journal: top.journal && BorrowedFile.borrow(top.journal.fd, top.journal.name, true, top.journal),
-        config: top.config,
-      }),
-    files,
-  });
+/** What a thread has of a lower stack. */
+interface ReceivedLower {
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
+  readonly files: readonly BlockDevice[];
 }
 
-async function receiveLayer(layer: PassedLayer, file: BlockDevice, below: BlockDevice): Promise<Layer> {
+/** An image in a thread. */
+export interface ReceivedImage {
+  readonly image: LiveImage;
+  /** Nothing uses it any more. */
+  release(): void;
+}
+
+/** The images of one thread. What is below their written layers it has once, as long as an image is over it. */
+export class ImageReceiver {
+  readonly #lowers = new Map<number, { readonly received: Promise<ReceivedLower>; users: number }>();
+
+  /** @internal */
+  get lowerCount(): number {
+    return this.#lowers.size;
+  }
+
+  async receive({ name, lower, left, top }: PassedImage): Promise<ReceivedImage> {
+    const release = (): void => this.#release(lower.number);
+    try {
+      const { base, layers, files } = await this.#lower(lower);
+      const cow = top && borrow(top.cow, true);
+      const own = left && (await receiveLayer(left, borrow(left, false), over(name, base, layers)));
+      const image = assembleImage({
+        name,
+        base,
+        layers: own ? [...layers, own.layer] : layers,
+        top: cow && top && makeOrder({ cow, journal: top.journal && borrow(top.journal, true), config: top.config }),
+        files: [...files, ...(own ? [own.file] : []), ...(cow ? [cow] : [])],
+      });
+      return { image, release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  #lower(passed: PassedLower): Promise<ReceivedLower> {
+    const known = this.#lowers.get(passed.number) ?? { received: receiveLower(passed), users: 0 };
+    this.#lowers.set(passed.number, known);
+    known.users++;
+    return known.received;
+  }
+
+  #release(number: number): void {
+    const known = this.#lowers.get(number);
+    if (!known || --known.users > 0) return;
+    this.#lowers.delete(number);
+    // Borrowed files are not closed, but a connection of this thread is.
+    known.received.then(
+      ({ base }) => base.close(),
+      () => undefined,
+    );
+  }
+}
+
+function borrow({ fd, name, ...lent }: PassedFile, writable: boolean): BorrowedFile {
+  return BorrowedFile.borrow(fd, name, writable, lent);
+}
+
+function over(name: string, base: BlockDevice, layers: readonly Layer[]): BlockDevice {
+  return layers.length === 0 ? base : new Overlay(name, base, layers);
+}
+
+async function receiveLower({ base, layers }: PassedLower): Promise<ReceivedLower> {
+  const { fd } = base;
+  const device = fd === undefined ? await openAgain(base.name, base.remembered) : borrow({ ...base, fd }, false);
+  const files: BlockDevice[] = fd === undefined ? [] : [device];
+  const opened: Layer[] = [];
+  for (const passed of layers) {
+    const { layer, file } = await receiveLayer(passed, borrow(passed, false), over(base.name, device, [...opened]));
+    opened.push(layer);
+    files.push(file);
+  }
+  return { base: device, layers: opened, files };
+}
+
+async function receiveLayer(
+  passed: PassedLayer,
+  file: BlockDevice,
+  below: BlockDevice,
+): Promise<{ readonly layer: Layer; readonly file: BlockDevice }> {
+  return { layer: await openPassed(passed, file, below), file };
+}
+
+async function openPassed(layer: PassedLayer, file: BlockDevice, below: BlockDevice): Promise<Layer> {
   if (layer.kind === "resident") {
     return new ResidentLayer(file, new BlockMap(layer.bitmap, layer.blockCount), layer.dataOffsetBytes, layer.base);
   }

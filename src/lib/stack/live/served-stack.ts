@@ -1,21 +1,20 @@
 /**
  * Owns an open stack while it is served: its files and locks, the parts in memory that threads share, and its end. The
- * lower layers are read-only; the top is a writable cowfile or store, a layer to be discarded, or none.
+ * lower layers are read-only, and shared with other stacks; the top is a writable cowfile or store, a layer to be
+ * discarded, or none.
  */
-import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
-import { FileMapping, type PassedMapping } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
-import { openStack, type Stack } from "../open.ts";
 import { StackSpec } from "../spec.ts";
 import { assembleImage } from "./assemble.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
 import type { LiveImage } from "./image.ts";
-import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
-import { openLeft } from "./left-layer.ts";
+import { lend } from "./kept-layer.ts";
+import { type LeftLayer, openLeft } from "./left-layer.ts";
 import { type OpenTopOptions, openTop } from "./open-top.ts";
-import type { PassedImage, PassedLayer } from "./passed-image.ts";
+import type { PassedImage } from "./passed-image.ts";
+import { type LowerStack, LowerStacks, Mappings, passLayer } from "./shared-lower.ts";
 import { type Top, throwAway } from "./top.ts";
 
 /** How the top of a stack is served. */
@@ -29,11 +28,14 @@ export type Access =
 
 export interface ServeStackOptions extends OpenTopOptions {
   readonly access: Access;
+  /** Where what is below the written layer is open, or will be; default: it is shared with no other stack. */
+  readonly lowers?: LowerStacks | undefined;
 }
 
 interface OpenedStack {
-  readonly stack: Stack;
-  readonly layers: readonly KeptLayer[];
+  readonly lower: LowerStack;
+  /** A layer that is only read, and not shared. */
+  readonly left: LeftLayer | undefined;
   readonly top: Top | undefined;
 }
 
@@ -46,31 +48,30 @@ export class ServedStack {
   readonly writtenPath: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
-  readonly #stack: Stack;
+  readonly #lower: LowerStack;
+  readonly #left: LeftLayer | undefined;
   readonly #top: Top | undefined;
-  /** Read-only layers, each with its file and the memory that threads share. */
-  readonly #layers: readonly KeptLayer[];
-  /** Files that threads read from mapped memory. */
-  readonly #mappings: FileMapping[] = [];
-  /** Changes to its files meanwhile. */
+  readonly #mappings = new Mappings();
+  /** Changes meanwhile to its own files; those of the lower layers are looked at by LowerStacks. */
   readonly guard: FileGuard;
 
   private constructor(
     storage: Storage,
-    { name, access, found, stack, layers, top }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
+    { name, access, found, lower, left, top }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
   ) {
     this.name = name;
     this.access = access;
     this.found = found;
-    this.#stack = stack;
+    this.#lower = lower;
+    this.#left = left;
     this.#top = top;
-    this.#layers = layers;
-    this.sizeBytes = top?.sizeBytes ?? stack.device.sizeBytes;
-    this.depth = layers.length + (top ? 1 : 0);
+    this.sizeBytes = top?.sizeBytes ?? left?.kept.layer.virtualSizeBytes ?? lower.stack.device.sizeBytes;
+    this.depth = lower.layers.length + (left ? 1 : 0) + (top ? 1 : 0);
     const written = top?.written ?? [];
     const [layer] = written;
     this.writtenPath = layer?.device.name;
-    this.guard = new FileGuard(storage, [...stack.files, ...(layer ? [layer.device] : [])], written);
+    const own = [...(left ? [left.device] : []), ...(layer ? [layer.device] : [])];
+    this.guard = new FileGuard(storage, own, written);
   }
 
   /**
@@ -83,85 +84,61 @@ export class ServedStack {
   static async open(storage: Storage, text: string | StackSpec, options: ServeStackOptions): Promise<ServedStack> {
     const spec = StackSpec.parse(storage, text);
     const { text: name, top: written } = spec;
-    const { access } = options;
+    const { access, lowers = new LowerStacks(storage) } = options;
     const isWritable = access === "writable";
     if (isWritable && spec.layers.length === 0)
       throw new CowError("usage", "a base alone is never written", { file: name });
-    const found = isWritable ? undefined : await openLeft(storage, spec, options);
-    const stack = found?.stack ?? (await openStack(storage, isWritable ? spec.below : spec, options));
+    const left = isWritable ? undefined : await openLeft(storage, spec, lowers, options);
+    const lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
     try {
-      const layers = stack.layers.map((layer, i) => keepInMemory(layer, stack.parts[i], stack.files));
-      if (found) layers.push(found.left);
-      if (!isWritable) {
-        const top = access === "ephemeral" ? throwAway(storage, name, stack.device.sizeBytes) : undefined;
-        return new ServedStack(storage, { name, access, stack, layers, top, found: found && "recovered" });
+      if (isWritable) {
+        const top = await openTop(storage, written, lower.stack, options);
+        return new ServedStack(storage, { name, access, lower, left, top, found: top.found });
       }
-      const top = await openTop(storage, written, stack, options);
-      return new ServedStack(storage, { name, access, stack, layers, top, found: top.found });
+      const { sizeBytes } = lower.stack.device;
+      const top =
+        access === "ephemeral" ? throwAway(storage, name, left?.kept.layer.virtualSizeBytes ?? sizeBytes) : undefined;
+      return new ServedStack(storage, { name, access, lower, left, top, found: left && "recovered" });
     } catch (error) {
-      stack.close();
+      left?.device.close();
+      lower.release();
       throw error;
     }
   }
 
-  /** The parts that are only read. */
-  get files(): readonly BlockDevice[] {
-    return this.#stack.files;
-  }
-
   /** This thread's own image. */
   image(): LiveImage {
+    const { base, files } = this.#lower.stack;
+    const layers = this.#lower.layers.map(({ layer }) => layer);
     return assembleImage({
       name: this.name,
-      base: this.#stack.base,
-      layers: this.#layers.map(({ layer }) => layer),
+      base,
+      layers: this.#left ? [...layers, this.#left.kept.layer] : layers,
       top: this.#top?.writable(),
-      files: this.#top ? [...this.#stack.files, this.#top.device] : this.#stack.files,
+      files: [...files, ...(this.#left ? [this.#left.device] : []), ...(this.#top ? [this.#top.device] : [])],
     });
   }
 
-  /** Passed to another thread; undefined if a part has no descriptor. */
+  /** Passed to another thread; undefined if a part has no descriptor. Called once: it maps files. */
   passed(): PassedImage | undefined {
-    const layers = this.#layers.map((kept) => this.#passedLayer(kept));
-    if (!layers.every((layer) => layer !== undefined)) return undefined;
     const top = this.#top?.shared;
     if (this.#top && (top?.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
-    const { base } = this.#stack;
-    if (!base.file && !base.remote) return undefined;
+    const lower = this.#lower.passed();
+    const left = passLayer(this.#left?.kept, this.#mappings);
+    if (!lower || (this.#left && !left)) return undefined;
     return {
       name: this.name,
-      base: {
-        ...lend(base),
-        fd: base.fd,
-        remembered: base.remote?.remembered,
-        mapping: this.#map(base.fd, base.sizeBytes),
-      },
-      layers,
+      lower,
+      left,
       top: top && {
         cow: {
           ...lend(top.cow),
-          mapping: this.#map(top.cow.fd, top.config.dataOffsetBytes + top.config.sizeBytes),
+          mapping: this.#mappings.map(top.cow.fd, top.config.dataOffsetBytes + top.config.sizeBytes),
         },
         journal: top.journal && lend(top.journal),
         config: top.config,
       },
     };
-  }
-
-  #passedLayer({ passed, mappedBytes }: KeptLayer): PassedLayer | undefined {
-    if (!passed || mappedBytes === undefined) return passed;
-    return { ...passed, mapping: this.#map(passed.fd, mappedBytes) };
-  }
-
-  #map(fd: number | undefined, lengthBytes: number): PassedMapping | undefined {
-    const mapping = fd === undefined ? undefined : FileMapping.map(fd, lengthBytes);
-    if (mapping) this.#mappings.push(mapping);
-    return mapping?.passed;
-  }
-
-  /** A mapping keeps its file locked. */
-  #unmap(): void {
-    for (const mapping of this.#mappings.splice(0)) mapping.close();
   }
 
   /**
@@ -170,12 +147,17 @@ export class ServedStack {
    * @throws CowError where something could not be made durable; the cowfile stays dirty then
    */
   close(): void {
-    this.#unmap();
+    this.#mappings.close();
     try {
       this.#top?.close();
     } finally {
-      this.#stack.close();
+      this.#closeReadOnly();
     }
+  }
+
+  #closeReadOnly(): void {
+    this.#left?.device.close();
+    this.#lower.release();
   }
 
   /**
@@ -189,8 +171,8 @@ export class ServedStack {
 
   /** Closes all files as a crash would leave them: the next start takes answered writes from the journal. */
   abandon(): void {
-    this.#unmap();
+    this.#mappings.close();
     this.#top?.abandon();
-    this.#stack.close();
+    this.#closeReadOnly();
   }
 }

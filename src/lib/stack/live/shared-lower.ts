@@ -1,0 +1,196 @@
+/**
+ * Owns what is below the written layers of served stacks. It is opened once, whatever the number of exports over it, and
+ * shared as long as its files are those that were opened: descriptors, locks, mappings, bitmaps in memory. A stack is
+ * shared part by part, so that exports of different depths have in common what they can. The last user closes it.
+ */
+import type { BlockDevice } from "../../device/block-device.ts";
+import type { FileFacts, Storage } from "../../device/storage.ts";
+import { FileMapping, type PassedMapping } from "../../device/sys/file-mapping.ts";
+import { CowError } from "../../errors.ts";
+import { type OpenStackOptions, openStack, type Stack } from "../open.ts";
+import type { StackSpec } from "../spec.ts";
+import { FileGuard, type FileTrouble } from "./file-guard.ts";
+import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
+import type { PassedLayer, PassedLower } from "./passed-image.ts";
+
+type AcquireOptions = Omit<OpenStackOptions, "below">;
+
+/** The open stacks of one server below its written layers. */
+export class LowerStacks {
+  readonly #storage: Storage;
+  readonly #prepare: (file: BlockDevice) => Promise<void>;
+  readonly #byText = new Map<string, Promise<LowerStack>>();
+  readonly #open = new Set<LowerStack>();
+  #lastNumber = 0;
+
+  /** @param prepare is done once with each file that is opened, before it is used */
+  constructor(storage: Storage, prepare: (file: BlockDevice) => Promise<void> = async () => undefined) {
+    this.#storage = storage;
+    this.#prepare = prepare;
+  }
+
+  /**
+   * A stack that is open for reading, or is opened now, each file with a shared lock. The user releases it.
+   *
+   * @throws CowError as openStack does
+   */
+  async acquire(spec: StackSpec, options: AcquireOptions = {}): Promise<LowerStack> {
+    const text = JSON.stringify(spec.parts.map((part) => part.text));
+    for (;;) {
+      const known = this.#byText.get(text);
+      // If another user failed to open it, this one finds out why.
+      const lower = await known?.catch(() => undefined);
+      if (this.#byText.get(text) !== known) continue;
+      if (lower?.isCurrent()) return lower.use();
+      const opening = this.#openNew(spec, options, (gone) => {
+        this.#open.delete(gone);
+        this.#forget(text, opening);
+      });
+      this.#byText.set(text, opening);
+      opening.catch(() => this.#forget(text, opening));
+      return opening;
+    }
+  }
+
+  /** Reports changes to the files since the last check; never throws. */
+  *look(): Generator<FileTrouble> {
+    for (const lower of this.#open) yield* lower.guard.look();
+  }
+
+  #forget(text: string, opening: Promise<LowerStack>): void {
+    if (this.#byText.get(text) === opening) this.#byText.delete(text);
+  }
+
+  async #openNew(spec: StackSpec, options: AcquireOptions, onClose: (lower: LowerStack) => void): Promise<LowerStack> {
+    const below = spec.layers.length > 0 ? await this.acquire(spec.below, options) : undefined;
+    let stack: Stack | undefined;
+    try {
+      const before = factsOf(this.#storage, spec.files);
+      stack = await openStack(this.#storage, spec, { ...options, below: below?.stack });
+      const isReplaced = before !== factsOf(this.#storage, spec.files);
+      const lower = new LowerStack(this.#storage, ++this.#lastNumber, { stack, below, isReplaced, onClose });
+      for (const file of lower.files) await this.#prepare(file);
+      this.#open.add(lower);
+      return lower;
+    } catch (error) {
+      stack?.close();
+      below?.release();
+      throw error;
+    }
+  }
+}
+
+interface LowerParts {
+  readonly stack: Stack;
+  readonly below: LowerStack | undefined;
+  /** A file got another content or name while the stack was being opened. */
+  readonly isReplaced: boolean;
+  readonly onClose: (lower: LowerStack) => void;
+}
+
+/** A stack that is read by all exports over it. */
+export class LowerStack {
+  readonly stack: Stack;
+  /** Bottom to top, each with the memory that threads share. */
+  readonly layers: readonly KeptLayer[];
+  /** Its own files, without those of what is below its topmost part. */
+  readonly files: readonly BlockDevice[];
+  readonly guard: FileGuard;
+  readonly #storage: Storage;
+  readonly #number: number;
+  readonly #parts: LowerParts;
+  readonly #facts: string;
+  readonly #mappings = new Mappings();
+  #passed: PassedLower | null | undefined;
+  #users = 1;
+
+  constructor(storage: Storage, number: number, parts: LowerParts) {
+    const { stack, below } = parts;
+    const top = stack.layers.at(-1);
+    this.#storage = storage;
+    this.#number = number;
+    this.#parts = parts;
+    this.stack = stack;
+    this.layers = below && top ? [...below.layers, keepInMemory(top, stack.parts.at(-1), stack.files)] : [];
+    this.files = stack.files.slice(below?.stack.files.length ?? 0);
+    this.guard = new FileGuard(storage, this.files, []);
+    this.#facts = factsOf(storage, stack.paths);
+  }
+
+  /** Are its files still those that have their names, and unchanged as far as their times tell? */
+  isCurrent(): boolean {
+    const { isReplaced } = this.#parts;
+    return !isReplaced && this.#facts === factsOf(this.#storage, this.stack.paths) && this.stack.files.every(isSound);
+  }
+
+  /** Counts one more user. */
+  use(): this {
+    this.#users++;
+    return this;
+  }
+
+  /** One user less; the last one closes everything. No thread uses it for that one any more. */
+  release(): void {
+    if (--this.#users > 0) return;
+    this.#parts.onClose(this);
+    this.#mappings.close();
+    this.stack.close();
+    this.#parts.below?.release();
+  }
+
+  /** Passed to another thread; undefined if a part can't be. */
+  passed(): PassedLower | undefined {
+    this.#passed ??= this.#pass() ?? null;
+    return this.#passed ?? undefined;
+  }
+
+  #pass(): PassedLower | undefined {
+    const { base } = this.stack;
+    const { below } = this.#parts;
+    if (below) {
+      const lower = below.passed();
+      const layer = passLayer(this.layers.at(-1), this.#mappings);
+      return lower && layer && { ...lower, number: this.#number, layers: [...lower.layers, layer] };
+    }
+    if (!base.file && !base.remote) return undefined;
+    const mapping = this.#mappings.map(base.fd, base.sizeBytes);
+    const passedBase = { ...lend(base), fd: base.fd, remembered: base.remote?.remembered, mapping };
+    return { number: this.#number, base: passedBase, layers: [] };
+  }
+}
+
+/** Mappings of files for threads, closed together: each keeps its file locked. */
+export class Mappings {
+  readonly #all: FileMapping[] = [];
+
+  map(fd: number | undefined, lengthBytes: number): PassedMapping | undefined {
+    const mapping = fd === undefined ? undefined : FileMapping.map(fd, lengthBytes);
+    if (mapping) this.#all.push(mapping);
+    return mapping?.passed;
+  }
+
+  close(): void {
+    for (const mapping of this.#all.splice(0)) mapping.close();
+  }
+}
+
+/** A layer for another thread, mapped where that is of use; undefined if it can't have it. */
+export function passLayer(kept: KeptLayer | undefined, mappings: Mappings): PassedLayer | undefined {
+  if (!kept?.passed || kept.mappedBytes === undefined) return kept?.passed;
+  return { ...kept.passed, mapping: mappings.map(kept.passed.fd, kept.mappedBytes) };
+}
+
+/** What tells files from others of their names, and from themselves with another content. */
+function factsOf(storage: Storage, paths: readonly string[]): string {
+  const told = ({ identity, sizeBytes, stamp }: Partial<FileFacts> = {}): unknown => [identity, sizeBytes, stamp];
+  return JSON.stringify(paths.map((path) => told(storage.facts(path))));
+}
+
+function isSound({ file, remote }: BlockDevice): boolean {
+  try {
+    return !remote?.isReplaced && (!file || (file.isWhole() && file.measure() === file.length.bytes));
+  } catch (error) {
+    if (error instanceof CowError) return false;
+    throw error;
+  }
+}
