@@ -46,6 +46,21 @@ const AVOIDED: Readonly<Record<string, readonly [inSource: number, inDocuments: 
   "of it": [45, 8],
 };
 
+/**
+ * Questions to a format, a layer or a device that it should answer itself, in what it declares; and the files of the
+ * library that ask so all the same, because they need what only a cowfile has.
+ */
+const GUESSES =
+  /\b(?:formatId|format\??\.id) [!=]== "|includes\(":\/\/"\)|"(?:write|places|prepare)" in |instanceof (?:\w+(?:Device|Layer)|LayeredImage)\b/;
+const MAY_GUESS = [
+  "lib/operations/merge/doubts.ts",
+  "lib/operations/merge/into-cowfile.ts",
+  "lib/operations/merge/new-file.ts",
+  "lib/operations/replace-cowfile.ts",
+  "lib/operations/three-way.ts",
+  "lib/stack/live/kept-layer.ts",
+];
+
 const CLI_PACKAGES = ["@oclif/core", "table", "cli-progress"];
 
 interface Import {
@@ -187,6 +202,13 @@ describe("tidy", () => {
     const isOfCli = ({ target }: Import): boolean =>
       CLI_PACKAGES.some((name) => target === name || target.startsWith(`${name}/`));
     expect(offenders(library, ({ imports }) => imports.some(isOfCli))).toEqual([]);
+  });
+
+  test("what a format, a layer or a device can do is declared, not guessed", () => {
+    const guess = (text: string): boolean => GUESSES.test(withoutComments(text));
+    const guessing = offenders(library, ({ text }) => guess(text));
+    expect(guessing.filter((name) => !MAY_GUESS.includes(name))).toEqual([]);
+    expect(guess('if (format.id === "raw")') && guess("layer instanceof CowfileLayer")).toBe(true);
   });
 
   test("only bin, signals and nothing else end the process", () => {

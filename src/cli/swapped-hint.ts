@@ -16,7 +16,7 @@ function kindOf(file: string): { readonly title: string; readonly isLayer: boole
       const format = detectFormat(device);
       return {
         title: format ? `a ${format.title}` : "a raw image",
-        isLayer: format !== undefined && format.id !== "lvm",
+        isLayer: format !== undefined && !format.isOnDisk,
       };
     } finally {
       device.close();

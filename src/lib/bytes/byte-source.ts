@@ -21,6 +21,26 @@ export interface ByteSource {
   read(target: Uint8Array, offsetBytes: number): number;
   /** The parts of `[from, to)` that may hold something other than zeros, ascending and disjoint; the rest are holes. */
   dataExtents(from: number, to: number): Iterable<Extent>;
+  /** Of a source composed of others: the parts of `[from, to)` that may hold something other than zeros, ascending. */
+  places?(from: number, to: number): Iterable<Place>;
+  /** Of a slow source: it prepares parts of itself on other threads. */
+  readonly ahead?: ReadAhead | undefined;
+}
+
+/** A part of an image, and where its bytes are. */
+export interface Place extends Extent {
+  readonly source: ByteSource;
+  /** Offset of its first byte in `source`. Bytes beyond the end of the source read as zeros. */
+  readonly at: number;
+  /** What the format's own tables say is there; undefined where only the holes of the source tell. */
+  readonly kind?: "data" | "zero" | "compressed" | undefined;
+}
+
+export interface ReadAhead {
+  /** How much can be prepared at a time. */
+  readonly mostBytes: number;
+  /** Prepares a part, as far as possible: reading it is then cheap. Never fails; reading reports errors. */
+  prepare(offsetBytes: number, length: number): Promise<void>;
 }
 
 /** A source that can be changed. */

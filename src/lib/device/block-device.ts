@@ -21,6 +21,8 @@ export interface LocalFile {
   measure(): number;
   isWhole(): boolean;
   isUnlinked(): boolean;
+  /** Says that the kernel wrote a part of it. */
+  noteWritten(offset: number, length: number): void;
 }
 
 /** An export of an NBD server, which is found again by its URI. */

@@ -4,7 +4,6 @@
  */
 import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
 import type { BlockDevice } from "./block-device.ts";
-import { FileDevice } from "./file-device.ts";
 import { copyFileRange } from "./sys/kernel-copy.ts";
 
 const BUFFER_BYTES = 256 * 1024;
@@ -41,14 +40,14 @@ export class Copier {
     targetOffset: number,
     length: number,
   ): number {
-    if (!(source instanceof FileDevice && target instanceof FileDevice)) return 0;
-    if (source.isBlockDevice || target.isBlockDevice) return 0;
+    const [from, to] = [(source as Partial<BlockDevice>).file, target.file];
+    if (!from || !to || from.isBlockDevice || to.isBlockDevice) return 0;
     let done = 0;
     while (done < length) {
       const result = copyFileRange(
-        source.fd,
+        from.fd,
         sourceOffset + done,
-        target.fd,
+        to.fd,
         targetOffset + done,
         length - done,
         target.name,
@@ -56,7 +55,7 @@ export class Copier {
       if (result.unsupported) this.#kernelRefused = true;
       if (result.copied === 0) break;
       done += result.copied;
-      target.noteWritten(targetOffset + done - result.copied, result.copied);
+      to.noteWritten(targetOffset + done - result.copied, result.copied);
     }
     return done;
   }

@@ -1,8 +1,9 @@
 /**
  * Owns several layers as one, for formats whose part has several: the devices of a dm-cow table.
  */
+import type { Place } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
-import type { Layer, Place } from "./format.ts";
+import type { Layer } from "./format.ts";
 import { allocatedBy, shown } from "./layered-image.ts";
 
 export class CombinedLayer implements Layer {

@@ -2,7 +2,7 @@
  * Owns the interfaces that a format implements: layers, checks and more. Operations only use these, so every format
  * works with them. See formats/registry.ts for the list of formats.
  */
-import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
+import type { ByteSource, ByteTarget, Place } from "../bytes/byte-source.ts";
 import type { Extent, ExtentList } from "../bytes/extent.ts";
 import type { Progress } from "../context.ts";
 import type { Loss } from "./losses.ts";
@@ -24,33 +24,23 @@ export interface Problem {
   readonly message: string;
 }
 
-/** A part of an image, and where its bytes are. */
-export interface Place extends Extent {
-  readonly source: ByteSource;
-  /** Offset of its first byte in `source`. Bytes beyond the end of the source read as zeros. */
-  readonly at: number;
-  /** What the format's own tables say is there; undefined where only the holes of the source tell. */
-  readonly kind?: "data" | "zero" | "compressed" | undefined;
-}
-
 /** A source composed of others, which says where each part is, so that copies need no buffer. */
 export interface PlacedSource extends ByteSource {
-  /** The parts of `[from, to)` that may hold something other than zeros, ascending. */
   places(from: number, to: number): Iterable<Place>;
+  /** The base and the layers that it consists of, if it does. */
+  readonly layered?: Layered | undefined;
+}
+
+export interface Layered {
+  readonly base: ByteSource | undefined;
+  /** Bottom to top. */
+  readonly layers: readonly Layer[];
 }
 
 /** Warnings for readers. */
 export interface Remarks {
   /** Each a sentence, lower case, no full stop, without the file's name. Absent if there are none. */
   readonly warnings?: readonly string[] | undefined;
-}
-
-/** A slow source that can prepare a part of itself on other threads. */
-export interface PreparingSource extends ByteSource {
-  /** How much can be prepared at a time. */
-  readonly preparesBytes: number;
-  /** Prepares a part, as far as possible: reading it is then cheap. Never fails; reading reports errors. */
-  prepare(offsetBytes: number, length: number): Promise<void>;
 }
 
 /** One layer of a stack: which parts of the image are allocated, and where. Offsets in bytes of the image. */
@@ -66,6 +56,8 @@ export interface Layer extends Remarks {
   isClearOf?(from: number, to: number): boolean;
   /** The same parts, each with its place; cut to `[from, to)`, split where they are not contiguous. */
   places(from: number, to: number): Iterable<Place>;
+  /** Where an offset of the image is in its file, or would be. Absent where that depends on what was written. */
+  locate?(offset: number): number;
   /** The identity of the base that it was made for. */
   readonly base: BaseIdentity;
 }
@@ -242,8 +234,16 @@ export interface LayerFormat {
   readonly takesMoreFiles?: boolean;
   /** Its own file names others: it is opened only if the user named the format, whatever `matches` says. */
   readonly mustBeNamed?: boolean;
+  /** Its mark is on disks that are images themselves: such a file may be a base, and is replaced like one. */
+  readonly isOnDisk?: boolean;
+  /** It stores size and fingerprint of its base: base records, merge journals and undo files go with it. */
+  readonly recordsBase?: boolean;
+  /** A merge in place empties the layer; of others it stays as it is. */
+  readonly isEmptiedByMerge?: boolean;
   /** Does a file that begins with these bytes (up to 4096) claim to be of this format? */
   matches(head: Uint8Array): boolean;
+  /** May it be packed, and of this format, although its beginning only says that it is packed? */
+  mayBePacked?(head: Uint8Array): boolean;
   /**
    * Opens it for reading as it is, as a layer over its backing.
    * @throws CowError `bad-head`, `unsupported`, `dirty`, `packed`, `truncated`, `damaged`, `usage` (a setting)
@@ -267,6 +267,8 @@ export interface LayerFormat {
    * @param signal stops the unpacking
    */
   readable(source: ByteSource, scratch: () => ByteTarget, signal?: AbortSignal): Promise<ByteSource>;
+  /** Is it packed in a form in which no byte is where the image has it? */
+  isCompressed?(source: ByteSource): boolean;
   /** What a new image of another format does not keep of such a file. */
   losses?(source: ByteSource): Iterable<Loss>;
   /** The identity of its base, in any state of the file. */
@@ -276,8 +278,8 @@ export interface LayerFormat {
   /** Reports every inconsistency; changes nothing. */
   check(source: ByteSource, options: CheckOptions): Promise<CheckReport>;
   /**
-   * Repairs what can be repaired; `target` must be a ByteTarget unless `dryRun`.
+   * Repairs what can be repaired; `target` is only read if `dryRun`.
    * @throws CowError `unsupported` if the format has nothing that could be repaired
    */
-  repair(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport>;
+  repair(target: ByteTarget, options: RepairOptions): Promise<RepairReport>;
 }

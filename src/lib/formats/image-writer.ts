@@ -90,17 +90,15 @@ export interface ImageLayout {
 }
 
 /** A format in which new images are written. */
-export interface WrittenFormat {
+export interface WrittenFormat<Id extends string = string> {
   /** As in JSON; that of its LayerFormat, if it is read as a layer. */
-  readonly id: string;
+  readonly id: Id;
   /** `none`: always a whole image; `required`: it holds changes to a base, and has the base's size. */
   readonly base: "none" | "optional" | "required";
   /** Its images are whole units of this: a layer leaves the rest to its base, a whole image is longer by zeros. */
   readonly sizeUnitBytes: number;
   /** The options that are for this format. */
   readonly options: readonly (keyof WriteOptions)[];
-  /** It stores size and fingerprint of its base, and a base record is kept beside it. */
-  readonly recordsBase?: boolean;
   /** It is the image byte for byte, so a new one may begin as a clone of the base. */
   readonly isPlain?: boolean;
   /** @throws CowError `usage` for options that are not possible, `unsuitable` for images or bases that are not */

@@ -2,9 +2,9 @@
  * Owns the walk of a stack: which layer shows in each part of an image, and where its bytes are. Reads, copies, block
  * status and the images of formats all derive from it. Works by extent, never by block.
  */
-import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
+import { type ByteSource, type Place, readZeroFilled } from "../bytes/byte-source.ts";
 import { coalesce, type Extent, union, within } from "../bytes/extent.ts";
-import type { Layer, Place, PlacedSource, Remarks } from "./format.ts";
+import type { Layer, Layered, PlacedSource, Remarks } from "./format.ts";
 
 /** A part of an image, with the layer that shows there: 0 is the base, 1 the layer over it, and so on. */
 export interface Shown extends Place {
@@ -60,8 +60,8 @@ export function* dataPlaces(places: Iterable<Place>): Generator<Place> {
   for (const place of places) {
     const { offset, length, source, at } = place;
     if (length === 0) yield place;
-    else if ("places" in source) {
-      for (const inner of dataPlaces((source as PlacedSource).places(at, at + length)))
+    else if (source.places) {
+      for (const inner of dataPlaces(source.places(at, at + length)))
         yield { offset: offset + inner.offset - at, length: inner.length, source: inner.source, at: inner.at };
     } else {
       for (const data of dataOf(source, at, at + length, known))
@@ -115,7 +115,7 @@ export function allocatedBy(layers: readonly Layer[], from: number, to: number):
 }
 
 /** Layers over a base, or over zeros, as one source. */
-export class LayeredImage implements PlacedSource, Remarks {
+export class LayeredImage implements PlacedSource, Layered, Remarks {
   readonly name: string;
   readonly sizeBytes: number;
   readonly seesHoles: boolean;
@@ -133,6 +133,10 @@ export class LayeredImage implements PlacedSource, Remarks {
     this.sizeBytes = top?.virtualSizeBytes ?? base?.sizeBytes ?? 0;
     this.seesHoles = base?.seesHoles ?? true;
     this.allocationUnitBytes = base?.allocationUnitBytes ?? top?.granularityBytes ?? 1;
+  }
+
+  get layered(): Layered {
+    return this;
   }
 
   get warnings(): readonly string[] {

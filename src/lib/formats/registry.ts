@@ -9,7 +9,7 @@ import { dmCowFormat } from "./dm-cow/index.ts";
 import { dmCowWritten } from "./dm-cow/writer.ts";
 import { dmSnapshotFormat } from "./dm-snapshot/index.ts";
 import { dmSnapshotWritten } from "./dm-snapshot/writer.ts";
-import type { LayerFormat } from "./format.ts";
+import type { Layer, LayerFormat } from "./format.ts";
 import type { WrittenFormat } from "./image-writer.ts";
 import { lvmFormat } from "./lvm/index.ts";
 import { qcow2Format } from "./qcow2/index.ts";
@@ -51,7 +51,14 @@ export function headOf(source: ByteSource): Uint8Array {
 /** The format of a file by its first bytes, or undefined. */
 export function detectFormat(source: ByteSource): LayerFormat | undefined {
   const head = headOf(source);
-  return layerFormats.find((format) => format.matches(head));
+  return (
+    layerFormats.find((format) => format.matches(head)) ?? layerFormats.find((format) => format.mayBePacked?.(head))
+  );
+}
+
+/** The format of a layer. */
+export function formatOf({ formatId }: Layer): LayerFormat | undefined {
+  return formatById(formatId);
 }
 
 /** As detectFormat. For an unknown file the cowfile's codec makes the error, because its message is the best. */

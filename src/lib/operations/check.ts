@@ -71,8 +71,7 @@ async function checkPart(
     allocatedBytes: files.storage.facts(part.path)?.allocatedBytes ?? 0,
   });
   if (!below) return report;
-  if (format.id !== "cowfile")
-    return withProblems(report, await format.judgeBase(device, below.device, opened.options));
+  if (!format.recordsBase) return withProblems(report, await format.judgeBase(device, below.device, opened.options));
   const answer = await askAboutBase(files, { cow: device, cowfile: part.path, stack: below }, {}, context);
   return withProblems(report, [...baseProblems(answer, below.device.name, answer.dataOffsetBytes)]);
 }

@@ -1,12 +1,11 @@
 /**
  * Owns `map`: where each part of a stack's image comes from, like `qemu-img map`. Reads metadata only.
  */
-import type { ByteSource } from "../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../bytes/byte-source.ts";
 import { interrupted, makePause, type OperationContext, type Pause } from "../context.ts";
-import { packKind } from "../formats/cowfile/pack/kind.ts";
-import type { Layer, Place } from "../formats/format.ts";
-import { LayeredImage, shown } from "../formats/layered-image.ts";
-import { ImageDevice } from "../stack/image-device.ts";
+import type { Layer, Layered, PlacedSource } from "../formats/format.ts";
+import { shown } from "../formats/layered-image.ts";
+import { formatOf } from "../formats/registry.ts";
 import type { Stack } from "../stack/open.ts";
 import { OpenFiles } from "./files.ts";
 
@@ -57,17 +56,9 @@ export async function map(stack: string, context: OperationContext = {}): Promis
   }
 }
 
-type Layered = Pick<LayeredImage, "base" | "layers">;
-
-/** The layers of an image, if it has any. */
-function layeredOf(source: ByteSource | undefined): Layered | undefined {
-  const image = source instanceof ImageDevice ? source.image : source;
-  return image instanceof LayeredImage ? image : undefined;
-}
-
 function* namesOf({ base, layers }: Layered): Generator<string> {
   for (const { name } of layers.toReversed()) yield name;
-  const inside = layeredOf(base);
+  const inside = (base as PlacedSource | undefined)?.layered;
   if (inside) yield* namesOf(inside);
   else if (base) yield base.name;
 }
@@ -82,8 +73,7 @@ function ownFiles({ parts, layers }: Stack): ReadonlyMap<Layer, OwnFile> {
   return new Map(
     layers.flatMap((layer, i) => {
       const file = parts[i]?.file;
-      const kind = file && layer.formatId === "cowfile" ? packKind(file) : undefined;
-      return file ? [[layer, { file, isCompressed: kind !== undefined && kind !== "plain" }]] : [];
+      return file ? [[layer, { file, isCompressed: formatOf(layer)?.isCompressed?.(file) ?? false }]] : [];
     }),
   );
 }
@@ -146,9 +136,9 @@ function* holes({ offset, length, source, at }: Place, depth: number, hasOffset:
 
 /** The parts of the base: a file as it is, or an image with layers of its own. */
 function bottom(place: Place, depth: number, files: ReadonlyMap<Layer, OwnFile>): Generator<MapEntry> {
-  const inside = layeredOf(place.source);
+  const inside = (place.source as PlacedSource).layered;
   if (inside) return walk(inside, files, place.offset, place.offset + place.length, depth);
-  return holes(place, depth, !(place.source instanceof ImageDevice));
+  return holes(place, depth, !place.source.places);
 }
 
 /** Unallocated parts, with the depth of the lowest file that reaches that far. */

@@ -3,12 +3,10 @@
  * image of another kind, such as the base under a mistyped name, only if its name is given once more with `--replace`.
  */
 import type { ByteSource } from "../bytes/byte-source.ts";
-import { isZstd } from "../bytes/zstd-seekable.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { refuseOwnName } from "../device/own-file.ts";
 import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
-import { isGzip } from "../formats/cowfile/pack/kind.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
 import { detectFormat, headOf, type WrittenId } from "../formats/registry.ts";
 
@@ -35,11 +33,9 @@ export interface Opener {
 /** @returns the format's id, `pack`, `compressed` for what is and is no pack, or `raw` for what has no mark */
 function kindOf(source: ByteSource): string {
   if (looksPacked(source)) return "pack";
-  const head = headOf(source);
-  if (isGzip(head) || isZstd(head)) return "compressed";
-  const id = detectFormat(source)?.id ?? "raw";
-  // The disk of a volume group is an image without a magic number of its own.
-  return id === "lvm" ? "raw" : id;
+  const format = detectFormat(source);
+  if (!format || format.isOnDisk) return "raw";
+  return format.mayBePacked?.(headOf(source)) ? "compressed" : format.id;
 }
 
 function titleOf(kind: string): string {

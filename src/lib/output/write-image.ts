@@ -3,14 +3,14 @@
  * One policy for zeros, for all readers and writers: zeros are never written as data. Whole units of zeros are `zeros`
  * to the writer, and parts of 4 KiB within others stay holes. So the same content gives the same file.
  */
-import { type ByteSource, readZeroFilled } from "../bytes/byte-source.ts";
+import { type ByteSource, type Place, type ReadAhead, readZeroFilled } from "../bytes/byte-source.ts";
 import { type Extent, widen, within } from "../bytes/extent.ts";
 import { ExtentCursor } from "../bytes/extent-cursor.ts";
 import { isZero } from "../bytes/zero.ts";
 import { makeYielder, type OperationContext } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { cloneFile } from "../device/sys/kernel-copy.ts";
-import type { Place, PlacedSource, PreparingSource } from "../formats/format.ts";
+import type { PlacedSource } from "../formats/format.ts";
 import type { Destination, ImageWriter, WriterState } from "../formats/image-writer.ts";
 
 /** The size of a read: a copy through memory of that size is as fast as the kernel's, and zeros are found on the way. */
@@ -200,7 +200,7 @@ class ImagePiece {
   readonly #job: ImageJob;
   readonly #buffer: Uint8Array;
   /** For each slow source, the prepared part. */
-  readonly #prepared = new Map<PreparingSource, { from: number; to: number }>();
+  readonly #prepared = new Map<ByteSource, { from: number; to: number }>();
   #places: readonly Place[] = [];
   /** The first of them that may not be read to its end yet. */
   #next = 0;
@@ -256,7 +256,7 @@ class ImagePiece {
       const stop = Math.min(to, offset + length);
       if (start >= stop) continue;
       const part = { offset: start, length: stop - start, at: at + start - offset };
-      if ("prepare" in source) await this.#prepare(source as PreparingSource, part);
+      if (source.ahead) await this.#prepare(source, source.ahead, part);
       content.fill(0, end - from, start - from);
       readZeroFilled(source, content.subarray(start - from, stop - from), part.at);
       end = stop;
@@ -267,16 +267,16 @@ class ImagePiece {
   }
 
   /** Has a part prepared on other threads, with what follows it in the same source, in parallel. */
-  async #prepare(source: PreparingSource, { offset, length, at }: Destination): Promise<void> {
+  async #prepare(source: ByteSource, ahead: ReadAhead, { offset, length, at }: Destination): Promise<void> {
     const ready = this.#prepared.get(source);
     if (ready && at >= ready.from && at + length <= ready.to) return;
     let size = length;
-    for (const place of this.#job.view.places(offset, offset + source.preparesBytes)) {
+    for (const place of this.#job.view.places(offset, offset + ahead.mostBytes)) {
       if (place.length === 0) continue;
       if (place.source === source && place.at === at) size = Math.max(size, place.length);
       break;
     }
-    await source.prepare(at, size);
+    await ahead.prepare(at, size);
     this.#prepared.set(source, { from: at, to: at + size });
   }
 }

@@ -2,10 +2,11 @@
  * Owns images made of several files (a qcow2 with its backing, a dm-cow table, a logical volume, a base with layers) as
  * devices: read-only, and without a descriptor.
  */
+import type { Place } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
-import type { Place, PlacedSource, Remarks } from "../formats/format.ts";
+import type { Layered, PlacedSource, Remarks } from "../formats/format.ts";
 
 export class ImageDevice implements BlockDevice, PlacedSource {
   readonly writable = false;
@@ -43,6 +44,10 @@ export class ImageDevice implements BlockDevice, PlacedSource {
 
   dataExtents(from: number, to: number): Iterable<Extent> {
     return this.image.dataExtents(from, to);
+  }
+
+  get layered(): Layered | undefined {
+    return this.image.layered;
   }
 
   places(from: number, to: number): Iterable<Place> {

@@ -6,9 +6,9 @@ import type { ByteSource, ByteTarget } from "../bytes/byte-source.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import type { OpenOptions, Storage } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
-import { hasCowMagic } from "../formats/cowfile/head.ts";
 import type { Layer, LayerFormat, PartOptions } from "../formats/format.ts";
-import { detectFormat, formatById, headOf, requireFormat } from "../formats/registry.ts";
+import { detectFormat, headOf, requireFormat } from "../formats/registry.ts";
+import { isNbdUri } from "../protocol/uri.ts";
 import { ImageDevice } from "./image-device.ts";
 import type { StackPart } from "./spec.ts";
 
@@ -49,7 +49,7 @@ export function openPart(part: StackPart, { storage, how, keep }: PartOpener): O
   const file = open(part.path);
   const opened = new Map<string, BlockDevice>();
   const companion = (name: string): BlockDevice => {
-    if (name.includes("://"))
+    if (isNbdUri(name))
       throw new CowError("unsupported", `names "${name}": only local files are opened by such names`, {
         file: part.path,
       });
@@ -115,10 +115,8 @@ export function openBase(opened: OpenPart): BlockDevice {
  */
 function refuseOtherFormats(file: BlockDevice, name: string): void {
   const format = detectFormat(file);
-  // A packed cowfile is recognised only by its compression, which any file may have.
-  if (!format || (format === formatById("cowfile") && !hasCowMagic(headOf(file)))) return;
-  // A disk with a volume group on it is a disk.
-  if (format === formatById("lvm")) return;
+  // A packed file is recognised only by its compression, which any file may have. A disk with a volume group is a disk.
+  if (!format || format.isOnDisk || format.mayBePacked?.(headOf(file))) return;
   const hints = [`raw:${shellWord(name)} takes it as an image, byte for byte`];
   if (format.openImage) hints.unshift(`${format.id}:${shellWord(name)} reads it as a ${format.title}`);
   else hints.unshift("the order is base, layer");

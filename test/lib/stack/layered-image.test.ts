@@ -4,8 +4,9 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Place } from "../../../src/lib/bytes/byte-source.ts";
 import { type Extent, listed } from "../../../src/lib/bytes/extent.ts";
-import type { Layer, Place } from "../../../src/lib/formats/format.ts";
+import type { Layer } from "../../../src/lib/formats/format.ts";
 import { allocatedBy, LayeredImage, shown } from "../../../src/lib/formats/layered-image.ts";
 import type { StatusKind } from "../../../src/lib/stack/live/image.ts";
 import { blockStatus } from "../../../src/lib/stack/live/status.ts";

@@ -182,12 +182,8 @@ function repairedHead({ head, headBlock }: CowfileHead, mapSizeBytes: number, su
   };
 }
 
-function isTarget(source: ByteSource | ByteTarget): source is ByteTarget {
-  return "write" in source;
-}
-
 /** Repairs a cowfile, or with `dryRun` reports what that would do. A clean file is examined only if asked or visibly wrong. */
-export async function repairCowfile(target: ByteSource | ByteTarget, options: RepairOptions): Promise<RepairReport> {
+export async function repairCowfile(target: ByteTarget, options: RepairOptions): Promise<RepairReport> {
   const before = openCowfile(target);
   const stateBefore = isDirty(before.head) ? "dirty" : "clean";
   if (stateBefore === "clean" && !options.force) {
@@ -200,7 +196,6 @@ export async function repairCowfile(target: ByteSource | ByteTarget, options: Re
     const findings = await find(target, options, { content: true, dropLost: options.dropLost }, "nothing was changed");
     return report(findings, options, { examined: true, changed: needsWriting(findings, before, options) });
   }
-  assert(isTarget(target), "repair needs something it can write to");
   const session = sessionOf(before, options);
   // After a power cut, the log's data goes to its place. Otherwise everything is there already, and newer data, too.
   if (session.kind === "restarted" && session.log)

@@ -20,10 +20,13 @@ import { PackedView } from "./pack/packed-view.ts";
 export const cowfileFormat: LayerFormat = {
   id: "cowfile",
   title: "cowloop cowfile",
+  recordsBase: true,
+  matches: hasCowMagic,
   // Of compressed files only packs matter here; the content shows whether it is one.
-  matches: (head) => hasCowMagic(head) || isGzip(head) || isZstd(head),
+  mayBePacked: (head) => isGzip(head) || isZstd(head),
   openLayer: (source, options) => new CowfileLayer(source, options),
   describe: describeCowfile,
+  isCompressed: (source) => ["gzip", "zstd"].includes(packKind(source) ?? ""),
   async readable(source, scratch, signal) {
     const kind = packKind(source);
     if (kind === undefined) return source;

@@ -2,10 +2,10 @@
  * Owns a cowfile as a layer of a stack: which blocks are allocated and where. Read-only. Blocks beyond the base's end,
  * and blocks whose data is entirely beyond the file's end, do not count as allocated.
  */
-import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import { type ByteSource, type Place, readZeroFilled } from "../../bytes/byte-source.ts";
 import { type Extent, within } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import type { BaseIdentity, Layer, Place } from "../format.ts";
+import type { BaseIdentity, Layer } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
 import { type CowHead, decodeHead, fingerprint32, isDirty } from "./head.ts";

@@ -113,12 +113,11 @@ export function blocksOf({ name, sizeBytes }: Pick<ByteSource, "name" | "sizeByt
   return blocks;
 }
 
-export const cowfileWritten: WrittenFormat & { readonly id: "cowfile" } = {
+export const cowfileWritten: WrittenFormat<"cowfile"> = {
   id: "cowfile",
   base: "required",
   sizeUnitBytes: BLOCK_BYTES,
   options: ["abi"],
-  recordsBase: true,
   async layout({ base, abi = "le64", signal, sizeBytes, fileName }) {
     const rdoBlocks = blocksOf({ name: base?.name ?? fileName, sizeBytes }, abi);
     const fingerprint = base?.source

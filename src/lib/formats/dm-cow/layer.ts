@@ -2,10 +2,10 @@
  * Owns one layer of a dm-cow stack: a bitmap device, and a data device on which every sector is where it is in the
  * image.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent, within } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
-import type { BaseIdentity, Layer, Place } from "../format.ts";
+import type { BaseIdentity, Layer } from "../format.ts";
 import { isLossy, type SectorBitmap } from "./addressing.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 

@@ -2,7 +2,7 @@
  * Owns a dm-cow stack as its table describes it: opens the named devices, compares them with the table, and makes
  * layers. They are opened only if the user named the format.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
 import { CombinedLayer } from "../combined-layer.ts";
 import type {
@@ -10,7 +10,6 @@ import type {
   Layer,
   OpenLayerOptions,
   PartOptions,
-  Place,
   PlacedSource,
   Problem,
   Remarks,

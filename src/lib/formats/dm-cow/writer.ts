@@ -59,7 +59,7 @@ class DmCowWriter implements ImageWriter {
   }
 }
 
-export const dmCowWritten: WrittenFormat & { readonly id: "dm-cow" } = {
+export const dmCowWritten: WrittenFormat<"dm-cow"> = {
   id: "dm-cow",
   base: "required",
   sizeUnitBytes: SECTOR_BYTES,

@@ -7,7 +7,6 @@
  */
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
-import { assert } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport } from "../format.ts";
 import { tally } from "../tally.ts";
 import { surveyStore } from "./describe.ts";
@@ -41,7 +40,7 @@ function withBase<Options extends CheckOptions>(options: Options): Options {
  *
  * @throws CowError `damaged` or `truncated` for what it cannot put right (or only with `dropLost`)
  */
-export async function repairStore(target: ByteSource | ByteTarget, given: RepairOptions): Promise<RepairReport> {
+export async function repairStore(target: ByteTarget, given: RepairOptions): Promise<RepairReport> {
   const options = withBase(given);
   const opened = await surveyStore(target, openHeader(target), options);
   const { problems } = opened;
@@ -55,7 +54,6 @@ export async function repairStore(target: ByteSource | ByteTarget, given: Repair
   const changed = toDrop.length > 0 || missingArea !== undefined || stale !== undefined;
   const cleared = clearedParts(opened, toDrop);
   if (changed && !options.dryRun) {
-    assert(isTarget(target), "repair needs something it can write to");
     putRight(target, opened, toDrop);
   }
   return {
@@ -76,10 +74,6 @@ export async function repairStore(target: ByteSource | ByteTarget, given: Repair
     worst: tally(problems),
     changed,
   };
-}
-
-function isTarget(source: ByteSource | ByteTarget): source is ByteTarget {
-  return "write" in source;
 }
 
 /** Places of the list to be removed, ascending. */

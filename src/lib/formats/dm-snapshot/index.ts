@@ -20,6 +20,7 @@ export const dmSnapshotFormat: LayerFormat = {
   id: "dm-snapshot",
   title: "dm-snapshot persistent exception store",
   settings: SETTINGS,
+  isEmptiedByMerge: true,
   matches: hasStoreMagic,
   // Callers that accept dirty files examine them before a repair.
   openLayer: (source, { below, settings, allowDirty }) =>

@@ -1,10 +1,10 @@
 /**
  * Owns a dm-snapshot store as a layer of a stack: which chunks are allocated and where. Read-only.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { type BaseIdentity, NOT_ALLOCATED, type Place, type Problem, type SearchableLayer } from "../format.ts";
+import { type BaseIdentity, NOT_ALLOCATED, type Problem, type SearchableLayer } from "../format.ts";
 import type { ExceptionRun } from "./exception-map.ts";
 import { judgeHeader, readHeader, type StoreHeader } from "./header.ts";
 import { judgeExceptions, listProblems, type Verdicts } from "./judge.ts";

@@ -133,7 +133,7 @@ export class DmSnapshotWriter implements ImageWriter {
   }
 }
 
-export const dmSnapshotWritten: WrittenFormat & { readonly id: "dm-snapshot" } = {
+export const dmSnapshotWritten: WrittenFormat<"dm-snapshot"> = {
   id: "dm-snapshot",
   base: "required",
   sizeUnitBytes: SECTOR_BYTES,

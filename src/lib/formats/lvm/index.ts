@@ -20,6 +20,7 @@ export const lvmFormat: LayerFormat = {
   id: "lvm",
   title: "LVM2 physical volume",
   settings: SETTINGS,
+  isOnDisk: true,
   matches: hasLabel,
   openLayer: openStoreLayer,
   openImage: openVolume,

@@ -1,10 +1,10 @@
 /**
  * Owns reading a logical volume through its physical volume.
  */
-import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
+import { type ByteSource, type Place, readZeroFilled } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
-import type { Place, PlacedSource } from "../format.ts";
+import type { PlacedSource } from "../format.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import type { LogicalVolume, Segment } from "./volume-group.ts";
 

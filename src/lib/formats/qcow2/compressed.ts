@@ -7,7 +7,6 @@ import { constants, inflateRaw, inflateRawSync, type ZstdOptions, zstdDecompress
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { atByte, CowError } from "../../errors.ts";
-import type { PreparingSource } from "../format.ts";
 import type { ClusterMap } from "./cluster-map.ts";
 import type { Compression, Qcow2Header } from "./header.ts";
 import { zstdFrameBytes } from "./zstd-frame.ts";
@@ -16,7 +15,7 @@ const CACHED_BYTES = 8 << 20;
 /** No frame of a cluster needs a larger window than the largest cluster. */
 const WINDOW_LOG_MAX = 22;
 
-export class CompressedClusters implements PreparingSource {
+export class CompressedClusters implements ByteSource {
   readonly name: string;
   readonly sizeBytes: number;
   readonly allocationUnitBytes: number;
@@ -55,12 +54,14 @@ export class CompressedClusters implements PreparingSource {
     if (end > from) yield { offset: from, length: end - from };
   }
 
-  /** How much `prepare` can prepare at once. */
-  readonly preparesBytes = CACHED_BYTES / 2;
+  readonly ahead = {
+    mostBytes: CACHED_BYTES / 2,
+    prepare: (offsetBytes: number, length: number): Promise<void> => this.#prepare(offsetBytes, length),
+  };
 
-  async prepare(offsetBytes: number, length: number): Promise<void> {
+  async #prepare(offsetBytes: number, length: number): Promise<void> {
     const first = Math.floor(offsetBytes / this.#clusterBytes) * this.#clusterBytes;
-    const end = Math.min(offsetBytes + Math.min(length, this.preparesBytes), this.sizeBytes);
+    const end = Math.min(offsetBytes + Math.min(length, this.ahead.mostBytes), this.sizeBytes);
     const offsets: number[] = [];
     for (let at = first; at < end; at += this.#clusterBytes) if (!this.#kept.has(at)) offsets.push(at);
     const unpacked = offsets.map((offset) => {

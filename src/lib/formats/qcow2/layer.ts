@@ -2,9 +2,9 @@
  * Owns a qcow2 file as a layer: which clusters are allocated, and where they are. Read-only. Its backing is the layer
  * below, not its own backing file.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";
-import type { BaseIdentity, Layer, OpenLayerOptions, Place } from "../format.ts";
+import type { BaseIdentity, Layer, OpenLayerOptions } from "../format.ts";
 import { ClusterMap } from "./cluster-map.ts";
 import { CompressedClusters } from "./compressed.ts";
 import { compressionOf, requireReadable } from "./features.ts";

@@ -262,7 +262,7 @@ function offsetEntry(offset: number, highFlags: number): Uint8Array {
   return new Uint8Array(entry.buffer);
 }
 
-export const qcow2Written: WrittenFormat & { readonly id: "qcow2" } = {
+export const qcow2Written: WrittenFormat<"qcow2"> = {
   id: "qcow2",
   base: "optional",
   sizeUnitBytes: SECTOR_BYTES,

@@ -44,7 +44,7 @@ export class RawWriter implements ImageWriter {
   }
 }
 
-export const rawWritten: WrittenFormat & { readonly id: "raw" } = {
+export const rawWritten: WrittenFormat<"raw"> = {
   id: "raw",
   base: "none",
   sizeUnitBytes: 1,

@@ -2,9 +2,11 @@
  * Owns the logs of a snapshot as one layer: the old contents of each block that was written since, over the source as
  * it is now.
  */
+
 import { setRuns } from "../../bytes/bitmap.ts";
+import type { Place } from "../../bytes/byte-source.ts";
 import { coalesce, type Extent } from "../../bytes/extent.ts";
-import type { BaseIdentity, Layer, Place } from "../format.ts";
+import type { BaseIdentity, Layer } from "../format.ts";
 import type { SnapGeometry } from "./geometry.ts";
 import { type SnapLog, WINDOW_BLOCKS } from "./log.ts";
 

@@ -4,7 +4,7 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { type Loss, loss } from "../../formats/losses.ts";
-import { detectFormat, writtenFormat } from "../../formats/registry.ts";
+import { detectFormat, formatById } from "../../formats/registry.ts";
 import type { Pace } from "../../output/write-image.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "../files.ts";
@@ -61,7 +61,7 @@ export async function convert(
 /** A cowfile gets a base record; for other outputs a warning is enough. Layers that stay below the output keep their records. */
 function askedOf({ below, isCompared, height }: Plan, { to, force }: ConvertRequest): Asked {
   const from = below && !isCompared ? height + 1 : 1;
-  return { from, way: writtenFormat(to).recordsBase && !force ? "--force converts all the same" : undefined };
+  return { from, way: formatById(to)?.recordsBase && !force ? "--force converts all the same" : undefined };
 }
 
 /** The same without a file: a dry run. */
@@ -81,7 +81,7 @@ function* lossesOf(
   const joined = plan.layers.length - (plan.below && !plan.isCompared ? plan.height : 0);
   if (!request.flatten && (joined > 1 || (joined === 1 && !plan.below)))
     yield loss("layers-joined", plan.below ? `${joined} layers became one` : "layers and base became one image");
-  if (plan.below && !made.format.recordsBase && plan.layers.some(({ base }) => base.fingerprint !== undefined))
+  if (plan.below && !made.identity && plan.layers.some(({ base }) => base.fingerprint !== undefined))
     yield loss("base-identity", `a ${request.to} layer does not record size and fingerprint of the base`);
   const all = [...lossesOfFiles(files, spec)];
   yield* all.filter(({ message }, i) => all.findIndex((other) => other.message === message) === i);

@@ -5,8 +5,7 @@
 import { widen } from "../../bytes/extent.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
-import type { Layer } from "../../formats/format.ts";
-import type { WrittenFormat } from "../../formats/image-writer.ts";
+import type { Layer, LayerFormat } from "../../formats/format.ts";
 import { LayeredImage } from "../../formats/layered-image.ts";
 import { detectFormat, formatById, writtenFormat } from "../../formats/registry.ts";
 import { differences } from "../../output/differences.ts";
@@ -60,7 +59,7 @@ export async function makePlan(
   signal?: AbortSignal,
 ): Promise<Plan> {
   const to = writtenFormat(request.to);
-  const alone = !named.base && to.recordsBase && (await loneLayer(files, named.stack, to, signal));
+  const alone = !named.base && (await loneLayer(files, named.stack, formatById(to.id), signal));
   if (alone) return alone;
   if (named.base && to.base === "none") throw new CowError("usage", `a ${to.id} image is complete and has no base`);
   const stack = await files.openStack(named.stack, request.force);
@@ -106,11 +105,11 @@ function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: re
 async function loneLayer(
   files: OpenFiles,
   { base: part, layers }: StackSpec,
-  { id }: WrittenFormat,
+  format: LayerFormat | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Plan | undefined> {
-  const format = formatById(id);
-  if (layers.length > 0 || !format || (part.format !== undefined && part.format !== format)) return undefined;
+  if (layers.length > 0 || !format?.recordsBase || (part.format !== undefined && part.format !== format))
+    return undefined;
   const file = files.open(part.path, { lock: "shared" });
   if (detectFormat(file) !== format) return undefined;
   const readable = await format.readable(file, () => files.scratch(file.name), signal);

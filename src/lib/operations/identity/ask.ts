@@ -4,7 +4,6 @@
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
-import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import type { Stack } from "../../stack/open.ts";
@@ -39,7 +38,7 @@ export async function askAboutBase(
   const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
   const question = { base: stack.device, paths: stack.paths, cowfile, identity, layer, always, budget };
   const judgement = await judgeRecorded(files.storage, question, context);
-  return { ...judgement, dataOffsetBytes: opened instanceof CowfileLayer ? opened.locate(0) : 0 };
+  return { ...judgement, dataOffsetBytes: opened?.locate?.(0) ?? 0 };
 }
 
 /** A cowfile as a layer, dirty or packed; undefined where it is too damaged to hide anything. */

@@ -6,7 +6,6 @@ import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import type { Storage } from "../../device/storage.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import type { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import type { Layer } from "../../formats/format.ts";
 import { readSidecar, writeSidecar } from "../../notes/sidecar.ts";
 import { type BaseJudgement, changedText, judgeRecorded, showsThrough } from "./judge.ts";
@@ -16,7 +15,7 @@ import { noteOrWarn } from "./take.ts";
 export interface Merging {
   readonly base: BlockDevice;
   readonly rdofile: string;
-  readonly layer: CowfileLayer;
+  readonly layer: Layer;
   readonly cowfile: string;
 }
 

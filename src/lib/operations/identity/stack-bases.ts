@@ -3,8 +3,8 @@
  * an output of layers. The output's own record would vouch for the base as it is now: the change would be noticed no more.
  */
 import type { OperationContext } from "../../context.ts";
-import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { allocatedBy } from "../../formats/layered-image.ts";
+import { formatOf } from "../../formats/registry.ts";
 import type { Stack } from "../../stack/open.ts";
 import { belowLayer } from "../../stack/overlay.ts";
 import type { OpenFiles } from "../files.ts";
@@ -31,8 +31,7 @@ export async function requireSameBases(
   for (let number = from; number <= layers.length; number++) {
     const layer = layers[number - 1];
     const part = spec.layers[number - 1];
-    // Only cowfiles have base records.
-    if (!(layer instanceof CowfileLayer) || !part) continue;
+    if (!layer || !part || !formatOf(layer)?.recordsBase) continue;
     const held = layers.slice(number - 1);
     const hiding = { extents: (start: number, end: number) => allocatedBy(held, start, end) };
     const rdofile = spec.lower(number - 1).text;

@@ -10,7 +10,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
-import { filesOf, type StackPart } from "../../stack/spec.ts";
+import { filesOf } from "../../stack/spec.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { hasOwnSize } from "../whole-image.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";
@@ -56,7 +56,9 @@ async function intoBase(
   refuseSameFile(files.storage, basePart.path, filesOf(layerPart));
   const how = howToOpen(request);
   const base = files.open(basePart.path, how);
-  const isStore = idOf(files, layerPart) === "dm-snapshot";
+  // The format, without a lock.
+  const unlocked = { part: layerPart, file: files.open(layerPart.path, { lock: "none" }) };
+  const isStore = formatOfPart(unlocked).isEmptiedByMerge ?? false;
   const opened = files.openPart(layerPart, isStore ? how : { lock: "shared" });
   const below = { allowDirty: false, below: base, signal: context.signal };
   const { layer } = await openAsLayer(opened, below, () => files.scratch(cowfile));
@@ -85,9 +87,4 @@ async function intoBase(
   if (isStore) await mergeStore(opened.file, base, context);
   else await writeLayer(base, layer, size, context);
   return merged;
-}
-
-/** The format of a part, without locking it. */
-function idOf(files: OpenFiles, part: StackPart): string {
-  return formatOfPart({ part, file: files.open(part.path, { lock: "none" }) }).id;
 }

@@ -68,5 +68,5 @@ export async function merge(
 function isCowfileOverImage(files: OpenFiles, { base, layers }: StackSpec, { format, path }: StackPart): boolean {
   if (layers.length > 0 || (base.format !== undefined && base.format !== "raw") || format === "raw") return false;
   // The cowfile's codec reports files of no format. The merge itself locks the file.
-  return (format ?? requireFormat(files.open(path, { lock: "none" }))).id === "cowfile";
+  return (format ?? requireFormat(files.open(path, { lock: "none" }))).recordsBase ?? false;
 }

@@ -19,6 +19,7 @@ import { noticeUnmarked, requireSound } from "./doubts.ts";
 import type { MergeRequest } from "./request.ts";
 
 export interface Pair extends Merging {
+  readonly layer: CowfileLayer;
   /** Of the cowfile. */
   readonly size: Size;
   /** Blocks of the cowfile that hold data without a mark. */
@@ -95,7 +96,7 @@ export function wrongBase(layer: CowfileLayer, base: BlockDevice, now: Fingerpri
  * than the journal says. The layer may be the undo file as well, which holds the same blocks.
  */
 export async function fingerprintBefore(
-  { layer, base }: Pick<Merging, "layer" | "base">,
+  { layer, base }: Pick<Pair, "layer" | "base">,
   journal: MergeJournal,
   { signal }: OperationContext,
 ): Promise<Fingerprint | undefined> {

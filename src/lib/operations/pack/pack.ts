@@ -14,6 +14,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { CowError, shellWord } from "../../errors.ts";
 import { BitmapReader } from "../../formats/cowfile/bitmap-windows.ts";
 import { checkWithoutContent } from "../../formats/cowfile/check.ts";
+import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { gzipMember, MEMBER_BYTES } from "../../formats/cowfile/pack/gzip-stream.ts";
@@ -99,7 +100,7 @@ async function openInput(
   if (cowfile !== "-") {
     const file = files.open(cowfile, { lock: "shared" });
     const format = detectFormat(file);
-    if (!format || format.id === "cowfile") return file;
+    if (!format || format === cowfileFormat) return file;
     throw new CowError("unsupported", `is a ${format.title}: only cowfiles are packed`, {
       file: cowfile,
       hints: [`\`cowtool convert BASE,${shellWord(cowfile)} NEW --to cowfile\` makes one of it`],

@@ -2,10 +2,10 @@
  * Owns a layer whose bitmap stays in memory, shared between threads, and whose blocks are contiguous in its file: a
  * served stack makes one for each cowfile, because random reads would thrash windows of the bitmap.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
+import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
 import { BITMAP_OFFSET_BYTES, BLOCK_BYTES, mapSizeFor } from "../../formats/cowfile/layout.ts";
-import { type BaseIdentity, NOT_ALLOCATED, type Place, type SearchableLayer } from "../../formats/format.ts";
+import { type BaseIdentity, NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
 import type { BlockMap } from "./block-map.ts";
 
 const PIECE_BYTES = 64 * 1024;
