@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -127,6 +127,7 @@ _cowtool() {
     pack) _cowtool_words '--force --format --level --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;

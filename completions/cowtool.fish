@@ -37,6 +37,7 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments pack --description 'compress a cowfile for storage or transfer'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments rebase --description 'put a cowfile over another base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments repair --description 'repair cowfiles after a crash'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments resize --description 'give a cowfile\'s image another size'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments unpack --description 'unpack a packed cowfile'
@@ -59,6 +60,7 @@ complete --command cowtool --no-files --condition '__cowtool_runs help' --argume
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments pack --description 'compress a cowfile for storage or transfer'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments rebase --description 'put a cowfile over another base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments repair --description 'repair cowfiles after a crash'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments resize --description 'give a cowfile\'s image another size'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments unpack --description 'unpack a packed cowfile'
@@ -170,6 +172,11 @@ complete --command cowtool --condition '__cowtool_runs repair' --long-option kee
 complete --command cowtool --condition '__cowtool_runs repair' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs repair' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'check first that it belongs to this base'
 complete --command cowtool --condition '__cowtool_runs repair' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs resize' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
+complete --command cowtool --condition '__cowtool_runs resize' --short-option f --long-option force --description 'resize despite a failed check'
+complete --command cowtool --condition '__cowtool_runs resize' --long-option shrink --description 'allow a smaller size: what is beyond it is lost'
+complete --command cowtool --condition '__cowtool_runs resize' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs serve' --long-option ephemeral --description 'discard all writes when the server ends'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option exit-last --description 'end when the last client has left'

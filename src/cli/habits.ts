@@ -16,8 +16,6 @@ export const COMMANDS: Readonly<Record<string, string>> = {
   flatten: "`cowtool merge RDOFILE COWFILE` merges a cowfile into its base, with --output into a new image",
   ls: "`cowtool info STACK` shows what an image is; `cowtool serve STACK` serves it, to be mounted by the NBD client of the kernel",
   nbd: "`cowtool serve STACK` serves an image as an NBD disk",
-  resize:
-    "a cowfile is as large as its base: `cowtool convert BASE,COWFILE NEW --to qcow2` makes a file that qemu-img resize takes",
   snapshot:
     "`cowtool create BASE,COWFILE NEW` makes a new layer: what is below it stays as it is, and `cowtool squash` joins layers",
 };
@@ -42,6 +40,7 @@ export const FLAGS: Readonly<Record<string, Readonly<Record<string, string>>>> =
     "-U": "--force-share reads a file that is in use",
   },
   measure: { "-O": "--to FORMAT is the format that is measured" },
+  resize: { "--preallocation": "a cowfile takes space when it is written, and not before" },
   rebase: {
     "-b": "--to NEWBASE is the new base, and --from OLDBASE the old one",
     "-F": "the format of a base is a part of its name: raw:FILE, qcow2:FILE",

@@ -63,6 +63,7 @@ export type { PackRequest, PackResult, Streams } from "./operations/pack/request
 export { type UnpackRequest, unpack } from "./operations/pack/unpack.ts";
 export { type RebaseRequest, type RebaseResult, rebase } from "./operations/rebase.ts";
 export { type RepairRequest, repair } from "./operations/repair.ts";
+export { type ResizeRequest, type ResizeResult, resize } from "./operations/resize.ts";
 export { type SquashRequest, type SquashResult, squash } from "./operations/squash.ts";
 export { mergeSiblings, type ThreeWayRequest, type ThreeWayResult } from "./operations/three-way.ts";
 export {

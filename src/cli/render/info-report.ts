@@ -104,12 +104,20 @@ function renderCowfile(facts: InfoResult): string {
     ["format", `${facts.format} version ${facts["version"]}, ABI ${facts["abi"]}`],
     ["state", `${facts["state"]}${facts["packed"] === null ? "" : `, packed (${facts["packed"]})`}`],
     ["image size", facts.virtual_size === null ? "unknown" : formatSize(facts.virtual_size)],
+    ...baseRows(facts["base_blocks"]),
     ["blocks used", `${used ?? "unknown"} of ${facts["rdo_blocks"]}${held}`],
     ["bitmap", `${facts["map_size"]} bytes at byte 1024`],
     ["data from", `byte ${facts["data_offset"]}`],
     ["fingerprint", `${facts["fingerprint"]} (of the base)`],
     ["file size", sizesOf(facts)],
   ]);
+}
+
+/** Of a resized cowfile. */
+function baseRows(blocks: Fact | undefined): KeyValue[] {
+  return typeof blocks === "number"
+    ? [["base size", `${formatSize(blocks * BLOCK_BYTES)}: the image was resized`]]
+    : [];
 }
 
 /** What a table of files says of an image. */

@@ -80,6 +80,13 @@ export interface BaseIdentity {
   readonly blockBytes: number;
   /** Unsigned 32-bit fingerprint, or undefined if the format stores none. */
   readonly fingerprint: number | undefined;
+  /** The layer's own size in blocks, where it was resized and has another one than its base: a base of that size fits, too. */
+  readonly resizedBlocks?: number | undefined;
+}
+
+/** Does a layer fit a base of that size? */
+export function fitsSize({ blocks, resizedBlocks }: BaseIdentity, actualBlocks: number): boolean {
+  return blocks === undefined || blocks === actualBlocks || resizedBlocks === actualBlocks;
 }
 
 /** Other files of a part of a stack, by the names in its own file. */

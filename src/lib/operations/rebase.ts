@@ -9,6 +9,7 @@ import { CowError, shellWord } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { encodeHead, formatFingerprint, storedFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
+import { fitsSize } from "../formats/format.ts";
 import { LayeredImage } from "../formats/layered-image.ts";
 import { walkExtents } from "../formats/walk-extents.ts";
 import { compare } from "../output/differences.ts";
@@ -95,8 +96,8 @@ export async function rebase(
     const from = specs.from && (await files.openStack(specs.from, force));
     const to = await files.openStack(specs.to, force);
     refuseSameFile(files.storage, own.path, [...(from?.paths ?? []), ...to.paths]);
-    const rdoBlocks = requireSameSize(own, to, specs);
-    const { value } = await takeFingerprint(to.device, rdoBlocks, { signal: context.signal });
+    const { rdoBlocks, toBlocks } = requireSameSize(own, to, { ...specs, unsafe });
+    const { value } = await takeFingerprint(to.device, toBlocks, { signal: context.signal });
     const before = (await sizeOf(own.layer, context)).units;
     const isDone = from !== undefined && !unsafe && (await isOver(own, value, from, context));
     const change = isDone
@@ -132,11 +133,11 @@ interface Change {
 function requireSameSize(
   { layer, path }: OwnCowfile,
   { device }: Stack,
-  { from, to }: { readonly from: StackSpec | undefined; readonly to: StackSpec },
-): number {
+  { from, to, unsafe }: { readonly from: StackSpec | undefined; readonly to: StackSpec; readonly unsafe: boolean },
+): { readonly rdoBlocks: number; readonly toBlocks: number } {
   const { rdoBlocks } = layer.opened.geometry;
   const blocks = Math.floor(device.sizeBytes / BLOCK_BYTES);
-  if (blocks === rdoBlocks) return rdoBlocks;
+  if (blocks === rdoBlocks || (!unsafe && fitsSize(layer.base, blocks))) return { rdoBlocks, toBlocks: blocks };
   throw new CowError("unsuitable", `has ${blocks} blocks, but ${path} is over ${rdoBlocks}: its view cannot be kept`, {
     file: device.name,
     details: { rdo_blocks_expected: rdoBlocks, rdo_blocks_actual: blocks },

@@ -32,9 +32,11 @@ export async function openOwnCowfile(
   const { path } = part.part;
   const { layer } = await openAsLayer(part, { allowDirty: false, signal }, () => files.scratch(path));
   if (layer instanceof CowfileLayer && layer.source === part.file) return { path, file: part.file, layer };
-  throw new CowError("unsupported", "is not an unpacked cowfile: only those are given another base in place", {
+  throw new CowError("unsupported", "is not an unpacked cowfile: only those are changed in place", {
     file: path,
-    hints: ["`cowtool convert STACK NEW --to FORMAT --base NEWBASE` makes a new layer over another base"],
+    hints: [
+      "`cowtool unpack PACKFILE NEW` makes one of a pack, `cowtool convert STACK NEW --to cowfile` of another layer",
+    ],
   });
 }
 
@@ -54,11 +56,12 @@ export async function replaceCowfile(
 ): Promise<WrittenCowfile> {
   const { rdoBlocks, inputs, ...rest } = job;
   const { abi } = layer.opened.head;
-  const taken = await takeIdentity(files, { base: device, paths, blocks: rdoBlocks }, undefined, context);
+  const baseBlocks = Math.floor(device.sizeBytes / BLOCK_BYTES);
+  const taken = await takeIdentity(files, { base: device, paths, blocks: baseBlocks }, undefined, context);
   const made = await files.write(path, [path, ...inputs], { force: true }, (target) =>
-    fillCowfile(files, { ...rest, target, abi, base: device, rdoBlocks }, context),
+    fillCowfile(files, { ...rest, target, abi, base: device, rdoBlocks, baseBlocks }, context),
   );
-  const identity = { blocks: rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint: made.fingerprint };
+  const identity = { blocks: baseBlocks, blockBytes: BLOCK_BYTES, fingerprint: made.fingerprint };
   if (taken) noteOrWarn(files.storage, path, context, () => taken.write(path, identity));
   return made;
 }

@@ -5,6 +5,7 @@ import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
+import { fitsSize } from "../formats/format.ts";
 import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/spec.ts";
 import { type GivenStack, OpenFiles } from "./files.ts";
@@ -71,7 +72,9 @@ export async function verifyFingerprint(
     }
     const stack = await files.openStack(rdofile);
     const actualBlocks = Math.floor(stack.device.sizeBytes / identity.blockBytes);
-    const actual = (await takeFingerprint(stack.device, actualBlocks, { signal: context.signal })).value;
+    const fits = fitsSize(identity, actualBlocks);
+    const upTo = fits ? Number(blocks) : actualBlocks;
+    const actual = (await takeFingerprint(stack.device, upTo, { signal: context.signal })).value;
     const how = request.full ? { always: true, budget: UNLIMITED } : { budget: QUICK };
     const answer = await askAboutBase(files, { cow, cowfile: part.path, stack }, how, context);
     if (answer.ignored) {
@@ -81,7 +84,7 @@ export async function verifyFingerprint(
     return {
       rdofile: files.stackSpec(rdofile).text,
       cowfile,
-      match: actual === expected && actualBlocks === blocks,
+      match: actual === expected && fits,
       fingerprint_expected: formatFingerprint(expected),
       fingerprint_actual: formatFingerprint(actual),
       rdo_blocks_expected: blocks,

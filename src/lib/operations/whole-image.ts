@@ -19,7 +19,7 @@ export function wholeView({ base, layers }: Pick<Stack, "base" | "layers">, belo
 
 /** Is its size independent of its backing's? Of other layers only the last part of a unit can be missing. */
 export function hasOwnSize({ base }: Layer): boolean {
-  return base.blocks === undefined;
+  return base.blocks === undefined || base.resizedBlocks !== undefined;
 }
 
 /** A layer that is at least as long as its backing, with nothing beyond its own end. */

@@ -15,6 +15,8 @@ export interface CowfileJob extends Pick<ImageJob, "view" | "phase"> {
   /** The base of the cowfile. */
   readonly base: BlockDevice;
   readonly rdoBlocks: number;
+  /** Blocks of the base, where the cowfile is of another size. */
+  readonly baseBlocks?: number | undefined;
   /** The parts to allocate, ascending, in whole blocks. */
   readonly held: Iterable<Held>;
   /** As for ImageJob; by default it says that nothing was created. */
@@ -29,9 +31,9 @@ export interface WrittenCowfile {
 
 /** Writes all of it except the flush. @throws CowError `io`, `no-space`, `interrupted` */
 export async function writeCowfile(job: CowfileJob, context: OperationContext): Promise<WrittenCowfile> {
-  const { target, abi, base, rdoBlocks, view, phase, held } = job;
-  const { value: fingerprint } = await takeFingerprint(base, rdoBlocks, { signal: context.signal });
-  const writer = new CowfileWriter(target, { abi, rdoBlocks, fingerprint });
+  const { target, abi, base, rdoBlocks, baseBlocks, view, phase, held } = job;
+  const { value: fingerprint } = await takeFingerprint(base, baseBlocks ?? rdoBlocks, { signal: context.signal });
+  const writer = new CowfileWriter(target, { abi, rdoBlocks, baseBlocks, fingerprint });
   const sizeBytes = rdoBlocks * BLOCK_BYTES;
   const { stopped = () => interrupted(target.name, "nothing was created") } = job;
   await writeImage({ view, sizeBytes, held, writer, target, phase, stopped }, context);

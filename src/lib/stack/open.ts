@@ -9,7 +9,7 @@ import { CowError } from "../errors.ts";
 import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
-import type { Layer, Remarks } from "../formats/format.ts";
+import { fitsSize, type Layer, type Remarks } from "../formats/format.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
 import { Overlay } from "./overlay.ts";
 import { StackSpec } from "./spec.ts";
@@ -133,7 +133,7 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
   const { blocks, blockBytes, fingerprint } = layer.base;
   if (blocks === undefined) return;
   const actualBlocks = Math.floor(below.sizeBytes / blockBytes);
-  if (blocks !== actualBlocks) {
+  if (!fitsSize(layer.base, actualBlocks)) {
     throw new CowError("wrong-base", `was made for a base of ${blocks} blocks, but ${below.name} has ${actualBlocks}`, {
       file: layer.name,
       details: {
@@ -143,7 +143,7 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
     });
   }
   if (fingerprint === undefined) return;
-  const { value: actual, contributions } = await takeFingerprint(below, blocks, { signal });
+  const { value: actual, contributions } = await takeFingerprint(below, Number(blocks), { signal });
   below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
   if (actual !== fingerprint) {
     throw new CowError(

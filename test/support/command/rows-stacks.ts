@@ -1,5 +1,5 @@
 /**
- * Owns the rows of the command contract for squash, invert, map, rebase and hash; see command-rows.ts.
+ * Owns the rows of the command contract for squash, invert, map, rebase, resize and hash; see command-rows.ts.
  */
 import type { CommandRow } from "./row.ts";
 import { ANY_BASE, stackInputs } from "./rows-more.ts";
@@ -167,6 +167,22 @@ export const rebase: CommandRow = {
     { title: "unsafely", argv: (at) => [at("vm.cow"), "--to", at("changed.img"), "--unsafe"] },
   ],
   progress: (at) => [at("vm.cow"), "--from", at("base.img"), "--to", at("random.img")],
+};
+
+export const resize: CommandRow = {
+  runs: [
+    { title: "larger", argv: (at) => [at("vm.cow"), "64M"] },
+    { title: "by some more, dry", argv: (at) => [at("vm.cow"), "+1M", "-n"], readOnly: true },
+    { title: "smaller", argv: (at) => [at("vm.cow"), "64k", "--shrink"] },
+  ],
+  inputs: [{ title: "COWFILE", good: "vm.cow", argv: (_, file) => [file, "64M"] }],
+  outputs: [],
+  collisions: [],
+  foretold: [
+    { title: "larger", argv: (at) => [at("vm.cow"), "64M"] },
+    { title: "smaller", argv: (at) => [at("vm.cow"), "64k", "--shrink"] },
+  ],
+  progress: (at) => [at("vm.cow"), "64M"],
 };
 
 export const hash: CommandRow = {

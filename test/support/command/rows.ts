@@ -5,7 +5,7 @@
 import type { CommandRow } from "./row.ts";
 import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
-import { hash, invert, map, rebase, squash } from "./rows-stacks.ts";
+import { hash, invert, map, rebase, resize, squash } from "./rows-stacks.ts";
 
 const create: CommandRow = {
   runs: [
@@ -290,6 +290,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   pack,
   rebase,
   repair,
+  resize,
   serve,
   squash,
   unpack,

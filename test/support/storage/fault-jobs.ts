@@ -14,6 +14,7 @@ import {
   pack,
   rebase,
   repair,
+  resize,
   unpack,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
@@ -224,6 +225,12 @@ export const FAULT_JOBS: readonly FaultJob[] = [
     changes: ["cow"],
     makes: [],
     run: (context) => answer(rebase("cow", { from: "base", to: "changed", dropEqual: true, force: true }, context)),
+  },
+  {
+    title: "resize",
+    changes: ["cow"],
+    makes: [],
+    run: (context) => answer(resize("cow", { sizeBytes: 2 << 20 }, context)),
   },
   {
     title: "merge --output",

@@ -31,7 +31,7 @@ export async function checkPack(source: ByteSource, kind: PackKind, options: Che
     },
   });
   const opened = openCowfile(image);
-  const base = options.base ? await judgeBase(opened.head, options.base, options) : [];
+  const base = options.base ? await judgeBase(opened, options.base, options) : [];
   const { problems } = judgeHead(opened.head, image.sizeBytes, source.name);
   const survey = await surveyCowfile(image, opened.geometry, { content: false });
   const findings = { ...opened, survey, source: image, other: [...problems, ...base] };

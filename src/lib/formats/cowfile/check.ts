@@ -11,7 +11,15 @@ import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { interrupted, makeYielder } from "../../context.ts";
 import { assert, atByte } from "../../errors.ts";
-import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
+import {
+  type CheckOptions,
+  type CheckReport,
+  fitsSize,
+  type Problem,
+  type RepairOptions,
+  type RepairReport,
+  type SurveyHooks,
+} from "../format.ts";
 import { tally } from "../tally.ts";
 import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
 import { takeFingerprint } from "./fingerprint.ts";
@@ -26,30 +34,37 @@ import { AsideCopy, blocksInDoubt, outdateJournal } from "./live/set-aside.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { extentsOfRuns, sweepUnmarked } from "./live/sweep.ts";
 import { cowProblem } from "./problems.ts";
+import { identityOf } from "./resized.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
 import { findUnmarkedData } from "./unmarked-data.ts";
 
 const SECTOR_BYTES = 512;
 
 /** Compares a base with the head's identity of it. */
-export async function judgeBase(head: CowHead, base: ByteSource, hooks: SurveyHooks): Promise<Problem[]> {
+export async function judgeBase(
+  { head, headBlock }: CowfileHead,
+  base: ByteSource,
+  hooks: SurveyHooks,
+): Promise<Problem[]> {
   const problems: Problem[] = [];
   const place = (name: "rdoblocks" | "rdofingerprint"): { offset: number; length: number } => {
     const field = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
     return { offset: field?.offsetBytes ?? 0, length: field?.sizeBytes ?? 0 };
   };
-  const blocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
-  if (head.rdoBlocks !== BigInt(blocks)) {
+  const actual = Math.floor(base.sizeBytes / BLOCK_BYTES);
+  const identity = identityOf(head, headBlock);
+  const { blocks = actual } = identity;
+  if (!fitsSize(identity, actual)) {
     problems.push(
       cowProblem(
         "base-size",
         place("rdoblocks"),
-        `made for a base of ${head.rdoBlocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${blocks}`,
+        `made for a base of ${blocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${actual}`,
       ),
     );
     return problems;
   }
-  const { value } = await takeFingerprint(base, blocks, { signal: hooks.signal });
+  const { value } = await takeFingerprint(base, Number(blocks), { signal: hooks.signal });
   if (value !== fingerprint32(head)) {
     problems.push(
       cowProblem(
@@ -92,7 +107,7 @@ async function find(
   const opened = openCowfile(source);
   const { head, headBlock, geometry } = opened;
   const { problems } = judgeHead(head, source.sizeBytes, source.name);
-  const base = options.base ? await judgeBase(head, options.base, options) : [];
+  const base = options.base ? await judgeBase(opened, options.base, options) : [];
   const session = sessionOf(opened, options);
   const isKnown = session.kind === "killed" || session.kind === "restarted";
   const how = isKnown ? { ...survey, content: false, known: placesOfRuns(session.runs, geometry) } : survey;

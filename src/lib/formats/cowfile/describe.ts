@@ -5,10 +5,11 @@ import { countBits } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted, makePause, type Pause } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import type { ImageFacts, Problem, SurveyHooks } from "../format.ts";
+import type { Fact, ImageFacts, Problem, SurveyHooks } from "../format.ts";
 import { findingsOf } from "./findings.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
 import { type CowHead, decodeHead, fingerprint32, formatFingerprint, isDirty } from "./head.ts";
+import type { CowfileHead } from "./layer.ts";
 import { HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
 import { JOURNAL_SUFFIX } from "./live/journal.ts";
 import { lastSession } from "./live/last-session.ts";
@@ -17,6 +18,7 @@ import { type PackKind, packKind } from "./pack/kind.ts";
 import { PackedView } from "./pack/packed-view.ts";
 import { decodePackedHead } from "./pack/unpacker.ts";
 import { inPack, packProblems } from "./pack-problems.ts";
+import { readResized } from "./resized.ts";
 import { surveyCowfile } from "./survey.ts";
 
 export interface Description {
@@ -75,18 +77,25 @@ async function describeUnpacked(source: ByteSource, hooks: SurveyHooks, packed: 
   const session = lastSession({ head, headBlock, geometry }, journal, hooks.boot);
   const findings = { head, headBlock, geometry, survey, source, other: problems, session };
   return {
-    facts: factsOf(head, geometry, packed, survey.usedBefore),
+    facts: { ...factsOf(head, geometry, packed, survey.usedBefore), ...resizedFact(head, headBlock) },
     problems: { [Symbol.iterator]: () => findingsOf(findings) },
   };
 }
 
+/** Of a resized cowfile, the blocks of its base. */
+function resizedFact(head: CowHead, headBlock: Uint8Array): { readonly [fact: string]: Fact } {
+  const blocks = readResized(head, headBlock);
+  return blocks === undefined ? {} : { base_blocks: blocks };
+}
+
 /** The head of a cowfile in any state, packed ones too. */
-export async function readAnyHead(source: ByteSource, signal?: AbortSignal): Promise<CowHead> {
+export async function readAnyHead(source: ByteSource, signal?: AbortSignal): Promise<CowfileHead> {
   const kind = packKind(source);
-  if (kind === "gzip") return (await firstBytes(source, pauseOf(source, signal))).head;
-  if (kind) return new PackedView(source, kind).head;
   const headBlock = new Uint8Array(HEAD_BLOCK_BYTES);
-  return decodeHead(headBlock.subarray(0, source.read(headBlock, 0)), source.name);
+  // A pack has the head alone.
+  if (kind === "gzip") return { head: (await firstBytes(source, pauseOf(source, signal))).head, headBlock };
+  if (kind) return { head: new PackedView(source, kind).head, headBlock };
+  return { head: decodeHead(headBlock.subarray(0, source.read(headBlock, 0)), source.name), headBlock };
 }
 
 function pauseOf(source: ByteSource, signal: AbortSignal | undefined): Pause {

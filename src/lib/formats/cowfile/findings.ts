@@ -11,6 +11,7 @@ import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layo
 import { FAULT_WORDS, type LastSession } from "./live/last-session.ts";
 import { clearStamp, readStamp, STAMP_BYTES } from "./live/stamp.ts";
 import { type CowProblemId, cowProblem } from "./problems.ts";
+import { clearResized, readResized } from "./resized.ts";
 import type { Survey } from "./survey.ts";
 
 export interface Findings {
@@ -74,6 +75,15 @@ export function* findingsOf(findings: Findings): Generator<Problem> {
   yield* problemsOfSession(findings.session);
   const tail = Uint8Array.from(headBlock);
   if (stamp) clearStamp(stamp, tail);
+  const baseBlocks = readResized(head, headBlock);
+  if (baseBlocks !== undefined) {
+    clearResized(tail);
+    yield cowProblem(
+      "resized",
+      fieldPlace(head, "rdoblocks"),
+      `was resized: an image of ${head.rdoBlocks} blocks over a base of ${baseBlocks}`,
+    );
+  }
   if (tail.subarray(structBytes).some((byte) => byte !== 0)) {
     yield cowProblem(
       "head-tail",

@@ -10,12 +10,12 @@ import { checkCowfile, judgeBase, repairCowfile } from "./check.ts";
 import { checkPack } from "./check-pack.ts";
 import { describeCowfile, readAnyHead } from "./describe.ts";
 import { judgeHead } from "./geometry.ts";
-import { fingerprint32, hasCowMagic } from "./head.ts";
+import { hasCowMagic } from "./head.ts";
 import { CowfileLayer } from "./layer.ts";
-import { BLOCK_BYTES } from "./layout.ts";
 import { isGzip, packKind } from "./pack/kind.ts";
 import { unpackInto } from "./pack/open-pack.ts";
 import { PackedView } from "./pack/packed-view.ts";
+import { identityOf } from "./resized.ts";
 
 export const cowfileFormat: LayerFormat = {
   id: "cowfile",
@@ -37,9 +37,9 @@ export const cowfileFormat: LayerFormat = {
     return named(unpacked, source.name);
   },
   async identify(source, { signal }) {
-    const head = await readAnyHead(source, signal);
+    const { head, headBlock } = await readAnyHead(source, signal);
     judgeHead(head, Number.MAX_SAFE_INTEGER, source.name);
-    return { blocks: exactNumber(head.rdoBlocks), blockBytes: BLOCK_BYTES, fingerprint: fingerprint32(head) };
+    return identityOf(head, headBlock);
   },
   judgeBase: async (source, base, hooks) => judgeBase(await readAnyHead(source, hooks.signal), base, hooks),
   check: async (source, options) => {
@@ -48,10 +48,6 @@ export const cowfileFormat: LayerFormat = {
   },
   repair: repairCowfile,
 };
-
-function exactNumber(value: bigint): number | bigint {
-  return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
-}
 
 /** The same content under the name that the user knows. */
 function named(source: ByteSource, name: string): ByteSource {

@@ -8,9 +8,10 @@ import { CowError, shellWord } from "../../errors.ts";
 import type { BaseIdentity, Layer } from "../format.ts";
 import { BitmapReader } from "./bitmap-windows.ts";
 import { type CowGeometry, judgeHead, requireGeometry } from "./geometry.ts";
-import { type CowHead, decodeHead, fingerprint32, isDirty } from "./head.ts";
+import { type CowHead, decodeHead, isDirty } from "./head.ts";
 import { BLOCK_BYTES, HEAD_BLOCK_BYTES } from "./layout.ts";
 import { packKind } from "./pack/kind.ts";
+import { identityOf } from "./resized.ts";
 
 /** A cowfile's head as read, judged or not. */
 export interface CowfileHead {
@@ -99,11 +100,7 @@ export class CowfileLayer implements Layer {
   }
 
   get base(): BaseIdentity {
-    return {
-      blocks: this.opened.geometry.rdoBlocks,
-      blockBytes: BLOCK_BYTES,
-      fingerprint: fingerprint32(this.opened.head),
-    };
+    return identityOf(this.opened.head, this.opened.headBlock);
   }
 
   extents(from: number, to: number): Iterable<Extent> {

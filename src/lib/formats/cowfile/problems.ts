@@ -107,6 +107,11 @@ export const COW_PROBLEMS = {
     severity: "note",
     about: "The head block holds something after the head. It is preserved.",
   },
+  resized: {
+    severity: "note",
+    about:
+      "A resize gave the image another size than its base has. The original programs take the file only with a base of the image's size: `truncate -s` gives a copy of the base that size.",
+  },
   "trailing-data": {
     severity: "note",
     about: "The file is longer than head, bitmap and all blocks together.",

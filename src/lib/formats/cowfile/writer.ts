@@ -6,7 +6,7 @@ import { CowError } from "../../errors.ts";
 import type { Destination, ImageWriter, WriterState, WrittenFormat } from "../image-writer.ts";
 import { WindowedBitmapWriter } from "./bitmap-writer.ts";
 import { takeFingerprint } from "./fingerprint.ts";
-import { newHeadBlock, storedFingerprint } from "./head.ts";
+import { type CowHead, newHeadBlock, storedFingerprint } from "./head.ts";
 import {
   BLOCK_BYTES,
   COW_VERSION,
@@ -16,12 +16,15 @@ import {
   mapSizeFor,
   maxBlocks,
 } from "./layout.ts";
+import { writeResized } from "./resized.ts";
 
 export interface NewCowfile {
   readonly abi: CowAbi;
   readonly rdoBlocks: number;
   /** Of the base. */
   readonly fingerprint: number;
+  /** Blocks of the base, where the cowfile is of another size. */
+  readonly baseBlocks?: number | undefined;
 }
 
 export class CowfileWriter implements ImageWriter {
@@ -82,9 +85,9 @@ export class CowfileWriter implements ImageWriter {
 }
 
 /** The head block of a new cowfile that holds `used` blocks. */
-export function newCowfileHead({ abi, rdoBlocks, fingerprint }: NewCowfile, used: number): Uint8Array {
+export function newCowfileHead({ abi, rdoBlocks, baseBlocks, fingerprint }: NewCowfile, used: number): Uint8Array {
   const mapSizeBytes = mapSizeFor(rdoBlocks);
-  return newHeadBlock({
+  const head: CowHead = {
     abi,
     version: COW_VERSION,
     flags: 0,
@@ -94,7 +97,10 @@ export function newCowfileHead({ abi, rdoBlocks, fingerprint }: NewCowfile, used
     rdoBlocks: BigInt(rdoBlocks),
     fingerprint: storedFingerprint(abi, fingerprint),
     used: BigInt(used),
-  });
+  };
+  const block = newHeadBlock(head);
+  if (baseBlocks !== undefined && baseBlocks !== rdoBlocks) writeResized(head, baseBlocks, block);
+  return block;
 }
 
 /** @returns the blocks of a base @throws CowError `unsuitable` if it has none, or more than the ABI can describe */

@@ -77,7 +77,9 @@ export async function intoCowfile(
     const end = lower.virtualSizeBytes;
     const view = new LayeredImage(under.base.name, under.base, [...under.layers, lower, upper]);
     const held = widen(allocatedBy([lower, upper], 0, end), BLOCK_BYTES, end);
-    const job = { target, abi, base: under.device, rdoBlocks: end / BLOCK_BYTES, view, held, phase: "merging" };
+    const baseBlocks = Number(lower.base.blocks);
+    const rdoBlocks = end / BLOCK_BYTES;
+    const job = { target, abi, base: under.device, rdoBlocks, baseBlocks, view, held, phase: "merging" };
     await fillCowfile(files, job, context);
   });
   // Its base is the same as before.

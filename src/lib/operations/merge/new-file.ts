@@ -4,6 +4,7 @@
  */
 import { interrupted, type OperationContext } from "../../context.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
+import { fitsSize } from "../../formats/format.ts";
 import { claimOutput } from "../../output/claim.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
@@ -32,7 +33,8 @@ export async function mergeIntoNewFile(
   const options = { allowDirty: force, below: under.device, signal };
   const { layer } = await openAsLayer(part, options, () => files.scratch(part.part.path));
   if (layer instanceof CowfileLayer) {
-    requireSize(layer, under.device, force);
+    if (!fitsSize(layer.base, Math.floor(under.device.sizeBytes / layer.base.blockBytes)))
+      requireSize(layer, under.device, force);
     await requireSound(layer, force, context);
   }
   for (const message of layer.warnings ?? []) context.onNotice?.({ severity: "warning", file: layer.name, message });

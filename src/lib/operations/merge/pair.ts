@@ -5,7 +5,7 @@
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
-import { CowError } from "../../errors.ts";
+import { CowError, shellWord } from "../../errors.ts";
 import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerprint.ts";
 import { fingerprint32, formatFingerprint, hasCowMagic } from "../../formats/cowfile/head.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
@@ -73,7 +73,15 @@ export function requireSize(layer: CowfileLayer, base: BlockDevice, force: boole
   throw new CowError("wrong-base", `was made for a base of ${rdoBlocks} blocks, but ${base.name} has ${actual}`, {
     file: layer.name,
     details: { rdo_blocks_expected: rdoBlocks, rdo_blocks_actual: actual },
+    hints: layer.base.resizedBlocks === undefined ? [] : resizedHints(layer, base.name),
   });
+}
+
+function resizedHints({ name, virtualSizeBytes }: CowfileLayer, base: string): readonly string[] {
+  return [
+    `${name} was resized: \`truncate -s ${virtualSizeBytes} ${shellWord(base)}\` gives the base its size; a base that other cowfiles use is to be copied first`,
+    "--output FILE writes the result into a new image",
+  ];
 }
 
 /** The error for a base with another fingerprint than the cowfile's. */

@@ -125,6 +125,10 @@ async function requirePackable(layer: CowfileLayer, context: OperationContext): 
         hints: [`run \`cowtool repair -f ${shellWord(layer.name)}\` first`],
       });
     }
+    if (problem.id === "resized") {
+      const message = `${problem.message}: a pack has no place for that, and is of a cowfile over a base of the image's size`;
+      context.onNotice?.({ severity: "warning", file: layer.name, message });
+    }
     if (problem.id === "head-tail") {
       context.onNotice?.({
         severity: "warning",

@@ -15,6 +15,7 @@ import type { CowGeometry } from "../geometry.ts";
 import { fingerprint32 } from "../head.ts";
 import type { OpenedCowfile } from "../layer.ts";
 import { BLOCK_BYTES } from "../layout.ts";
+import { readResized } from "../resized.ts";
 import { type MarksAt, marksOnDisk, unmarkedPieces } from "../unmarked-data.ts";
 import { CowfileWriter } from "../writer.ts";
 import { type LastSession, MAX_AHEAD } from "./last-session.ts";
@@ -113,7 +114,9 @@ export class AsideCopy {
     this.#opened = opened;
     this.#target = target;
     const fingerprint = fingerprint32(head);
-    this.#writer = new CowfileWriter(target, { abi: head.abi, rdoBlocks: geometry.rdoBlocks, fingerprint });
+    const { rdoBlocks } = geometry;
+    const baseBlocks = readResized(head, opened.headBlock);
+    this.#writer = new CowfileWriter(target, { abi: head.abi, rdoBlocks, baseBlocks, fingerprint });
   }
 
   /** Copies blocks after those copied before. @param extents of the image, ascending @throws CowError `io`, `no-space` */
