@@ -9,7 +9,7 @@ import type { BaseIdentity } from "../format.ts";
 import { type CowHead, fingerprint32 } from "./head.ts";
 import { BLOCK_BYTES } from "./layout.ts";
 
-export const RESIZED_OFFSET_BYTES = 512;
+const RESIZED_OFFSET_BYTES = 512;
 const NOTE_BYTES = 64;
 const MAGIC = 0x43575253; // "CWRS"
 const VERSION = 1;
