@@ -10,72 +10,25 @@
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { interrupted, makeYielder } from "../../context.ts";
-import { assert, atByte } from "../../errors.ts";
-import {
-  type CheckOptions,
-  type CheckReport,
-  fitsSize,
-  type Problem,
-  type RepairOptions,
-  type RepairReport,
-  type SurveyHooks,
-} from "../format.ts";
+import { assert } from "../../errors.ts";
+import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
 import { tally } from "../tally.ts";
 import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
-import { takeFingerprint } from "./fingerprint.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
-import { type CowHead, encodeHead, fingerprint32, formatFingerprint, isDirty, storedFingerprint } from "./head.ts";
+import { type CowHead, encodeHead, fingerprint32, isDirty, storedFingerprint } from "./head.ts";
+import { judgeBase } from "./judge-base.ts";
 import { type CowfileHead, type OpenedCowfile, openCowfile, readCowfileHead } from "./layer.ts";
-import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY, headLayout } from "./layout.ts";
+import { BLOCK_BYTES, COW_VERSION, FLAG_DIRTY } from "./layout.ts";
 import { type BlockRun, JOURNAL_SUFFIX } from "./live/journal.ts";
 import { type LastSession, lastSession } from "./live/last-session.ts";
 import { replayLog } from "./live/replay.ts";
 import { AsideCopy, blocksInDoubt, outdateJournal } from "./live/set-aside.ts";
 import { clearStamp, FLAG_LIVE, readStamp } from "./live/stamp.ts";
 import { extentsOfRuns, sweepUnmarked } from "./live/sweep.ts";
-import { cowProblem } from "./problems.ts";
-import { identityOf } from "./resized.ts";
 import { type Survey, type SurveyOptions, surveyCowfile } from "./survey.ts";
 import { findUnmarkedData } from "./unmarked-data.ts";
 
 const SECTOR_BYTES = 512;
-
-/** Compares a base with the head's identity of it. */
-export async function judgeBase(
-  { head, headBlock }: CowfileHead,
-  base: ByteSource,
-  hooks: SurveyHooks,
-): Promise<Problem[]> {
-  const problems: Problem[] = [];
-  const place = (name: "rdoblocks" | "rdofingerprint"): { offset: number; length: number } => {
-    const field = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
-    return { offset: field?.offsetBytes ?? 0, length: field?.sizeBytes ?? 0 };
-  };
-  const actual = Math.floor(base.sizeBytes / BLOCK_BYTES);
-  const identity = identityOf(head, headBlock);
-  const { blocks = actual } = identity;
-  if (!fitsSize(identity, actual)) {
-    problems.push(
-      cowProblem(
-        "base-size",
-        place("rdoblocks"),
-        `made for a base of ${blocks} blocks (at ${atByte(place("rdoblocks").offset)}), but ${base.name} has ${actual}`,
-      ),
-    );
-    return problems;
-  }
-  const { value } = await takeFingerprint(base, Number(blocks), { signal: hooks.signal });
-  if (value !== fingerprint32(head)) {
-    problems.push(
-      cowProblem(
-        "base-fingerprint",
-        place("rdofingerprint"),
-        `made for a base with fingerprint ${formatFingerprint(fingerprint32(head))} (at ${atByte(place("rdofingerprint").offset)}), but that of ${base.name} is ${formatFingerprint(value)}`,
-      ),
-    );
-  }
-  return problems;
-}
 
 function surveyOptions(
   file: string,
