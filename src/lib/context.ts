@@ -31,6 +31,16 @@ export interface OperationContext {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   readonly onNotice?: ((notice: Notice) => void) | undefined;
+  /** Of a job in the background of a server; default: it has the process to itself. */
+  readonly pace?: Pace | undefined;
+}
+
+/** How a long job shares the event loop. */
+export interface Pace {
+  /** It yields as often as this. */
+  readonly everyMs: number;
+  /** And rests for so long. */
+  readonly restMs: number;
 }
 
 /** The error for an operation that its signal stopped. `state` says what state the image is in and how to resume. */
@@ -38,21 +48,24 @@ export function interrupted(file: string, state: string): CowError {
   return new CowError("interrupted", `interrupted: ${state}`, { file });
 }
 
-const YIELD_EVERY_MS = 40;
+const ALONE: Pace = { everyMs: 40, restMs: 0 };
 
 /**
  * Lets a blocking loop stay responsive: device calls are synchronous, so without a turn of the event loop no signal
- * handler would run and no progress bar move. Call `await yieldToEventLoop()` as often as you like; it yields every 40 ms.
+ * handler would run and no progress bar move. Call `await yieldToEventLoop()` as often as you like; it yields at this pace,
+ * every 40 ms by default.
  */
-export function makeYielder(): () => Promise<void> | undefined {
+export function makeYielder(pace = ALONE): () => Promise<void> | undefined {
   let last = performance.now();
   return () => {
-    if (performance.now() - last < YIELD_EVERY_MS) return undefined;
+    if (performance.now() - last < pace.everyMs) return undefined;
     return new Promise((resolve) => {
-      setImmediate(() => {
+      const goOn = (): void => {
         last = performance.now();
         resolve();
-      });
+      };
+      if (pace.restMs > 0) setTimeout(goOn, pace.restMs);
+      else setImmediate(goOn);
     });
   };
 }
@@ -61,8 +74,8 @@ export function makeYielder(): () => Promise<void> | undefined {
 export type Pause = () => Promise<void> | undefined;
 
 /** @param stopped makes the error for a loop that the signal stops */
-export function makePause(signal: AbortSignal | undefined, stopped: () => Error): Pause {
-  const yieldToEventLoop = makeYielder();
+export function makePause(signal: AbortSignal | undefined, stopped: () => Error, pace?: Pace): Pause {
+  const yieldToEventLoop = makeYielder(pace);
   return () => {
     if (signal?.aborted) throw stopped();
     return yieldToEventLoop();

@@ -13,10 +13,12 @@ import {
   merge,
   type Notice,
   type OpenOptions,
+  type OperationContext,
   type PendingFile,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
-import { lookAtBase } from "../../../src/lib/operations/identity/serve-base.ts";
+import { BaseLooks, type Looking } from "../../../src/lib/operations/identity/serve-base.ts";
+import { LowerStacks } from "../../../src/lib/stack/live/shared-lower.ts";
 import { StackSpec } from "../../../src/lib/stack/spec.ts";
 import {
   BASE,
@@ -274,10 +276,16 @@ describe("a merge", () => {
 
 const WRITTEN = { isWritten: true, force: false };
 
+function lookAt(storage: MemoryStorage, context: OperationContext, stack: string, looking: Looking = WRITTEN) {
+  return new BaseLooks(new LowerStacks(storage), context).look(StackSpec.parse(storage, stack), looking);
+}
+
 describe("a server", () => {
   const serve = async (storage: MemoryStorage, looking = WRITTEN): Promise<Notice[]> => {
     const context = listening(storage);
-    (await lookAtBase(StackSpec.parse(storage, "base,cow"), looking, context))();
+    const look = await lookAt(storage, context, "base,cow", looking);
+    look.settle();
+    await look.end();
     return context.notices;
   };
 
@@ -342,7 +350,7 @@ describe("a server", () => {
     expect(await report(storage)).toMatchObject({ verdict: "unchanged", compared: "times" });
   });
 
-  test("lets go of all files, and says and writes nothing, before the cowfile is served", async () => {
+  test("lets go of the cowfile, and says and writes nothing, before the cowfile is served", async () => {
     let open = 0;
     class Counting extends MemoryStorage {
       override open(path: string, options?: OpenOptions): BlockDevice {
@@ -359,16 +367,23 @@ describe("a server", () => {
     const storage = await start(new Counting());
     storage.remove(NOTE);
     const context = listening(storage);
-    const settle = await lookAtBase(StackSpec.parse(storage, "base,cow"), WRITTEN, context);
-    expect([open, storage.paths(), context.notices]).toEqual([0, ["base", "changed", "cow"], []]);
-    settle();
+    const look = await lookAt(storage, context, "base,cow");
+    // Of the base, which is going to be served.
+    expect([open, storage.paths(), context.notices]).toEqual([1, ["base", "changed", "cow"], []]);
+    look.settle();
+    await look.end();
     expect(storage.paths()).toContain(NOTE);
+    expect(open).toBe(0);
+    const dropped = await lookAt(storage, context, "base,cow");
+    storage.remove(NOTE);
+    await dropped.end();
+    expect([open, storage.paths()]).toEqual([0, ["base", "changed", "cow"]]);
   });
 
   test("goes on where the base cannot be looked at", async () => {
     const storage = await start(new MemoryStorage());
     const context = listening(storage);
-    (await lookAtBase(StackSpec.parse(storage, "missing,cow"), WRITTEN, context))();
+    (await lookAt(storage, context, "missing,cow")).settle();
     expect(context.notices).toMatchObject([{ severity: "note", file: "missing" }]);
   });
 });

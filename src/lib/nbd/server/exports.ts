@@ -3,13 +3,11 @@
  * pairs were. What changes one export waits for what is changing it already. A number stands for one opening of an export
  * and is never used again, so that a thread cannot take an old image for a new one.
  */
-import { interrupted, makePause, type OperationContext } from "../../context.ts";
+import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
-import { tellingParts } from "../../operations/identity/sampling.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/served-stack.ts";
-import { LowerStacks } from "../../stack/live/shared-lower.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import type { ExportFacts } from "../handshake/export.ts";
 import {
@@ -20,6 +18,7 @@ import {
   LiveExport,
 } from "./live-export.ts";
 import type { ServedExport } from "./served-export.ts";
+import { SharedParts } from "./shared-parts.ts";
 
 /** What happened to an export. */
 export type ExportChange = "added" | "removed" | "closed" | "reopened" | "draining" | "open" | "failed";
@@ -41,16 +40,12 @@ export class Exports {
   #isServing = false;
   #nextNumber = 0;
   #isEnding = false;
-  /** What is below their written layers. */
-  readonly lowers: LowerStacks;
+  readonly shared: SharedParts;
 
   constructor(host: ExportsHost, context: OperationContext) {
     this.#host = host;
     this.#context = context;
-    const pause = makePause(context.signal, () => interrupted("serve", "nothing was served"));
-    this.lowers = new LowerStacks(storageOf(context), async (file) => {
-      file.remember?.(await tellingParts(file, pause));
-    });
+    this.shared = new SharedParts(context);
   }
 
   /** In the order in which they were added. */
@@ -291,11 +286,7 @@ export class Exports {
   }
 
   async #open(entry: LiveExport): Promise<void> {
-    const settle = await entry.open(
-      this.#host.defaults,
-      { number: this.#nextNumber++, lowers: this.lowers },
-      this.#context,
-    );
+    const settle = await entry.open(this.#host.defaults, this.#nextNumber++, this.shared, this.#context);
     if (this.#isServing) settle();
     else this.#unsettled.push(settle);
   }

@@ -5,13 +5,13 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { refusePending, storageOf } from "../../operations/files.ts";
-import { lookAtBase } from "../../operations/identity/serve-base.ts";
+import type { BaseLook } from "../../operations/identity/serve-base.ts";
 import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
-import type { LowerStacks } from "../../stack/live/shared-lower.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { ExportRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
+import type { SharedParts } from "./shared-parts.ts";
 
 const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
   clean: undefined,
@@ -69,6 +69,7 @@ export class LiveExport implements ExportEntry {
   state: ExportState = "closed";
   served: ServedExport | undefined;
   failure: CowError | undefined;
+  #look: BaseLook | undefined;
   /** The last change that was begun. */
   turn: Promise<unknown> = Promise.resolve();
 
@@ -81,14 +82,14 @@ export class LiveExport implements ExportEntry {
   /**
    * Opens the files; clients may use them from then on.
    *
-   * @param at.number of this opening, never used before
-   * @param at.lowers what exports have in common
+   * @param number of this opening, never used before
    * @returns to be called when clients can connect: writes the base record
    * @throws CowError as opening the stack does
    */
   async open(
     defaults: ExportDefaults,
-    { number, lowers }: { readonly number: number; readonly lowers: LowerStacks },
+    number: number,
+    { lowers, looks }: SharedParts,
     context: OperationContext,
   ): Promise<() => void> {
     const storage = storageOf(context);
@@ -97,22 +98,19 @@ export class LiveExport implements ExportEntry {
     refusePending(storage, spec, [], false);
     const how = spec.layers.length === 0 && access !== "ephemeral" ? "read-only" : (access ?? "writable");
     const looking = { isWritten: how === "writable", force };
-    const settleBase = spec.layers.length > 0 ? await lookAtBase(spec, looking, context) : () => undefined;
+    this.#look = spec.layers.length > 0 ? await looks.look(spec, looking) : undefined;
     const { signal, onNotice } = context;
-    const stack = await ServedStack.open(storage, spec, {
-      access: how,
-      repair,
-      reserveBytes,
-      signal,
-      onNotice,
-      lowers,
+    const options = { access: how, repair, reserveBytes, signal, onNotice, lowers };
+    const stack = await ServedStack.open(storage, spec, options).catch(async (error: unknown) => {
+      await this.#look?.end();
+      throw error;
     });
     this.served = new ServedExport(this.name, stack, number);
     this.state = "open";
     this.failure = undefined;
     const message = stack.found && FOUND_TEXTS[stack.found];
     if (message) onNotice?.({ severity: "note", file: spec.top.path, message });
-    return settleBase;
+    return () => this.#look?.settle();
   }
 
   /**
@@ -126,6 +124,7 @@ export class LiveExport implements ExportEntry {
     this.state = "closed";
     const isFree = await endUsers(served);
     this.served = undefined;
+    await this.#look?.end();
     try {
       // A thread that does not come back from a native call still has the files.
       if (isFree && isSound()) served.stack.close();

@@ -38,7 +38,7 @@ export function watchSpace(
 
 /** Reports what happened to files since the last look. */
 export function lookAtFiles(exports: Exports, context: OperationContext): void {
-  const looks = [exports.lowers.look(), ...exports.open.map(({ stack }) => stack.guard.look())];
+  const looks = [exports.shared.lowers.look(), ...exports.open.map(({ stack }) => stack.guard.look())];
   for (const look of looks)
     for (const { file, message } of look) context.onNotice?.({ severity: "warning", file, message });
 }

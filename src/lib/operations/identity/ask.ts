@@ -8,8 +8,7 @@ import type { Layer } from "../../formats/format.ts";
 import { requireFormat } from "../../formats/registry.ts";
 import type { Stack } from "../../stack/open.ts";
 import type { OpenFiles } from "../files.ts";
-import { type BaseJudgement, judgeRecorded } from "./judge.ts";
-import { type Budget, QUICK } from "./sampling.ts";
+import { type BaseJudgement, judgeRecorded, type Question } from "./judge.ts";
 
 export interface BaseAnswer extends BaseJudgement {
   /** Where the image begins in the cowfile; 0 if unknown. */
@@ -25,18 +24,17 @@ export interface BaseAnswer extends BaseJudgement {
 export async function askAboutBase(
   files: OpenFiles,
   at: { readonly cow: BlockDevice; readonly cowfile: string; readonly stack: Pick<Stack, "device" | "paths"> },
-  how: { readonly always?: boolean; readonly budget?: Budget },
+  how: Pick<Question, "always" | "budget" | "compare">,
   context: OperationContext,
 ): Promise<BaseAnswer> {
   const { cow, cowfile, stack } = at;
-  const { always = false, budget = QUICK } = how;
   let opened: Layer | undefined;
   const layer = async (): Promise<Layer | undefined> => {
     opened = await openAnyhow(files, cow, context.signal);
     return opened;
   };
   const identity = await requireFormat(cow).identify(cow, { signal: context.signal });
-  const question = { base: stack.device, paths: stack.paths, cowfile, identity, layer, always, budget };
+  const question = { base: stack.device, paths: stack.paths, cowfile, identity, layer, ...how };
   const judgement = await judgeRecorded(files.storage, question, context);
   return { ...judgement, dataOffsetBytes: opened?.locate?.(0) ?? 0 };
 }

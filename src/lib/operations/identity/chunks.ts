@@ -42,7 +42,7 @@ export async function lookAt(
 ): Promise<number> {
   const buffer = new Uint8Array(Math.min(chunkBytes, READ_BYTES));
   const total = totalBytes(extents);
-  const yieldToEventLoop = makeYielder();
+  const yieldToEventLoop = makeYielder(context.pace);
   const deadline = performance.now() + ms;
   let done = 0;
   for (const { offset, length } of extents) {

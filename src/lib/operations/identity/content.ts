@@ -50,8 +50,8 @@ export async function recordContent(
   };
 }
 
-function pauseOf(base: ByteSource, state: string, { signal }: OperationContext): Pause {
-  return makePause(signal, () => interrupted(base.name, state));
+function pauseOf(base: ByteSource, state: string, { signal, pace }: OperationContext): Pause {
+  return makePause(signal, () => interrupted(base.name, state), pace);
 }
 
 function joined(seen: readonly (readonly [number, string])[]): [number, string][] {

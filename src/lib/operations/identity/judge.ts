@@ -12,8 +12,8 @@ import { cowProblem } from "../../formats/cowfile/problems.ts";
 import type { BaseIdentity, Layer, Problem } from "../../formats/format.ts";
 import type { BaseRecord } from "../../notes/base-record.ts";
 import { areUntouched, readSidecar } from "../../notes/sidecar.ts";
-import { compareContent } from "./content.ts";
-import type { Budget } from "./sampling.ts";
+import { type Comparison, compareContent } from "./content.ts";
+import { type Budget, QUICK } from "./sampling.ts";
 
 /** Has the cowfile allocated all of a part, so that its backing doesn't show? */
 export type Hidden = "yes" | "partly" | "no";
@@ -53,13 +53,16 @@ export interface Question {
   readonly layer: () => Promise<Pick<Layer, "extents"> | undefined>;
   /** Read it, whatever the times say. */
   readonly always?: boolean;
-  readonly budget: Budget;
+  /** How much is read; default: what users do not notice. */
+  readonly budget?: Budget;
+  /** How the base is compared with its record; default: it is read. */
+  readonly compare?: (record: BaseRecord) => Promise<Comparison>;
 }
 
 /** @throws CowError `io`, `interrupted` */
 export async function judgeRecorded(
   storage: Storage,
-  { base, paths, cowfile, identity, layer, always, budget }: Question,
+  { base, paths, cowfile, identity, layer, always, budget = QUICK, compare }: Question,
   context: OperationContext,
 ): Promise<BaseJudgement> {
   const sidecar = readSidecar(storage, cowfile, identity);
@@ -71,7 +74,8 @@ export async function judgeRecorded(
   const { record } = sidecar;
   const untouched = areUntouched(storage, paths, record);
   if (untouched && !always) return { ...nothing, verdict: "unchanged", record, ignored: undefined, compared: "times" };
-  const { changed, omittedBytes, comparedBytes, isAll } = await compareContent(base, record, budget, context);
+  const { changed, omittedBytes, comparedBytes, isAll } = await (compare?.(record) ??
+    compareContent(base, record, budget, context));
   const found = changed.length === 0 ? [] : [...hiddenParts(changed, record, await layer())];
   if (omittedBytes > 0) {
     const offset = (changed.at(-1)?.offset ?? 0) + (changed.at(-1)?.length ?? 0);

@@ -9,7 +9,6 @@ import { CowError, shellWord } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
 import { readSidecar, writeSidecar } from "../../notes/sidecar.ts";
 import { type BaseJudgement, changedText, judgeRecorded, showsThrough } from "./judge.ts";
-import { QUICK } from "./sampling.ts";
 import { noteOrWarn } from "./take.ts";
 
 export interface Merging {
@@ -34,7 +33,7 @@ export async function requireSameContent(
   context: OperationContext,
 ): Promise<void> {
   const { base, rdofile, layer, cowfile, paths = [rdofile], hiding = layer } = at;
-  const question = { base, paths, cowfile, identity: layer.base, layer: async () => hiding, budget: QUICK };
+  const question = { base, paths, cowfile, identity: layer.base, layer: async () => hiding };
   const judgement = await judgeRecorded(storage, question, context);
   const { ignored } = judgement;
   if (ignored) {

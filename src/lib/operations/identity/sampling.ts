@@ -36,10 +36,9 @@ export function totalBytes(extents: Iterable<Extent>): number {
 export async function dataOf(base: ByteSource, end: number, pause: Pause): Promise<Extent[]> {
   const extents: Extent[] = [];
   for (const extent of base.dataExtents(0, end)) {
-    if (extent.length === 0) {
-      await pause();
-      continue;
-    }
+    const turn = pause();
+    if (turn) await turn;
+    if (extent.length === 0) continue;
     if (extents.length === MAX_EXTENTS) {
       extents.push({ offset: extent.offset, length: end - extent.offset });
       break;
