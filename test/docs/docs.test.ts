@@ -31,6 +31,7 @@ const NOT_RUN = ["", "text"];
 /** Programs of others that a page's examples use. */
 const NEEDS: Readonly<Record<string, readonly string[]>> = {
   "convert.md": ["qemu-img"],
+  "jobs.md": ["qemu-io"],
   "live-journal.md": ["qemu-io"],
   "qcow2.md": ["qemu-img", "qemu-io"],
   "serve.md": ["nbdinfo", "nbdcopy", "qemu-io", "certtool", "psktool"],
