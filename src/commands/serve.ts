@@ -5,6 +5,7 @@ import { isActivated, keepBlocking } from "../cli/activated.ts";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { forceFlag } from "../cli/flags.ts";
+import { renderExports } from "../cli/render/exports.ts";
 import { serveRequest } from "../cli/serve-request.ts";
 import type { Ready } from "../lib/nbd/server/serve.ts";
 
@@ -72,7 +73,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
       this.announce({
         result: ready,
         toStderr: this.flags.stdio || isActivated(),
-        render: () => ready.exports.flatMap(({ uri, more_uris }) => [uri, ...more_uris]).join("\n"),
+        render: () => renderExports(ready, this.terminal.stdoutIsTerminal),
       });
     await serve({ ...request, onReady }, this.context());
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };

@@ -3,11 +3,13 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mayColour, paint } from "../../src/cli/render/colour.ts";
 import { escapeControls } from "../../src/cli/render/escape.ts";
+import { renderExports } from "../../src/cli/render/exports.ts";
 import { renderKeyValue } from "../../src/cli/render/key-value.ts";
 import { svgOfStack } from "../../src/cli/render/map-entries.ts";
 import { renderSvgMap } from "../../src/cli/render/svg-map.ts";
 import { renderTable } from "../../src/cli/render/table.ts";
 import { writeText } from "../../src/cli/render/text.ts";
+import type { Ready } from "../../src/lib/nbd/server/serve.ts";
 import { collected } from "../support/collected.ts";
 
 describe("escapeControls", () => {
@@ -24,6 +26,37 @@ describe("escapeControls", () => {
 
   test("leaves text of any script alone", () => {
     expect(escapeControls("Kühe 牛 🐄 'x' \\")).toBe("Kühe 牛 🐄 'x' \\");
+  });
+});
+
+describe("renderExports", () => {
+  const one = {
+    name: "",
+    uri: "nbd://127.0.0.1/",
+    more_uris: [],
+    stack: "a",
+    virtual_size: 1 << 20,
+    access: "writable",
+  } as const;
+  const two = { ...one, name: "vm2", uri: "nbd://127.0.0.1/vm2", more_uris: ["nbd+unix:///vm2?socket=/a/long/path"] };
+  const ready = (...exports: (typeof one | typeof two)[]): Ready => ({
+    uri: one.uri,
+    exports: exports.map((each) => ({ ...each, found: null })),
+    pid: 1,
+  });
+
+  test("is a table of several on a terminal, in which no URI is broken, and lines of URIs for programs", async () => {
+    expect((await collected(renderExports(ready(one, two), true))).join("")).toBe(
+      [
+        "EXPORT     ACCESS    SIZE   URI",
+        "(default)  writable  1 MiB  nbd://127.0.0.1/",
+        "vm2        writable  1 MiB  nbd://127.0.0.1/vm2",
+        "                            nbd+unix:///vm2?socket=/a/long/path",
+        "",
+      ].join("\n"),
+    );
+    expect(renderExports(ready(one, two), false)).toBe([one.uri, two.uri, ...two.more_uris].join("\n"));
+    expect(renderExports(ready(one), true)).toBe(one.uri);
   });
 });
 
