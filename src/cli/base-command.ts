@@ -125,10 +125,11 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
   async #swapped(): Promise<readonly string[]> {
     const { id, args } = this.ctor;
     const [base, layer] = Object.keys(args);
-    const isOne = (base === "rdofile" || base === "base") && layer !== undefined && id !== "create";
+    const isOne = (base === "rdofile" || base === "base") && layer !== undefined;
     if (!isOne) return [];
-    const { swappedHints } = await import("./swapped-hint.ts");
-    return swappedHints(`${this.config.bin} ${id}`, this.positionals);
+    const { newSwappedHints, swappedHints } = await import("./swapped-hint.ts");
+    const hints = id === "create" ? newSwappedHints : swappedHints;
+    return hints(`${this.config.bin} ${id}`, this.positionals);
   }
 
   /**

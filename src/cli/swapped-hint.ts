@@ -27,6 +27,15 @@ function kindOf(file: string): { readonly title: string; readonly isLayer: boole
   }
 }
 
+/** @param files the positionals of a command that takes a base and then the layer to make */
+export function newSwappedHints(command: string, [first, second]: readonly string[]): readonly string[] {
+  if (first === undefined || second === undefined || kindOf(first) !== undefined) return [];
+  const base = kindOf(second);
+  if (!base || base.isLayer) return [];
+  const words = [second, first].map(shellWord).join(" ");
+  return [`${second} is ${base.title}, and the base comes first: did you mean \`${command} ${words}\`?`];
+}
+
 /** @param files the positionals of a command that takes a base and then a layer */
 export function swappedHints(command: string, files: readonly string[]): readonly string[] {
   const [first, second, ...more] = files;

@@ -316,4 +316,13 @@ describe("a base and a layer in the wrong order", () => {
     );
     expect(readFileSync(at("base.img")).equals(before)).toBe(true);
   });
+
+  test("are recognised by create", async () => {
+    const { status, stderr } = await run("create", [at("made.cow"), at("base.img")]);
+    expect(status).toBe(8);
+    expect(stderr).toContain(
+      `hint: ${at("base.img")} is a raw image, and the base comes first: did you mean \`cowtool create ${at("base.img")} ${at("made.cow")}\`?`,
+    );
+    expect((await run("create", [at("made.cow"), at("vm.cow")])).stderr).not.toContain("did you mean");
+  });
 });

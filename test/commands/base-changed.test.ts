@@ -48,6 +48,8 @@ describe("a base that was changed", () => {
       "does not hide that: blocks 148 to 151",
     );
     expect(pictureOf(at(""))).toEqual(before);
+    const measured = await run("measure", [images.join(","), "--to", "raw"]);
+    expect([measured.status, measured.stderr]).toEqual([0, expect.stringContaining("was changed since")]);
     expect((await run("merge", [...images, "-y", "-f"])).status).toBe(0);
   });
 

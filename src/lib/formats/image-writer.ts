@@ -57,6 +57,8 @@ export interface NewImageBase {
   readonly source: ByteSource | undefined;
   /** That which its lowest layer stores, if any. */
   readonly fingerprint: number | undefined;
+  /** How many blocks of a base that layer says it was made for, if it does. */
+  readonly blocks: number | undefined;
   /** If it is one local file: its format, and its name as seen from the new image's folder. */
   readonly file: { readonly format: string; readonly name: string } | undefined;
 }

@@ -61,21 +61,20 @@ export class Sameness {
       const then = this.#parts.slice(at, at + AT_A_TIME);
       const now = await Promise.all(then.map(digestWith(client)));
       const other = then.find(({ digest }, i) => digest !== now[i]?.digest);
-      if (other)
-        this.replaced(`holds another image, which differs in the ${other.length} bytes at ${atByte(other.offset)}`);
+      if (other) this.replaced(`another image: it differs in the ${other.length} bytes at ${atByte(other.offset)}`);
     }
   }
 
-  /** Another image was found, which is final. @param how what the export does or is now @throws CowError `io` */
-  replaced(how: string): never {
+  /** Another image was found, which is final. @param what what was found @throws CowError `io` */
+  replaced(what: string): never {
     Atomics.store(new Int32Array(this.#remembered.state), 0, 1);
-    throw this.#error(`the connection was lost, and behind the next one the export ${how}`);
+    throw this.#error(`the server was reconnected to, and serves ${what}`);
   }
 
   /** @throws CowError `io` once another image was found, over whichever connection */
   requireTrust(): void {
     if (isReplaced(this.#remembered))
-      throw this.#error("another image was found there after a lost connection: it must be opened again");
+      throw this.#error("the server was reconnected to, and serves another image: it must be opened again");
   }
 
   #error(message: string): CowError {

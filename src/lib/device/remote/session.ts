@@ -203,7 +203,7 @@ export class Session {
     const { sizeBytes, flags } = this.export;
     try {
       if (client.export.sizeBytes !== sizeBytes)
-        this.#sameness.replaced(`is ${client.export.sizeBytes} bytes long now, and was ${sizeBytes}`);
+        this.#sameness.replaced(`an image of ${client.export.sizeBytes} bytes instead of ${sizeBytes}`);
       if ((client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0)
         throw new CowError("io", "the connection was lost, and after reconnecting the export is read-only", {
           file: this.name,

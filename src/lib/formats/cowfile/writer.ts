@@ -129,10 +129,12 @@ export const cowfileWritten: WrittenFormat<"cowfile"> = {
     const fingerprint = base?.source
       ? (await takeFingerprint(base.source, rdoBlocks, { signal })).value
       : (base?.fingerprint ?? 0);
+    // A resized cowfile for another machine.
+    const baseBlocks = base?.source ? rdoBlocks : (base?.blocks ?? rdoBlocks);
     return {
       granularityBytes: BLOCK_BYTES,
-      makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks, fingerprint }),
-      identity: { blocks: rdoBlocks, fingerprint },
+      makeWriter: (target) => new CowfileWriter(target, { abi, rdoBlocks, baseBlocks, fingerprint }),
+      identity: { blocks: baseBlocks, fingerprint },
     };
   },
 };

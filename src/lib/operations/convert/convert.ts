@@ -12,7 +12,7 @@ import { type Asked, requireSameBases } from "../identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "../merge/doubts.ts";
 import { writeDry } from "./measure.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { makePlan, type Plan } from "./plan.ts";
+import { lowestJoined, makePlan, type Plan } from "./plan.ts";
 import type { ConvertRequest, ConvertResult } from "./request.ts";
 import { claimOutputs, type Done, writeOutputs } from "./write.ts";
 
@@ -58,10 +58,12 @@ export async function convert(
   });
 }
 
-/** A cowfile gets a base record; for other outputs a warning is enough. Layers that stay below the output keep their records. */
-function askedOf({ below, isCompared, height }: Plan, { to, force }: ConvertRequest): Asked {
-  const from = below && !isCompared ? height + 1 : 1;
-  return { from, way: formatById(to)?.recordsBase && !force ? "--force converts all the same" : undefined };
+/** A cowfile gets a base record; for other outputs a warning is enough. */
+function askedOf(plan: Plan, { to, force }: ConvertRequest): Asked {
+  return {
+    from: lowestJoined(plan),
+    way: formatById(to)?.recordsBase && !force ? "--force converts all the same" : undefined,
+  };
 }
 
 /** The same without a file: a dry run. */

@@ -6,8 +6,9 @@ import { interrupted, makePause, type OperationContext } from "../../context.ts"
 import { DryTarget } from "../../output/dry-target.ts";
 import { writeImage } from "../../output/write-image.ts";
 import { OpenFiles } from "../files.ts";
+import { requireSameBases } from "../identity/stack-bases.ts";
 import { makeOutput, type Output } from "./outputs.ts";
-import { makePlan, type Plan } from "./plan.ts";
+import { lowestJoined, makePlan, type Plan } from "./plan.ts";
 import type { ConvertFormat, ConvertRequest } from "./request.ts";
 
 /** The writer is asked in parts of about this size, so that it can be stopped. */
@@ -47,6 +48,7 @@ export async function measure(
   return OpenFiles.during(context, async (files) => {
     const named = { stack: files.stackSpec(stack), base: files.stackSpec(request.base) };
     const plan = await makePlan(files, named, request, context.signal);
+    if (plan.stack) await requireSameBases(files, plan.stack, { from: lowestJoined(plan), way: undefined }, context);
     const made = await makeOutput({ files, plan, output: OUTPUT, request, context });
     const { held, main, beside } = await writeDry(OUTPUT, plan, made, context);
     return {

@@ -80,7 +80,8 @@ function baseOf({ files: { storage }, plan: { below, layers }, output }: Making)
             : path.relative(path.dirname(path.resolve(storage.realPath(output))), path.resolve(part.path)),
         }
       : undefined;
-  return { name, sizeBytes, source, fingerprint: layers[0]?.base.fingerprint, file };
+  const { fingerprint, blocks } = layers[0]?.base ?? {};
+  return { name, sizeBytes, source, fingerprint, blocks: blocks === undefined ? undefined : Number(blocks), file };
 }
 
 type Sizes = Pick<Output, "sizeBytes" | "virtualSizeBytes" | "losses">;

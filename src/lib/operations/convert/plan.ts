@@ -97,6 +97,11 @@ export async function makePlan(
   return { ...common, paths, height: stack.layers.length, below, isCompared: true, held };
 }
 
+/** The lowest layer that goes into the output, from 1: those that stay below it keep their base records. */
+export function lowestJoined({ below, isCompared, height }: Plan): number {
+  return below && !isCompared ? height + 1 : 1;
+}
+
 function belowOutput(spec: StackSpec | undefined, device: BlockDevice, paths: readonly string[]): BelowOutput {
   return { spec, name: device.name, sizeBytes: device.sizeBytes, device, paths };
 }

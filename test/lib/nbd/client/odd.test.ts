@@ -101,7 +101,7 @@ describe("a server with", () => {
   test("another size behind the next connection", async () => {
     const device = await open("another size afterwards");
     const failure = failureOf(() => device.read(Buffer.alloc(10), 0));
-    expect(failure.message).toMatch(/the export is 2097152 bytes long now, and was 1048576/);
+    expect(failure.message).toMatch(/serves an image of 2097152 bytes instead of 1048576/);
     device.close();
   });
 
