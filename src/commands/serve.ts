@@ -69,12 +69,10 @@ export default class Serve extends BaseCommand<typeof Serve> {
     const { serve } = await import("../lib/nbd/server/serve.ts");
     preferSoonFast();
     if (isActivated()) keepBlocking();
-    const onReady = (ready: Ready): Promise<void> =>
-      this.announce({
-        result: ready,
-        toStderr: this.flags.stdio || isActivated(),
-        render: () => renderExports(ready, this.terminal.stdoutIsTerminal),
-      });
+    const toStderr = this.flags.stdio || isActivated();
+    const { stdoutIsTerminal } = this.terminal;
+    const onReady = (result: Ready): Promise<void> =>
+      this.announce({ result, toStderr, render: () => renderExports(result, stdoutIsTerminal) });
     await serve({ ...request, onReady }, this.context());
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };
   }
