@@ -51,7 +51,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "convert --base" | "create --from" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -116,7 +116,7 @@ _cowtool() {
     check) _cowtool_words '--force-share --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
-    create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --help --json --no-color --progress --quiet --verbose' ;;
+    create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;

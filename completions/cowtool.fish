@@ -99,6 +99,7 @@ complete --command cowtool --condition '__cowtool_runs create' --long-option for
 complete --command cowtool --condition '__cowtool_runs create' --long-option from --require-parameter --arguments '(__cowtool_layers)' --description 'fill it with the blocks in which this image differs from the base'
 complete --command cowtool --condition '__cowtool_runs create' --long-option identity --exclusive --arguments 'full quick none' --description 'how much of RDOFILE the base record beside COWFILE covers, so that later changes are detected'
 complete --command cowtool --condition '__cowtool_runs create' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
+complete --command cowtool --condition '__cowtool_runs create' --long-option stack --require-parameter --arguments '(__cowtool_layers)' --description 'also make a stack file of RDOFILE and COWFILE, which stack:FILE then names'
 complete --command cowtool --condition '__cowtool_runs create' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs diff' --short-option f --long-option force --description 'replace the output if it exists and is a cowfile, or a picture; take layers whose base was changed'

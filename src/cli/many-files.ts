@@ -4,7 +4,7 @@
  */
 import type { OperationContext, Progress } from "../lib/context.ts";
 import { nodeStorage } from "../lib/device/node-storage.ts";
-import { parsePart } from "../lib/stack/spec.ts";
+import { parsePart } from "../lib/stack/part.ts";
 import { EXIT } from "./exit-codes.ts";
 import type { FileOutcome, FileTable, Outcome } from "./outcome.ts";
 import { type Row, renderTable } from "./render/table.ts";

@@ -6,7 +6,8 @@ import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
 import type { ExportRequest, ServeRequest } from "../lib/nbd/server/serve.ts";
 import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
-import { parsePart, StackSpec } from "../lib/stack/spec.ts";
+import { parsePart } from "../lib/stack/part.ts";
+import { StackSpec } from "../lib/stack/spec.ts";
 import { standardStream } from "./standard-stream.ts";
 
 export interface ServeFlags {

@@ -17,6 +17,7 @@ export default class Create extends BaseCommand<typeof Create> {
     "<%= config.bin %> create golden.img vm1.cow",
     "<%= config.bin %> create golden.img changes.cow --from changed.img",
     "<%= config.bin %> create golden.img old-sparc.cow --abi be32",
+    "<%= config.bin %> create --stack vm1.stack golden.img vm1.cow",
   ];
   static override args = {
     rdofile: fileArg("the base: a file, a block device, or a stack BASE,LAYER,…"),
@@ -30,6 +31,10 @@ export default class Create extends BaseCommand<typeof Create> {
       options: [...IDENTITY_MODES],
       default: "quick",
     })(),
+    stack: Flags.string({
+      description: "also make a stack file of RDOFILE and COWFILE, which stack:FILE then names",
+      helpValue: "FILE",
+    }),
     format: Flags.string({
       description: "what to make: a cowfile, or an exception store as the kernel's snapshot target writes",
       options: ["cowfile", "dm-snapshot"],
@@ -46,8 +51,8 @@ export default class Create extends BaseCommand<typeof Create> {
     if (this.flags["chunk-size"] !== undefined)
       throw new CowError("usage", "--chunk-size goes with --format dm-snapshot");
     const { create } = await import("../lib/operations/create.ts");
-    const { abi, from, force, replace, identity } = this.flags;
-    const request = { abi, from, force, replace, identity };
+    const { abi, from, force, replace, identity, stack: stackFile } = this.flags;
+    const request = { abi, from, force, replace, identity, stackFile };
     const result = await create(this.args.rdofile, this.args.cowfile, request, this.context());
     return {
       result,
@@ -59,11 +64,16 @@ export default class Create extends BaseCommand<typeof Create> {
 
   async #createStore(): Promise<Outcome> {
     const { createStoreFile } = await import("../lib/operations/create-store.ts");
-    const { from, force, replace } = this.flags;
+    const { from, force, replace, stack: stackFile } = this.flags;
     const chunk = this.flags["chunk-size"];
     const chunkBytes = chunk === undefined ? undefined : parseSize(chunk);
     const { rdofile, cowfile } = this.args;
-    const result = await createStoreFile(rdofile, cowfile, { chunkBytes, from, force, replace }, this.context());
+    const result = await createStoreFile(
+      rdofile,
+      cowfile,
+      { chunkBytes, from, force, replace, stackFile },
+      this.context(),
+    );
     return { result, exitCode: EXIT.ok, isReassurance: true, render: () => storeSummary(result) };
   }
 }

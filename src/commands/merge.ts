@@ -19,8 +19,8 @@ export default class Merge extends BaseCommand<typeof Merge> {
     "<%= config.bin %> merge golden.img vm1.cow --output vm1.img",
   ];
   static override args = {
-    rdofile: fileArg("the base, a file or block device"),
-    cowfile: fileArg("a cowfile over it"),
+    rdofile: fileArg("the base, a file or block device; or a stack"),
+    cowfile: Args.string({ ignoreStdin: true, description: "a cowfile over it; not needed with --output and a stack" }),
     sibling: Args.string({ ignoreStdin: true, description: "a second one: both become one cowfile, --output" }),
   };
   static override flags = {
@@ -51,7 +51,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
     if (sibling !== undefined || this.flags.prefer !== undefined) return this.#threeWay(sibling);
     const { output, force, replace, undo, yes } = this.flags;
     const confirm = async (question: MergeQuestion): Promise<void> =>
-      this.confirm(rdofile, mergeQuestion(rdofile, cowfile, question, undo), yes);
+      this.confirm(rdofile, mergeQuestion(question.rdofile, question.cowfile, question, undo), yes);
     const result = await merge(
       rdofile,
       cowfile,
@@ -72,7 +72,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
         file: sibling,
       });
     const request = { output, prefer, force, replace, dryRun: this.flags["dry-run"] };
-    const result = await mergeSiblings(this.args.rdofile, this.args.cowfile, sibling, request, this.context());
+    const result = await mergeSiblings(this.args.rdofile, this.args.cowfile ?? "", sibling, request, this.context());
     const isRefused = result.bytes_in_conflict > 0 && prefer === undefined;
     const render = () => threeWaySummary(result, { all: this.flags.verbose });
     return { result, exitCode: isRefused ? EXIT.no : EXIT.ok, render };

@@ -17,7 +17,7 @@ export default class Pack extends BaseCommand<typeof Pack> {
   ];
   static override outputArg = "packfile";
   static override args = {
-    cowfile: fileArg("the cowfile, or - for stdin"),
+    cowfile: fileArg("the cowfile, stack:FILE for its only layer, or - for stdin"),
     packfile: fileArg("the packed file to make, or - for stdout"),
   };
   static override flags = {

@@ -2,7 +2,7 @@
  * Proves what every command does with files that are missing, none of ours, locked, its own output, or badly named: the
  * right exit status, one clear line that names the file, and not a byte changed. Driven by test/support/command/rows.ts.
  */
-import { copyFileSync, linkSync, mkdirSync, symlinkSync } from "node:fs";
+import { copyFileSync, linkSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { escapeControls } from "../../src/cli/render/escape.ts";
 import { type Picture, pictureOf, useImages } from "../support/command/files.ts";
@@ -82,6 +82,15 @@ describe.each(eachOf(({ inputs }) => inputs))("%s, %s", (name, _, input) => {
     expectJson(ran.stdout, name);
     symlinkSync(at("nowhere"), at("dangling"));
     await expectRefusal(name, input.argv(at, at("dangling")), 8, at("dangling"));
+  });
+
+  test.runIf(input.isStack && input.good.endsWith(".img"))("takes a stack file, if it is named as one", async () => {
+    at(input.good);
+    writeFileSync(at("new.stack"), JSON.stringify({ cowtool_stack: 1, base: { file: input.good }, layers: [] }));
+    expect(await expectRefusal(name, input.argv(at, at("new.stack")), 4, at("new.stack"))).toContain("is a stack file");
+    const ran = await run(name, [...input.argv(at, `stack:${at("new.stack")}`), "--json"]);
+    expect(ran.status, ran.stderr).toBe(0);
+    expectJson(ran.stdout, name);
   });
 
   const NAMES = [

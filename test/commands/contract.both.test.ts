@@ -36,7 +36,8 @@ describe("the table of the contract", () => {
   test("has a row for each command, and each command a schema", () => {
     expect(Object.keys(COMMAND_ROWS).sort()).toEqual(COMMAND_NAMES);
     const schemas = readdirSync(join(ROOT, "schemas")).sort();
-    expect(schemas).toEqual([...COMMAND_NAMES, "error"].map((name) => `${name}.schema.json`).sort());
+    const results = schemas.filter((name) => name.endsWith(".schema.json"));
+    expect(results).toEqual([...COMMAND_NAMES, "error"].map((name) => `${name}.schema.json`).sort());
   });
 
   test.each(COMMAND_NAMES)(

@@ -83,9 +83,11 @@ function age(when: string | null): string {
 
 /** A row a part of a stack, base first. */
 export async function* renderChain(chain: readonly LinkFacts[], view: TableView): AsyncGenerator<string> {
+  const isNamed = chain.some(({ checkpoint }) => checkpoint !== null);
   const rows = chain.map(
-    ({ name, format, state, allocated, modified, fits, being_written: isWritten, open_by: users }) => [
+    ({ name, checkpoint, format, state, allocated, modified, fits, being_written: isWritten, open_by: users }) => [
       name,
+      ...(isNamed ? [checkpoint?.name ?? "-"] : []),
       format,
       isWritten ? "being written" : (state ?? "-"),
       allocated === null ? "-" : roundedSize(allocated),
@@ -94,7 +96,8 @@ export async function* renderChain(chain: readonly LinkFacts[], view: TableView)
       users.map(({ pid, writes }) => `pid ${pid}${writes ? " (writing)" : ""}`).join(", ") || "-",
     ],
   );
-  yield* renderTable(["LAYER", "FORMAT", "STATE", "ALLOCATED", "AGE", "FITS", "OPEN BY"], rows, view);
+  const header = ["LAYER", ...(isNamed ? ["CHECKPOINT"] : [])];
+  yield* renderTable([...header, "FORMAT", "STATE", "ALLOCATED", "AGE", "FITS", "OPEN BY"], rows, view);
   for (const { name, being_written: isWritten } of chain)
     if (isWritten)
       yield `${escapeControls(name)} is being written, and was read without a lock: what is shown may be out of date, and is no verdict\n`;

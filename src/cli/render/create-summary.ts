@@ -16,6 +16,7 @@ export function createSummary(result: CreateResult, all: boolean): string {
     ["fingerprint", result.fingerprint],
     ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
     ["base record", recordRow(result)],
+    ["stack file", result.stack],
     ...(all ? placeRows(result) : []),
   ]);
 }

@@ -13,5 +13,6 @@ export function storeSummary(result: CreateStoreResult): string {
     ["chunk size", formatSize(result.chunk_size)],
     ["exceptions", `${result.exceptions}`],
     ["store size", formatSize(result.store_size)],
+    ["stack file", result.stack],
   ]);
 }

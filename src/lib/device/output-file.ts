@@ -10,6 +10,7 @@ import { FileDevice } from "./file-device.ts";
 import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
 import { beside, noteAsMade, openOwn, requireOwn } from "./own-file.ts";
 import type { CreateOptions, FileStamp, PendingFile, RenameOptions } from "./storage.ts";
+import { lockBeforeName } from "./sys/lock.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
 
 /** A rename, link or removal is durable once its directory is. */
@@ -106,6 +107,7 @@ export class OutputFile implements PendingFile {
         }
         this.#temporaryPath = temporary;
         this.device = FileDevice.fromDescriptor(fd, finalPath, true);
+        if (options.held) lockBeforeName(fd, finalPath);
         return;
       } catch (error) {
         if (errnoName(error) !== "EEXIST" || attempt > 8) throw systemError(error, finalPath, "cannot create");
@@ -115,8 +117,9 @@ export class OutputFile implements PendingFile {
 
   commit({ replace }: { readonly replace: boolean }): void {
     this.device.flush();
-    if (this.#options.own !== undefined) requireOwn(this.#finalPath, this.#options.own);
-    else if (replace) keep(this.device.fd, this.#finalPath, this.#options);
+    const { own, held = false } = this.#options;
+    if (own !== undefined) requireOwn(this.#finalPath, own);
+    if (replace && (own === undefined || held)) keep(this.device.fd, this.#finalPath, this.#options);
     try {
       if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
       else renameToFreeName(this.#temporaryPath, this.#finalPath);
@@ -124,14 +127,14 @@ export class OutputFile implements PendingFile {
       throw systemError(error, this.#finalPath, "cannot create");
     }
     this.#settled = true;
-    this.device.close();
+    if (!held) this.device.close();
     syncDirectory(path.dirname(this.#finalPath));
   }
 
   abandon(): void {
+    this.device.close();
     if (this.#settled) return;
     this.#settled = true;
-    this.device.close();
     fs.rmSync(this.#temporaryPath, { force: true });
   }
 }

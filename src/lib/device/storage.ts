@@ -60,6 +60,11 @@ export interface OpenOptions {
 export interface CreateOptions {
   /** The name is one that cowtool gives to files of its own, and these begin like this; see own-file.ts. */
   readonly own?: string;
+  /**
+   * It replaces a file that this process has locked exclusively: locked as well before it gets the name, it keeps owner and
+   * mode, and stays open after commit.
+   */
+  readonly held?: boolean;
   /** Its inputs: it is never open to more users than these. For a file of our own, the file beside it is added. */
   readonly inputs?: readonly string[];
   /** Receives warnings about owner and mode of a replaced file that could not be kept. */
@@ -77,7 +82,7 @@ export interface PendingFile {
   readonly stamp?: FileStamp;
   /** Makes the content durable, then the name. @throws CowError `exists` if the name is taken and `replace` is false */
   commit(options: { readonly replace: boolean }): void;
-  /** Removes it; does nothing after commit. */
+  /** Removes it; after commit it only closes what stayed open. */
   abandon(): void;
 }
 

@@ -9,7 +9,8 @@ import { CowError } from "../errors.ts";
 import type { Layer, LayerFormat, Problem } from "../formats/format.ts";
 import { formatOfPart, type OpenPart, openAsLayer, openBase } from "../stack/open-part.ts";
 import { Overlay } from "../stack/overlay.ts";
-import type { StackPart, StackSpec } from "../stack/spec.ts";
+import type { StackPart } from "../stack/part.ts";
+import type { StackSpec } from "../stack/spec.ts";
 import { type OpenFiles, refusePending } from "./files.ts";
 
 /** A part of a stack: its base or a layer. */

@@ -11,12 +11,15 @@ import { differences } from "../output/differences.ts";
 import { viewOf, writeImage } from "../output/write-image.ts";
 import { openSides } from "./create.ts";
 import { OpenFiles } from "./files.ts";
+import { withStackFile } from "./new-stack-file.ts";
 
 export interface CreateStoreRequest extends Overwrite {
   /** Default 16 KiB. */
   readonly chunkBytes?: number | undefined;
   /** A stack: the new store holds the chunks in which it differs from the origin. */
   readonly from?: string | undefined;
+  /** Also make this stack file, of the origin and the new store. */
+  readonly stackFile?: string | undefined;
 }
 
 export interface CreateStoreResult {
@@ -27,6 +30,8 @@ export interface CreateStoreResult {
   readonly chunk_size: number;
   readonly exceptions: number;
   readonly store_size: number;
+  /** The stack file that was made; missing if none was asked for. */
+  readonly stack?: string;
 }
 
 /**
@@ -48,7 +53,7 @@ export async function createStoreFile(
     });
   const geometry = requireGeometry(chunkBytes / SECTOR_BYTES);
   return OpenFiles.during(context, async (files) => {
-    const { inputs, below, image } = await openSides(files, rdofile, cowfile, request, context);
+    const { spec, inputs, below, image } = await openSides(files, rdofile, cowfile, request, context);
     const { device: origin } = below;
     const { sizeBytes } = origin;
     if (sizeBytes === 0) throw new CowError("unsuitable", "has no contents", { file: rdofile });
@@ -59,15 +64,18 @@ export async function createStoreFile(
         { file: image.name },
       );
     claimOutput(files, cowfile, request, "dm-snapshot");
-    return files.write(cowfile, inputs, request, async (target) => {
-      const writer = new DmSnapshotWriter(target, geometry, sizeBytes);
-      const held = image ? differences(image, origin, chunkBytes, 0, sizeBytes) : [];
-      const view = viewOf(image ?? origin);
-      const stopped = () => interrupted(target.name, "nothing was created");
-      await writeImage({ view, sizeBytes, held, writer, target, phase: "comparing", stopped }, context);
-      const { exceptions } = writer;
-      const made = { rdofile, cowfile, virtual_size: sizeBytes, chunk_size: chunkBytes };
-      return { format: "dm-snapshot", ...made, exceptions, store_size: target.sizeBytes };
-    });
+    const make = () =>
+      files.write(cowfile, inputs, request, async (target) => {
+        const writer = new DmSnapshotWriter(target, geometry, sizeBytes);
+        const held = image ? differences(image, origin, chunkBytes, 0, sizeBytes) : [];
+        const view = viewOf(image ?? origin);
+        const stopped = () => interrupted(target.name, "nothing was created");
+        await writeImage({ view, sizeBytes, held, writer, target, phase: "comparing", stopped }, context);
+        const { exceptions } = writer;
+        const made = { rdofile, cowfile, virtual_size: sizeBytes, chunk_size: chunkBytes };
+        const stack = request.stackFile === undefined ? {} : { stack: request.stackFile };
+        return { format: "dm-snapshot" as const, ...made, exceptions, store_size: target.sizeBytes, ...stack };
+      });
+    return withStackFile(files, request.stackFile, { below: spec, layer: cowfile }, request, make);
   });
 }

@@ -15,6 +15,7 @@ import { requireFit } from "./fit.ts";
 import type { IdentityMode } from "./identity/modes.ts";
 import { requireSameBases } from "./identity/stack-bases.ts";
 import { makeCowfile } from "./new-cowfile.ts";
+import { withStackFile } from "./new-stack-file.ts";
 
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
@@ -22,6 +23,8 @@ export interface CreateRequest extends Overwrite {
   readonly from?: string | StackSpec | undefined;
   /** The parts in which `from` differs, where they were compared already; default: they are compared now. */
   readonly differing?: ExtentList | undefined;
+  /** Also make this stack file, of the base and the new cowfile. */
+  readonly stackFile?: string | undefined;
   /** How much of the base is recorded, so that changes are noticed later; default `quick`. */
   readonly identity?: IdentityMode;
 }
@@ -36,6 +39,8 @@ export interface CreateResult {
   readonly data_offset: number;
   readonly fingerprint: string;
   readonly blocks_used: number;
+  /** The stack file that was made; missing if none was asked for. */
+  readonly stack?: string;
   /** The base record beside the cowfile. */
   readonly identity: { readonly recorded: boolean; readonly complete: boolean };
 }
@@ -61,7 +66,10 @@ export async function create(
       ? { view: viewOf(image), held: differingBlocks(request, base, image, rdoBlocks) }
       : { view: { places: () => [] }, held: [] };
     const job = { ...content, output: cowfile, allowed: request, inputs, base, basePaths, rdoBlocks, abi, identity };
-    const { facts, writer, record } = await makeCowfile(files, { ...job, phase: "comparing" }, context);
+    const over = { below: spec, layer: cowfile };
+    const { facts, writer, record } = await withStackFile(files, request.stackFile, over, request, () =>
+      makeCowfile(files, { ...job, phase: "comparing" }, context),
+    );
     return {
       rdofile: spec.text,
       cowfile,
@@ -72,6 +80,7 @@ export async function create(
       data_offset: writer.dataOffsetBytes,
       fingerprint: facts.fingerprint,
       blocks_used: facts.blocks_used,
+      ...(request.stackFile !== undefined && { stack: request.stackFile }),
       identity: record,
     };
   });

@@ -15,7 +15,8 @@ import { mayReplace, type Overwrite } from "../output/claim.ts";
 import { withNewFile } from "../output/new-file.ts";
 import { openStack, type Stack } from "../stack/open.ts";
 import { type OpenPart, openPart } from "../stack/open-part.ts";
-import { type StackPart, StackSpec } from "../stack/spec.ts";
+import type { StackPart } from "../stack/part.ts";
+import { StackSpec } from "../stack/spec.ts";
 
 export function storageOf(context: OperationContext): Storage {
   return context.storage ?? nodeStorage;

@@ -25,6 +25,8 @@ export interface LinkFacts {
   readonly modified: string | null;
   /** Does it belong to what is below it? Null where nothing tells, and for the base. */
   readonly fits: boolean | null;
+  /** The checkpoint that it is, as its stack file says. */
+  readonly checkpoint: { readonly name: string; readonly time: string; readonly note: string | null } | null;
   /** Another process is writing it: read without a lock, so `state` and `fits` are null, and it was not judged. */
   readonly being_written: boolean;
   readonly open_by: readonly { readonly pid: number; readonly command: string; readonly writes: boolean }[];
@@ -83,6 +85,7 @@ async function factsOf(
 ): Promise<Omit<LinkFacts, "open_by">> {
   const { opened, format, below, layer, error, isBeingWritten } = link;
   const { file, part } = opened;
+  const checkpoint = part.listed?.checkpoint;
   const facts = files.storage.facts(part.path);
   const hooks = { ...opened.options, ...notesOfServer(files, part.path), below: below?.device, signal: context.signal };
   const described = format && !error && !isBeingWritten ? await format.describe(file, hooks) : undefined;
@@ -98,6 +101,7 @@ async function factsOf(
     file_size: file.sizeBytes,
     modified: facts?.modifiedMs === undefined ? null : new Date(facts.modifiedMs).toISOString(),
     fits: judged.length > 0 ? false : says ? true : null,
+    checkpoint: checkpoint ? { name: checkpoint.name, time: checkpoint.time, note: checkpoint.note ?? null } : null,
     being_written: isBeingWritten,
     problems: [
       ...(error ? [isBeingWritten ? inDoubt(error) : asProblem(error)] : []),

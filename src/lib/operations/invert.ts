@@ -17,7 +17,7 @@ import { headOf } from "../formats/registry.ts";
 import { claimOutput, mayReplace, type Overwrite } from "../output/claim.ts";
 import { isSame } from "../output/differences.ts";
 import { belowLayer, Overlay } from "../stack/overlay.ts";
-import { parsePart } from "../stack/spec.ts";
+import { parsePart } from "../stack/part.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
 import { requireSameBases } from "./identity/stack-bases.ts";

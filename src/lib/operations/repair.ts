@@ -11,7 +11,7 @@ import { asideFile } from "../stack/live/aside-file.ts";
 import { JournalFile } from "../stack/live/journal-file.ts";
 import { requireBelongs } from "../stack/open.ts";
 import { formatOfPart } from "../stack/open-part.ts";
-import { parsePart } from "../stack/spec.ts";
+import { parsePart } from "../stack/part.ts";
 import { type GivenStack, notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
 export interface RepairRequest {

@@ -9,7 +9,7 @@ import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 import type { CowfileJob, WrittenCowfile } from "../output/write-cowfile.ts";
 import { openAsLayer } from "../stack/open-part.ts";
-import { parsePart } from "../stack/spec.ts";
+import { parsePart } from "../stack/part.ts";
 import { howToOpen, type OpenFiles } from "./files.ts";
 import { noteOrWarn } from "./identity/take.ts";
 import { fillCowfile, takeIdentity } from "./new-cowfile.ts";

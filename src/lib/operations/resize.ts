@@ -15,7 +15,7 @@ import { detectFormat } from "../formats/registry.ts";
 import { totalLength } from "../formats/walk-extents.ts";
 import { readSidecar, type Sidecar, writeSidecar } from "../notes/sidecar.ts";
 import { writeImage } from "../output/write-image.ts";
-import { parsePart } from "../stack/spec.ts";
+import { parsePart } from "../stack/part.ts";
 import { OpenFiles } from "./files.ts";
 import { forgetOld, noteOrWarn } from "./identity/take.ts";
 import { requireNothingLost } from "./merge/doubts.ts";

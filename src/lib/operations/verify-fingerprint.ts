@@ -7,7 +7,7 @@ import { takeFingerprint } from "../formats/cowfile/fingerprint.ts";
 import { formatFingerprint } from "../formats/cowfile/head.ts";
 import { fitsSize } from "../formats/format.ts";
 import { formatOfPart } from "../stack/open-part.ts";
-import { parsePart } from "../stack/spec.ts";
+import { parsePart } from "../stack/part.ts";
 import { type GivenStack, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";

@@ -9,9 +9,10 @@ import type { FileFacts, OpenOptions, Storage } from "../device/storage.ts";
 import { CowError, shellWord } from "../errors.ts";
 import { looksPacked } from "../formats/cowfile/pack/open-pack.ts";
 import { detectFormat, headOf, type WrittenId } from "../formats/registry.ts";
+import { looksLikeStackFile } from "../stack/stack-document.ts";
 
 /** The kind of an output: a format, packed, or an image without a magic number. */
-export type Made = WrittenId | "pack";
+export type Made = WrittenId | "pack" | "stack";
 
 export interface Overwrite {
   /** Replace an existing file of the same kind. */
@@ -33,14 +34,17 @@ export interface Opener {
 /** @returns the format's id, `pack`, `compressed` for what is and is no pack, or `raw` for what has no mark */
 function kindOf(source: ByteSource): string {
   if (looksPacked(source)) return "pack";
+  const head = headOf(source);
+  if (looksLikeStackFile(head)) return "stack";
   const format = detectFormat(source);
   if (!format || format.isOnDisk) return "raw";
-  return format.mayBePacked?.(headOf(source)) ? "compressed" : format.id;
+  return format.mayBePacked?.(head) ? "compressed" : format.id;
 }
 
 function titleOf(kind: string): string {
   if (kind === "pack") return "a packed cowfile";
   if (kind === "compressed") return "a compressed file";
+  if (kind === "stack") return "a stack file";
   return kind === "raw" ? "a file of no known format, as raw images are" : `a file of format ${kind}`;
 }
 

@@ -10,7 +10,8 @@ import type { Layer, LayerFormat, PartOptions } from "../formats/format.ts";
 import { detectFormat, headOf, requireFormat } from "../formats/registry.ts";
 import { isNbdUri } from "../protocol/uri.ts";
 import { ImageDevice } from "./image-device.ts";
-import type { StackPart } from "./spec.ts";
+import type { StackPart } from "./part.ts";
+import { looksLikeStackFile, MAX_STACK_FILE_BYTES } from "./stack-document.ts";
 
 /** The most files that one part may name, directly or through other files: a limit for hostile tables. */
 const MAX_COMPANIONS = 1024;
@@ -41,12 +42,13 @@ export interface PartOpener {
 export function openPart(part: StackPart, { storage, how, keep }: PartOpener): OpenPart {
   const paths: string[] = [];
   const open = (name: string): BlockDevice => {
-    const device = storage.open(name, how);
+    const device = openListed(storage, name, how, part);
     keep(device);
     paths.push(name);
     return device;
   };
   const file = open(part.path);
+  if (part.format === undefined) refuseStackFile(file, part.path);
   const opened = new Map<string, BlockDevice>();
   const companion = (name: string): BlockDevice => {
     if (isNbdUri(name))
@@ -71,6 +73,27 @@ export function openPart(part: StackPart, { storage, how, keep }: PartOpener): O
     },
   };
   return { part, file, options, paths };
+}
+
+/** @throws CowError as Storage.open: if a stack file names it, that is said */
+function openListed(storage: Storage, name: string, how: OpenOptions, { listed }: StackPart): BlockDevice {
+  try {
+    return storage.open(name, how);
+  } catch (error) {
+    if (!listed || !(error instanceof CowError) || error.code === "locked") throw error;
+    const { code, message, file, details, hints, cause } = error;
+    const more = `the stack file ${shellWord(listed.by)} names it`;
+    throw new CowError(code, message, { file, details, hints: [...hints, more], cause });
+  }
+}
+
+/** Names in a file are followed only if the user asks for it. @throws CowError `unsuitable` for a stack file */
+export function refuseStackFile(file: BlockDevice, name: string): void {
+  if (file.sizeBytes > MAX_STACK_FILE_BYTES || !looksLikeStackFile(headOf(file))) return;
+  throw new CowError("unsuitable", "is a stack file, whose other files are opened only when asked for", {
+    file: name,
+    hints: [`${shellWord(`stack:${name}`)} asks for them`],
+  });
 }
 
 /**

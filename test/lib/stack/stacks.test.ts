@@ -16,7 +16,8 @@ import {
   squash,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
-import { parsePart, StackSpec } from "../../../src/lib/stack/spec.ts";
+import { parsePart } from "../../../src/lib/stack/part.ts";
+import { StackSpec } from "../../../src/lib/stack/spec.ts";
 import { appliedTo, LAYER_KINDS, type LayerPlan, makeLayer } from "../../support/images/mixed-stacks.ts";
 
 const SECTOR = 512;

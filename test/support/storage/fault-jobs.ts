@@ -158,6 +158,22 @@ export const FAULT_JOBS: readonly FaultJob[] = [
     again: (context) => answer(create("base", "new", { from: "changed", force: true }, context)),
   },
   {
+    title: "create --stack",
+    changes: [],
+    makes: ["new", "new.stack"],
+    run: (context) => answer(create("base", "new", { from: "changed", stackFile: "new.stack" }, context)),
+    again: (context) =>
+      answer(create("base", "new", { from: "changed", stackFile: "new.stack", force: true }, context)),
+  },
+  {
+    title: "merge of the top of a stack file",
+    changes: ["base", "vm.stack"],
+    makes: [],
+    prepare: async (storage) =>
+      void (await create("base", "cow", { from: "changed", stackFile: "vm.stack", force: true }, { storage })),
+    run: (context) => answer(merge("stack:vm.stack", "cow", {}, context)),
+  },
+  {
     title: "create --force over another",
     changes: [],
     makes: ["cow"],

@@ -111,6 +111,7 @@ export class SteppedStorage implements Storage {
   }
 
   create(path: string, options?: CreateOptions): PendingFile {
+    const isKept = options?.held ?? false;
     const pending = this.#file("create", path, () => this.#inner.create(path, options));
     const device = this.#watch(pending.device, path, true);
     let isOpen = true;
@@ -123,7 +124,7 @@ export class SteppedStorage implements Storage {
       commit: (options) => {
         device.flush();
         this.#file("commit", path, () => pending.commit(options));
-        closed();
+        if (!isKept) closed();
       },
       abandon: () => {
         pending.abandon();

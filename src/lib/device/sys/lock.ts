@@ -139,6 +139,15 @@ function lockFile(fd: number, file: string, mode: LockMode): Unlock {
   throw lockedError(file, mode, conflict.pids);
 }
 
+/**
+ * Locks a new file exclusively that will take the name of one that this process has locked. Where locks are files, the lock
+ * of the name covers both. Closing the file releases it.
+ */
+export function lockBeforeName(fd: number, file: string): void {
+  const c = libc();
+  if (c && !takeKernelLock(c, fd, file, "exclusive")) throw lockedError(file, "exclusive", []);
+}
+
 function lockedError(file: string, mode: LockMode, holders: readonly number[]): CowError {
   const others = holders.filter((pid) => pid !== process.pid);
   const who =

@@ -12,7 +12,8 @@ import { allocatedBy } from "../../formats/layered-image.ts";
 import { detectFormat } from "../../formats/registry.ts";
 import type { Stack } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
-import type { StackPart, StackSpec } from "../../stack/spec.ts";
+import type { StackPart } from "../../stack/part.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
 
 /** An image to be read. */

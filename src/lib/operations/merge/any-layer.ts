@@ -10,7 +10,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { requireBelongs } from "../../stack/open.ts";
 import { formatOfPart, openAsLayer } from "../../stack/open-part.ts";
-import { filesOf } from "../../stack/spec.ts";
+import { filesOf } from "../../stack/part.ts";
 import { howToOpen, type OpenFiles, refusePending, refuseSameFile } from "../files.ts";
 import { hasOwnSize } from "../whole-image.ts";
 import { changesFingerprint, holdsAll, sizeOf } from "./already.ts";

@@ -12,6 +12,7 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { type FoundJournal, JournalPlaces } from "../../notes/journal-places.ts";
 import { cowfileDigest, type MergeJournal } from "../../notes/merge-journal.ts";
+import { refuseStackFile } from "../../stack/open-part.ts";
 import { howToOpen, type OpenFiles, refuseSameFile } from "../files.ts";
 import type { Merging } from "../identity/merge-guard.ts";
 import { type Size, sizeOf } from "./already.ts";
@@ -55,6 +56,7 @@ export async function openPair(
 
 /** @throws CowError `unsuitable` if the base looks like a cowfile: the arguments may be exchanged */
 export function refuseCowfileAsBase(base: BlockDevice, force: boolean): void {
+  refuseStackFile(base, base.name);
   const head = new Uint8Array(4);
   readZeroFilled(base, head, 0);
   if (hasCowMagic(head) && !force) {

@@ -1,7 +1,8 @@
 /**
  * Owns the request and the result of a merge, in place or into a new image.
  */
-import type { StackPart, StackSpec } from "../../stack/spec.ts";
+import type { StackPart } from "../../stack/part.ts";
+import type { StackSpec } from "../../stack/spec.ts";
 
 /** The question to the user. */
 export interface MergeQuestion {

@@ -52,7 +52,8 @@ export async function pack(
   const threads = request.threads ?? availableParallelism();
   requireThreads(threads);
   return OpenFiles.during(context, async (files) => {
-    const source = await openInput(files, cowfile, request, context);
+    const input = onlyLayer(files, cowfile);
+    const source = await openInput(files, input, request, context);
     const layer = new CowfileLayer(source, { allowDirty: false });
     await requirePackable(layer, context);
     noticeMissing(layer, context);
@@ -73,9 +74,9 @@ export async function pack(
       };
     };
     if (packfile === "-") return result(await toStream(pieces, requireSink(request), watch));
-    refuseSameFile(files.storage, packfile, [cowfile]);
+    refuseSameFile(files.storage, packfile, [input]);
     claimOutput(files, packfile, request, "pack");
-    return files.write(packfile, [cowfile], request, async (device) => result(await toDevice(pieces, device, watch)));
+    return files.write(packfile, [input], request, async (device) => result(await toDevice(pieces, device, watch)));
   });
 }
 
@@ -89,6 +90,18 @@ function levelOf(format: PackResult["format"], level: number | undefined): numbe
   if (level !== undefined && (level < 1 || level > max))
     throw new CowError("usage", `${level} is not a level of ${format}: expected 1 to ${max}`);
   return level ?? usual;
+}
+
+/** The file to pack: of a stack file its layer, if there is one. */
+function onlyLayer(files: OpenFiles, cowfile: string): string {
+  if (!cowfile.startsWith("stack:")) return cowfile;
+  const spec = files.stackSpec(cowfile);
+  const [layer, ...more] = spec.layers;
+  if (layer && more.length === 0) return layer.path;
+  throw new CowError("usage", `has ${spec.layers.length} layers: one cowfile is packed`, {
+    file: cowfile,
+    hints: layer ? [`\`cowtool squash ${shellWord(cowfile)} NEW.cow\` makes one of them`] : [],
+  });
 }
 
 async function openInput(

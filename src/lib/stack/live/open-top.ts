@@ -10,8 +10,8 @@ import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { dmSnapshotFormat } from "../../formats/dm-snapshot/index.ts";
 import type { LayerFormat } from "../../formats/format.ts";
 import { requireBelongs, type Stack } from "../open.ts";
-import { formatOfPart } from "../open-part.ts";
-import type { StackPart } from "../spec.ts";
+import { formatOfPart, refuseStackFile } from "../open-part.ts";
+import type { StackPart } from "../part.ts";
 import { LiveStore } from "./live-store.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { repairFirst } from "./repair-first.ts";
@@ -41,6 +41,7 @@ export async function openTop(storage: Storage, part: StackPart, below: Stack, o
   const { path } = part;
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
+    if (part.format === undefined) refuseStackFile(device, path);
     const format = formatOfPart({ part, file: device });
     const open = OPENERS.get(format);
     if (open) return await open(storage, device, below, options);

@@ -5,7 +5,9 @@
  */
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
+import { frozenAs, isFrozen, type StackPart } from "../part.ts";
 import { StackSpec } from "../spec.ts";
+import { HeldStackFile } from "../stack-file.ts";
 import { assembleImage } from "./assemble.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
@@ -37,6 +39,8 @@ interface OpenedStack {
   /** A layer that is only read, and not shared. */
   readonly left: LeftLayer | undefined;
   readonly top: Top | undefined;
+  /** The stack file of a writable stack that one names. */
+  readonly held: HeldStackFile | undefined;
 }
 
 export class ServedStack {
@@ -50,6 +54,7 @@ export class ServedStack {
   readonly found: FoundState | undefined;
   readonly #lower: LowerStack;
   readonly #left: LeftLayer | undefined;
+  readonly #held: HeldStackFile | undefined;
   readonly #top: Top | undefined;
   readonly #mappings = new Mappings();
   /** Changes meanwhile to its own files; those of the lower layers are looked at by LowerStacks. */
@@ -57,13 +62,14 @@ export class ServedStack {
 
   private constructor(
     storage: Storage,
-    { name, access, found, lower, left, top }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
+    { name, access, found, lower, left, top, held }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
   ) {
     this.name = name;
     this.access = access;
     this.found = found;
     this.#lower = lower;
     this.#left = left;
+    this.#held = held;
     this.#top = top;
     this.sizeBytes = top?.sizeBytes ?? left?.kept.layer.virtualSizeBytes ?? lower.stack.device.sizeBytes;
     this.depth = lower.layers.length + (left ? 1 : 0) + (top ? 1 : 0);
@@ -75,10 +81,12 @@ export class ServedStack {
   }
 
   /**
-   * Opens a stack to be served. With access `writable` its top is locked exclusively, all other parts shared.
+   * Opens a stack to be served. With access `writable` its top and its stack file are locked exclusively, all other parts
+   * shared.
    *
    * @param text `BASE[,LAYER]…`, or that parsed
-   * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer; `unsupported`
+   * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer; `unsuitable` for
+   *   one whose top is frozen; `unsupported`
    *   for a layer of a format that is not written
    */
   static async open(storage: Storage, text: string | StackSpec, options: ServeStackOptions): Promise<ServedStack> {
@@ -88,20 +96,25 @@ export class ServedStack {
     const isWritable = access === "writable";
     if (isWritable && spec.layers.length === 0)
       throw new CowError("usage", "a base alone is never written", { file: name });
-    const left = isWritable ? undefined : await openLeft(storage, spec, lowers, options);
-    const lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
+    if (isWritable) refuseFrozen(written);
+    const held = isWritable && spec.stackFile ? HeldStackFile.hold(storage, spec.stackFile) : undefined;
+    let left: LeftLayer | undefined;
+    let lower: LowerStack | undefined;
     try {
+      left = isWritable ? undefined : await openLeft(storage, spec, lowers, options);
+      lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
       if (isWritable) {
         const top = await openTop(storage, written, lower.stack, options);
-        return new ServedStack(storage, { name, access, lower, left, top, found: top.found });
+        return new ServedStack(storage, { name, access, lower, left, top, held, found: top.found });
       }
       const { sizeBytes } = lower.stack.device;
       const top =
         access === "ephemeral" ? throwAway(storage, name, left?.kept.layer.virtualSizeBytes ?? sizeBytes) : undefined;
-      return new ServedStack(storage, { name, access, lower, left, top, found: left && "recovered" });
+      return new ServedStack(storage, { name, access, lower, left, top, held, found: left && "recovered" });
     } catch (error) {
       left?.device.close();
-      lower.release();
+      lower?.release();
+      held?.close();
       throw error;
     }
   }
@@ -152,6 +165,7 @@ export class ServedStack {
       this.#top?.close();
     } finally {
       this.#closeReadOnly();
+      this.#held?.close();
     }
   }
 
@@ -174,5 +188,15 @@ export class ServedStack {
     this.#mappings.close();
     this.#top?.abandon();
     this.#closeReadOnly();
+    this.#held?.close();
   }
+}
+
+/** @throws CowError `unsuitable` */
+function refuseFrozen(top: StackPart): void {
+  if (!isFrozen(top)) return;
+  throw new CowError("unsuitable", `is ${frozenAs(top)}, and is never written`, {
+    file: top.path,
+    hints: ["--read-only serves it as it is, --ephemeral lets clients write what is gone afterwards"],
+  });
 }

@@ -1,0 +1,176 @@
+/**
+ * Owns stack files on disk: reading one, the parts that it names, and replacing it as a whole, durably, by the one process
+ * that holds it. Names in it are relative to its own directory, behind links. stack-document.ts has the format.
+ */
+import * as path from "node:path";
+import type { BlockDevice } from "../device/block-device.ts";
+import type { Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import { formatById } from "../formats/registry.ts";
+import { isNbdUri } from "../protocol/uri.ts";
+import { RAW, type StackPart, textOf } from "./part.ts";
+import {
+  decodeStackDocument,
+  encodeStackDocument,
+  type LayerPart,
+  MAX_STACK_FILE_BYTES,
+  type StackDocument,
+} from "./stack-document.ts";
+
+export interface StackFile {
+  /** As the user named it. */
+  readonly name: string;
+  /** The file itself, behind links. */
+  readonly path: string;
+  readonly document: StackDocument;
+}
+
+/** @throws CowError `not-found`, `usage` for what is no regular file, `permission`, `io`; as decodeStackDocument */
+export function readStackFile(storage: Storage, name: string): StackFile {
+  const facts = storage.facts(name);
+  if (!facts) throw new CowError("not-found", "no such file or directory", { file: name });
+  if (facts.kind !== "file")
+    throw new CowError(
+      "usage",
+      `is ${facts.kind === "directory" ? "a directory" : "no regular file"}, not a stack file`,
+      {
+        file: name,
+      },
+    );
+  // The name as given makes shorter messages.
+  const real = storage.facts(name, { own: true })?.kind === "file" ? name : storage.realPath(name);
+  return { name, path: real, document: readDocument(storage, real, name) };
+}
+
+function readDocument(storage: Storage, real: string, name: string): StackDocument {
+  const bytes = storage.readSmall(real, MAX_STACK_FILE_BYTES);
+  if (!bytes) throw new CowError("not-found", "no such file or directory", { file: name });
+  return decodeStackDocument(bytes, name);
+}
+
+/** The parts that it names, base first. @throws CowError `damaged` if it names a file twice */
+export function partsOf({ name, path: real, document }: StackFile): readonly [StackPart, ...StackPart[]] {
+  const { base, layers } = document;
+  const resolve = (file: string): string => (path.isAbsolute(file) ? file : path.join(path.dirname(real), file));
+  const part = (stored: LayerPart): StackPart => {
+    const { checkpoint, shared = false, settings = {}, more_files = [] } = stored;
+    const parsed = {
+      format: stored.format === RAW ? RAW : formatById(stored.format ?? ""),
+      settings: new Map(Object.entries(settings).map(([key, value]) => [key, value === true ? "" : value])),
+      path: resolve(stored.file),
+      more: more_files.map(resolve),
+      listed: { by: name, isShared: shared, ...(checkpoint && { checkpoint }) },
+    } as const;
+    return { ...parsed, text: textOf(parsed) };
+  };
+  const bottom =
+    "uri" in base
+      ? { ...part({ file: "" }), text: base.uri as string, path: base.uri as string }
+      : part({ ...base } as LayerPart);
+  const above = layers.map(part);
+  const seen = new Set([bottom.path]);
+  for (const [i, layer] of above.entries()) {
+    if (seen.has(layer.path))
+      throw new CowError("damaged", `$.layers[${i}].file in it is ${layer.path}, which it names already`, {
+        file: name,
+        details: { json_path: `$.layers[${i}].file` },
+      });
+    seen.add(layer.path);
+  }
+  return [bottom, ...above];
+}
+
+/** What a stack file at `name` says about parts, base first. Absolute names of files elsewhere stay. */
+export function documentOf(storage: Storage, name: string, parts: readonly [StackPart, ...StackPart[]]): StackDocument {
+  const directory = path.dirname(storage.realPath(name));
+  const store = (file: string): string => {
+    // A link stays a link: only the directory that it is in is looked for.
+    const relative = path.relative(directory, path.join(storage.realPath(path.dirname(file)), path.basename(file)));
+    return path.isAbsolute(file) && /^\.\.(?:\/|$)/.test(relative) ? file : relative;
+  };
+  const stored = ({ format, settings, path: file, more }: StackPart): LayerPart => ({
+    file: store(file),
+    ...(format !== undefined && { format: format === RAW ? RAW : format.id }),
+    ...(settings.size > 0 && {
+      settings: Object.fromEntries([...settings].map(([key, value]) => [key, value === "" ? (true as const) : value])),
+    }),
+    ...(more.length > 0 && { more_files: more.map(store) }),
+  });
+  const [base, ...layers] = parts;
+  return {
+    cowtool_stack: 1,
+    base: isNbdUri(base.path) ? { uri: base.path } : stored(base),
+    layers: layers.map(stored),
+  };
+}
+
+/** A stack file that this process holds: no other one changes it, or serves its disk for writing. */
+export class HeldStackFile {
+  /** As the user named it. */
+  readonly name: string;
+  readonly #storage: Storage;
+  readonly #path: string;
+  /** The lock of the first file of that name covers the name, where locks are files; else that of the present one counts. */
+  readonly #first: BlockDevice;
+  #present: BlockDevice | undefined;
+  #document: StackDocument;
+
+  private constructor(storage: Storage, { name, path: real, document }: StackFile, device: BlockDevice) {
+    this.#storage = storage;
+    this.name = name;
+    this.#path = real;
+    this.#document = document;
+    this.#first = device;
+  }
+
+  /**
+   * Locks a stack file that was read, exclusively.
+   * @throws CowError `locked` if another process holds it, or changed it since it was read; `exists` for one of another
+   *   user, or with several names; `permission`, `not-found`, `io`
+   */
+  static hold(storage: Storage, file: StackFile): HeldStackFile {
+    const device = storage.open(file.path, { own: true, writable: true, lock: "exclusive" });
+    try {
+      const identity = device.file?.identity;
+      const isPresent = identity === undefined || storage.facts(file.path)?.identity === identity;
+      const now = readDocument(storage, file.path, file.name);
+      if (!isPresent || JSON.stringify(now) !== JSON.stringify(file.document))
+        throw new CowError("locked", "was changed by another process just now", {
+          file: file.name,
+          hints: ["run the same command again"],
+        });
+      return new HeldStackFile(storage, file, device);
+    } catch (error) {
+      device.close();
+      throw error;
+    }
+  }
+
+  get document(): StackDocument {
+    return this.#document;
+  }
+
+  /**
+   * Replaces it as a whole: a reader finds the old or the new one, also after a power cut. The new one is locked before it
+   * has its name.
+   * @throws CowError `no-space`, `io`, …; the old one is there then
+   */
+  replace(document: StackDocument): void {
+    const pending = this.#storage.create(this.#path, { own: "", held: true });
+    try {
+      pending.device.write(encodeStackDocument(document, this.name), 0);
+      pending.commit({ replace: true });
+    } catch (error) {
+      pending.abandon();
+      throw error;
+    }
+    this.#present?.close();
+    this.#present = pending.device;
+    this.#document = document;
+  }
+
+  close(): void {
+    this.#present?.close();
+    this.#first.close();
+  }
+}
