@@ -10,7 +10,7 @@ import { type Checkpoint, RAW } from "./part.ts";
 
 const VERSION = 1;
 export const MAX_STACK_FILE_BYTES = 1 << 20;
-export const MAX_STACK_FILE_LAYERS = 1024;
+const MAX_STACK_FILE_LAYERS = 1024;
 const MAX_MORE_FILES = 1024;
 /** As long as the longest path that Linux takes. */
 const MAX_NAME_BYTES = 4096;
