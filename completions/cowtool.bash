@@ -67,7 +67,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -128,7 +128,7 @@ _cowtool() {
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
-    serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --quota --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --keep-going --no-keep-going --help --json --no-color --progress --quiet --verbose' ;;

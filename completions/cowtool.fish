@@ -187,6 +187,7 @@ complete --command cowtool --condition '__cowtool_runs serve' --long-option inse
 complete --command cowtool --condition '__cowtool_runs serve' --long-option listen --exclusive --description 'listen on TCP [default: 127.0.0.1:10809]'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option max-connections --exclusive --description 'connections at a time [default: 256]'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option pid-file --require-parameter --arguments '(__cowtool_layers)' --description 'write the process id here once it is ready'
+complete --command cowtool --condition '__cowtool_runs serve' --long-option quota --exclusive --description 'the most that a cowfile\'s blocks may take'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option read-only --description 'export read-only'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option repair --description 'repair a cowfile that was left dirty by another program'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option reserve --exclusive --description 'keep at least SIZE free on the cowfile\'s file system'

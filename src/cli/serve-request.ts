@@ -19,6 +19,7 @@ export interface ServeFlags {
   readonly ephemeral: boolean;
   readonly repair: boolean;
   readonly reserve: string | undefined;
+  readonly quota: string | undefined;
   readonly "warn-below": string | undefined;
   readonly "tls-certificates": string | undefined;
   readonly "tls-psk": string | undefined;
@@ -55,6 +56,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     ephemeral: flags.ephemeral,
     repair: flags.repair,
     ...(flags.reserve !== undefined && { reserveBytes: parseSize(flags.reserve) }),
+    ...(flags.quota !== undefined && { quotaBytes: parseSize(flags.quota) }),
     ...(flags["warn-below"] !== undefined && { warnBelowBytes: parseSize(flags["warn-below"]) }),
     ...(tls && { tls }),
     ...(flags["max-connections"] !== undefined && { maxConnections: parseCount(flags["max-connections"]) }),

@@ -1,5 +1,4 @@
 /** Owns the command line of `serve`. */
-import { setFlagsFromString } from "node:v8";
 import { Args, Flags } from "@oclif/core";
 import { isActivated, keepBlocking } from "../cli/activated.ts";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
@@ -7,16 +6,8 @@ import { EXIT } from "../cli/exit-codes.ts";
 import { forceFlag } from "../cli/flags.ts";
 import { renderExports } from "../cli/render/exports.ts";
 import { serveRequest } from "../cli/serve-request.ts";
+import { preferSoonFast } from "../cli/soon-fast.ts";
 import type { Ready } from "../lib/nbd/server/serve.ts";
-
-/**
- * Has JavaScript compiled by the quick compiler only. What the thorough one makes is some hundredths faster, but it is at
- * work for a tenth of a second on the processors that a server's first clients need, and slowed them by a third. It holds
- * for the whole process, so that it is not the library's to decide.
- */
-function preferSoonFast(): void {
-  setFlagsFromString("--no-turbofan");
-}
 
 export default class Serve extends BaseCommand<typeof Serve> {
   static override summary = "serve a stack as a block device over NBD";
@@ -41,6 +32,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
     ephemeral: Flags.boolean({ default: false, description: "discard all writes when the server ends" }),
     repair: Flags.boolean({ default: false, description: "repair a cowfile that was left dirty by another program" }),
     reserve: Flags.string({ description: "keep at least SIZE free on the cowfile's file system", helpValue: "SIZE" }),
+    quota: Flags.string({ description: "the most that a cowfile's blocks may take", helpValue: "SIZE" }),
     "warn-below": Flags.string({ description: "warn when less is free there [default: 256M]", helpValue: "SIZE" }),
     "tls-certificates": Flags.string({
       description: "TLS with server-cert.pem and server-key.pem from DIR",

@@ -1,6 +1,7 @@
 /**
- * Owns the test for zero bytes: fast on long zero runs and on data that is not zero at its first word.
+ * Owns zero bytes: the test for them, fast on long zero runs and on data that is not zero at its first word; and writing them.
  */
+import type { ByteTarget } from "./byte-source.ts";
 
 const ZEROS = Buffer.alloc(1 << 20);
 
@@ -14,4 +15,9 @@ export function isZero(bytes: Uint8Array, start = 0, end = bytes.length): boolea
     if (ZEROS.compare(bytes, at, stop, 0, stop - at) !== 0) return false;
   }
   return true;
+}
+
+/** Writes zeros to `[from, to)`. */
+export function writeZeros(target: Pick<ByteTarget, "write">, from: number, to: number): void {
+  for (let at = from; at < to; at += ZEROS.length) target.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), at);
 }

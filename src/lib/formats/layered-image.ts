@@ -123,9 +123,14 @@ export class LayeredImage implements PlacedSource, Layered, Remarks {
   readonly base: ByteSource | undefined;
   /** Bottom to top. */
   readonly layers: readonly Layer[];
+  readonly #onRead: ((level: number) => void) | undefined;
 
-  /** @param layers bottom to top; each must fit its backing (stack/open.ts checks that) */
-  constructor(name: string, base: ByteSource | undefined, layers: readonly Layer[]) {
+  /**
+   * @param layers bottom to top; each must fit its backing (stack/open.ts checks that)
+   * @param onRead told for each part of a read which level it is read from: 0 is the base, 1 the layer over it, and so on
+   */
+  constructor(name: string, base: ByteSource | undefined, layers: readonly Layer[], onRead?: (level: number) => void) {
+    this.#onRead = onRead;
     const top = layers.at(-1);
     this.name = name;
     this.base = base;
@@ -147,11 +152,13 @@ export class LayeredImage implements PlacedSource, Layered, Remarks {
     const length = Math.max(0, Math.min(target.length, this.sizeBytes - offsetBytes));
     const end = offsetBytes + length;
     if (this.base && topLevel(this.layers, offsetBytes, end) === 0) {
+      this.#onRead?.(0);
       readZeroFilled(this.base, length === target.length ? target : target.subarray(0, length), offsetBytes);
       return length;
     }
     let done = 0;
-    for (const { offset, length: size, source, at } of shown(this.base, this.layers, offsetBytes, end)) {
+    for (const { offset, length: size, source, at, level } of shown(this.base, this.layers, offsetBytes, end)) {
+      if (size > 0) this.#onRead?.(level);
       const start = offset - offsetBytes;
       if (start > done) target.fill(0, done, start);
       done = start + size;

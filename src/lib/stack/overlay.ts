@@ -14,9 +14,15 @@ export class Overlay extends ImageDevice {
   /** Files of layers whose addresses addressOf() has returned. */
   readonly #addressed = new Set<Partial<BlockDevice>>();
 
-  /** @param layers bottom to top; each must fit its backing (open.ts checks that) */
-  constructor(name: string, base: BlockDevice, layers: readonly Layer[]) {
-    super(new LayeredImage(name, base, layers));
+  readonly #onRead: ((level: number) => void) | undefined;
+
+  /**
+   * @param layers bottom to top; each must fit its backing (open.ts checks that)
+   * @param onRead as LayeredImage has it; also told where addressOf() has an address
+   */
+  constructor(name: string, base: BlockDevice, layers: readonly Layer[], onRead?: (level: number) => void) {
+    super(new LayeredImage(name, base, layers, onRead));
+    this.#onRead = onRead;
     this.#base = base;
     this.#layers = layers;
   }
@@ -24,14 +30,20 @@ export class Overlay extends ImageDevice {
   /** The address of a part that is entirely in one layer, or in the base. */
   addressOf(offsetBytes: number, lengthBytes: number): number {
     const end = offsetBytes + lengthBytes;
-    if (topLevel(this.#layers, offsetBytes, end) === 0) return this.#base.addressOf?.(offsetBytes, lengthBytes) ?? 0;
-    for (const { offset, length, source, at } of shown(this.#base, this.#layers, offsetBytes, end)) {
+    if (topLevel(this.#layers, offsetBytes, end) === 0)
+      return this.#noted(this.#base.addressOf?.(offsetBytes, lengthBytes), 0);
+    for (const { offset, length, source, at, level } of shown(this.#base, this.#layers, offsetBytes, end)) {
       if (offset > offsetBytes || length < lengthBytes) return 0;
       const device = source as Partial<BlockDevice>;
       this.#addressed.add(device);
-      return device.addressOf?.(at, lengthBytes) ?? 0;
+      return this.#noted(device.addressOf?.(at, lengthBytes), level);
     }
     return 0;
+  }
+
+  #noted(address = 0, level: number): number {
+    if (address > 0) this.#onRead?.(level);
+    return address;
   }
 
   invalidateMappings(): void {

@@ -1,6 +1,8 @@
 /** Owns the targets that are the server's side of a connection: the handshake, and requests. */
 import { MemoryStorage } from "../../../src/lib/index.ts";
 import { Handshake } from "../../../src/lib/nbd/handshake/handshake.ts";
+import { RequestMeter } from "../../../src/lib/nbd/meter/request-meter.ts";
+import { newShared, newSlot } from "../../../src/lib/nbd/meter/slot.ts";
 import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/transmission/outbox.ts";
 import { Transmission } from "../../../src/lib/nbd/transmission/transmission.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
@@ -90,7 +92,12 @@ export const transmission: Target = {
     const outbox = new Outbox((answer) => {
       if (answer.length > OUTBOX_BYTES) throw new Error("more than there is room for");
     });
-    const session = new Transmission(stack.image(), agreed, outbox);
+    const session = new Transmission(
+      stack.image(),
+      agreed,
+      outbox,
+      new RequestMeter({ slot: newSlot(2), shared: newShared() }),
+    );
     let said = input.rest();
     while (!session.isOver) {
       const used = session.consume(said);

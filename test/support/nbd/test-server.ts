@@ -5,11 +5,13 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { afterAll } from "vitest";
 import { create } from "../../../src/lib/index.ts";
+import type { Exports } from "../../../src/lib/nbd/server/exports.ts";
 import { type ExportRequest, type Ready, type ServeRequest, serve } from "../../../src/lib/nbd/server/serve.ts";
 
 export interface TestServer {
   readonly socket: string;
   readonly ready: Ready;
+  readonly exports: Exports;
   /** What the server told its user. */
   readonly notices: readonly string[];
   /** Ends it in order, as a signal would. Rejects with what the server threw. */
@@ -40,16 +42,27 @@ export async function startServing(
     onNotice: ({ message }: { message: string }) => void notices.push(message),
   };
   let ended: Promise<void> = Promise.resolve();
+  let known: Exports | undefined;
+  const attendant = {
+    restore: async (all: Exports) => {
+      known = all;
+    },
+    start: async () => ({}),
+    stop: async () => undefined,
+  };
   const ready = await new Promise<Ready>((resolve, reject) => {
     ended = serve(
       { ...request, exports, socket: request.listen ? request.socket : socket, env: {}, onReady: resolve },
       context,
+      attendant,
     );
     ended.catch(reject);
   });
+  if (!known) throw new Error("a server has exports");
   const server: TestServer = {
     socket,
     ready,
+    exports: known,
     notices,
     ended,
     stop: () => {

@@ -14,6 +14,7 @@
  */
 import type { OnCacheMiss } from "../../device/block-device.ts";
 import { MajorFaults } from "../../device/sys/major-faults.ts";
+import { nowNs } from "../meter/clock.ts";
 import { HEAD_BYTES_AT_MOST, OUTBOX_BYTES } from "../transmission/outbox.ts";
 import type { Request } from "../transmission/request.ts";
 import { CacheMisses } from "./cache-misses.ts";
@@ -28,15 +29,15 @@ import {
 import { sendAgain } from "./unsent.ts";
 
 /** A longer read did not come from memory: this, plus the time that copying its bytes takes at the slowest. */
-const SLOW_MS = 0.05;
-const BYTES_PER_MS = 1e6;
+const SLOW_NS = 50_000;
+const NS_PER_BYTE = 1;
 /** After this many consecutive fast reads, small reads skip way 2. */
 const FAST_IN_A_ROW = 256;
 /** At the start it is not known whether reads are slow. */
 const TRIES_AT_FIRST = 16;
 
-function isSlow(start: number, bytes: number): boolean {
-  return performance.now() - start > SLOW_MS + bytes / BYTES_PER_MS;
+function isSlow(startNs: number, bytes: number): boolean {
+  return nowNs() - startNs > SLOW_NS + bytes * NS_PER_BYTE;
 }
 
 export class ReadPath {
@@ -93,7 +94,7 @@ export class ReadPath {
   /** Answers a read that answer() has said must wait. @returns false if the connection must end @throws what reading threw */
   wait(request: Request): boolean {
     const { outbox, structured } = this.#way;
-    const start = performance.now();
+    const start = nowNs();
     // A single piece that could have been gathered was not in memory.
     const gathers = outbox.canGather && !this.#isTriedFirst(request) && !isOnePiece(request, structured);
     this.#makeRoom(request);
@@ -132,7 +133,7 @@ export class ReadPath {
       outbox.flush();
       return true;
     }
-    const start = performance.now();
+    const start = nowNs();
     const unsent = outbox.flush();
     // A slow client is told from a slow disk by the pages that the kernel had to wait for.
     if (unsent.length > 0 || (isSlow(start, bytes) && this.#faults.haveGrown())) {

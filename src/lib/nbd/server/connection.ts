@@ -9,6 +9,8 @@ import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { canTakeSockets, endSocket, takeSocket } from "../../device/sys/socket.ts";
 import type { ExportFacts, Negotiated } from "../handshake/export.ts";
 import { Handshake, type HandshakeHost, type HandshakeStep } from "../handshake/handshake.ts";
+import type { MeteredConnection } from "../meter/export-meter.ts";
+import type { WorkerJob } from "../threads/worker-messages.ts";
 import type { WorkerPool } from "../threads/worker-pool.ts";
 import { LoopSession } from "../transmission/loop-session.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
@@ -51,6 +53,7 @@ export class Connection implements ExportUser {
   hasBegun = false;
   /** The socket while a thread has it. */
   #taken: number | undefined;
+  #metered: MeteredConnection | undefined;
   #isStopping = false;
   #end: () => void = () => undefined;
   readonly #ended: Promise<void>;
@@ -78,6 +81,7 @@ export class Connection implements ExportUser {
   /** Takes no more requests; received ones are answered. */
   stop(): void {
     this.#isStopping = true;
+    this.#metered?.release();
     if (this.#taken !== undefined) endSocket(this.#taken, false);
     else if (this.#session) this.#session.finish();
     else this.#drop();
@@ -95,6 +99,7 @@ export class Connection implements ExportUser {
 
   /** Ends it now, because the client does not read its replies. */
   kill(): void {
+    this.#metered?.release();
     if (this.#taken !== undefined) endSocket(this.#taken, true);
     else this.#stream.destroy();
   }
@@ -177,36 +182,38 @@ export class Connection implements ExportUser {
           return;
         }
         this.#stream.destroy();
-        void this.#inThread(pool, fd, {
-          fd,
-          exportNumber: served.number,
-          image,
-          negotiated,
-          rest: Uint8Array.from(rest),
-        });
+        const metered = served.meter.connect();
+        const job = { fd, exportNumber: served.number, image, negotiated, rest: Uint8Array.from(rest) };
+        void this.#inThread(pool, metered, { ...job, meter: metered.passed });
       });
       return;
     }
     void this.#inLoop(served, negotiated, rest);
   }
 
-  async #inThread(pool: WorkerPool, fd: number, job: Parameters<WorkerPool["run"]>[0]): Promise<void> {
+  async #inThread(pool: WorkerPool, metered: MeteredConnection, job: WorkerJob): Promise<void> {
+    const { fd } = job;
     this.#taken = fd;
+    this.#metered = metered;
     if (this.#isStopping) endSocket(fd, false);
     const failure = await pool.run(job);
     this.#taken = undefined;
+    metered.close();
     fs.closeSync(fd);
     if (failure !== undefined) this.#host.onFailure(failure);
     this.#end();
   }
 
   async #inLoop(served: ServedExport, negotiated: Negotiated, rest: Uint8Array): Promise<void> {
+    const metered = served.meter.connect();
+    this.#metered = metered;
     try {
-      this.#session = new LoopSession(this.#stream, served.image, negotiated, rest);
+      this.#session = new LoopSession(this.#stream, served.image, negotiated, rest, metered.passed);
       await this.#session.run();
     } catch (error) {
       this.#host.onFailure(wordsOf(error));
     }
+    metered.close();
     this.#end();
   }
 }

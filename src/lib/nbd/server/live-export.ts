@@ -9,6 +9,7 @@ import type { BaseLook } from "../../operations/identity/serve-base.ts";
 import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
 import type { StackSpec } from "../../stack/spec.ts";
+import { ExportMeter } from "../meter/export-meter.ts";
 import type { ExportRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
 import type { SharedParts } from "./shared-parts.ts";
@@ -30,6 +31,8 @@ export interface ExportSettings extends ExportRequest {
   readonly force?: boolean | undefined;
   /** Bytes to keep free on the file system of the cowfile. */
   readonly reserveBytes?: number | undefined;
+  /** The most bytes that the written layer may allocate. */
+  readonly quotaBytes?: number | undefined;
 }
 
 /**
@@ -70,6 +73,8 @@ export class LiveExport implements ExportEntry {
   served: ServedExport | undefined;
   failure: CowError | undefined;
   #look: BaseLook | undefined;
+  /** Goes on where the export is closed and opened again. */
+  readonly meter = new ExportMeter();
   /** The last change that was begun. */
   turn: Promise<unknown> = Promise.resolve();
 
@@ -94,18 +99,18 @@ export class LiveExport implements ExportEntry {
   ): Promise<() => void> {
     const storage = storageOf(context);
     const { spec } = this;
-    const { repair = false, force = false, reserveBytes = 0, access } = { ...defaults, ...this.settings };
+    const { repair = false, force = false, reserveBytes = 0, quotaBytes, access } = { ...defaults, ...this.settings };
     refusePending(storage, spec, [], false);
     const how = spec.layers.length === 0 && access !== "ephemeral" ? "read-only" : (access ?? "writable");
     const looking = { isWritten: how === "writable", force };
     this.#look = spec.layers.length > 0 ? await looks.look(spec, looking) : undefined;
     const { signal, onNotice } = context;
-    const options = { access: how, repair, reserveBytes, signal, onNotice, lowers };
+    const options = { access: how, repair, reserveBytes, quotaBytes, signal, onNotice, lowers };
     const stack = await ServedStack.open(storage, spec, options).catch(async (error: unknown) => {
       await this.#look?.end();
       throw error;
     });
-    this.served = new ServedExport(this.name, stack, number);
+    this.served = new ServedExport(this.name, stack, number, this.meter);
     this.state = "open";
     this.failure = undefined;
     const message = stack.found && FOUND_TEXTS[stack.found];
@@ -127,7 +132,7 @@ export class LiveExport implements ExportEntry {
     await this.#look?.end();
     try {
       // A thread that does not come back from a native call still has the files.
-      if (isFree && isSound()) served.stack.close();
+      if (isFree && isSound()) this.meter.flush(() => served.stack.close());
       else served.stack.abandon();
     } finally {
       onClosed(served.number);
@@ -138,10 +143,13 @@ export class LiveExport implements ExportEntry {
 
   /** @throws CowError `unsuitable` if it is not open; `io` */
   sync(): void {
-    if (!this.served)
+    const { served } = this;
+    if (!served)
       throw new CowError("unsuitable", `export "${this.name}" is ${this.state}: there is nothing to make durable`);
-    this.served.image.flush();
-    this.served.stack.checkpoint();
+    this.meter.flush(() => {
+      served.image.flush();
+      served.stack.checkpoint();
+    });
   }
 }
 

@@ -26,6 +26,8 @@ export interface ServeRequest {
   readonly repair?: boolean;
   /** Bytes to keep free on the file systems of the cowfiles: writes that need new space then fail with ENOSPC. */
   readonly reserveBytes?: number;
+  /** The most bytes that each written cowfile or store may allocate: writes that need more then fail with ENOSPC. */
+  readonly quotaBytes?: number;
   /** Warn when fewer bytes are free there. */
   readonly warnBelowBytes?: number;
   readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };

@@ -68,14 +68,14 @@ async function openAndRun(
   context: OperationContext,
   attendant: Attendant | undefined,
 ): Promise<void> {
-  const { readOnly, ephemeral, repair, force, reserveBytes } = request;
+  const { readOnly, ephemeral, repair, force, reserveBytes, quotaBytes } = request;
   const tlsConfig = request.tls && new TlsConfig(request.tls, context.onNotice);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
   const running = new Running();
   const access = ephemeral ? "ephemeral" : readOnly ? "read-only" : undefined;
   const exports = new Exports(
     {
-      defaults: { access, repair, force, reserveBytes },
+      defaults: { access, repair, force, reserveBytes, quotaBytes },
       onClosed: (number) => running.server?.forget(number),
       isSound: () => running.isSound,
     },

@@ -7,6 +7,7 @@ import type { LiveImage } from "../../stack/live/image.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { ServedStack } from "../../stack/live/served-stack.ts";
 import type { ExportFacts } from "../handshake/export.ts";
+import type { ExportMeter } from "../meter/export-meter.ts";
 
 /** The preferred request size: a page, and the block size of most file systems. */
 const PREFERRED_BYTES = 4096;
@@ -31,13 +32,20 @@ export class ServedExport {
   readonly number: number;
   /** The connections that use it now. */
   readonly users = new Set<ExportUser>();
+  /** Counts what its connections do, and holds their limit. */
+  readonly meter: ExportMeter;
   #image: LiveImage | undefined;
   #passed: PassedImage | null | undefined;
 
-  /** @param name "" for the default export */
-  constructor(name: string, stack: ServedStack, number: number) {
+  /**
+   * @param name "" for the default export
+   * @param meter also counts what earlier openings of the export did
+   */
+  constructor(name: string, stack: ServedStack, number: number, meter: ExportMeter) {
     this.stack = stack;
     this.number = number;
+    this.meter = meter;
+    meter.use(stack);
     const isWritable = stack.access !== "read-only";
     this.facts = {
       name,

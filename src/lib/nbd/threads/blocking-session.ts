@@ -3,10 +3,13 @@
  * requests costs one receive and one send, and nothing goes through an event loop.
  */
 import * as fs from "node:fs";
+import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { Receiver } from "../../device/sys/socket.ts";
 import { errnoName } from "../../errors.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
+import { RequestMeter } from "../meter/request-meter.ts";
+import type { PassedMeter } from "../meter/slot.ts";
 import { GatherList } from "../read-path/gather-list.ts";
 import { OUTBOX_BYTES, Outbox } from "../transmission/outbox.ts";
 import { Transmission, WHOLE_PAYLOAD_BYTES } from "../transmission/transmission.ts";
@@ -39,22 +42,27 @@ export class BlockingSession {
    * Serves until the client leaves or the connection breaks. The caller closes the socket.
    *
    * @param rest what came behind the handshake
+   * @param memory counts it
    * @throws CowError where what was written could not be kept; the client has had no reply to it
    */
-  run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array): void {
+  run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array, memory: PassedMeter): void {
     this.#fd = fd;
     if (this.#gatherList) this.#gatherList.fd = fd;
     this.#outbox.clear();
-    const transmission = new Transmission(image, negotiated, this.#outbox);
+    const meter = new RequestMeter(memory);
+    const transmission = new Transmission(image, negotiated, this.#outbox, meter);
     const receiver = new Receiver(fd, this.#inbox);
     this.#inbox.set(rest);
     let [start, end] = [0, rest.length];
     try {
       for (;;) {
         start += transmission.consume(this.#inbox.subarray(start, end));
-        while (transmission.isOver && transmission.waiting > 0) transmission.answerWaiting();
-        transmission.send();
+        sendWhatIsReady(transmission);
         if (transmission.isOver) return;
+        if (transmission.waitMs > 0) {
+          meter.sleep(transmission.waitMs, () => hasHungUp(fd));
+          continue;
+        }
         if (start === end) start = end = 0;
         else if (start > 0 && (end - start <= CHEAP_BYTES || end >= HOT_BYTES)) {
           this.#inbox.copyWithin(0, start, end);
@@ -62,8 +70,10 @@ export class BlockingSession {
           start = 0;
         }
         const got = transmission.waiting > 0 ? receiver.now(end) : this.#receive(receiver, end);
-        if (got > 0) end += got;
-        else if (transmission.waiting > 0) transmission.answerWaiting();
+        if (got > 0) {
+          end += got;
+          meter.received();
+        } else if (transmission.waiting > 0) transmission.answerWaiting();
         else return;
       }
     } catch (error) {
@@ -91,6 +101,13 @@ export class BlockingSession {
       }
     }
   }
+}
+
+/** Sends the replies; before the end, and before a wait for the limit, also those of reads that are queued. */
+function sendWhatIsReady(transmission: Transmission): void {
+  const isLast = transmission.isOver || transmission.waitMs > 0;
+  while (isLast && transmission.waiting > 0) transmission.answerWaiting();
+  transmission.send();
 }
 
 const BROKEN = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTCONN", "EHOSTUNREACH", "ENETUNREACH", "ECONNABORTED"]);

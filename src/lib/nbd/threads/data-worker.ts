@@ -23,7 +23,7 @@ function serve(job: NumberedJob): Promise<void> {
   return images.with(job.exportNumber, job.image, (image) => {
     if (job.shared) return serveOnLoop(job, image);
     session ??= new BlockingSession(busy);
-    return session.run(job.fd, image, job.negotiated, job.rest);
+    return session.run(job.fd, image, job.negotiated, job.rest, job.meter);
   });
 }
 
@@ -35,7 +35,7 @@ async function serveOnLoop(job: NumberedJob, image: LiveImage): Promise<void> {
   const fd = takeSocket(job.fd);
   if (fd === undefined) throw new Error("too many open files");
   const stream = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
-  await new LoopSession(stream, image, job.negotiated, job.rest).run();
+  await new LoopSession(stream, image, job.negotiated, job.rest, job.meter).run();
 }
 
 port.on("message", (job: NumberedJob | Forget | typeof END) => {

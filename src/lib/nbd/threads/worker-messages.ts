@@ -3,6 +3,7 @@
  */
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { Negotiated } from "../handshake/export.ts";
+import type { PassedMeter } from "../meter/slot.ts";
 
 export interface WorkerSetup {
   readonly busy: SharedArrayBuffer;
@@ -29,6 +30,8 @@ export interface WorkerJob {
   readonly image: PassedImage;
   readonly negotiated: Negotiated;
   readonly rest: Uint8Array;
+  /** Where the thread counts what it does. */
+  readonly meter: PassedMeter;
 }
 
 /** A job with its number, as sent to the thread. */

@@ -5,6 +5,8 @@
 import type { Duplex } from "node:stream";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
+import { RequestMeter } from "../meter/request-meter.ts";
+import type { PassedMeter } from "../meter/slot.ts";
 import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { Transmission } from "./transmission.ts";
 
@@ -18,6 +20,7 @@ export class LoopSession {
   readonly #stream: Duplex;
   readonly #transmission: Transmission;
   readonly #outbox: Outbox;
+  readonly #meter: RequestMeter;
   /** Received, but not processed. */
   #chunks: Buffer[] = [];
   #bytes = 0;
@@ -25,16 +28,19 @@ export class LoopSession {
   #isEnding = false;
   /** The last reply has been written. */
   #isFinished = false;
+  /** The next request waits for the export's limit. */
+  #isPausing = false;
   #hasEnded = false;
   #resolve: () => void = () => undefined;
   #reject: (error: unknown) => void = () => undefined;
 
-  constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array) {
+  constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array, meter: PassedMeter) {
     this.#stream = stream;
+    this.#meter = new RequestMeter(meter);
     this.#take(Buffer.from(rest));
     this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)), sharedOutbox);
     this.#outbox.isBlocked = () => this.#isBlocked;
-    this.#transmission = new Transmission(image, negotiated, this.#outbox);
+    this.#transmission = new Transmission(image, negotiated, this.#outbox, this.#meter);
   }
 
   get #isBlocked(): boolean {
@@ -48,6 +54,7 @@ export class LoopSession {
       this.#reject = reject;
       this.#stream.on("data", (chunk: Buffer) => {
         if (this.#isEnding) return;
+        this.#meter.received();
         this.#take(chunk);
         this.#work();
       });
@@ -74,7 +81,7 @@ export class LoopSession {
   }
 
   #work(): void {
-    if (this.#hasEnded || this.#isFinished) return;
+    if (this.#hasEnded || this.#isFinished || this.#isPausing) return;
     try {
       // Pieces are joined when there are enough bytes: a payload in tiny pieces is not copied for each.
       if (this.#bytes >= this.#transmission.wanted) {
@@ -90,11 +97,21 @@ export class LoopSession {
       this.#fail(error);
       return;
     }
-    if (this.#transmission.isOver || (this.#isEnding && !this.#isBlocked)) {
+    if (this.#transmission.waitMs > 0) void this.#pause(this.#transmission.waitMs);
+    else if (this.#transmission.isOver || (this.#isEnding && !this.#isBlocked)) {
       this.#isFinished = true;
       this.#stream.end(() => this.#end());
     } else if (this.#isBlocked) this.#stream.pause();
     else this.#stream.resume();
+  }
+
+  /** Other connections of this thread go on meanwhile. */
+  async #pause(milliseconds: number): Promise<void> {
+    this.#isPausing = true;
+    this.#stream.pause();
+    await this.#meter.pause(milliseconds);
+    this.#isPausing = false;
+    this.#work();
   }
 
   #fail(error: unknown): void {
@@ -112,6 +129,7 @@ export class LoopSession {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.#stream.destroy();
+    if (this.#isPausing) this.#meter.release();
     try {
       this.#transmission.end();
       this.#resolve();

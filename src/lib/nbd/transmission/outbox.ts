@@ -22,6 +22,8 @@ export class Outbox {
   length = 0;
   /** Chunks carry 64-bit lengths. */
   extended = false;
+  /** Replies with an error so far. */
+  errors = 0;
   /** Are there more replies than the client reads? Then no further request is begun. */
   isBlocked: () => boolean = () => false;
   readonly #gatherList: GatherList | undefined;
@@ -67,6 +69,7 @@ export class Outbox {
   /** Forgets everything. */
   clear(): void {
     this.length = 0;
+    this.errors = 0;
     this.#gatherList?.forget();
   }
 
@@ -100,6 +103,7 @@ export class Outbox {
   }
 
   simple(asked: Asked, error: number): void {
+    if (error !== 0) this.errors++;
     const view = this.#view;
     const at = this.length;
     view.setUint32(at, Magic.SIMPLE_REPLY);
@@ -148,6 +152,7 @@ export class Outbox {
 
   /** An error chunk with a text for people, and where in the image it happened, if that is known. */
   error(asked: Asked, error: number, text: string, offset: number | undefined): void {
+    this.errors++;
     // Cut between characters, however long the text.
     const words = Buffer.from(
       Buffer.from(text)

@@ -28,7 +28,11 @@ export function requireKnown({ type, flags }: Request, structured: boolean): voi
 }
 
 /** @throws Refusal `beyond` if it reaches beyond the end of the image */
-export function requireRange({ offset, length }: Request, image: LiveImage, beyond: number): void {
+export function requireRange(
+  { offset, length }: Pick<Request, "offset" | "length">,
+  image: LiveImage,
+  beyond: number,
+): void {
   const size = image.sizeBytes;
   if (offset <= size && length <= size - offset) return;
   // The offset in an error must be within its request.

@@ -25,6 +25,8 @@ export class Request implements Asked {
   /** In bytes; Infinity where it exceeds what a number holds exactly. */
   offset = 0;
   length = 0;
+  /** When its first bytes were received, on the clock of meter/clock.ts. */
+  arrivedNs = 0;
 
   /** Copies another's values. */
   copy(other: Request): void {
@@ -36,6 +38,7 @@ export class Request implements Asked {
     this.offsetLow = other.offsetLow;
     this.offset = other.offset;
     this.length = other.length;
+    this.arrivedNs = other.arrivedNs;
   }
 
   /** @returns false if the magic number is not that of a request */

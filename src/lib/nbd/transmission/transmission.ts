@@ -6,11 +6,13 @@
 import { Chunk, Command, CommandFlag, WireError } from "../../protocol/constants.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
+import type { RequestMeter } from "../meter/request-meter.ts";
 import { ReadPath } from "../read-path/read-path.ts";
 import { answerBlockStatus } from "./block-status.ts";
+import { Changes } from "./changes.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import { Request, requestBytes } from "./request.ts";
-import { requireKnown, requireRange, requireRead, requireWritable, requireWrite } from "./request-rules.ts";
+import { requireKnown, requireRange, requireRead, requireWrite } from "./request-rules.ts";
 import { offsetOf, Refusal, wireErrorOf, wordsForClient } from "./wire-errors.ts";
 
 /** Replies of this size together are sent at once. */
@@ -31,18 +33,24 @@ interface Payload {
 export class Transmission {
   /** The client disconnected, or broke the protocol: nothing more is to be read. */
   isOver = false;
+  /** Above 0 where the next request has to wait for the export's limit: for so many milliseconds, and then consume(). */
+  waitMs = 0;
   readonly #image: LiveImage;
   readonly #outbox: Outbox;
   readonly #negotiated: Negotiated;
   readonly #headBytes: number;
   readonly #structured: boolean;
   readonly #reads: ReadPath;
+  readonly #meter: RequestMeter;
+  readonly #changes: Changes;
   readonly #request = new Request();
   /** Has another request arrived behind this one? */
   #hasMore = false;
   #payload: Payload | undefined;
 
-  constructor(image: LiveImage, negotiated: Negotiated, outbox: Outbox) {
+  constructor(image: LiveImage, negotiated: Negotiated, outbox: Outbox, meter: RequestMeter) {
+    this.#meter = meter;
+    this.#changes = new Changes(image, meter);
     this.#image = image;
     this.#outbox = outbox;
     this.#negotiated = negotiated;
@@ -76,6 +84,8 @@ export class Transmission {
   consume(input: Uint8Array): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
     this.#image.lookAtFiles();
+    const { isLimited } = this.#meter;
+    this.waitMs = 0;
     let at = 0;
     while (!this.isOver && !this.#outbox.isBlocked()) {
       if (this.#payload) {
@@ -89,6 +99,9 @@ export class Transmission {
         this.isOver = true;
         break;
       }
+      if (isLimited) this.waitMs = this.#meter.waitOf(this.#request);
+      if (this.waitMs > 0) break;
+      this.#request.arrivedNs = this.#meter.arrivedNs;
       at += this.#headBytes;
       this.#hasMore = input.length - at >= this.#headBytes;
       at += this.#begin(this.#request, input, at);
@@ -102,20 +115,28 @@ export class Transmission {
     this.#reads.beginFetching();
     this.#image.commit();
     if (this.#image.failed) throw new Error("what was written could not be kept");
-    if (!this.#reads.send(this.#copyAgain)) this.isOver = true;
+    if (this.#outbox.pending > 0) this.#settle();
+    if (!this.#reads.send(this.#copyAgain)) this.#cutOff();
   }
 
-  readonly #copyAgain = (request: Request): void => this.#answer(request, "copy");
+  /** It has been counted. */
+  readonly #copyAgain = (request: Request): void => this.#answer(request, "copy again");
+
+  #settle(): void {
+    this.#meter.settle(this.#image.reads, this.#outbox.errors);
+  }
 
   /** Must be called when the connection has ended. */
   end(): void {
     this.isOver = true;
     this.#reads.end();
     this.#image.commit();
+    this.#settle();
   }
 
   /** @returns how many bytes of a payload were used */
   #begin(request: Request, input: Uint8Array, at: number): number {
+    this.#image.reads.begin();
     if (request.type !== Command.WRITE && !this.#hasOtherPayload(request)) {
       this.#answer(request, "perform");
       return 0;
@@ -151,8 +172,8 @@ export class Transmission {
   #answerWrite(request: Request, payload: Uint8Array): void {
     this.#makeRoom();
     try {
-      this.#image.write(payload, request.offset);
-      this.#honourFua(request);
+      this.#changes.write(payload, request.offset);
+      this.#changes.honourFua(request);
       this.#done(request);
     } catch (error) {
       this.#fail(request, error);
@@ -172,7 +193,7 @@ export class Transmission {
     if (piece === 0) return 0;
     if (payload.failure === undefined) {
       try {
-        this.#image.write(input.subarray(at, at + piece), payload.offset);
+        this.#changes.write(input.subarray(at, at + piece), payload.offset);
       } catch (error) {
         payload.failure = error;
       }
@@ -188,7 +209,7 @@ export class Transmission {
     this.#makeRoom();
     try {
       if (failure !== undefined) throw failure;
-      this.#honourFua(request);
+      this.#changes.honourFua(request);
       this.#done(request);
     } catch (error) {
       this.#fail(request, error);
@@ -201,11 +222,17 @@ export class Transmission {
     if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.send();
   }
 
-  #answer(request: Request, how: "perform" | "copy"): void {
+  #answer(request: Request, how: "perform" | "copy" | "copy again"): void {
     this.#makeRoom();
     try {
-      if (how === "copy") this.#endUnless(this.#reads.copy(request));
-      else this.#perform(request);
+      if (how === "perform") this.#perform(request);
+      else {
+        const { errors } = this.#outbox;
+        this.#image.reads.begin();
+        const isWhole = this.#reads.copy(request);
+        if (how === "copy") this.#endRead(request, isWhole, errors);
+        else if (!isWhole) this.#cutOff();
+      }
     } catch (error) {
       this.#fail(request, error);
     }
@@ -220,6 +247,7 @@ export class Transmission {
   }
 
   #done(request: Request): void {
+    this.#meter.answered(request);
     if (this.#negotiated.extendedHeaders) this.#outbox.chunk(request, Chunk.NONE, 0, true);
     else this.#outbox.simple(request, WireError.NONE);
   }
@@ -237,47 +265,29 @@ export class Transmission {
       case Command.BLOCK_STATUS:
         this.#blockStatus(request);
         return;
-      case Command.FLUSH:
-        this.#image.flush();
-        break;
-      case Command.TRIM:
-        requireWritable(this.#image);
-        requireRange(request, this.#image, WireError.EINVAL);
-        this.#image.trim(request.offset, request.length);
-        break;
-      case Command.CACHE:
-        // A hint: the kernel reads ahead by itself.
-        requireRange(request, this.#image, WireError.EINVAL);
-        break;
-      case Command.WRITE_ZEROES:
-        this.#zero(request);
-        break;
+      default:
+        this.#changes.perform(request);
+        this.#done(request);
     }
-    this.#honourFua(request);
-    this.#done(request);
-  }
-
-  #zero(request: Request): void {
-    requireWritable(this.#image);
-    requireRange(request, this.#image, WireError.ENOSPC);
-    const mayPunch = (request.flags & CommandFlag.NO_HOLE) === 0;
-    if ((request.flags & CommandFlag.FAST_ZERO) !== 0 && !(mayPunch && this.#image.zeroesFast))
-      throw new Refusal(WireError.ENOTSUP, "zeros would have to be written");
-    if (request.length > 0) this.#image.zero(request.offset, request.length, { mayPunch });
-  }
-
-  #honourFua({ flags }: Request): void {
-    if ((flags & CommandFlag.FUA) !== 0 && this.#image.writable) this.#image.flush();
   }
 
   #read(request: Request): void {
     requireRead(request, this.#image);
-    if (this.#reads.answer(request, !this.#hasMore) === "must wait") this.#endUnless(this.#reads.wait(request));
+    const { errors } = this.#outbox;
+    const way = this.#reads.answer(request, !this.#hasMore);
+    if (way !== "queued") this.#endRead(request, way === "sent" || this.#reads.wait(request), errors);
+  }
+
+  /** @param errors as before its answer, which may end with one */
+  #endRead(request: Request, isWhole: boolean, errors: number): void {
+    if (!isWhole) this.#cutOff();
+    else if (this.#outbox.errors === errors) this.#meter.answered(request);
   }
 
   /** A simple reply had promised data that can't be read: only the end of the connection tells the client. */
-  #endUnless(isWhole: boolean): void {
-    if (!isWhole) this.isOver = true;
+  #cutOff(): void {
+    this.#outbox.errors++;
+    this.isOver = true;
   }
 
   #blockStatus(request: Request): void {

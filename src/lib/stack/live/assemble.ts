@@ -6,6 +6,7 @@ import type { Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { LiveImage } from "./image.ts";
+import { LevelReads } from "./level-reads.ts";
 import { LiveStackImage } from "./live-stack-image.ts";
 import { PlainImage } from "./plain-image.ts";
 import type { WritableLayer } from "./writable-layer.ts";
@@ -24,7 +25,9 @@ export interface ImageParts {
 
 /** One thread's image. */
 export function assembleImage({ name, base, layers, top, files = [] }: ImageParts): LiveImage {
-  const below = layers.length === 0 ? base : new Overlay(name, base, layers);
+  const reads = new LevelReads(1 + layers.length + (top ? 1 : 0));
+  const below = layers.length === 0 ? base : new Overlay(name, base, layers, reads.note);
   const watch = new FileWatch(files);
-  return top ? new LiveStackImage({ top, below, base, layers, watch }) : new PlainImage(below, base, layers, watch);
+  const parts = { below, base, layers, watch, reads };
+  return top ? new LiveStackImage({ ...parts, top }) : new PlainImage(parts);
 }

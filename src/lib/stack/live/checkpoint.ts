@@ -13,6 +13,7 @@ import { withLock } from "./mutex.ts";
 import type { ResidentLayer } from "./resident-layer.ts";
 import { announce, Control, Failure, MAP_PAGE_BYTES, PageState, type SharedState, Unflushed } from "./shared-state.ts";
 import type { SpaceReserve } from "./space-reserve.ts";
+import type { SpaceUsage } from "./space-usage.ts";
 
 export interface OrderParts {
   readonly cow: BlockDevice;
@@ -30,6 +31,7 @@ export interface OrderParts {
   /** Of the image. */
   readonly sizeBytes: number;
   readonly reserve: SpaceReserve;
+  readonly usage: SpaceUsage;
 }
 
 interface PageCopy {

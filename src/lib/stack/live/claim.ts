@@ -27,6 +27,13 @@ export class Claim {
     return this.bounds.length === 0;
   }
 
+  /** How many blocks are not allocated. */
+  get freshCount(): number {
+    let count = 0;
+    for (let i = 0; i < this.bounds.length; i += 2) count += (this.bounds[i + 1] ?? 0) - (this.bounds[i] ?? 0);
+    return count;
+  }
+
   /** How many unallocated runs there are. */
   get runCount(): number {
     return this.bounds.length / 2;

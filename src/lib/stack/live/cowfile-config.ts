@@ -13,6 +13,7 @@ import { JournalWriter } from "./journal-writer.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 import { newSharedState, type SharedState } from "./shared-state.ts";
 import { SpaceReserve } from "./space-reserve.ts";
+import { SpaceUsage } from "./space-usage.ts";
 import { WriteOrder } from "./write-order.ts";
 
 /** The settings of an open cowfile besides its descriptors. Can be posted to a worker. */
@@ -27,6 +28,8 @@ export interface CowfileConfig {
   readonly blockCount: number;
   readonly mapSizeBytes: number;
   readonly state: SharedState;
+  /** Of a SpaceUsage. */
+  readonly usage: SharedArrayBuffer;
   readonly dirtyHead: Uint8Array | undefined;
   readonly nonce: Uint8Array;
   /** The stamp in that head; undefined if there is no place for one. */
@@ -61,6 +64,7 @@ export function bareConfig(path: string, sizeBytes: number): CowfileConfig {
     blockCount,
     mapSizeBytes,
     state: newSharedState(mapSizeBytes),
+    usage: SpaceUsage.newMemory(0),
     dirtyHead: undefined,
     nonce: new Uint8Array(0),
     stamp: undefined,
@@ -68,6 +72,11 @@ export function bareConfig(path: string, sizeBytes: number): CowfileConfig {
     logBytes: 0,
     slotsPerHalf: 0,
   };
+}
+
+/** The blocks that are allocated, and their quota. */
+export function usageOf({ usage, path }: CowfileConfig): SpaceUsage {
+  return new SpaceUsage(usage, BLOCK_BYTES, path);
 }
 
 /** One thread's ordering of writes to an open cowfile. */
@@ -82,6 +91,7 @@ export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
     layer: new ResidentLayer(cow, map, config.dataOffsetBytes, NO_BASE),
     sizeBytes: config.sizeBytes,
     reserve: new SpaceReserve(config.path, config.reserveBytes),
+    usage: usageOf(config),
     state,
     head,
     journal: journal && new JournalWriter({ journal, nonce, slotsPerHalf: config.slotsPerHalf, control, head }),

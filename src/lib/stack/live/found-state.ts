@@ -63,14 +63,8 @@ export function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map
   });
 }
 
-export function refuseMiscount(
-  head: CowHead,
-  map: BlockMap,
-  pages: Uint8Array,
-  mapSizeBytes: number,
-  file: string,
-): void {
-  const used = countMarks(map, pages, mapSizeBytes);
+/** @param used as countMarks() found @throws CowError `damaged` */
+export function refuseMiscount(head: CowHead, used: number, file: string): void {
   if (head.used === BigInt(used)) return;
   throw new CowError("damaged", `the head counts ${head.used} blocks, but ${used} are allocated`, {
     file,

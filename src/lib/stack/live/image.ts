@@ -4,6 +4,7 @@
  */
 
 import type { OnCacheMiss } from "../../device/block-device.ts";
+import type { LevelReads } from "./level-reads.ts";
 
 /** The status of a part of an image; the caller chooses which question it answers. */
 export type StatusKind = "allocation" | "depth" | "dirty";
@@ -22,6 +23,8 @@ export interface LiveImage {
   readonly writable: boolean;
   /** Can zeros be made without writing them? */
   readonly zeroesFast: boolean;
+  /** Which levels of the stack requests read from; the caller says when one begins. */
+  readonly reads: LevelReads;
   /**
    * Must be called before a batch of requests: checks now and then whether a file was cut short, which would not show
    * in the rest of its last page, and after writes beyond its new end.

@@ -19,6 +19,8 @@ export interface KeptLayer {
   readonly passed: PassedLayer | undefined;
   /** How much of its file to map for other threads; undefined for none. */
   readonly mappedBytes?: number;
+  /** Counts its allocated blocks; undefined where that would need a walk of its file. */
+  readonly countAllocated?: () => number;
 }
 
 /** Keeps the bitmap of a cowfile whose blocks are contiguous in one of the stack's files. */
@@ -47,7 +49,8 @@ export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: rea
   const { base } = cowfile;
   const dataOffsetBytes = cowfile.locate(0);
   const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
-  if (source.fd === undefined) return { layer, passed: undefined };
+  const countAllocated = (): number => map.countIn(0, map.bytes.length);
+  if (source.fd === undefined) return { layer, passed: undefined, countAllocated };
   const passed: PassedLayer = {
     kind: "resident",
     ...lend(source),
@@ -56,7 +59,7 @@ export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: rea
     bitmap,
     base,
   };
-  return { layer, passed, mappedBytes: source.sizeBytes };
+  return { layer, passed, mappedBytes: source.sizeBytes, countAllocated };
 }
 
 /** How another thread opens a layer again: only if it is all in one file. */

@@ -4,11 +4,13 @@
  */
 import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { type Extent, widen } from "../../bytes/extent.ts";
+import { writeZeros } from "../../bytes/zero.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { type Layer, NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
 import type { Claim } from "./claim.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
+import type { LevelReads } from "./level-reads.ts";
 import { blockStatus } from "./status.ts";
 import type { WritableLayer } from "./writable-layer.ts";
 
@@ -18,32 +20,37 @@ const PIECE_BYTES = 1 << 20;
 const JOINED_BYTES = 16 << 10;
 /** Holes are punched at multiples of this, or of a smaller unit; the rest is written. */
 const HOLE_BYTES = 4096;
-const ZEROS = new Uint8Array(PIECE_BYTES);
+
+type Spared = "none" | "zero" | "unallocated";
 
 export interface StackImageParts {
   readonly top: WritableLayer;
-  /** The backing of `top`. */
+  /** The backing of `top`: an Overlay that notes what it reads, or the base. */
   readonly below: BlockDevice;
   /** The parts of `below`, layers bottom to top. */
   readonly base: BlockDevice;
   readonly layers: readonly Layer[];
   readonly watch: FileWatch;
+  readonly reads: LevelReads;
 }
 
 export class LiveStackImage implements LiveImage {
   readonly writable = true;
   readonly sizeBytes: number;
+  readonly reads: LevelReads;
   readonly #top: WritableLayer;
   readonly #layer: SearchableLayer;
   readonly #file: WritableLayer["file"];
   readonly #below: BlockDevice;
   readonly #unit: number;
   readonly #levels: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
+  readonly #topLevel: number;
   readonly #watch: FileWatch;
   readonly #scratchBytes: number;
   #scratch: Uint8Array | undefined;
 
-  constructor({ top, below, base, layers, watch }: StackImageParts) {
+  constructor({ top, below, base, layers, watch, reads }: StackImageParts) {
+    this.reads = reads;
     this.#top = top;
     this.#layer = top.layer;
     this.#file = top.file;
@@ -53,6 +60,7 @@ export class LiveStackImage implements LiveImage {
     this.#watch = watch;
     this.sizeBytes = top.sizeBytes;
     this.#levels = { base, layers: [...layers, top.layer] };
+    this.#topLevel = layers.length + 1;
   }
 
   get name(): string {
@@ -80,6 +88,7 @@ export class LiveStackImage implements LiveImage {
       const part = at === offsetBytes && stop === end ? target : target.subarray(at - offsetBytes, stop - offsetBytes);
       if (place === NOT_ALLOCATED) this.#readBelow(part, at);
       else {
+        this.reads.note(this.#topLevel);
         const got = this.#file.read(part, place);
         if (got < part.length) part.fill(0, got);
       }
@@ -88,7 +97,15 @@ export class LiveStackImage implements LiveImage {
   }
 
   #readBelow(target: Uint8Array, offset: number): void {
+    this.#note(NOT_ALLOCATED, target.length > 0);
     if (target.length > 0) readZeroFilled(this.#below, target, offset);
+  }
+
+  /** Notes what was read at this place of the top, or below: where a base alone does not note it by itself. */
+  #note(place: number, isRead: boolean): boolean {
+    if (isRead && place !== NOT_ALLOCATED) this.reads.note(this.#topLevel);
+    else if (isRead && this.#topLevel === 1) this.reads.note(0);
+    return isRead;
   }
 
   tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
@@ -96,16 +113,20 @@ export class LiveStackImage implements LiveImage {
     // A range in two places is rare enough to wait for.
     if (this.#layer.findRun(offsetBytes, end) < end) return false;
     const place = this.#layer.foundAt;
-    if (place === NOT_ALLOCATED) return this.#below.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
-    return this.#file.tryRead?.(target, place, onCacheMiss) ?? false;
+    const isHere = place !== NOT_ALLOCATED;
+    const device = isHere ? this.#file : this.#below;
+    return this.#note(place, device.tryRead?.(target, isHere ? place : offsetBytes, onCacheMiss) ?? false);
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
     const end = offsetBytes + lengthBytes;
     if (this.#layer.findRun(offsetBytes, end) < end) return 0;
     const place = this.#layer.foundAt;
-    if (place === NOT_ALLOCATED) return this.#below.addressOf?.(offsetBytes, lengthBytes) ?? 0;
-    return this.#file.addressOf?.(place, lengthBytes) ?? 0;
+    const isHere = place !== NOT_ALLOCATED;
+    const device = isHere ? this.#file : this.#below;
+    const address = device.addressOf?.(isHere ? place : offsetBytes, lengthBytes) ?? 0;
+    this.#note(place, address > 0);
+    return address;
   }
 
   invalidateMappings(): void {
@@ -206,7 +227,7 @@ export class LiveStackImage implements LiveImage {
 
   zero(offsetBytes: number, lengthBytes: number, { mayPunch }: ZeroOptions): void {
     const end = offsetBytes + lengthBytes;
-    this.#zeroAll(offsetBytes, end, mayPunch ? "zero" : "none", mayPunch && this.zeroesFast);
+    this.#zeroAll(offsetBytes, end, () => (mayPunch ? "zero" : "none"), mayPunch && this.zeroesFast);
   }
 
   trim(offsetBytes: number, lengthBytes: number): void {
@@ -215,14 +236,17 @@ export class LiveStackImage implements LiveImage {
     const from = Math.ceil(offsetBytes / this.#unit) * this.#unit;
     // The image's last unit may be partial.
     const to = end >= this.sizeBytes ? this.sizeBytes : Math.floor(end / this.#unit) * this.#unit;
-    this.#zeroAll(from, to, this.#top.trimsBacking ? "zero" : "unallocated", true);
+    // A trim is a wish: where the quota allows no more marks, the backing's data stays.
+    const allocates = (claim: Claim): boolean => this.#top.trimsBacking && this.#top.usage.hasRoom(claim.freshCount);
+    this.#zeroAll(from, to, (claim) => (allocates(claim) ? "zero" : "unallocated"), true);
   }
 
-  /** @param spares the parts that are left as they are: those that are zero, or not allocated */
-  #zeroAll(from: number, end: number, spares: "none" | "zero" | "unallocated", punches: boolean): void {
+  /** @param sparedOf the parts of a claim that are left as they are: those that are zero, or not allocated */
+  #zeroAll(from: number, end: number, sparedOf: (claim: Claim) => Spared, punches: boolean): void {
     for (let at = from; at < end; ) {
       const claimEnd = this.#top.claimLong(at, end, (claim) => {
         const stop = Math.min(end, claim.end * this.#unit);
+        const spares = sparedOf(claim);
         if (spares === "none") this.#zeroPart(claim, at, stop, punches);
         else
           for (const { offset, length } of this.#parts(claim, at, stop, spares === "zero"))
@@ -289,8 +313,4 @@ export class LiveStackImage implements LiveImage {
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void {
     blockStatus(kind, this.#levels, [offsetBytes, offsetBytes + lengthBytes], onStatus);
   }
-}
-
-function writeZeros(file: BlockDevice, from: number, to: number): void {
-  for (let at = from; at < to; at += ZEROS.length) file.write(ZEROS.subarray(0, Math.min(ZEROS.length, to - at)), at);
 }

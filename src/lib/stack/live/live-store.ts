@@ -10,6 +10,7 @@ import { WritableStore, type WritableStoreOptions } from "../../formats/dm-snaps
 import { NOT_ALLOCATED } from "../../formats/format.ts";
 import { Claim } from "./claim.ts";
 import { SpaceReserve } from "./space-reserve.ts";
+import { SpaceUsage } from "./space-usage.ts";
 import type { PlacedData, WritableLayer } from "./writable-layer.ts";
 
 export class LiveStore implements WritableLayer {
@@ -21,6 +22,7 @@ export class LiveStore implements WritableLayer {
   readonly sizeBytes: number;
   readonly canPunch: boolean;
   readonly reserve: SpaceReserve;
+  readonly usage: SpaceUsage;
   readonly store: WritableStore;
   readonly #claim = new Claim();
   #failed = false;
@@ -35,6 +37,7 @@ export class LiveStore implements WritableLayer {
     this.layer = this.store.layer;
     this.unitBytes = this.layer.granularityBytes;
     this.sizeBytes = this.layer.virtualSizeBytes;
+    this.usage = new SpaceUsage(SpaceUsage.newMemory(this.store.count), this.unitBytes, file.name);
     this.reserve = options.reserve ?? new SpaceReserve(file.name, 0);
     // Tried on the next chunk to be used, where nothing can be lost, even beyond the end of the file.
     this.canPunch = file.punchHole(this.store.nextFree * this.unitBytes, this.unitBytes);
@@ -54,6 +57,7 @@ export class LiveStore implements WritableLayer {
     const [first, end] = [Math.floor(offsetBytes / this.unitBytes), Math.ceil(endBytes / this.unitBytes)];
     let missing = end - first;
     for (const { count } of this.store.map.runs(first, end)) missing -= count;
+    this.usage.requireRoom(missing);
     this.store.reserve(missing);
   }
 
@@ -92,10 +96,16 @@ export class LiveStore implements WritableLayer {
   }
 
   change(claim: Claim, work: (file: BlockDevice) => void): void {
-    const count = claim.isAllocated ? 0 : claim.end - claim.first;
-    this.store.reserve(count);
-    if (count > 0) claim.shift = (this.store.nextFree - claim.first) * this.unitBytes;
-    work(this.file);
+    const count = claim.freshCount;
+    this.usage.take(count);
+    try {
+      this.store.reserve(count);
+      if (count > 0) claim.shift = (this.store.nextFree - claim.first) * this.unitBytes;
+      work(this.file);
+    } catch (error) {
+      this.usage.giveBack(count);
+      throw error;
+    }
     if (count > 0) this.store.take(claim.first, count);
   }
 

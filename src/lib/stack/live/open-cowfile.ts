@@ -18,7 +18,7 @@ import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/st
 import { sweepUnmarked, unmarkedRuns } from "../../formats/cowfile/live/sweep.ts";
 import { isTooMuchToLookAt, type MarksAt } from "../../formats/cowfile/unmarked-data.ts";
 import { BlockMap } from "./block-map.ts";
-import { type CowfileConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
+import { type CowfileConfig, makeOrder, type SharedCowfile, usageOf } from "./cowfile-config.ts";
 import type { WrittenFile } from "./file-guard.ts";
 import { LogState } from "./flush-log-writer.ts";
 import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown } from "./found-state.ts";
@@ -26,6 +26,7 @@ import { writeLong } from "./head-writer.ts";
 import { JournalFile, withJournalHint } from "./journal-file.ts";
 import { writeNewJournal } from "./journal-writer.ts";
 import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
+import { SpaceUsage } from "./space-usage.ts";
 import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
 import type { Top } from "./top.ts";
 import type { WriteOrder } from "./write-order.ts";
@@ -59,10 +60,12 @@ interface Session {
 export class WritableCowfile implements Top {
   readonly shared: SharedCowfile & { readonly journal: BlockDevice };
   readonly found: FoundState;
+  readonly usage: SpaceUsage;
   readonly #session: Session;
 
   private constructor(shared: WritableCowfile["shared"], found: FoundState, session: Session) {
     this.shared = shared;
+    this.usage = usageOf(shared.config);
     this.found = found;
     this.#session = session;
   }
@@ -124,7 +127,8 @@ export class WritableCowfile implements Top {
     const { state, map, pages } = loadMarks(device, opened, runs);
     refuseLost(device, opened, map);
     const marksAt: MarksAt = () => ({ bytes: map.bytes, firstBlock: 0 });
-    if (found === "clean") refuseMiscount(head, map, pages, geometry.mapSizeBytes, device.name);
+    const used = countMarks(map, pages, geometry.mapSizeBytes);
+    if (found === "clean") refuseMiscount(head, used, device.name);
     const goesOn =
       session.kind === "restarted" ? setAside(storage, path, device, opened, session, marksAt, options.onNotice) : old;
     const kept = old ? old.kept : unmarkedRuns(device, geometry, marksAt);
@@ -165,6 +169,7 @@ export class WritableCowfile implements Top {
       blockCount: geometry.rdoBlocks,
       mapSizeBytes: geometry.mapSizeBytes,
       state,
+      usage: SpaceUsage.newMemory(used),
       dirtyHead: dirty,
       nonce,
       stamp,

@@ -97,6 +97,7 @@ function openStoreTop(storage: Storage, device: BlockDevice, below: Stack, optio
   return {
     device,
     sizeBytes: live.sizeBytes,
+    usage: live.usage,
     written: [{ device, path, role: "layer" }],
     writable: () => live,
     close: () => {

@@ -7,21 +7,32 @@ import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
+import type { LevelReads } from "./level-reads.ts";
 import { blockStatus } from "./status.ts";
+
+export interface PlainImageParts {
+  /** Base and layers as one: an Overlay that notes what it reads, or the base. */
+  readonly below: BlockDevice;
+  readonly base: BlockDevice;
+  readonly layers: readonly Layer[];
+  readonly watch: FileWatch;
+  readonly reads: LevelReads;
+}
 
 export class PlainImage implements LiveImage {
   readonly writable = false;
   readonly zeroesFast = false;
   readonly failed = false;
+  readonly reads: LevelReads;
   readonly #device: BlockDevice;
   readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
   readonly #watch: FileWatch;
 
-  /** @param device base and layers as one */
-  constructor(device: BlockDevice, base: BlockDevice, layers: readonly Layer[], watch: FileWatch) {
-    this.#device = device;
+  constructor({ below, watch, reads, ...parts }: PlainImageParts) {
+    this.#device = below;
     this.#watch = watch;
-    this.#parts = { base, layers };
+    this.#parts = parts;
+    this.reads = reads;
   }
 
   get name(): string {
@@ -37,15 +48,24 @@ export class PlainImage implements LiveImage {
   }
 
   read(target: Uint8Array, offsetBytes: number): void {
+    this.#note(true);
     readZeroFilled(this.#device, target, offsetBytes);
   }
 
   tryRead(target: Uint8Array, offsetBytes: number, onCacheMiss: OnCacheMiss): boolean {
-    return this.#device.tryRead?.(target, offsetBytes, onCacheMiss) ?? false;
+    return this.#note(this.#device.tryRead?.(target, offsetBytes, onCacheMiss) ?? false);
   }
 
   addressOf(offsetBytes: number, lengthBytes: number): number {
-    return this.#device.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+    const address = this.#device.addressOf?.(offsetBytes, lengthBytes) ?? 0;
+    this.#note(address > 0);
+    return address;
+  }
+
+  /** A base alone says nothing by itself. */
+  #note(isRead: boolean): boolean {
+    if (isRead && this.#parts.layers.length === 0) this.reads.note(0);
+    return isRead;
   }
 
   invalidateMappings(): void {

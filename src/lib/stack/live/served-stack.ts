@@ -17,6 +17,7 @@ import { type LeftLayer, openLeft } from "./left-layer.ts";
 import { type OpenTopOptions, openTop } from "./open-top.ts";
 import type { PassedImage } from "./passed-image.ts";
 import { type LowerStack, LowerStacks, Mappings, passLayer } from "./shared-lower.ts";
+import type { SpaceUsage } from "./space-usage.ts";
 import { type Top, throwAway } from "./top.ts";
 
 /** How the top of a stack is served. */
@@ -32,6 +33,8 @@ export interface ServeStackOptions extends OpenTopOptions {
   readonly access: Access;
   /** Where what is below the written layer is open, or will be; default: it is shared with no other stack. */
   readonly lowers?: LowerStacks | undefined;
+  /** The most bytes that the written layer may allocate. */
+  readonly quotaBytes?: number | undefined;
 }
 
 interface OpenedStack {
@@ -57,6 +60,8 @@ export class ServedStack {
   readonly #held: HeldStackFile | undefined;
   readonly #top: Top | undefined;
   readonly #mappings = new Mappings();
+  /** Of a layer that is not written. */
+  #countedBlocks: number | undefined;
   /** Changes meanwhile to its own files; those of the lower layers are looked at by LowerStacks. */
   readonly guard: FileGuard;
 
@@ -105,11 +110,13 @@ export class ServedStack {
       lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
       if (isWritable) {
         const top = await openTop(storage, written, lower.stack, options);
+        top.usage.setQuota(options.quotaBytes);
         return new ServedStack(storage, { name, access, lower, left, top, held, found: top.found });
       }
       const { sizeBytes } = lower.stack.device;
       const top =
         access === "ephemeral" ? throwAway(storage, name, left?.kept.layer.virtualSizeBytes ?? sizeBytes) : undefined;
+      top?.usage.setQuota(options.quotaBytes);
       return new ServedStack(storage, { name, access, lower, left, top, held, found: left && "recovered" });
     } catch (error) {
       left?.device.close();
@@ -117,6 +124,18 @@ export class ServedStack {
       held?.close();
       throw error;
     }
+  }
+
+  /** What the written layer has allocated, and its quota; undefined if nothing is written. */
+  get usage(): SpaceUsage | undefined {
+    return this.#top?.usage;
+  }
+
+  /** Blocks that the top layer has allocated; 0 for a layer that is only read and no cowfile. */
+  get blocksAllocated(): number {
+    if (this.#top) return this.#top.usage.allocatedUnits;
+    this.#countedBlocks ??= (this.#left?.kept ?? this.#lower.layers.at(-1))?.countAllocated?.() ?? 0;
+    return this.#countedBlocks;
   }
 
   /** This thread's own image. */

@@ -4,12 +4,18 @@
  */
 
 import { CowError } from "../../errors.ts";
+import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
 import { MAX_RECORD_DATA_BYTES, MAX_RECORD_EXTENTS } from "../../formats/cowfile/live/flush-log.ts";
 
 /** Blocks that one lock guards: 32 bytes of bitmap, so that no two regions share a word. */
 export const REGION_BLOCKS = 256;
 /** Bytes of the bitmap that are written together: a page of the file. */
 export const MAP_PAGE_BYTES = 4096;
+/** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
+export function pageOf(block: number): number {
+  return Math.floor((BITMAP_OFFSET_BYTES + Math.floor(block / 8)) / MAP_PAGE_BYTES);
+}
+
 /** Number of locks; regions that are a multiple of this apart share one. */
 export const LOCKS = 8192;
 

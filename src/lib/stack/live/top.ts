@@ -5,10 +5,11 @@
 import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
-import { bareConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
+import { bareConfig, makeOrder, type SharedCowfile, usageOf } from "./cowfile-config.ts";
 import type { WrittenFile } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
 import { Control } from "./shared-state.ts";
+import type { SpaceUsage } from "./space-usage.ts";
 import type { WritableLayer } from "./writable-layer.ts";
 
 export interface Top {
@@ -18,6 +19,8 @@ export interface Top {
   readonly sizeBytes: number;
   /** Files with a name that are written, the layer's first. */
   readonly written: readonly WrittenFile[];
+  /** What it has allocated, and its quota. */
+  readonly usage: SpaceUsage;
   /** How a cowfile was found. */
   readonly found?: FoundState;
   /** What other threads need to use it; undefined if only one thread can. */
@@ -43,6 +46,7 @@ export function throwAway(storage: Storage, name: string, sizeBytes: number): To
     device: shared.cow,
     sizeBytes,
     written: [],
+    usage: usageOf(config),
     shared,
     writable: () => makeOrder(shared),
     close,

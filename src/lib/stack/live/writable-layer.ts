@@ -9,6 +9,7 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { SearchableLayer } from "../../formats/format.ts";
 import type { Claim } from "./claim.ts";
 import type { SpaceReserve } from "./space-reserve.ts";
+import type { SpaceUsage } from "./space-usage.ts";
 
 /** Data that is written to one place. */
 export interface PlacedData {
@@ -36,6 +37,8 @@ export interface WritableLayer {
   readonly failed: boolean;
   /** Space to keep free on its file system. */
   readonly reserve: SpaceReserve;
+  /** What it has allocated, and its quota; change() counts. */
+  readonly usage: SpaceUsage;
   /** Checks that a write to the whole range has space, if that is known beforehand. @throws CowError `no-space` */
   makeRoom(offsetBytes: number, endBytes: number): void;
   /** Looks up the units of a range, or the first of them. Valid until the next claim. */

@@ -34,13 +34,13 @@
  * hold() takes the lock, and looks again only if blocks were allocated under it in between: marks are never taken back.
  */
 import type { BlockDevice } from "../../device/block-device.ts";
-import { BITMAP_OFFSET_BYTES, BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { Checkpoint, type OrderParts } from "./checkpoint.ts";
 import { Claim } from "./claim.ts";
 import { reachTo } from "./file-end.ts";
 import { MAX_BATCH } from "./journal-writer.ts";
 import { lock, tryLock, unlock, withLock } from "./mutex.ts";
-import { announce, Control, Failure, LOCKS, MAP_PAGE_BYTES, PageState, REGION_BLOCKS } from "./shared-state.ts";
+import { announce, Control, Failure, LOCKS, PageState, pageOf, REGION_BLOCKS } from "./shared-state.ts";
 import type { PlacedData, WritableLayer } from "./writable-layer.ts";
 
 /** The most regions of a long claim: other writers wait only briefly, and its journal entries fit into one batch. */
@@ -48,11 +48,6 @@ const LONG_REGIONS = (2 * MAX_BATCH) / REGION_BLOCKS;
 
 /** A claim on no blocks: they are all allocated. */
 const NO_BLOCKS = new Claim();
-
-/** The page of the bitmap that holds a block's mark. Pages are those of the file, and the bitmap begins inside one. */
-function pageOf(block: number): number {
-  return Math.floor((BITMAP_OFFSET_BYTES + Math.floor(block / 8)) / MAP_PAGE_BYTES);
-}
 
 export class WriteOrder implements WritableLayer {
   readonly unitBytes = BLOCK_BYTES;
@@ -63,6 +58,7 @@ export class WriteOrder implements WritableLayer {
   readonly file: BlockDevice;
   readonly sizeBytes: number;
   readonly reserve: OrderParts["reserve"];
+  readonly usage: OrderParts["usage"];
   readonly #parts: OrderParts;
   readonly #checkpoint: Checkpoint;
   readonly #control: Int32Array;
@@ -83,6 +79,7 @@ export class WriteOrder implements WritableLayer {
     this.file = parts.cow;
     this.sizeBytes = parts.sizeBytes;
     this.reserve = parts.reserve;
+    this.usage = parts.usage;
     this.#claim.shift = parts.layer.dataOffsetBytes;
     this.#checkpoint = new Checkpoint(parts);
     this.#control = new Int32Array(parts.state.control);
@@ -123,8 +120,10 @@ export class WriteOrder implements WritableLayer {
    */
   change(claim: Claim, work: (cow: BlockDevice) => void, whole?: PlacedData): void {
     const { cow, log } = this.#parts;
+    const fresh = claim.freshCount;
     this.#requireDirty();
     this.#prepare(claim.runCount);
+    this.usage.take(fresh);
     let isRemembered = false;
     const workAndMark = (): void => {
       work(cow);
@@ -134,6 +133,7 @@ export class WriteOrder implements WritableLayer {
       if (whole && log) isRemembered = log.remember(whole, workAndMark);
       if (!isRemembered) workAndMark();
     } catch (error) {
+      this.usage.giveBack(fresh);
       if (!claim.isAllocated) Atomics.store(this.#control, Control.RESIDUE, 1);
       throw error;
     } finally {

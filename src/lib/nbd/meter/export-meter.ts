@@ -1,0 +1,188 @@
+/**
+ * Owns the figures of one export, in the server's main thread: the slots of its connections, their sums, and its limit.
+ * slot.ts has the rules of the memory.
+ */
+import { Command } from "../../protocol/constants.ts";
+import { BUCKETS, cumulative, type LatencyHistogram, type Percentiles, percentiles } from "./histogram.ts";
+import { Limit, type Limits } from "./limit.ts";
+import { TIMED } from "./request-meter.ts";
+import { newShared, newSlot, type PassedMeter, Place, wake } from "./slot.ts";
+import { Unflushed } from "./unflushed.ts";
+
+/**
+ * What an export has done since it was added. Requests count once they are answered without an error, before the reply is
+ * sent. The original driver's names: `rdoreads` is baseReads, `cowreads` the sum of layerReads, `cowwrites` writes and
+ * zeroes, `nrcowblocks` blocksAllocated. The driver counted each part of a request that was in one file; here a request
+ * counts once for each file that it reads, so that the figures are at most the driver's.
+ */
+export interface ExportStats {
+  readonly reads: number;
+  readonly writes: number;
+  readonly trims: number;
+  /** WRITE_ZEROES. */
+  readonly zeroes: number;
+  readonly flushes: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Requests that read from the base, also writes that copied up the rest of a block. */
+  readonly baseReads: number;
+  /** The same for each layer, bottom to top. */
+  readonly layerReads: readonly number[];
+  /** Blocks (chunks of a dm-snapshot store) that the top layer has allocated. */
+  readonly blocksAllocated: number;
+  /** Bytes that were written or zeroed since a flush that covered them. */
+  readonly unflushedBytes: number;
+  /** Requests that were answered with an error, or by ending the connection. */
+  readonly errors: number;
+  /** Connections that use it now. */
+  readonly connections: number;
+  /** In microseconds. */
+  readonly latency: { readonly [Kind in LatencyKind]: Percentiles };
+}
+
+export type LatencyKind = "read" | "write" | "flush";
+
+/** What the meter asks of a stack. */
+export interface MeteredStack {
+  /** How many layers it has. */
+  readonly depth: number;
+  readonly blocksAllocated: number;
+}
+
+/** A connection that is counted, for the main thread. */
+export interface MeteredConnection {
+  /** For the thread that serves it. */
+  readonly passed: PassedMeter;
+  /** It ends: its last requests do not wait for the limit. */
+  release(): void;
+  /** It has ended: no thread uses its slot any more. */
+  close(): void;
+}
+
+interface Figures {
+  /** As a slot. */
+  readonly sums: Float64Array;
+  readonly blocksAllocated: number;
+  readonly unflushedBytes: number;
+  readonly connections: number;
+}
+
+export class ExportMeter {
+  #stack: MeteredStack = { depth: 0, blocksAllocated: 0 };
+  readonly #shared = newShared();
+  readonly #limit = new Limit(this.#shared);
+  readonly #unflushed = new Unflushed(this.#shared);
+  /** What connections did that have ended. */
+  #ended = new Float64Array(Place.LEVELS + 1);
+  readonly #slots = new Set<SharedArrayBuffer>();
+  /** Of a connection that has ended: clients that come and go take no new memory. */
+  #spare: SharedArrayBuffer | undefined;
+
+  /** The stack that connections will use. Counts go on where the export was closed and is open again. */
+  use(stack: MeteredStack): void {
+    this.#stack = stack;
+    this.#spare = undefined;
+    const longer = new Float64Array(Math.max(this.#ended.length, Place.LEVELS + stack.depth + 1));
+    longer.set(this.#ended);
+    this.#ended = longer;
+  }
+
+  /** A connection begins to use the export. */
+  connect(): MeteredConnection {
+    const slot = this.#spare ?? newSlot(this.#stack.depth + 1);
+    this.#spare = undefined;
+    this.#slots.add(slot);
+    return {
+      passed: { slot, shared: this.#shared },
+      release: () => wake(slot, true),
+      close: () => {
+        const counts = new Float64Array(slot);
+        if (!this.#slots.delete(slot)) return;
+        addTo(this.#ended, counts);
+        counts.fill(0);
+        if (counts.length === Place.LEVELS + this.#stack.depth + 1) this.#spare = slot;
+      },
+    };
+  }
+
+  get limits(): Limits {
+    return this.#limit.limits;
+  }
+
+  /** Changes the limit, also for requests that wait. `{}` takes it away. */
+  setLimit(limits: Limits): void {
+    this.#limit.set(limits);
+    for (const slot of this.#slots) wake(slot, false);
+  }
+
+  /** Makes the stack durable by `work`, as a client's flush does. */
+  flush(work: () => void): void {
+    this.#unflushed.cover(work);
+  }
+
+  snapshot(): ExportStats {
+    return statsOf(this.#figures());
+  }
+
+  /** For histograms of Prometheus. */
+  latencies(): Readonly<Record<LatencyKind, LatencyHistogram>> {
+    const { sums } = this.#figures();
+    const of = (kind: number): LatencyHistogram =>
+      cumulative(histogramOf(sums, kind), sums[Place.LATENCY_SUMS + kind] ?? 0);
+    return { read: of(0), write: of(1), flush: of(2) };
+  }
+
+  /** Several exports as one; layers are added by their place in the stack. */
+  static total(meters: Iterable<ExportMeter>): ExportStats {
+    const all = Array.from(meters, (meter) => meter.#figures());
+    const sums = new Float64Array(Math.max(Place.LEVELS + 1, ...all.map((figures) => figures.sums.length)));
+    for (const figures of all) addTo(sums, figures.sums);
+    const sum = (of: (figures: Figures) => number): number => all.reduce((total, figures) => total + of(figures), 0);
+    return statsOf({
+      sums,
+      blocksAllocated: sum((figures) => figures.blocksAllocated),
+      unflushedBytes: sum((figures) => figures.unflushedBytes),
+      connections: sum((figures) => figures.connections),
+    });
+  }
+
+  #figures(): Figures {
+    const sums = Float64Array.from(this.#ended);
+    for (const slot of this.#slots) addTo(sums, new Float64Array(slot));
+    return {
+      sums,
+      blocksAllocated: this.#stack.blocksAllocated,
+      unflushedBytes: this.#unflushed.bytes,
+      connections: this.#slots.size,
+    };
+  }
+}
+
+/** Adds a slot's counts. */
+function addTo(sums: Float64Array, slot: Float64Array): void {
+  for (let place = Place.COMMANDS; place < slot.length; place++) sums[place] = (sums[place] ?? 0) + (slot[place] ?? 0);
+}
+
+function histogramOf(sums: Float64Array, kind: number): Float64Array {
+  const from = Place.HISTOGRAMS + kind * BUCKETS;
+  return sums.subarray(from, from + BUCKETS);
+}
+
+function statsOf({ sums, ...others }: Figures): ExportStats {
+  const at = (place: number): number => sums[place] ?? 0;
+  const latencyOf = (command: number): Percentiles => percentiles(histogramOf(sums, TIMED.indexOf(command)));
+  return {
+    reads: at(Place.COMMANDS + Command.READ),
+    writes: at(Place.COMMANDS + Command.WRITE),
+    trims: at(Place.COMMANDS + Command.TRIM),
+    zeroes: at(Place.COMMANDS + Command.WRITE_ZEROES),
+    flushes: at(Place.COMMANDS + Command.FLUSH),
+    bytesRead: at(Place.BYTES_READ),
+    bytesWritten: at(Place.BYTES_WRITTEN),
+    baseReads: at(Place.LEVELS),
+    layerReads: [...sums.subarray(Place.LEVELS + 1)],
+    errors: at(Place.ERRORS),
+    latency: { read: latencyOf(Command.READ), write: latencyOf(Command.WRITE), flush: latencyOf(Command.FLUSH) },
+    ...others,
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * Owns a connection's part of metering, in the thread that serves it: counts what is answered, how long it took, and waits
+ * for the export's limit. What a batch adds is gathered here, and put into the connection's slot before its replies go out.
+ *
+ * The latency of a request is the time from when its first bytes were received to when its reply is handed to send. It
+ * includes its wait for the limit, and the receipt of a long payload.
+ */
+import { Command } from "../../protocol/constants.ts";
+import type { LevelReads } from "../../stack/live/level-reads.ts";
+import { nowNs } from "./clock.ts";
+import { BUCKETS, bucketOf } from "./histogram.ts";
+import { Limit, Turn } from "./limit.ts";
+import { type PassedMeter, Place, Wake, wake } from "./slot.ts";
+import { Unflushed } from "./unflushed.ts";
+
+/** Requests whose latency is kept, by the order of their histograms. */
+export const TIMED: readonly number[] = [Command.READ, Command.WRITE, Command.FLUSH];
+const COUNTED: readonly number[] = [...TIMED, Command.TRIM, Command.WRITE_ZEROES];
+/** A request is charged for at most this: a longer one is refused. */
+const CHARGED_BYTES_AT_MOST = 32 << 20;
+/** While a thread waits, it looks this often whether its client has gone. */
+const LOOK_MS = 250;
+
+interface Counted {
+  readonly type: number;
+  readonly length: number;
+  readonly arrivedNs: number;
+}
+
+export class RequestMeter {
+  /** When the present batch was received. */
+  arrivedNs = nowNs();
+  readonly #memory: PassedMeter;
+  readonly #slot: Float64Array;
+  readonly #wakes: Int32Array;
+  readonly #unflushed: Unflushed;
+  readonly #limit: Limit;
+  readonly #turn: Turn;
+  /** Of the present batch, by command. */
+  readonly #counts = new Float64Array(Command.BLOCK_STATUS + 1);
+  /** Kind and time of those that came earlier, in turn. */
+  readonly #earlier: number[] = [];
+  #bytesRead = 0;
+  #bytesWritten = 0;
+  #changedBytes = 0;
+  /** Errors that are in the slot. */
+  #errors = 0;
+  #seenWake = 0;
+
+  constructor(memory: PassedMeter) {
+    this.#memory = memory;
+    this.#slot = new Float64Array(memory.slot);
+    this.#wakes = new Int32Array(memory.slot, 0, 2);
+    this.#unflushed = new Unflushed(memory.shared);
+    this.#limit = new Limit(memory.shared);
+    this.#turn = new Turn(this.#limit);
+  }
+
+  /** Bytes have come. */
+  received(): void {
+    this.arrivedNs = nowNs();
+  }
+
+  /** A request was answered, and not with an error. */
+  answered({ type, length, arrivedNs }: Counted): void {
+    if (arrivedNs === this.arrivedNs) this.#counts[type] = (this.#counts[type] ?? 0) + 1;
+    else this.#earlier.push(type, arrivedNs);
+    if (type === Command.READ) this.#bytesRead += length;
+    else if (type === Command.WRITE) this.#bytesWritten += length;
+  }
+
+  /** Data has been changed that no flush has covered. */
+  changed(bytes: number): void {
+    this.#changedBytes += bytes;
+  }
+
+  /** Flushes by `work`, and notes what that covers. */
+  flush(work: () => void): void {
+    this.#addChanged();
+    this.#unflushed.cover(work);
+  }
+
+  /**
+   * Puts what was gathered into the slot; the replies go out next.
+   *
+   * @param errors replies with an error so far, of this connection
+   */
+  settle(reads: LevelReads, errors: number): void {
+    const now = nowNs();
+    const slot = this.#slot;
+    for (const type of COUNTED) {
+      const count = this.#counts[type] ?? 0;
+      if (count === 0) continue;
+      this.#counts[type] = 0;
+      this.#add(type, count, now - this.arrivedNs);
+    }
+    for (let i = 0; i < this.#earlier.length; i += 2)
+      this.#add(this.#earlier[i] ?? 0, 1, now - (this.#earlier[i + 1] ?? now));
+    this.#earlier.length = 0;
+    bump(slot, Place.BYTES_READ, this.#bytesRead);
+    bump(slot, Place.BYTES_WRITTEN, this.#bytesWritten);
+    this.#bytesRead = this.#bytesWritten = 0;
+    bump(slot, Place.ERRORS, errors - this.#errors);
+    this.#errors = errors;
+    const { counts } = reads;
+    for (let level = 0; level < counts.length; level++) {
+      bump(slot, Place.LEVELS + level, counts[level] ?? 0);
+      counts[level] = 0;
+    }
+    this.#addChanged();
+  }
+
+  #add(type: number, count: number, latencyNs: number): void {
+    bump(this.#slot, Place.COMMANDS + type, count);
+    const kind = TIMED.indexOf(type);
+    if (kind < 0) return;
+    bump(this.#slot, Place.LATENCY_SUMS + kind, latencyNs * count);
+    bump(this.#slot, Place.HISTOGRAMS + kind * BUCKETS + bucketOf(latencyNs), count);
+  }
+
+  #addChanged(): void {
+    if (this.#changedBytes > 0) this.#unflushed.add(this.#changedBytes);
+    this.#changedBytes = 0;
+  }
+
+  /** Is there a limit now? */
+  get isLimited(): boolean {
+    return this.#limit.isOn && Atomics.load(this.#wakes, Wake.IS_ENDING) === 0;
+  }
+
+  /** @returns milliseconds that a request has to wait, by sleep() or pause(); ask again then */
+  waitOf({ type, length }: Counted): number {
+    if (type !== Command.READ && type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES)
+      return 0;
+    this.#seenWake = Atomics.load(this.#wakes, Wake.COUNT);
+    return this.#turn.ask(
+      type === Command.READ || type === Command.WRITE ? Math.min(length, CHARGED_BYTES_AT_MOST) : 0,
+    );
+  }
+
+  /** Blocks this thread until the time is over, the limit changes or the connection ends. @param hasGone has the client? */
+  sleep(milliseconds: number, hasGone: () => boolean): void {
+    for (let left = milliseconds; left > 0; left -= LOOK_MS) {
+      if (Atomics.wait(this.#wakes, Wake.COUNT, this.#seenWake, Math.min(left, LOOK_MS)) !== "timed-out") return;
+      if (left > LOOK_MS && hasGone()) this.release();
+    }
+  }
+
+  /** As sleep(), for a thread that must not block. */
+  async pause(milliseconds: number): Promise<void> {
+    await Atomics.waitAsync(this.#wakes, Wake.COUNT, this.#seenWake, milliseconds).value;
+  }
+
+  /** The connection ends: it no longer waits. */
+  release(): void {
+    wake(this.#memory.slot, true);
+  }
+}
+
+function bump(slot: Float64Array, place: number, by: number): void {
+  if (by !== 0) slot[place] = (slot[place] ?? 0) + by;
+}
