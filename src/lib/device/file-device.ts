@@ -86,7 +86,7 @@ export class FileDevice implements BlockDevice, LocalFile {
       }
       if (writable || options.willWrite) requireWritable(fd, path, writable);
       const device = new FileDevice(fd, path, writable);
-      if (options.lock && options.lock !== "none") device.#unlock = lockThrough(fd, path, options.lock);
+      if (options.lock && options.lock !== "none") device.#unlock = lockThrough(fd, path, options.lock, options.isNew);
       return device;
     } catch (error) {
       fs.closeSync(fd);

@@ -50,6 +50,8 @@ export interface OpenOptions {
   readonly lock?: LockMode | "none";
   /** The name is one that cowtool gives to files of its own: see own-file.ts. */
   readonly own?: boolean;
+  /** This process has just made it, so that no reader can have left a lock file for it. */
+  readonly isNew?: boolean;
   /**
    * Whether a file or device may be mounted; default for writing: `refuse`. Swap, device-mapper and claims of the kernel are
    * refused in either case; if undefined, none is checked.

@@ -5,7 +5,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { ORIGIN_DIGITS, processIdentity, processOrigin } from "./sys/process-info.ts";
+import { ORIGIN_DIGITS, ownStartTicks, processIdentity, processOrigin } from "./sys/process-info.ts";
 
 /** With the addition never longer than the file system's limit of 255 bytes, however long the final name is. */
 const MOST_BYTES_OF_NAME = 200;
@@ -20,8 +20,7 @@ function prefixOf(finalPath: string): string {
 
 /** A name beside `finalPath` that no other call gives. */
 export function temporaryName(finalPath: string): string {
-  const startTicks = processIdentity(process.pid)?.startTicks ?? 0;
-  const unique = [process.pid, startTicks].map((number) => number.toString(36));
+  const unique = [process.pid, ownStartTicks()].map((number) => number.toString(36));
   const rest = [processOrigin() || "0".repeat(ORIGIN_DIGITS), Date.now().toString(36) + (counter++).toString(36)];
   return path.join(path.dirname(finalPath), `${prefixOf(finalPath)}${[...unique, ...rest].join("-")}.tmp`);
 }
@@ -37,17 +36,38 @@ function isLeftOver(unique: string): boolean {
   return ticks !== 0 && living.startTicks !== 0 && living.startTicks !== ticks;
 }
 
-/** Removes what killed processes left of files that were to be called `finalPath`. Files that cannot be removed stay. */
+/** A directory with this many names is listed for left-over files at most this often. */
+const LARGE_NAMES = 256;
+const LIST_MS = 1000;
+
+/** Temporary names in large directories, by directory. */
+const listed = new Map<string, { readonly at: number; readonly names: readonly string[] }>();
+
+/** The names of unfinished files in a directory; in a large one perhaps of a moment ago. */
+function unfinishedIn(directory: string): readonly string[] {
+  const now = performance.now();
+  const known = listed.get(directory);
+  if (known && now - known.at < LIST_MS) return known.names;
+  listed.clear();
+  let all: string[];
+  try {
+    all = fs.readdirSync(directory);
+  } catch {
+    return [];
+  }
+  const names = all.filter((name) => name.endsWith(".tmp"));
+  if (all.length >= LARGE_NAMES) listed.set(directory, { at: now, names });
+  return names;
+}
+
+/**
+ * Removes what killed processes left of files that were to be called `finalPath`. Files that cannot be removed stay, and
+ * others may until the next time.
+ */
 export function removeLeftOvers(finalPath: string): void {
   const directory = path.dirname(finalPath);
   const prefix = prefixOf(finalPath);
-  let names: string[];
-  try {
-    names = fs.readdirSync(directory);
-  } catch {
-    return;
-  }
-  for (const name of names) {
+  for (const name of unfinishedIn(directory)) {
     if (!name.startsWith(prefix) || !isLeftOver(name.slice(prefix.length))) continue;
     const file = path.join(directory, name);
     try {

@@ -128,8 +128,27 @@ export function commonHeight(stack: Stack, base: Stack): number | undefined {
   return isSame ? base.layers.length : undefined;
 }
 
-/** @throws CowError `wrong-base` unless the layer was made for size and fingerprint of `below` */
-export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: AbortSignal): Promise<void> {
+/** Takes the fingerprint of the first `blocks` of a base, which are remembered. @throws CowError `io`, `interrupted` */
+export async function fingerprintBelow(
+  below: BlockDevice,
+  blocks: number | bigint,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const { value, contributions } = await takeFingerprint(below, Number(blocks), { signal });
+  below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
+  return value;
+}
+
+/**
+ * @param fingerprintOf the first blocks of `below`; default: it is taken now
+ * @throws CowError `wrong-base` unless the layer was made for size and fingerprint of `below`
+ */
+export async function requireBelongs(
+  layer: Layer,
+  below: BlockDevice,
+  signal?: AbortSignal,
+  fingerprintOf = (blocks: number | bigint): Promise<number> => fingerprintBelow(below, blocks, signal),
+): Promise<void> {
   const { blocks, blockBytes, fingerprint } = layer.base;
   if (blocks === undefined) return;
   const actualBlocks = Math.floor(below.sizeBytes / blockBytes);
@@ -143,8 +162,7 @@ export async function requireBelongs(layer: Layer, below: BlockDevice, signal?: 
     });
   }
   if (fingerprint === undefined) return;
-  const { value: actual, contributions } = await takeFingerprint(below, Number(blocks), { signal });
-  below.remember?.(contributions.map(({ block }) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES })));
+  const actual = await fingerprintOf(blocks);
   if (actual !== fingerprint) {
     throw new CowError(
       "wrong-base",

@@ -73,6 +73,8 @@ export interface Libc {
   getrusage(who: number, usage: Uint8Array): number;
   /** Closed on exec. Negative if the C library or the kernel has no such files. */
   memfdCreate(name: string): number;
+  /** Names of a directory, as the kernel gives them; -1 where the C library has no such call. */
+  getdents(fd: number, list: Uint8Array): number;
   /** The address of a buffer's bytes; it is valid while the buffer is referenced. */
   addressOf(buffer: ArrayBuffer): number | bigint;
 }
@@ -130,6 +132,7 @@ function bind(): Libc | null {
     const poll = lib.func("int poll(void *fds, unsigned long count, int timeout)");
     const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
     const memfdCreate = optional(() => lib.func("int memfd_create(const char *name, unsigned int flags)"));
+    const getdents = optional(() => lib.func("int64_t getdents64(int fd, void *list, size_t length)"));
     const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
     return {
@@ -165,6 +168,7 @@ function bind(): Libc | null {
       mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
       mallocTrim: () => void mallocTrim?.(0),
       memfdCreate: (name) => (memfdCreate ? Number(memfdCreate(name, MFD_CLOEXEC)) : -1),
+      getdents: (fd, list) => (getdents ? Number(getdents(fd, list, list.length)) : -1),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {

@@ -12,7 +12,8 @@ import * as path from "node:path";
 import { CowError, shellWord, systemError } from "../../errors.ts";
 import { makeOwn, OWN, openOwn } from "../own-file.ts";
 import type { LockMode, Unlock } from "./lock-mode.ts";
-import { hasKernelLock, lockHolders, processIdentity, processOrigin } from "./process-info.ts";
+import { namesBeginning } from "./names.ts";
+import { hasKernelLock, lockHolders, ownStartTicks, processIdentity, processOrigin } from "./process-info.ts";
 
 /** The end of the name of a reader's lock; earlier versions wrote only the pid. */
 const READER = /^\.\d+(-[0-9a-f]+)?$/;
@@ -33,10 +34,17 @@ interface Conflict {
 
 /**
  * Looks for lock files of others, and with `own` makes one of ours.
+ *
+ * @param how.isNew as in OpenOptions: to look for readers takes as long as the directory is large
  * @returns a function that releases the lock, or who holds it
  * @throws CowError `locked` if that cannot be told
  */
-export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: boolean): Unlock | Conflict {
+export function takeLockFile(
+  file: string,
+  mode: LockMode,
+  stat: fs.Stats,
+  { own, isNew = false }: { readonly own: boolean; readonly isNew?: boolean },
+): Unlock | Conflict {
   const others = (): Conflict | undefined =>
     own && hasKernelLock(stat.dev, stat.ino, mode === "exclusive" ? ["READ", "WRITE"] : ["WRITE"])
       ? { pids: lockHolders(stat.dev, stat.ino) }
@@ -52,7 +60,7 @@ export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: 
   const writerLock = real + OWN.lock.suffix;
   const writer = livingHolder(file, writerLock);
   if (writer !== undefined) return { pids: [writer] };
-  if (mode === "exclusive") {
+  if (mode === "exclusive" && !isNew) {
     const pids = livingReaders(file, real);
     if (pids.length > 0) return { pids };
   }
@@ -62,7 +70,7 @@ export function takeLockFile(file: string, mode: LockMode, stat: fs.Stats, own: 
 
 function holderText(): string {
   const host = hostname().replaceAll(/\s/g, "_") || NO_ORIGIN;
-  return `${process.pid} ${processIdentity(process.pid)?.startTicks ?? 0} ${processOrigin() || NO_ORIGIN} ${host}\n`;
+  return `${process.pid} ${ownStartTicks()} ${processOrigin() || NO_ORIGIN} ${host}\n`;
 }
 
 function make(lock: string): Unlock {
@@ -191,8 +199,8 @@ function doubt(file: string, lock: string, what: string, pid?: number): CowError
 
 function livingReaders(file: string, real: string): number[] {
   const prefix = path.basename(real) + OWN.lock.suffix;
-  return fs.readdirSync(path.dirname(real)).flatMap((entry) => {
-    if (!entry.startsWith(prefix) || !READER.test(entry.slice(prefix.length))) return [];
+  return namesBeginning(path.dirname(real), prefix).flatMap((entry) => {
+    if (!READER.test(entry.slice(prefix.length))) return [];
     const pid = livingHolder(file, path.join(path.dirname(real), entry));
     return pid === undefined ? [] : [pid];
   });

@@ -65,10 +65,11 @@ function takeKernelLock(c: Libc, fd: number, file: string, mode: LockMode): bool
  * Locks an open file or device, and the file behind it if it is a loop device, without waiting. So a loop device is not
  * written while the file is read under its own name.
  *
+ * @param isNew as in OpenOptions
  * @throws CowError `locked`
  */
-export function lockThrough(fd: number, file: string, mode: LockMode): Unlock {
-  const locks = [lockFile(fd, file, mode)];
+export function lockThrough(fd: number, file: string, mode: LockMode, isNew = false): Unlock {
+  const locks = [lockFile(fd, file, mode, isNew)];
   const unlock = (): void => {
     for (const each of locks.splice(0).reverse()) each();
   };
@@ -121,14 +122,14 @@ function lockBehind(device: string, path: string, whole: boolean, mode: LockMode
  *
  * @throws CowError `locked`, naming the holder where /proc shows it
  */
-function lockFile(fd: number, file: string, mode: LockMode): Unlock {
+function lockFile(fd: number, file: string, mode: LockMode, isNew = false): Unlock {
   const stat = fs.fstatSync(fd);
   const c = libc();
   if (c && !takeKernelLock(c, fd, file, mode)) {
     set(c, fd, file, F_UNLCK, QEMU_USES, LOCK_AREA_BYTES);
     throw lockedError(file, mode, lockHolders(stat.dev, stat.ino));
   }
-  const conflict = takeLockFile(file, mode, stat, c === null);
+  const conflict = takeLockFile(file, mode, stat, { own: c === null, isNew });
   if (typeof conflict === "function") {
     return () => {
       conflict();

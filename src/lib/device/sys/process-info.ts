@@ -39,6 +39,14 @@ export function processIdentity(pid: number): ProcessIdentity | undefined {
   }
 }
 
+let ownStart: number | undefined;
+
+/** When this process began, as in ProcessIdentity. */
+export function ownStartTicks(): number {
+  ownStart ??= processIdentity(process.pid)?.startTicks ?? 0;
+  return ownStart;
+}
+
 export const ORIGIN_DIGITS = 12;
 let origin: string | undefined;
 

@@ -76,7 +76,7 @@ export function* unmarkedPieces(
   marksAt: MarksAt = marksOnDisk(source, geometry),
   range: { readonly from: number; readonly to: number } = { from: 0, to: geometry.rdoBlocks },
 ): Generator<readonly Extent[]> {
-  const buffer = new Uint8Array(PIECE_BLOCKS * BLOCK_BYTES);
+  let buffer: Uint8Array | undefined;
   for (const [from, to] of allocatedPieces(source, geometry, range)) {
     const { bytes, firstBlock: first } = marksAt(from);
     const runs = [...clearRuns(bytes, from - first, to - first)];
@@ -85,6 +85,7 @@ export function* unmarkedPieces(
       yield [];
       continue;
     }
+    buffer ??= new Uint8Array(PIECE_BLOCKS * BLOCK_BYTES);
     const piece = buffer.subarray(0, (end - begin) * BLOCK_BYTES);
     readZeroFilled(source, piece, geometry.dataOffsetBytes + (first + begin) * BLOCK_BYTES);
     const found: Extent[] = [];

@@ -27,12 +27,10 @@ interface KnownBase {
 export class KnownBases {
   readonly #known = new WeakMap<LowerStack, KnownBase>();
 
-  #of(lower: LowerStack, context: OperationContext): KnownBase {
+  #of(lower: LowerStack): KnownBase {
     const known = this.#known.get(lower);
     if (known && performance.now() < known.until) return known;
-    const storage = storageOf(context);
-    const hasTimes = lower.stack.paths.every((path) => storage.facts(path)?.stamp !== undefined);
-    const until = hasTimes ? Number.POSITIVE_INFINITY : performance.now() + TIMELESS_MS;
+    const until = lower.hasTimes ? Number.POSITIVE_INFINITY : performance.now() + TIMELESS_MS;
     const fresh = { until, records: new Map(), comparisons: new Map() };
     this.#known.set(lower, fresh);
     return fresh;
@@ -42,7 +40,7 @@ export class KnownBases {
   record(lower: LowerStack, blocks: number, context: OperationContext): Promise<TakenRecord> {
     const { device: base, paths } = lower.stack;
     const at = { base, paths, blocks, budget: QUICK };
-    return once(this.#of(lower, context).records, blocks, () => takeRecord(storageOf(context), at, context));
+    return once(this.#of(lower).records, blocks, () => takeRecord(storageOf(context), at, context));
   }
 
   /** A way to compare the base with records. */
@@ -51,7 +49,7 @@ export class KnownBases {
       const { chunk_bytes, data, unread, cowfile } = record;
       const content = JSON.stringify([chunk_bytes, data, unread, cowfile.rdo_blocks]);
       const digest = createHash("sha256").update(content).digest("hex");
-      const { comparisons } = this.#of(lower, context);
+      const { comparisons } = this.#of(lower);
       return once(comparisons, digest, () => compareContent(lower.stack.device, record, COMPARE, context));
     };
   }

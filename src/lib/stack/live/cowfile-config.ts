@@ -9,7 +9,7 @@ import type { BaseIdentity } from "../../formats/format.ts";
 import { BlockMap } from "./block-map.ts";
 import { FlushLogWriter } from "./flush-log-writer.ts";
 import { HeadWriter } from "./head-writer.ts";
-import { JournalWriter } from "./journal-writer.ts";
+import { type JournalPlaces, JournalWriter } from "./journal-writer.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 import { newSharedState, type SharedState } from "./shared-state.ts";
 import { SpaceReserve } from "./space-reserve.ts";
@@ -17,7 +17,7 @@ import { SpaceUsage } from "./space-usage.ts";
 import { WriteOrder } from "./write-order.ts";
 
 /** The settings of an open cowfile besides its descriptors. Can be posted to a worker. */
-export interface CowfileConfig {
+export interface CowfileConfig extends JournalPlaces {
   /** Its path, for the file system's free space. */
   readonly path: string;
   /** Bytes to keep free there. */
@@ -34,11 +34,6 @@ export interface CowfileConfig {
   readonly nonce: Uint8Array;
   /** The stamp in that head; undefined if there is no place for one. */
   readonly stamp: LiveStamp | undefined;
-  /** Where the flush log begins in the journal. */
-  readonly logOffsetBytes: number;
-  /** How much of the log is used before a checkpoint. */
-  readonly logBytes: number;
-  readonly slotsPerHalf: number;
 }
 
 /** A cowfile that is being written is not compared with a base again. */
@@ -94,7 +89,7 @@ export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
     usage: usageOf(config),
     state,
     head,
-    journal: journal && new JournalWriter({ journal, nonce, slotsPerHalf: config.slotsPerHalf, control, head }),
+    journal: journal && new JournalWriter({ journal, nonce, places: config, control, head }),
     log:
       journal &&
       stamp &&

@@ -62,7 +62,7 @@ export class JournalFile {
     pending.commit({ replace: true });
     this.close();
     this.#identity = this.#storage.facts(this.path, { own: true })?.identity;
-    return this.#storage.open(this.path, { writable: true, lock: "exclusive", own: true });
+    return this.#storage.open(this.path, { writable: true, lock: "exclusive", own: true, isNew: true });
   }
 
   /** Closes the existing journal. */

@@ -33,7 +33,8 @@ const WORDS = ENTRY_BYTES / 4;
 const DEFAULT_SLOTS = 1 << 20;
 
 /**
- * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half.
+ * Writes a new journal: a header, and the runs that are not in the bitmap on disk in its first half. Without these, and
+ * without records, it has no room for entries yet: a session that changes nothing needs none (makeRoom).
  *
  * @param log what is to be in its flush log from the start
  * @returns the slots of a half
@@ -54,38 +55,61 @@ export function writeNewJournal(
     journal.write(new Uint8Array(words.buffer), JOURNAL_HEADER_BYTES + from * ENTRY_BYTES);
   }
   writeJournalHeader(journal, { nonce, slotsPerHalf, generation, kept });
-  // Some space in both halves from the start: a checkpoint on a full disk switches to a half that has some.
-  const room = new Uint8Array(GROWTH_SLOTS * ENTRY_BYTES);
-  journal.write(room, JOURNAL_HEADER_BYTES + runs.length * ENTRY_BYTES);
-  journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
-  if (!writeLog(journal, nonce, logOffset(slotsPerHalf), log)) control[Control.LOG_STATE] = LogState.UNUSABLE;
   Atomics.store(control, Control.NEXT_SLOT, runs.length);
-  Atomics.store(control, Control.SLOTS, runs.length + GROWTH_SLOTS);
-  Atomics.store(control, Control.SLOTS + 1, GROWTH_SLOTS);
+  if (runs.length > 0 || log.length > 0) {
+    const place = { logOffsetBytes: logOffset(slotsPerHalf), logBytes: LOG_BYTES };
+    makeRoom(journal, { slotsPerHalf, ...place }, control, encodeLog(log, nonce));
+  }
   return slotsPerHalf;
 }
 
-/** The whole log, as real zeros after its first bytes: no record ever waits for an allocation. */
-function writeLog(journal: BlockDevice, nonce: Uint8Array, offset: number, log: readonly LogRecord[]): boolean {
-  const bytes = new Uint8Array(LOG_BYTES);
-  let end = 0;
-  for (const record of log) {
-    const encoded = encodeRecord(record, nonce);
-    bytes.set(encoded, end);
-    end += encoded.length;
-  }
+/**
+ * Makes room for entries and records with real zeros, so that none of them waits for an allocation, or finds the disk full.
+ * In both halves, as a checkpoint on a full disk switches to the other one.
+ *
+ * @param records at the beginning of the flush log
+ * @throws CowError `io`; `no-space` if there is none for entries, or for these records
+ */
+function makeRoom(
+  journal: BlockDevice,
+  { slotsPerHalf, logOffsetBytes, logBytes }: JournalPlaces,
+  control: Int32Array,
+  records: Uint8Array,
+): void {
+  const first = Atomics.load(control, Control.NEXT_SLOT);
+  const slots = Math.min(slotsPerHalf - first, GROWTH_SLOTS);
+  const room = new Uint8Array(slots * ENTRY_BYTES);
+  journal.write(room, JOURNAL_HEADER_BYTES + first * ENTRY_BYTES);
+  journal.write(room, JOURNAL_HEADER_BYTES + slotsPerHalf * ENTRY_BYTES);
+  const log = new Uint8Array(logBytes);
+  log.set(records);
   try {
-    journal.write(bytes, offset);
-    return true;
+    journal.write(log, logOffsetBytes);
   } catch (error) {
     // On a full disk flushes take the longer way; but existing records must stay.
-    if (log.length > 0 || !(error instanceof CowError && error.code === "no-space")) throw error;
-    return false;
+    if (records.length > 0 || !(error instanceof CowError && error.code === "no-space")) throw error;
+    control[Control.LOG_STATE] = LogState.UNUSABLE;
   }
+  Atomics.store(control, Control.SLOTS, first + slots);
+  Atomics.store(control, Control.SLOTS + 1, slots);
+  Atomics.store(control, Control.JOURNAL_ROOM, 1);
+}
+
+function encodeLog(log: readonly LogRecord[], nonce: Uint8Array): Uint8Array {
+  return Buffer.concat(log.map((record) => encodeRecord(record, nonce)));
+}
+
+/** Where the parts of a journal are. */
+export interface JournalPlaces {
+  readonly slotsPerHalf: number;
+  /** Of the flush log. */
+  readonly logOffsetBytes: number;
+  readonly logBytes: number;
 }
 
 export class JournalWriter {
   readonly slotsPerHalf: number;
+  readonly #places: JournalPlaces;
   readonly #journal: BlockDevice;
   readonly #control: Int32Array;
   readonly #codec: EntryCodec;
@@ -102,15 +126,22 @@ export class JournalWriter {
   constructor(parts: {
     readonly journal: BlockDevice;
     readonly nonce: Uint8Array;
-    readonly slotsPerHalf: number;
+    readonly places: JournalPlaces;
     readonly control: Int32Array;
     readonly head: HeadWriter | undefined;
   }) {
     this.#journal = parts.journal;
     this.#codec = new EntryCodec(parts.nonce);
-    this.slotsPerHalf = parts.slotsPerHalf;
+    this.#places = parts.places;
+    this.slotsPerHalf = parts.places.slotsPerHalf;
     this.#control = parts.control;
     this.#head = parts.head;
+  }
+
+  /** Before the first change of a session, under the ORDER lock. @throws CowError `no-space`, `io` */
+  makeRoom(): void {
+    if (Atomics.load(this.#control, Control.JOURNAL_ROOM) === 0)
+      makeRoom(this.#journal, this.#places, this.#control, new Uint8Array(0));
   }
 
   /** Is there space in memory for this many more entries before the next write()? */

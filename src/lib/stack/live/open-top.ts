@@ -9,12 +9,12 @@ import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { dmSnapshotFormat } from "../../formats/dm-snapshot/index.ts";
 import type { LayerFormat } from "../../formats/format.ts";
-import { requireBelongs, type Stack } from "../open.ts";
 import { formatOfPart, refuseStackFile } from "../open-part.ts";
 import type { StackPart } from "../part.ts";
 import { LiveStore } from "./live-store.ts";
 import { type OpenCowfileOptions, WritableCowfile } from "./open-cowfile.ts";
 import { repairFirst } from "./repair-first.ts";
+import type { LowerStack } from "./shared-lower.ts";
 import { SpaceReserve } from "./space-reserve.ts";
 import type { Top } from "./top.ts";
 
@@ -24,7 +24,12 @@ export interface OpenTopOptions extends OpenCowfileOptions, Pick<OperationContex
 }
 
 /** Opens a layer over `below`; `device` is exclusively locked, and closed with the top. */
-type TopOpener = (storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions) => Top | Promise<Top>;
+type TopOpener = (
+  storage: Storage,
+  device: BlockDevice,
+  below: LowerStack,
+  options: OpenTopOptions,
+) => Top | Promise<Top>;
 
 /** The formats that can be written while they are served. */
 const OPENERS: ReadonlyMap<LayerFormat, TopOpener> = new Map<LayerFormat, TopOpener>([
@@ -37,7 +42,12 @@ const OPENERS: ReadonlyMap<LayerFormat, TopOpener> = new Map<LayerFormat, TopOpe
  *
  * @throws CowError `unsupported` for a format that is not written; `wrong-base`; as WritableCowfile.open, and as reading a store
  */
-export async function openTop(storage: Storage, part: StackPart, below: Stack, options: OpenTopOptions): Promise<Top> {
+export async function openTop(
+  storage: Storage,
+  part: StackPart,
+  below: LowerStack,
+  options: OpenTopOptions,
+): Promise<Top> {
   const { path } = part;
   const device = storage.open(path, { writable: true, lock: "exclusive" });
   try {
@@ -58,10 +68,10 @@ export async function openTop(storage: Storage, part: StackPart, below: Stack, o
 async function openCowfileTop(
   storage: Storage,
   device: BlockDevice,
-  below: Stack,
+  below: LowerStack,
   options: OpenTopOptions,
 ): Promise<Top> {
-  await requireBelongs(new CowfileLayer(device, { allowDirty: true }), below.device, options.signal);
+  await below.requireBelongs(new CowfileLayer(device, { allowDirty: true }), options.signal);
   try {
     return WritableCowfile.open(storage, device.name, device, options);
   } catch (error) {
@@ -82,12 +92,12 @@ function withWayOut({ code, message, file, details, hints, cause }: CowError): C
 /**
  * Reports tuples of a killed writer after the end of the list, which the first new chunk will zero. Writes nothing yet.
  */
-function openStoreTop(storage: Storage, device: BlockDevice, below: Stack, options: OpenTopOptions): Top {
+function openStoreTop(storage: Storage, device: BlockDevice, below: LowerStack, options: OpenTopOptions): Top {
   const path = storage.realPath(device.name);
   const mayGrow = storage.facts(device.name)?.kind === "file";
   // The free space of a device's directory is not the device's.
   const reserve = new SpaceReserve(path, mayGrow ? (options.reserveBytes ?? 0) : 0);
-  const live = new LiveStore(device, { below: below.device, mayGrow, reserve });
+  const live = new LiveStore(device, { below: below.stack.device, mayGrow, reserve });
   const { staleAt } = live.store;
   if (staleAt !== undefined) {
     const message = `has tuples after the end of its list, from ${atByte(staleAt)}, which no flush covered: not shown to clients, and zeroed once they write to an unallocated chunk`;

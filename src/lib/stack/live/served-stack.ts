@@ -91,8 +91,7 @@ export class ServedStack {
    *
    * @param text `BASE[,LAYER]…`, or that parsed
    * @throws CowError as openStack and WritableCowfile.open do; `usage` for a writable stack without a layer; `unsuitable` for
-   *   one whose top is frozen; `unsupported`
-   *   for a layer of a format that is not written
+   *   one whose top is frozen; `unsupported` for a layer of a format that is not written
    */
   static async open(storage: Storage, text: string | StackSpec, options: ServeStackOptions): Promise<ServedStack> {
     const spec = StackSpec.parse(storage, text);
@@ -109,7 +108,7 @@ export class ServedStack {
       left = isWritable ? undefined : await openLeft(storage, spec, lowers, options);
       lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
       if (isWritable) {
-        const top = await openTop(storage, written, lower.stack, options);
+        const top = await openTop(storage, written, lower, options);
         top.usage.setQuota(options.quotaBytes);
         return new ServedStack(storage, { name, access, lower, left, top, held, found: top.found });
       }

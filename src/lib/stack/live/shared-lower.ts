@@ -7,7 +7,8 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import type { FileFacts, Storage } from "../../device/storage.ts";
 import { FileMapping, type PassedMapping } from "../../device/sys/file-mapping.ts";
 import { CowError } from "../../errors.ts";
-import { type OpenStackOptions, openStack, type Stack } from "../open.ts";
+import type { Layer } from "../../formats/format.ts";
+import { fingerprintBelow, type OpenStackOptions, openStack, requireBelongs, type Stack } from "../open.ts";
 import type { StackSpec } from "../spec.ts";
 import { FileGuard, type FileTrouble } from "./file-guard.ts";
 import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
@@ -35,7 +36,7 @@ export class LowerStacks {
    * @throws CowError as openStack does
    */
   async acquire(spec: StackSpec, options: AcquireOptions = {}): Promise<LowerStack> {
-    const text = JSON.stringify(spec.parts.map((part) => part.text));
+    const text = JSON.stringify(spec.parts.map(({ text: written, path, more }) => [written, path, ...more]));
     for (;;) {
       const known = this.#byText.get(text);
       // If another user failed to open it, this one finds out why.
@@ -101,6 +102,10 @@ export class LowerStack {
   readonly #parts: LowerParts;
   readonly #facts: string;
   readonly #mappings = new Mappings();
+  /** By the number of blocks. */
+  readonly #fingerprints = new Map<number | bigint, Promise<number>>();
+  /** Do the times of all of its files show a change? */
+  readonly hasTimes: boolean;
   #passed: PassedLower | null | undefined;
   #users = 1;
 
@@ -115,6 +120,22 @@ export class LowerStack {
     this.files = stack.files.slice(below?.stack.files.length ?? 0);
     this.guard = new FileGuard(storage, this.files, []);
     this.#facts = factsOf(storage, stack.paths);
+    this.hasTimes = stack.paths.every((path) => storage.facts(path)?.stamp !== undefined);
+  }
+
+  /**
+   * The fingerprint is taken once for all layers over it, unless it may have changed unseen.
+   * @throws CowError `wrong-base` unless the layer was made for size and fingerprint of this stack
+   */
+  requireBelongs(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
+    return requireBelongs(layer, this.stack.device, signal, async (blocks) => {
+      const known = this.#fingerprints.get(blocks);
+      if (known) return known;
+      const taken = fingerprintBelow(this.stack.device, blocks, signal);
+      if (this.hasTimes || this.stack.base.remote) this.#fingerprints.set(blocks, taken);
+      taken.catch(() => this.#fingerprints.delete(blocks));
+      return taken;
+    });
   }
 
   /** Are its files still those that have their names, and unchanged as far as their times tell? */

@@ -63,6 +63,8 @@ export const Control = {
   LOG_NUMBER: 23,
   /** How far the log reaches. */
   LOG_END: 25,
+  /** 1 once the journal has room for entries and records. */
+  JOURNAL_ROOM: 26,
   /** Mutex: writing head and stamp. */
   STAMP: 32,
   /** The stamp's values, guarded by STAMP: a generation and a record number in two words each, lower part first. */

@@ -1,7 +1,7 @@
 /**
  * Owns the order in which a writable cowfile's parts reach the disk: the one place that decides what is on disk when.
  *
- *   before the first change    head: dirty, with our stamp; fdatasync
+ *   before the first change    room in the journal; head: dirty, with our stamp; fdatasync
  *   a write to allocated blocks  data in place
  *   a write that allocates     data and the copied-up rest of each block; then the mark in memory; then an entry in the
  *                              journal (no fsync); only then the reply
@@ -104,6 +104,7 @@ export class WriteOrder implements WritableLayer {
       if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
       if (head) {
         this.#checkpoint.requireSound();
+        this.#parts.journal?.makeRoom();
         head.markDirty();
         this.#checkpoint.sync();
       }
