@@ -20,6 +20,7 @@ import { Command, type Interfaces, Parser } from "@oclif/core";
 import type { Notice, OperationContext } from "../lib/context.ts";
 import { CowError } from "../lib/errors.ts";
 import type { Streams } from "../lib/operations/pack/request.ts";
+import { EXIT } from "./exit-codes.ts";
 import { sharedFlags, withOptionalValues } from "./flags.ts";
 import type { FileTable, OneFile, Outcome } from "./outcome.ts";
 import { makeProgressView, type ProgressView } from "./progress.ts";
@@ -219,6 +220,11 @@ export abstract class BaseCommand<T extends typeof Command> extends Command {
     const name = (this.ctor as typeof BaseCommand).outputArg;
     const args: Readonly<Record<string, unknown>> | undefined = this.args;
     return name !== undefined && (args ? args[name] === "-" : this.argv.lastIndexOf("-") > 0);
+  }
+
+  /** The outcome of work that is done, and of which the text only says so. */
+  protected done(result: object, render: Outcome["render"]): Outcome {
+    return { result, exitCode: EXIT.ok, isReassurance: true, render };
   }
 
   /** Prints a result while the work goes on; the outcome then has none. */

@@ -1,10 +1,9 @@
 /** Owns the command line of `convert`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { outputFormatFlags, outputFormatOf } from "../cli/output-format.ts";
-import { convertSummary } from "../cli/render/convert-summary.ts";
+import { convertSummary } from "../cli/render/summaries.ts";
 
 export default class Convert extends BaseCommand<typeof Convert> {
   static override summary = "convert a stack to another format";
@@ -35,6 +34,6 @@ export default class Convert extends BaseCommand<typeof Convert> {
     const { flatten, force, replace } = this.flags;
     const request = { ...outputFormatOf(this.flags), flatten, force, replace, dryRun: this.flags["dry-run"] };
     const result = await convert(this.args.stack, this.args.output, request, this.context());
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => convertSummary(result) };
+    return this.done(result, () => convertSummary(result));
   }
 }

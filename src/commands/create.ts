@@ -1,10 +1,8 @@
 /** Owns the command line of `create`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { abiFlag, fileArg, forceFlag, replaceFlag, stackFlag } from "../cli/flags.ts";
-import { createSummary } from "../cli/render/create-summary.ts";
-import { storeSummary } from "../cli/render/store-summary.ts";
+import { createSummary, storeSummary } from "../cli/render/summaries.ts";
 import { parseSize } from "../lib/bytes/size.ts";
 import { CowError } from "../lib/errors.ts";
 import { IDENTITY_MODES, type IdentityMode } from "../lib/operations/identity/modes.ts";
@@ -54,12 +52,7 @@ export default class Create extends BaseCommand<typeof Create> {
     const { abi, from, force, replace, identity, stack: stackFile } = this.flags;
     const request = { abi, from, force, replace, identity, stackFile };
     const result = await create(this.args.rdofile, this.args.cowfile, request, this.context());
-    return {
-      result,
-      exitCode: EXIT.ok,
-      isReassurance: true,
-      render: () => createSummary(result, this.flags.verbose),
-    };
+    return this.done(result, () => createSummary(result, this.flags.verbose));
   }
 
   async #createStore(): Promise<Outcome> {
@@ -68,12 +61,8 @@ export default class Create extends BaseCommand<typeof Create> {
     const chunk = this.flags["chunk-size"];
     const chunkBytes = chunk === undefined ? undefined : parseSize(chunk);
     const { rdofile, cowfile } = this.args;
-    const result = await createStoreFile(
-      rdofile,
-      cowfile,
-      { chunkBytes, from, force, replace, stackFile },
-      this.context(),
-    );
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => storeSummary(result) };
+    const request = { chunkBytes, from, force, replace, stackFile };
+    const result = await createStoreFile(rdofile, cowfile, request, this.context());
+    return this.done(result, () => storeSummary(result));
   }
 }

@@ -1,7 +1,6 @@
 /** Owns the command line of `invert`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { abiFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
@@ -31,19 +30,15 @@ export default class Invert extends BaseCommand<typeof Invert> {
     const { output, layer, abi, force, replace } = this.flags;
     const request = { output, layer, abi, force, replace };
     const result = await invert(this.args.base, this.args.layer, request, this.context());
-    return {
-      result,
-      exitCode: EXIT.ok,
-      isReassurance: true,
-      render: () =>
-        renderKeyValue([
-          ...(result.already_done ? [["state", "both files are there already, nothing written"] as const] : []),
-          ["new base", result.new_base],
-          ["new layer", result.new_layer],
-          ["image size", formatSize(result.virtual_size)],
-          ["fingerprint", `${result.fingerprint} (of the new base)`],
-          ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
-        ]),
-    };
+    return this.done(result, () =>
+      renderKeyValue([
+        ...(result.already_done ? [["state", "both files are there already, nothing written"] as const] : []),
+        ["new base", result.new_base],
+        ["new layer", result.new_layer],
+        ["image size", formatSize(result.virtual_size)],
+        ["fingerprint", `${result.fingerprint} (of the new base)`],
+        ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
+      ]),
+    );
   }
 }

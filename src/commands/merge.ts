@@ -4,7 +4,7 @@ import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag, outputFlag, replaceFlag, yesFlag } from "../cli/flags.ts";
 import { mergeQuestion, mergeSummary } from "../cli/render/merge-summary.ts";
-import { threeWaySummary } from "../cli/render/three-way-summary.ts";
+import { threeWaySummary } from "../cli/render/summaries.ts";
 import { CowError } from "../lib/errors.ts";
 import type { MergeQuestion } from "../lib/operations/merge/request.ts";
 import type { Preferred } from "../lib/operations/three-way.ts";
@@ -58,7 +58,7 @@ export default class Merge extends BaseCommand<typeof Merge> {
       { output, force, replace, undo, dryRun: this.flags["dry-run"], giveUp: this.flags["give-up"], confirm },
       this.context(),
     );
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => mergeSummary(result) };
+    return this.done(result, () => mergeSummary(result));
   }
 
   async #threeWay(sibling: string | undefined): Promise<Outcome> {

@@ -1,9 +1,8 @@
 /** Owns the command line of `pack`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
-import { packSummary } from "../cli/render/pack-summary.ts";
+import { packSummary } from "../cli/render/summaries.ts";
 import { PACK_KINDS, type PackKind } from "../lib/formats/cowfile/pack/kind.ts";
 
 export default class Pack extends BaseCommand<typeof Pack> {
@@ -44,6 +43,6 @@ export default class Pack extends BaseCommand<typeof Pack> {
       { format, level, threads, force, replace, streams: this.streams },
       this.context(),
     );
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => packSummary(result, packfile) };
+    return this.done(result, () => packSummary(result, packfile));
   }
 }

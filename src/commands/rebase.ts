@@ -1,9 +1,8 @@
 /** Owns the command line of `rebase`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag } from "../cli/flags.ts";
-import { rebaseSummary } from "../cli/render/rebase-summary.ts";
+import { rebaseSummary } from "../cli/render/summaries.ts";
 
 export default class Rebase extends BaseCommand<typeof Rebase> {
   static override summary = "put a cowfile over another base";
@@ -37,6 +36,6 @@ export default class Rebase extends BaseCommand<typeof Rebase> {
     const { from, to, unsafe, force } = this.flags;
     const request = { from, to, unsafe, force, dropEqual: this.flags["drop-equal"], dryRun: this.flags["dry-run"] };
     const result = await rebase(this.args.cowfile, request, this.context());
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => rebaseSummary(result) };
+    return this.done(result, () => rebaseSummary(result));
   }
 }

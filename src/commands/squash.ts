@@ -1,7 +1,6 @@
 /** Owns the command line of `squash`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { abiFlag, fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
 import { renderKeyValue } from "../cli/render/key-value.ts";
 import { formatSize } from "../lib/bytes/size.ts";
@@ -31,19 +30,15 @@ export default class Squash extends BaseCommand<typeof Squash> {
     const { from, to, abi, force, replace } = this.flags;
     const request = { from, to, abi, force, replace };
     const result = await squash(this.args.stack, this.args.cowfile, request, this.context());
-    return {
-      result,
-      exitCode: EXIT.ok,
-      isReassurance: true,
-      render: () =>
-        renderKeyValue([
-          ["cowfile", result.output],
-          ["over", result.over],
-          ["layers", result.from === result.to ? `${result.from}` : `${result.from} to ${result.to}`],
-          ["image size", formatSize(result.virtual_size)],
-          ["fingerprint", result.fingerprint],
-          ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
-        ]),
-    };
+    return this.done(result, () =>
+      renderKeyValue([
+        ["cowfile", result.output],
+        ["over", result.over],
+        ["layers", result.from === result.to ? `${result.from}` : `${result.from} to ${result.to}`],
+        ["image size", formatSize(result.virtual_size)],
+        ["fingerprint", result.fingerprint],
+        ["blocks used", `${result.blocks_used} of ${result.rdo_blocks}`],
+      ]),
+    );
   }
 }

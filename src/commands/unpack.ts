@@ -1,9 +1,8 @@
 /** Owns the command line of `unpack`. */
 import { Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { fileArg, forceFlag, replaceFlag } from "../cli/flags.ts";
-import { packSummary } from "../cli/render/pack-summary.ts";
+import { packSummary } from "../cli/render/summaries.ts";
 
 export default class Unpack extends BaseCommand<typeof Unpack> {
   static override summary = "unpack a packed cowfile";
@@ -32,6 +31,6 @@ export default class Unpack extends BaseCommand<typeof Unpack> {
     const { packfile, cowfile } = this.args;
     const { threads, force, replace } = this.flags;
     const result = await unpack(packfile, cowfile, { threads, force, replace, streams: this.streams }, this.context());
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => packSummary(result, cowfile) };
+    return this.done(result, () => packSummary(result, cowfile));
   }
 }

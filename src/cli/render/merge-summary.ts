@@ -5,9 +5,9 @@ import { formatSize } from "../../lib/bytes/size.ts";
 import { shellWord } from "../../lib/errors.ts";
 import type { MergeQuestion, MergeResult } from "../../lib/operations/merge/request.ts";
 import { escapeControls } from "./escape.ts";
+import { inBlocks } from "./summaries.ts";
 
-/** What a person is asked before the first write. */
-/** @param undo the undo file, if one is written */
+/** What a person is asked before the first write. @param undo the undo file, if one is written */
 export function mergeQuestion(
   rdofile: string,
   cowfile: string,
@@ -15,7 +15,7 @@ export function mergeQuestion(
   undo?: string,
 ): string {
   if (givesUp) return `give up the interrupted merge of ${cowfile}? ${rdofile} stays as it is, partly merged`;
-  const what = `${blocks} ${blocks === 1 ? "block" : "blocks"}, ${formatSize(bytes)}, of ${cowfile} into ${rdofile}`;
+  const what = `${inBlocks(blocks)}, ${formatSize(bytes)}, of ${cowfile} into ${rdofile}`;
   const back = undo === undefined ? "without an undo file (--undo) this cannot be taken back" : `${undo} takes it back`;
   const others = `other cowfiles over ${rdofile} will not match it any more`;
   return `${resumed ? "go on writing" : "write"} ${what}? ${back}, and ${others}: go on?`;
@@ -26,7 +26,7 @@ export function* mergeSummary(result: MergeResult): Generator<string> {
   const rdofile = escapeControls(result.mode === "in-place" ? result.output : result.rdofile);
   const cowfile = escapeControls(result.cowfile);
   const output = escapeControls(result.output);
-  const amount = `${result.blocks_merged} ${result.blocks_merged === 1 ? "block" : "blocks"}, ${formatSize(result.bytes_merged)},`;
+  const amount = `${inBlocks(result.blocks_merged)}, ${formatSize(result.bytes_merged)},`;
   if (result.given_up) yield* givenUp(result, rdofile, cowfile);
   else if (result.already_merged) yield `${rdofile}: holds every block of ${cowfile} already, nothing written\n`;
   else if (result.dry_run && result.taken_back)

@@ -6,14 +6,10 @@ import { unflushedWords } from "../../lib/formats/cowfile/live/set-aside.ts";
 import type { RepairReport } from "../../lib/formats/format.ts";
 import { escapeControls } from "./escape.ts";
 import { kindsOfProblems, problemsAsJson } from "./problems.ts";
+import { inBlocks } from "./summaries.ts";
 import type { Row } from "./table.ts";
 
 const BLOCK_BYTES = 1024;
-
-function blocks(bytes: number): string {
-  const count = bytes / BLOCK_BYTES;
-  return `${count} ${count === 1 ? "block" : "blocks"}`;
-}
 
 /** The result with the house's key names. */
 export function repairAsJson(cowfile: string, report: RepairReport, dryRun: boolean): object {
@@ -65,25 +61,26 @@ export function* repairSummary(path: string, report: RepairReport, view: RepairV
   const verb = view.dryRun ? "would be " : "";
   const { marked, cleared, lost } = report;
   if (marked.totalBytes > 0) {
-    yield `${file}: ${blocks(marked.totalBytes)} ${verb}newly allocated, ${formatSize(marked.totalBytes)}\n`;
+    yield `${file}: ${inBlocks(marked.totalBytes / BLOCK_BYTES)} ${verb}newly allocated, ${formatSize(marked.totalBytes)}\n`;
   }
-  if (cleared.totalBytes > 0) yield `${file}: the bitmap bits of ${blocks(cleared.totalBytes)} ${verb}cleared\n`;
+  if (cleared.totalBytes > 0)
+    yield `${file}: the bitmap bits of ${inBlocks(cleared.totalBytes / BLOCK_BYTES)} ${verb}cleared\n`;
   const alone = unexplained(report);
   if (alone > 0) {
-    yield `${file}: ${blocks(alone)} suspect: zeros with space in the file, but not allocated, like zeros written just before the crash${view.verbose ? "" : " (-v names them)"}\n`;
+    yield `${file}: ${inBlocks(alone / BLOCK_BYTES)} suspect: zeros with space in the file, but not allocated, like zeros written just before the crash${view.verbose ? "" : " (-v names them)"}\n`;
   }
   if (view.verbose && report.suspectBlocks > 0) {
     yield `${file}: ${report.suspectBlocks - alone / BLOCK_BYTES} more unallocated blocks are zeros beside other data\n`;
   }
   if (lost.totalBytes > 0) {
-    yield `${file}: ${blocks(lost.totalBytes)} lost: allocated, but beyond the end of the file; the base's blocks are read instead (--drop-lost clears their bits)\n`;
+    yield `${file}: ${inBlocks(lost.totalBytes / BLOCK_BYTES)} lost: allocated, but beyond the end of the file; the base's blocks are read instead (--drop-lost clears their bits)\n`;
   }
   if (report.setAside.totalBytes > 0) {
     const name = report.setAsideFile;
     yield `${file}: ${unflushedWords(report.setAside.totalBytes / BLOCK_BYTES, name && escapeControls(name))}\n`;
   }
   if (report.unmarkedBlocks > 0)
-    yield `${file}: ${blocks(report.unmarkedBlocks * BLOCK_BYTES)} held data without being allocated before cowtool served the file; left unchanged (-f allocates them)\n`;
+    yield `${file}: ${inBlocks(report.unmarkedBlocks)} held data without being allocated before cowtool served the file; left unchanged (-f allocates them)\n`;
   if (view.dryRun) yield `${file}: ${report.changed ? "nothing was changed (--dry-run)" : "nothing to repair"}\n`;
   else {
     const state = report.changed ? "repaired and marked clean" : "was clean, nothing to repair";

@@ -96,8 +96,6 @@ export interface Companions {
    * @throws CowError `not-found`, `locked`, `permission`, `usage`, `io`
    */
   open(path: string): ByteSource;
-  /** The same for writing; only if the part itself is open for writing. */
-  openTarget?(path: string): ByteTarget;
 }
 
 /** What a part of a stack consists of besides its own file. All may be missing if a file is inspected by itself. */

@@ -4,7 +4,7 @@
 import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import type { CheckReport, LayerFormat, Problem } from "../formats/format.ts";
-import { tally } from "../formats/tally.ts";
+import { tally } from "../formats/problems.ts";
 import type { Stack } from "../stack/open.ts";
 import { formatOfPart, type OpenPart } from "../stack/open-part.ts";
 import { StackSpec } from "../stack/spec.ts";

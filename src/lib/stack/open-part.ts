@@ -67,10 +67,7 @@ export function openPart(part: StackPart, { storage, how, keep }: PartOpener): O
   const options: PartOptions = {
     settings: part.settings,
     more: part.more.map(open),
-    companions: {
-      open: (name): ByteSource => companion(name),
-      ...(how.writable && { openTarget: (name: string): ByteTarget => companion(name) }),
-    },
+    companions: { open: companion },
   };
   return { part, file, options, paths };
 }

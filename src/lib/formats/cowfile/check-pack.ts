@@ -7,7 +7,7 @@ import type { ByteSource } from "../../bytes/byte-source.ts";
 import { interrupted } from "../../context.ts";
 import { assert } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem } from "../format.ts";
-import { tally } from "../tally.ts";
+import { tally } from "../problems.ts";
 import { findingsOf } from "./findings.ts";
 import { judgeHead } from "./geometry.ts";
 import { isDirty } from "./head.ts";

@@ -12,7 +12,7 @@ import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { interrupted, makeYielder } from "../../context.ts";
 import { assert } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
-import { tally } from "../tally.ts";
+import { tally } from "../problems.ts";
 import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, isDirty, storedFingerprint } from "./head.ts";

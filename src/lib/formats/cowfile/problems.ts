@@ -2,15 +2,7 @@
  * Owns the table of everything that can be wrong with a cowfile. `check`, `repair`, the manual and the tests are driven
  * by it: a problem that is not here cannot be reported. In the manner of e2fsck's problem.c.
  */
-import type { Problem, Severity } from "../format.ts";
-
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
-  /** What `repair` does about it; absent where it can do nothing. */
-  readonly fix?: string;
-}
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
 export const COW_PROBLEMS = {
   dirty: {
@@ -87,6 +79,7 @@ export const COW_PROBLEMS = {
     about:
       "The data of allocated blocks is entirely beyond the end of the file: what was written there is lost. The base's blocks are read instead.",
     fix: "only with --drop-lost: clears these bits, so that the loss is final",
+    onlyDropLost: true,
   },
   "unmarked-data": {
     severity: "error",
@@ -152,13 +145,4 @@ export const COW_PROBLEMS = {
 
 export type CowProblemId = keyof typeof COW_PROBLEMS;
 
-/** Makes a finding out of a row of the table. */
-export function cowProblem(
-  id: CowProblemId,
-  where: { readonly offset: number; readonly length: number },
-  message: string,
-): Problem {
-  const spec: ProblemSpec = COW_PROBLEMS[id];
-  const fixable = spec.fix !== undefined && id !== "data-lost";
-  return { id, severity: spec.severity, fixable, offset: where.offset, length: where.length, message };
-}
+export const cowProblem = findingsFrom(COW_PROBLEMS);

@@ -4,9 +4,8 @@
  */
 import { CowError } from "../../errors.ts";
 import type { LayerFormat } from "../format.ts";
-import { judgeSize } from "../judge-size.ts";
 import { loss } from "../losses.ts";
-import { tally } from "../tally.ts";
+import { judgeSize, tally } from "../problems.ts";
 import { describeDmCow } from "./describe.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import { dmCowSettings, openDmCowImage, openDmCowLayer } from "./stack.ts";

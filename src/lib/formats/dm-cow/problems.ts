@@ -2,13 +2,7 @@
  * Owns the table of everything that can be wrong with a dm-cow stack. Errors prevent opening it. The devices have no
  * redundancy to repair them with.
  */
-import type { Problem, Severity } from "../format.ts";
-
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
-}
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
 export const DM_COW_PROBLEMS = {
   "bitmap-short": {
@@ -48,10 +42,4 @@ export const DM_COW_PROBLEMS = {
 
 export type DmCowProblemId = keyof typeof DM_COW_PROBLEMS;
 
-export function dmCowProblem(
-  id: DmCowProblemId,
-  where: { readonly offset: number; readonly length: number },
-  message: string,
-): Problem {
-  return { id, severity: DM_COW_PROBLEMS[id].severity, fixable: false, ...where, message };
-}
+export const dmCowProblem = findingsFrom(DM_COW_PROBLEMS);

@@ -8,7 +8,7 @@
 import type { ByteSource, ByteTarget } from "../../bytes/byte-source.ts";
 import { ExtentList } from "../../bytes/extent.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport } from "../format.ts";
-import { tally } from "../tally.ts";
+import { tally } from "../problems.ts";
 import { surveyStore } from "./describe.ts";
 import { judgeHeader, readHeader } from "./header.ts";
 import { damageError, type OpenedStore, openHeader } from "./layer.ts";

@@ -2,18 +2,11 @@
  * Owns the table of everything that can be wrong with a dm-snapshot store. `check`, `repair`, the documentation and the
  * tests are driven by it: a problem that is not here cannot be reported.
  */
-import type { Problem, Severity } from "../format.ts";
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
+interface StoreProblemSpec extends ProblemSpec {
   /** What the kernel (6.1) does with it. */
   readonly kernel: string;
-  /** What `repair` does about it; absent where it can do nothing. */
-  readonly fix?: string;
-  /** The fix gives something up, and is made only with `--drop-lost`. */
-  readonly onlyDropLost?: true;
 }
 
 export const STORE_PROBLEMS = {
@@ -94,20 +87,11 @@ export const STORE_PROBLEMS = {
       "There is no room for a further exception: the next write to a new chunk makes a kernel give the snapshot up.",
     kernel: "Invalid (type P) or Overflow (type PO) with the next write",
   },
-} as const satisfies Record<string, ProblemSpec>;
+} as const satisfies Record<string, StoreProblemSpec>;
 
 export type StoreProblemId = keyof typeof STORE_PROBLEMS;
 
-/** Makes a finding out of a row of the table. */
-export function storeProblem(
-  id: StoreProblemId,
-  where: { readonly offset: number; readonly length: number },
-  message: string,
-): Problem {
-  const spec: ProblemSpec = STORE_PROBLEMS[id];
-  const fixable = spec.fix !== undefined && !spec.onlyDropLost;
-  return { id, severity: spec.severity, fixable, offset: where.offset, length: where.length, message };
-}
+export const storeProblem = findingsFrom(STORE_PROBLEMS);
 
 /** Is its fix made only where the user gives up what is lost? */
 export function givesUp(id: string): boolean {

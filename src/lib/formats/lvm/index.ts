@@ -4,7 +4,7 @@
 import { CowError } from "../../errors.ts";
 import { checkStore } from "../dm-snapshot/check.ts";
 import type { LayerFormat, Setting } from "../format.ts";
-import { tally } from "../tally.ts";
+import { tally } from "../problems.ts";
 import { describeVolume, surveyVolume } from "./describe.ts";
 import { SECTOR_BYTES } from "./layout.ts";
 import { chosenPair, openStoreLayer, openVolume } from "./open-volume.ts";

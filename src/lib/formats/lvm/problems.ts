@@ -1,15 +1,9 @@
 /**
  * Owns the table of everything that can be wrong with an LVM physical volume, as far as cowtool looks at it.
  */
-import type { Problem, Severity } from "../format.ts";
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
-}
-
-export const LVM_PROBLEMS = {
+const LVM_PROBLEMS = {
   "label-checksum": {
     severity: "error",
     about: "The checksum of the label does not fit: the list of metadata areas may be wrong.",
@@ -28,18 +22,4 @@ export const LVM_PROBLEMS = {
   },
 } as const satisfies Record<string, ProblemSpec>;
 
-/** Makes a finding out of a row of the table. Nothing of LVM's is ever repaired here. */
-export function lvmProblem(
-  id: keyof typeof LVM_PROBLEMS,
-  where: { readonly offset: number; readonly length: number },
-  message: string,
-): Problem {
-  return {
-    id,
-    severity: LVM_PROBLEMS[id].severity,
-    fixable: false,
-    offset: where.offset,
-    length: where.length,
-    message,
-  };
-}
+export const lvmProblem = findingsFrom(LVM_PROBLEMS);

@@ -1,13 +1,7 @@
 /**
  * Owns the table of everything that can be wrong with a qcow2 file; check and the manual are driven by it.
  */
-import type { Problem, Severity } from "../format.ts";
-
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
-}
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
 export const QCOW2_PROBLEMS = {
   dirty: {
@@ -56,12 +50,5 @@ export const QCOW2_PROBLEMS = {
 
 export type Qcow2ProblemId = keyof typeof QCOW2_PROBLEMS;
 
-/** Makes a finding out of a row of the table. Nothing is fixable here: `qemu-img check -r` is. */
-export function qcow2Problem(
-  id: Qcow2ProblemId,
-  where: { readonly offset: number; readonly length: number },
-  message: string,
-): Problem {
-  const { severity } = QCOW2_PROBLEMS[id];
-  return { id, severity, fixable: false, offset: where.offset, length: where.length, message };
-}
+/** Nothing is fixable here: `qemu-img check -r` is. */
+export const qcow2Problem = findingsFrom(QCOW2_PROBLEMS);

@@ -6,15 +6,10 @@
 import { setRuns } from "../../bytes/bitmap.ts";
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import { atByte } from "../../errors.ts";
-import type { Problem, Severity } from "../format.ts";
+import type { Problem } from "../format.ts";
+import { findingsFrom, type ProblemSpec } from "../problems.ts";
 import { geometryOf, MAX_BLOCKS, type SnapGeometry } from "./geometry.ts";
 import { SnapLog } from "./log.ts";
-
-interface ProblemSpec {
-  readonly severity: Severity;
-  /** What it is and how it comes about, for the manual. */
-  readonly about: string;
-}
 
 const SNAP_PROBLEMS = {
   "log-short": {
@@ -48,6 +43,8 @@ const SNAP_PROBLEMS = {
       "Every log is full to the last block. If the source was written after that, the driver ended the snapshot without a mark: what was written then is not preserved.",
   },
 } as const satisfies Readonly<Record<string, ProblemSpec>>;
+
+const snapProblem = findingsFrom(SNAP_PROBLEMS);
 
 export interface SnapFinding {
   readonly log: string;
@@ -111,18 +108,8 @@ class Findings {
     const count = this.#counts.get(id) ?? 0;
     this.#counts.set(id, count + 1);
     if (count >= MOST_OF_A_KIND) return;
-    const { severity } = SNAP_PROBLEMS[id];
-    this.#all.push({
-      log: this.#log.source.name,
-      problem: {
-        id,
-        severity,
-        fixable: false,
-        offset: offset ?? 0,
-        length,
-        message: offset === undefined ? message : `${message}, at ${atByte(offset)}`,
-      },
-    });
+    const where = offset === undefined ? message : `${message}, at ${atByte(offset)}`;
+    this.#all.push({ log: this.#log.source.name, problem: snapProblem(id, { offset: offset ?? 0, length }, where) });
   }
 }
 
