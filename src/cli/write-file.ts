@@ -3,9 +3,8 @@
  */
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
-import { refuseSameFile } from "../lib/operations/files.ts";
-import { claimName, mayReplace, type Overwrite, refuseOther } from "../lib/output/claim.ts";
-import { withNewFile } from "../lib/output/new-file.ts";
+import { OpenFiles, refuseSameFile } from "../lib/operations/files.ts";
+import { claimName, type Overwrite, refuseOther } from "../lib/output/claim.ts";
 import { StackSpec } from "../lib/stack/spec.ts";
 
 /**
@@ -39,7 +38,7 @@ function isPicture(path: string): boolean {
  * @throws CowError `exists` if it appeared meanwhile and may not be replaced; `io`, `permission`, …
  */
 export async function writeTextFile(path: string, text: AsyncIterable<string>, allowed: Overwrite): Promise<void> {
-  await withNewFile(nodeStorage, path, { replace: mayReplace(allowed, path) }, async (device) => {
+  await new OpenFiles({}).write(path, [], allowed, async (device) => {
     let size = 0;
     for await (const piece of text) {
       const bytes = Buffer.from(piece);

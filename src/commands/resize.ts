@@ -1,9 +1,8 @@
 /** Owns the command line of `resize`. */
 import { Args, Flags } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { EXIT } from "../cli/exit-codes.ts";
 import { dryRunFlag, fileArg, forceFlag } from "../cli/flags.ts";
-import { resizeSummary } from "../cli/render/resize-summary.ts";
+import { resizeSummary } from "../cli/render/summaries.ts";
 import { parseSize } from "../lib/bytes/size.ts";
 
 export default class Resize extends BaseCommand<typeof Resize> {
@@ -36,6 +35,6 @@ export default class Resize extends BaseCommand<typeof Resize> {
     const wanted = size.startsWith("+") ? { addBytes: parseSize(size.slice(1)) } : { sizeBytes: parseSize(size) };
     const request = { ...wanted, shrink, force, dryRun: this.flags["dry-run"] };
     const result = await resize(this.args.cowfile, request, this.context());
-    return { result, exitCode: EXIT.ok, isReassurance: true, render: () => resizeSummary(result) };
+    return this.done(result, () => resizeSummary(result));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Owns what a person is told after a new file was made: what is in it, and what it is over.
+ * Owns what a person is told after a cowfile or another file was made, or made anew: what is in it, and what it is over.
  */
 import type { Extent } from "../../lib/bytes/extent.ts";
 import { formatSize } from "../../lib/bytes/size.ts";
@@ -10,6 +10,7 @@ import type { CreateResult } from "../../lib/operations/create.ts";
 import type { CreateStoreResult } from "../../lib/operations/create-store.ts";
 import type { PackResult } from "../../lib/operations/pack/request.ts";
 import type { RebaseResult } from "../../lib/operations/rebase.ts";
+import type { ResizeResult } from "../../lib/operations/resize.ts";
 import type { ThreeWayResult } from "../../lib/operations/three-way.ts";
 import { escapeControls } from "./escape.ts";
 import { renderKeyValue } from "./key-value.ts";
@@ -105,4 +106,20 @@ export function* threeWaySummary(result: ThreeWayResult, view: { readonly all: b
   const decided = bytes_in_conflict === 0 ? "" : `, ${formatSize(bytes_in_conflict)} in conflict taken from ${chosen}`;
   const end = dry_run ? "; nothing was changed (--dry-run)" : "";
   yield `${output}: ${written ? "holds" : "would hold"} ${parts}${decided}${end}\n`;
+}
+
+export function* resizeSummary(result: ResizeResult): Generator<string> {
+  const { virtual_size: size, base_blocks, blocks_dropped, dry_run } = result;
+  const cowfile = escapeControls(result.cowfile);
+  if (result.already_done) {
+    yield `${cowfile}: has ${formatSize(size)} already, nothing written\n`;
+    return;
+  }
+  const end = dry_run ? "; nothing was changed (--dry-run)" : "";
+  yield `${cowfile}: ${dry_run ? "would have" : "now has"} ${formatSize(size)}; before: ${formatSize(result.virtual_size_before)}${end}\n`;
+  if (blocks_dropped > 0)
+    yield `${cowfile}: ${blocks_dropped} allocated ${blocks_dropped === 1 ? "block" : "blocks"} beyond the end ${dry_run ? "would be" : "are"} lost\n`;
+  const base = base_blocks * BLOCK_BYTES;
+  if (base !== size)
+    yield `${cowfile}: its base has ${formatSize(base)} and stays as it is; the original driver takes the cowfile only with a base of ${formatSize(size)}\n`;
 }

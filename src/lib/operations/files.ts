@@ -12,7 +12,6 @@ import { CowError } from "../errors.ts";
 import type { CheckOptions } from "../formats/format.ts";
 import { refusePendingMerge } from "../notes/journal-places.ts";
 import { mayReplace, type Overwrite } from "../output/claim.ts";
-import { withNewFile } from "../output/new-file.ts";
 import { openStack, type Stack } from "../stack/open.ts";
 import { type OpenPart, openPart } from "../stack/open-part.ts";
 import type { StackPart } from "../stack/part.ts";
@@ -66,8 +65,9 @@ export class OpenFiles {
   }
 
   /**
-   * Makes an output that was claimed: it appears whole once `fill` has ended, or not at all.
+   * Makes an output that was claimed: it appears whole once `fill` has ended, durable and under its name, or not at all.
    * @param inputs what it is made of: it is open to no more users than these
+   * @throws CowError `exists` if the name is taken and may not be replaced; `io`, `no-space`; what `fill` throws
    */
   async write<Result>(
     path: string,
@@ -75,8 +75,14 @@ export class OpenFiles {
     allowed: Overwrite,
     fill: (device: BlockDevice) => Promise<Result>,
   ): Promise<Result> {
-    const { onNotice } = this.#context;
-    return withNewFile(this.storage, path, { inputs, replace: mayReplace(allowed, path), onNotice }, fill);
+    const pending = this.storage.create(path, { inputs, onNotice: this.#context.onNotice });
+    try {
+      const result = await fill(pending.device);
+      pending.commit({ replace: mayReplace(allowed, path) });
+      return result;
+    } finally {
+      pending.abandon();
+    }
   }
 
   /** An empty file without a name, for one operation. */

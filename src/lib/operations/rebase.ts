@@ -21,7 +21,7 @@ import { candidates } from "./diff/sides.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { sayChanged } from "./identity/merge-guard.ts";
-import { forgetOld, noteOrWarn } from "./identity/take.ts";
+import { forgetOld } from "./identity/take.ts";
 import { sizeOf } from "./merge/already.ts";
 import { requireNothingLost } from "./merge/doubts.ts";
 import { takeIdentity } from "./new-cowfile.ts";
@@ -268,7 +268,6 @@ async function onlyHead(
   const size = encodeHead({ ...head, fingerprint: storedFingerprint(head.abi, fingerprint) }, block);
   file.write(block.subarray(0, size), 0);
   file.flush();
-  const identity = { blocks: geometry.rdoBlocks, blockBytes: BLOCK_BYTES, fingerprint };
-  if (taken) noteOrWarn(files.storage, path, context, () => taken.write(path, identity));
+  taken.write(path, fingerprint);
   return change;
 }

@@ -7,12 +7,10 @@ import type { BlockDevice } from "../device/block-device.ts";
 import { CowError } from "../errors.ts";
 import { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
-import type { CowfileJob, WrittenCowfile } from "../output/write-cowfile.ts";
 import { openAsLayer } from "../stack/open-part.ts";
 import { parsePart } from "../stack/part.ts";
 import { howToOpen, type OpenFiles } from "./files.ts";
-import { noteOrWarn } from "./identity/take.ts";
-import { fillCowfile, takeIdentity } from "./new-cowfile.ts";
+import { type CowfileJob, type MadeCowfile, makeClaimed } from "./new-cowfile.ts";
 
 /** A cowfile to be changed, locked exclusively. */
 export interface OwnCowfile {
@@ -47,21 +45,15 @@ export interface NewBase {
 }
 
 /** Writes the new cowfile, and its base record. @param inputs every file that is read for it */
-export async function replaceCowfile(
+export function replaceCowfile(
   files: OpenFiles,
   { path, layer }: OwnCowfile,
-  { device, paths }: NewBase,
-  job: Pick<CowfileJob, "view" | "held" | "phase"> & { readonly inputs: readonly string[]; readonly rdoBlocks: number },
+  { device: base, paths: basePaths }: NewBase,
+  job: Pick<CowfileJob, "view" | "held" | "phase" | "rdoBlocks"> & { readonly inputs: readonly string[] },
   context: OperationContext,
-): Promise<WrittenCowfile> {
-  const { rdoBlocks, inputs, ...rest } = job;
+): Promise<MadeCowfile> {
   const { abi } = layer.opened.head;
-  const baseBlocks = Math.floor(device.sizeBytes / BLOCK_BYTES);
-  const taken = await takeIdentity(files, { base: device, paths, blocks: baseBlocks }, undefined, context);
-  const made = await files.write(path, [path, ...inputs], { force: true }, (target) =>
-    fillCowfile(files, { ...rest, target, abi, base: device, rdoBlocks, baseBlocks }, context),
-  );
-  const identity = { blocks: baseBlocks, blockBytes: BLOCK_BYTES, fingerprint: made.fingerprint };
-  if (taken) noteOrWarn(files.storage, path, context, () => taken.write(path, identity));
-  return made;
+  const baseBlocks = Math.floor(base.sizeBytes / BLOCK_BYTES);
+  const over = { abi, base, basePaths, baseBlocks, inputs: [path, ...job.inputs] };
+  return makeClaimed(files, { ...job, ...over, output: path, allowed: { force: true } }, context);
 }

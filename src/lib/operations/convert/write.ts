@@ -4,12 +4,11 @@
  */
 import { interrupted, type OperationContext } from "../../context.ts";
 import { CowError, shellWord } from "../../errors.ts";
-import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { claimOutput, mayReplace } from "../../output/claim.ts";
 import { digestOf, giveNames, isUnderWay, lacksName, PartialOutput, wholeBefore } from "../../output/partial.ts";
 import { cloneBase, type Pace, type Position, writeImage } from "../../output/write-image.ts";
 import { type OpenFiles, refuseSameFile } from "../files.ts";
-import { forgetOld, noteOrWarn } from "../identity/take.ts";
+import { forgetOld } from "../identity/take.ts";
 import { takeIdentity } from "../new-cowfile.ts";
 import { heldOfRaw } from "../whole-image.ts";
 import type { Output } from "./outputs.ts";
@@ -87,8 +86,7 @@ export async function writeOutputs(
       : undefined;
   const last = (): void => {
     if (made.several) writeText(files, output, made.several.text, plan, mayReplace(request, output));
-    if (!taken || !identity) return;
-    noteOrWarn(storage, output, context, () => taken.write(output, { ...identity, blockBytes: BLOCK_BYTES }));
+    taken?.write(output, identity?.fingerprint ?? 0);
   };
   const { onNotice } = context;
   if (whole) {

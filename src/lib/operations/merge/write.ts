@@ -14,12 +14,11 @@ import { type Fingerprint, takeFingerprint } from "../../formats/cowfile/fingerp
 import { newCowfileHead } from "../../formats/cowfile/writer.ts";
 import type { FoundJournal } from "../../notes/journal-places.ts";
 import type { MergeJournal } from "../../notes/merge-journal.ts";
-import { withNewFile } from "../../output/new-file.ts";
-import { writeCowfile } from "../../output/write-cowfile.ts";
 import { viewOf } from "../../output/write-image.ts";
 import { Overlay } from "../../stack/overlay.ts";
 import type { OpenFiles } from "../files.ts";
 import { noteMerge } from "../identity/merge-guard.ts";
+import { fillCowfile } from "../new-cowfile.ts";
 import { decideUndo, type UndoFacts, type UndoRefusal } from "./decide.ts";
 import type { Pair } from "./pair.ts";
 import { refuseLateUndo } from "./renamed-base.ts";
@@ -69,21 +68,17 @@ export async function write(
     ...places.note,
   };
   if (undo.make) {
-    await withNewFile(
-      storage,
-      undo.path,
-      { inputs: [base.name, layer.name], replace: undo.replace },
-      async (target) => {
-        const { abi } = layer.opened.head;
-        const { rdoBlocks } = layer.opened.geometry;
-        const held = layer.extents(0, layer.virtualSizeBytes);
-        const phase = "saving what will be overwritten";
-        const stopped = () => interrupted(base.name, "the undo file was not complete yet; nothing was changed");
-        await writeCowfile({ target, abi, rdoBlocks, base: merged, view: viewOf(base), held, phase, stopped }, context);
-        target.flush();
-        places.write(note, context);
-      },
-    );
+    await files.write(undo.path, [base.name, layer.name], { force: undo.replace }, async (target) => {
+      const { abi } = layer.opened.head;
+      const { rdoBlocks } = layer.opened.geometry;
+      const held = layer.extents(0, layer.virtualSizeBytes);
+      const phase = "saving what will be overwritten";
+      const stopped = () => interrupted(base.name, "the undo file was not complete yet; nothing was changed");
+      const job = { target, abi, rdoBlocks, base: merged, view: viewOf(base), held, phase, stopped };
+      await fillCowfile(files, job, context);
+      target.flush();
+      places.write(note, context);
+    });
     places.write({ ...note, undo_saved: true }, context);
   } else if (note.undo !== undo.path || !journal) places.write({ ...note, undo: undo.path }, context);
   noteMerge(storage, job, context);
