@@ -1,6 +1,7 @@
 /**
  * Owns doing independent pieces of work several at a time while their results come in order. Memory is bounded: at most
- * `concurrency` + 1 inputs are taken at a time.
+ * `concurrency` + 1 inputs are taken at a time, and large buffers are freed at once: they are outside the heap, so the garbage
+ * collector notices them late.
  */
 
 /** Maps `inputs` through `work`, at most `concurrency` at once; yields in the order of the inputs. */
@@ -27,4 +28,10 @@ export async function* mapOrdered<Input, Output>(
     // A consumer that stops early must not leave unhandled rejections behind.
     await Promise.allSettled(running);
   }
+}
+
+/** Frees a buffer that is no longer used; views of it become empty. Buffers that share their memory are left alone. */
+export function release(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.byteLength) buffer.transfer(0);
 }

@@ -12,9 +12,9 @@ import type { OpenOptions } from "./storage.ts";
 import { blockDeviceSize, isWriteProtected } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
 import { inUse, requireFree } from "./sys/in-use.ts";
+import { startWriteback } from "./sys/kernel-copy.ts";
 import { lockThrough } from "./sys/lock.ts";
-import type { Unlock } from "./sys/lock-mode.ts";
-import { startWriteback } from "./sys/writeback.ts";
+import type { Unlock } from "./sys/lock-file.ts";
 
 /** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
 const MAX_IO_BYTES = 1 << 30;
@@ -196,7 +196,7 @@ export class FileDevice implements BlockDevice, LocalFile {
     this.noteWritten(offsetBytes, source.length);
   }
 
-  /** Starts writeback; see sys/writeback.ts. */
+  /** Starts writeback; see sys/kernel-copy.ts. */
   #noteForWriteback(offset: number, length: number): void {
     this.#pendingFrom = Math.min(this.#pendingFrom, offset);
     this.#pendingTo = Math.max(this.#pendingTo, offset + length);

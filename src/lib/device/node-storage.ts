@@ -3,7 +3,7 @@
  * NBD URI is an export that can be read.
  */
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import * as path from "node:path";
 import { decodeUtf8 } from "../bytes/utf8.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
@@ -14,12 +14,13 @@ import { freeBytes } from "./free-space.ts";
 import { OutputFile, renameOwn, resolveTarget, stampOf, syncDirectory } from "./output-file.ts";
 import { openOwn, requireOwn } from "./own-file.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
-import { stateDirectories } from "./state-directories.ts";
 import type { CreateOptions, FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
 import { identityOf, placesOf } from "./sys/underlying.ts";
 
 const SECTOR_BYTES = 512;
+/** Of files of ours that outlive a process and are beside no other file; used if it is writable. */
+const STATE_FOR_ALL = "/var/lib/cowtool";
 
 function kindOf(stat: fs.BigIntStats): FileKind {
   if (stat.isFile()) return "file";
@@ -41,7 +42,10 @@ function refuseToWrite(uri: string): never {
 /** The file system of this machine, and what NBD servers export. */
 export const nodeStorage: Storage = {
   get stateDirectories(): readonly string[] {
-    return stateDirectories();
+    const chosen = process.env["COWTOOL_STATE_DIR"];
+    if (chosen) return [path.resolve(chosen)];
+    const state = process.env["XDG_STATE_HOME"] || path.join(homedir(), ".local/state");
+    return [STATE_FOR_ALL, path.join(state, "cowtool")];
   },
 
   facts(file, options): FileFacts | undefined {

@@ -5,7 +5,7 @@
 import type { Notice } from "../context.ts";
 import type { BlockDevice } from "./block-device.ts";
 import type { DeviceKey } from "./sys/device-key.ts";
-import type { LockMode } from "./sys/lock-mode.ts";
+import type { LockMode } from "./sys/lock-file.ts";
 import type { Place } from "./sys/underlying.ts";
 
 /** `remote`: an export of an NBD server, named by its URI. */

@@ -17,16 +17,15 @@ const EXTENTS_KEPT = 1 << 16;
 
 export interface Request {
   readonly command: number;
-  readonly flags: number;
   readonly cookie: bigint;
   readonly offset: number;
   readonly length: number;
 }
 
+/** A request without flags. */
 export function encodeRequest(request: Request, isExtended: boolean): Buffer {
   const bytes = Buffer.alloc(isExtended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES);
   bytes.writeUInt32BE(isExtended ? Magic.EXTENDED_REQUEST : Magic.REQUEST, 0);
-  bytes.writeUInt16BE(request.flags, 4);
   bytes.writeUInt16BE(request.command, 6);
   bytes.writeBigUInt64BE(request.cookie, 8);
   bytes.writeBigUInt64BE(BigInt(request.offset), 16);

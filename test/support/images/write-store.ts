@@ -1,10 +1,11 @@
 /**
  * Owns dm-snapshot stores for tests: written by the writer that the commands use, over whatever the target held before.
  */
+
 import type { ByteTarget } from "../../../src/lib/bytes/byte-source.ts";
 import { type Extent, widen } from "../../../src/lib/bytes/extent.ts";
 import { chunksNeeded } from "../../../src/lib/formats/dm-snapshot/layout.ts";
-import { writeZeros } from "../../../src/lib/formats/dm-snapshot/write-zeros.ts";
+import { writeZeros } from "../../../src/lib/formats/dm-snapshot/tuples.ts";
 import { DmSnapshotWriter, requireGeometry } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 
 const PIECE_BYTES = 1 << 20;

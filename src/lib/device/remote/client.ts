@@ -4,7 +4,7 @@
 import type { Duplex } from "node:stream";
 import { CowError } from "../../errors.ts";
 import type { StatusExtent } from "../../protocol/client-requests.ts";
-import { Command, CommandFlag, Context, ExportFlag } from "../../protocol/constants.ts";
+import { Command, Context, ExportFlag } from "../../protocol/constants.ts";
 import type { NbdUri } from "../../protocol/uri.ts";
 import { WireViolation } from "../../protocol/wire-violation.ts";
 import { connectTo, secure, tlsOptions } from "./connect.ts";
@@ -23,19 +23,6 @@ export interface ClientOptions {
   readonly handshakeMs?: number;
   /** If a request is under way and no reply completes for this long, the server is gone. */
   readonly silenceMs?: number;
-}
-
-/** Flags of a request; those that the server does not have are left out if that is safe. */
-export interface WriteFlags {
-  /** Durable before the promise resolves. */
-  readonly fua?: boolean;
-}
-
-export interface ZeroFlags extends WriteFlags {
-  /** Keep the space allocated. */
-  readonly noHole?: boolean;
-  /** Fail rather than write zeros slowly. */
-  readonly fast?: boolean;
 }
 
 const HANDSHAKE_MS = 20_000;
@@ -124,9 +111,9 @@ export class NbdClient {
   }
 
   /** @throws CowError `permission`, `no-space`, `io`; ConnectionLost */
-  async write(source: Uint8Array, offset: number, flags: WriteFlags = {}): Promise<void> {
+  async write(source: Uint8Array, offset: number): Promise<void> {
     const unit = this.export.blockSizes.minimum;
-    if (offset % unit === 0 && source.length % unit === 0) return this.#writeAligned(source, offset, flags);
+    if (offset % unit === 0 && source.length % unit === 0) return this.#writeAligned(source, offset);
     // A part of a block cannot be written: the rest is read first, and written with it.
     const from = Math.floor(offset / unit) * unit;
     const to = Math.ceil((offset + source.length) / unit) * unit;
@@ -134,20 +121,13 @@ export class NbdClient {
     await this.read(whole.subarray(0, unit), from);
     if (to - unit > from) await this.read(whole.subarray(to - unit - from), to - unit);
     whole.set(source, offset - from);
-    return this.#writeAligned(whole, from, flags);
+    return this.#writeAligned(whole, from);
   }
 
-  async #writeAligned(source: Uint8Array, offset: number, flags: WriteFlags): Promise<void> {
+  async #writeAligned(source: Uint8Array, offset: number): Promise<void> {
     await pieces(offset, source.length, this.#largestPayload(), (at, length) => {
       const payload = source.subarray(at - offset, at - offset + length);
-      return this.#conversation.request({
-        command: Command.WRITE,
-        verb: "write",
-        offset: at,
-        length,
-        payload,
-        flags: this.#fua(flags),
-      });
+      return this.#conversation.request({ command: Command.WRITE, verb: "write", offset: at, length, payload });
     });
   }
 
@@ -162,49 +142,12 @@ export class NbdClient {
       });
   }
 
-  /** Discards a range, which may then read as anything. */
-  async trim(offset: number, length: number, flags: WriteFlags = {}): Promise<void> {
-    if (!this.has(ExportFlag.SEND_TRIM)) return;
-    const unit = this.export.blockSizes.minimum;
-    const from = Math.ceil(offset / unit) * unit;
-    const to = Math.floor((offset + length) / unit) * unit;
-    await pieces(from, Math.max(0, to - from), LARGEST_EXTENT, (at, size) =>
-      this.#conversation.request({
-        command: Command.TRIM,
-        verb: "discard",
-        offset: at,
-        length: size,
-        flags: this.#fua(flags),
-      }),
-    );
-  }
-
-  /** Asks the server to cache a range. */
-  async cache(offset: number, length: number): Promise<void> {
-    if (!this.has(ExportFlag.SEND_CACHE)) return;
-    const { minimum } = this.export.blockSizes;
-    const from = Math.floor(offset / minimum) * minimum;
-    const to = Math.ceil((offset + length) / minimum) * minimum;
-    await pieces(from, to - from, this.#largestPayload(), (at, size) =>
-      this.#conversation.request({ command: Command.CACHE, verb: "cache", offset: at, length: size }),
-    );
-  }
-
   /** Makes a range read as zeros. @returns false if the server lacks the command, or the range is not of whole blocks */
-  async writeZeroes(offset: number, length: number, flags: ZeroFlags = {}): Promise<boolean> {
+  async writeZeroes(offset: number, length: number): Promise<boolean> {
     const unit = this.export.blockSizes.minimum;
     if (!this.has(ExportFlag.SEND_WRITE_ZEROES) || offset % unit !== 0 || length % unit !== 0) return false;
-    const noHole = flags.noHole ? CommandFlag.NO_HOLE : 0;
-    const fast = flags.fast && this.has(ExportFlag.SEND_FAST_ZERO) ? CommandFlag.FAST_ZERO : 0;
-    const bits = this.#fua(flags) | noHole | fast;
     await pieces(offset, length, LARGEST_EXTENT, (at, size) =>
-      this.#conversation.request({
-        command: Command.WRITE_ZEROES,
-        verb: "write zeros",
-        offset: at,
-        length: size,
-        flags: bits,
-      }),
+      this.#conversation.request({ command: Command.WRITE_ZEROES, verb: "write zeros", offset: at, length: size }),
     );
     return true;
   }
@@ -233,10 +176,6 @@ export class NbdClient {
   /** Disconnects, after pending requests. Resolves once the server has been told, or is gone. */
   disconnect(): Promise<void> {
     return this.#conversation.close();
-  }
-
-  #fua({ fua }: WriteFlags): number {
-    return fua && this.has(ExportFlag.SEND_FUA) ? CommandFlag.FUA : 0;
   }
 
   #largestPayload(): number {

@@ -24,7 +24,6 @@ export interface Asked {
   readonly verb: string;
   readonly offset: number;
   readonly length: number;
-  readonly flags?: number;
   /** Of a READ. */
   readonly sink?: ReadSink;
   /** Of a WRITE. */
@@ -94,7 +93,7 @@ export class Conversation {
     if (this.#lost) return;
     await new Promise<void>((resolve) => {
       const bye = encodeRequest(
-        { command: Command.DISC, flags: 0, cookie: ++this.#cookie, offset: 0, length: 0 },
+        { command: Command.DISC, cookie: ++this.#cookie, offset: 0, length: 0 },
         this.#extended,
       );
       this.#socket.once("close", resolve);
@@ -104,7 +103,7 @@ export class Conversation {
   }
 
   /** Sends a request, and resolves with the answer. @throws CowError if the server refused; ConnectionLost */
-  request({ command, verb, offset, length, flags = 0, sink, payload }: Asked): Promise<Pending> {
+  request({ command, verb, offset, length, sink, payload }: Asked): Promise<Pending> {
     return new Promise((resolve, reject) => {
       if (this.#lost || this.#isClosing) {
         reject(this.#lost ?? new ConnectionLost("the connection is being closed"));
@@ -115,7 +114,7 @@ export class Conversation {
       const state = { gotBytes: 0, remarks: 0, failure: undefined, status };
       this.#inFlight.set(cookie, { command, verb, offset, length, sink, ...state, resolve, reject });
       if (this.#inFlight.size === 1) this.#alive();
-      const head = encodeRequest({ command, flags, cookie, offset, length }, this.#extended);
+      const head = encodeRequest({ command, cookie, offset, length }, this.#extended);
       if (!payload) {
         this.#socket.write(head);
         return;

@@ -11,9 +11,14 @@ import { hostname } from "node:os";
 import * as path from "node:path";
 import { CowError, shellWord, systemError } from "../../errors.ts";
 import { makeOwn, OWN, openOwn } from "../own-file.ts";
-import type { LockMode, Unlock } from "./lock-mode.ts";
 import { namesBeginning } from "./names.ts";
 import { hasKernelLock, lockHolders, ownStartTicks, processIdentity, processOrigin } from "./process-info.ts";
+
+/** `shared`: others may read, not write; `exclusive`: others may neither read nor write. */
+export type LockMode = "shared" | "exclusive";
+
+/** Releases a lock. Closing the file releases a kernel lock too. */
+export type Unlock = () => void;
 
 /** The end of the name of a reader's lock; earlier versions wrote only the pid. */
 const READER = /^\.\d+(-[0-9a-f]+)?$/;

@@ -7,8 +7,8 @@
 import * as fs from "node:fs";
 import { CowError } from "../../errors.ts";
 import { Errno, type Libc, libc, libcError } from "./libc.ts";
+import type { LockMode, Unlock } from "./lock-file.ts";
 import { takeLockFile } from "./lock-file.ts";
-import type { LockMode, Unlock } from "./lock-mode.ts";
 import { describeProcess, lockHolders } from "./process-info.ts";
 import { isWhole, placesOf } from "./underlying.ts";
 

@@ -7,7 +7,7 @@ import { atByte } from "../../errors.ts";
 import type { Problem, Suspect } from "../format.ts";
 import type { CowGeometry } from "./geometry.ts";
 import { type CowHead, isDirty } from "./head.ts";
-import { BLOCK_BYTES, type CowField, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
+import { BLOCK_BYTES, fieldPlace, HEAD_BLOCK_BYTES, headLayout } from "./layout.ts";
 import { FAULT_WORDS, type LastSession } from "./live/last-session.ts";
 import { clearStamp, readStamp, STAMP_BYTES } from "./live/stamp.ts";
 import { type CowProblemId, cowProblem } from "./problems.ts";
@@ -42,11 +42,6 @@ function* problemsOfSession(session: LastSession | undefined): Generator<Problem
       place,
       `${served}, but its journal ${FAULT_WORDS[session.fault]}: a search finds blocks that hold data, but no zeros written since the last flush`,
     );
-}
-
-function fieldPlace(head: CowHead, name: CowField): { offset: number; length: number } {
-  const placed = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
-  return { offset: placed?.offsetBytes ?? 0, length: placed?.sizeBytes ?? 0 };
 }
 
 function blocksText({ offset, length }: Extent): string {

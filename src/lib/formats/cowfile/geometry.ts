@@ -12,8 +12,8 @@ import {
   type CowField,
   FLAG_DIRTY,
   FLAG_PACKED,
+  fieldPlace,
   freshFileSize,
-  headLayout,
   mapSizeFor,
   maxBlocks,
 } from "./layout.ts";
@@ -34,11 +34,6 @@ export interface HeadJudgement {
   readonly geometry: CowGeometry | undefined;
 }
 
-function field(head: CowHead, name: CowField): { offset: number; length: number } {
-  const placed = headLayout(head.abi).fields.find((candidate) => candidate.name === name);
-  return { offset: placed?.offsetBytes ?? 0, length: placed?.sizeBytes ?? 0 };
-}
-
 /**
  * Checks a decoded head.
  *
@@ -55,7 +50,7 @@ export function judgeHead(head: CowHead, fileSizeBytes: number, file: string): H
   }
   const problems: Problem[] = [];
   const report = (id: Parameters<typeof cowProblem>[0], name: CowField, message: string): void => {
-    const where = field(head, name);
+    const where = fieldPlace(head, name);
     problems.push(cowProblem(id, where, `${message}, at ${atByte(where.offset)}`));
   };
   if (head.version < COW_VERSION)

@@ -2,6 +2,7 @@
  * Owns the cowfile's head as a declarative table, the four machine models that wrote it, and the formulas that place
  * bitmap and data. Source: `struct cowhead` of the cowloop driver and the sizes observed on its files.
  */
+import type { Extent } from "../../bytes/extent.ts";
 import { type FieldSpec, type MachineModel, placeFields, type StructLayout } from "../../bytes/struct.ts";
 
 /** Magic number: bytes 7f 43 4f 57 on little-endian machines, 57 4f 43 7f on big-endian ones. */
@@ -15,18 +16,7 @@ export const HEAD_BLOCK_BYTES = 1024;
 export const BITMAP_OFFSET_BYTES = 1024;
 const DATA_ALIGNMENT_BYTES = 4096;
 
-export type CowField =
-  | "magic"
-  | "version"
-  | "flags"
-  | "mapunit"
-  | "mapsize"
-  | "doffset"
-  | "rdoblocks"
-  | "rdofingerprint"
-  | "cowused";
-
-const COW_HEAD_FIELDS: readonly FieldSpec<CowField>[] = [
+const COW_HEAD_FIELDS = [
   { name: "magic", kind: "u32", meaning: "0x574f437f in the byte order of the machine" },
   { name: "version", kind: "s16", meaning: "1" },
   { name: "flags", kind: "s16", meaning: "1 dirty, 2 packed" },
@@ -36,7 +26,9 @@ const COW_HEAD_FIELDS: readonly FieldSpec<CowField>[] = [
   { name: "rdoblocks", kind: "word", meaning: "whole blocks of the rdofile" },
   { name: "rdofingerprint", kind: "word", meaning: "fingerprint of the rdofile, sign-extended" },
   { name: "cowused", kind: "word", meaning: "set bits of the bitmap at the last sync" },
-];
+] as const satisfies readonly FieldSpec[];
+
+export type CowField = (typeof COW_HEAD_FIELDS)[number]["name"];
 
 export const ABI_NAMES = ["le64", "le32", "be64", "be32"] as const;
 /** The machine a cowfile comes from: byte order and width of `unsigned long`. */
@@ -59,6 +51,12 @@ const LAYOUTS: Readonly<Record<CowAbi, StructLayout<CowField>>> = {
 /** The place of each field of the head on one ABI. */
 export function headLayout(abi: CowAbi): StructLayout<CowField> {
   return LAYOUTS[abi];
+}
+
+/** The place of one of them. */
+export function fieldPlace({ abi }: { readonly abi: CowAbi }, name: CowField): Extent {
+  const placed = headLayout(abi).fields.find((candidate) => candidate.name === name);
+  return { offset: placed?.offsetBytes ?? 0, length: placed?.sizeBytes ?? 0 };
 }
 
 export function isLongAbi(abi: CowAbi): boolean {

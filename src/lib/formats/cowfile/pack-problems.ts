@@ -9,23 +9,12 @@ import { cowProblem } from "./problems.ts";
 export function packProblems(surplusBytes: number, fileBytes: number): Problem[] {
   if (surplusBytes === 0) return [];
   if (surplusBytes < 0) {
-    const where = { offset: fileBytes, length: -surplusBytes };
-    return [
-      cowProblem(
-        "pack-truncated",
-        where,
-        `the pack ends at ${atByte(fileBytes)}, ${-surplusBytes} bytes before the end of its last block`,
-      ),
-    ];
+    const message = `the pack ends at ${atByte(fileBytes)}, ${-surplusBytes} bytes before the end of its last block`;
+    return [cowProblem("pack-truncated", { offset: fileBytes, length: -surplusBytes }, message)];
   }
   const where = { offset: fileBytes - surplusBytes, length: surplusBytes };
-  return [
-    cowProblem(
-      "pack-trailing",
-      where,
-      `the last ${surplusBytes} bytes, from ${atByte(where.offset)}, belong to no block`,
-    ),
-  ];
+  const message = `the last ${surplusBytes} bytes, from ${atByte(where.offset)}, belong to no block`;
+  return [cowProblem("pack-trailing", where, message)];
 }
 
 /** The findings of a pack's head and bitmap. Problems that need the unallocated blocks cannot be repaired in a pack. */

@@ -2,7 +2,7 @@
  * Owns the on-disk structs of a dm-snapshot persistent exception store as declarative tables, and the formulas that place
  * metadata and data chunks. Source: drivers/md/dm-snap-persistent.c as observed with Linux 6.1; see docs/dm-snapshot.md.
  */
-import { type FieldSpec, type MachineModel, placeFields } from "../../bytes/struct.ts";
+import { type MachineModel, placeFields } from "../../bytes/struct.ts";
 
 /** "SnAp", little-endian on every machine. */
 export const STORE_MAGIC = 0x70416e53;
@@ -19,24 +19,25 @@ export const FIRST_DATA_CHUNK = 2;
 
 const MODEL: MachineModel = { endian: "little", wordBytes: 8 };
 
-export type HeaderField = "magic" | "valid" | "version" | "chunk_size";
-
-const HEADER_FIELDS: readonly FieldSpec<HeaderField>[] = [
-  { name: "magic", kind: "u32", meaning: "0x70416e53, the bytes 53 6e 41 70: SnAp" },
-  { name: "valid", kind: "u32", meaning: "0 once the snapshot was given up; anything else is valid" },
-  { name: "version", kind: "u32", meaning: "1" },
-  { name: "chunk_size", kind: "u32", meaning: "sectors of 512 bytes per chunk, a power of two" },
-];
+export const HEADER_LAYOUT = placeFields(
+  [
+    { name: "magic", kind: "u32", meaning: "0x70416e53, the bytes 53 6e 41 70: SnAp" },
+    { name: "valid", kind: "u32", meaning: "0 once the snapshot was given up; anything else is valid" },
+    { name: "version", kind: "u32", meaning: "1" },
+    { name: "chunk_size", kind: "u32", meaning: "sectors of 512 bytes per chunk, a power of two" },
+  ],
+  MODEL,
+);
 
 export type TupleField = "old_chunk" | "new_chunk";
 
-const TUPLE_FIELDS: readonly FieldSpec<TupleField>[] = [
-  { name: "old_chunk", kind: "word", meaning: "chunk of the origin" },
-  { name: "new_chunk", kind: "word", meaning: "chunk of the store that holds it; 0 ends the list" },
-];
-
-export const HEADER_LAYOUT = placeFields(HEADER_FIELDS, MODEL);
-export const TUPLE_LAYOUT = placeFields(TUPLE_FIELDS, MODEL);
+export const TUPLE_LAYOUT = placeFields<TupleField>(
+  [
+    { name: "old_chunk", kind: "word", meaning: "chunk of the origin" },
+    { name: "new_chunk", kind: "word", meaning: "chunk of the store that holds it; 0 ends the list" },
+  ],
+  MODEL,
+);
 
 /** Where things are in a store of one chunk size. Chunks are numbered from the start of the store. */
 export interface StoreGeometry {

@@ -1,10 +1,10 @@
 /**
- * Owns writing tuples into a store's metadata areas: encoding, and their places. The caller decides when they may be
- * written.
+ * Owns writing tuples into a store's metadata areas: encoding, and their places; and zeroing parts of a
+ * store without filling its holes. The caller decides when they may be written.
  */
 import type { ByteTarget } from "../../bytes/byte-source.ts";
+import { writeZeros as fill } from "../../bytes/zero.ts";
 import { areaChunk, type StoreGeometry, TUPLE_BYTES, tupleOffset } from "./layout.ts";
-import { writeZeros } from "./write-zeros.ts";
 
 const PIECE_TUPLES = 4096;
 const UINT32_VALUES = 2 ** 32;
@@ -44,4 +44,10 @@ export function zeroTuples(target: ByteTarget, geometry: StoreGeometry, first: n
     const start = areaChunk(geometry, area) * geometry.chunkBytes;
     writeZeros(target, Math.max(start, tupleOffset(geometry, first)), start + geometry.chunkBytes);
   }
+}
+
+/** Makes `[from, to)` read as zeros; parts that are holes already stay so. Durable only after a flush. */
+export function writeZeros(target: ByteTarget, from: number, to: number): void {
+  const end = Math.min(to, target.sizeBytes);
+  for (const { offset, length } of [...target.dataExtents(from, end)]) fill(target, offset, offset + length);
 }

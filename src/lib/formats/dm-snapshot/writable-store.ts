@@ -12,8 +12,7 @@ import { ChunkColumn } from "./chunk-column.ts";
 import type { ExceptionMap } from "./exception-map.ts";
 import { DmSnapshotLayer } from "./layer.ts";
 import { areaChunk, dataChunk, dataIndex, SECTOR_BYTES, type StoreGeometry, skipMetadata } from "./layout.ts";
-import { writeTuples, zeroTuples } from "./tuples.ts";
-import { writeZeros } from "./write-zeros.ts";
+import { writeTuples, writeZeros, zeroTuples } from "./tuples.ts";
 
 const GROW_BYTES = 16 << 20;
 

@@ -17,8 +17,7 @@ import {
   type StoreGeometry,
   storeGeometry,
 } from "./layout.ts";
-import { writeTuples, zeroTuples } from "./tuples.ts";
-import { writeZeros } from "./write-zeros.ts";
+import { writeTuples, writeZeros, zeroTuples } from "./tuples.ts";
 
 /** Tuples that are collected and written together. */
 const MOST_WAITING = 1 << 16;

@@ -3,7 +3,7 @@
  * format as `lvm` 2.03 writes it; all numbers are little-endian on every machine.
  */
 import { crc32 } from "node:zlib";
-import { type FieldSpec, type MachineModel, placeFields } from "../../bytes/struct.ts";
+import { type MachineModel, placeFields } from "../../bytes/struct.ts";
 
 export const SECTOR_BYTES = 512;
 /** The label is in one of the first four sectors; pvcreate takes the second. */
@@ -21,49 +21,45 @@ export const LOCATION_IGNORED = 1n;
 
 const MODEL: MachineModel = { endian: "little", wordBytes: 8 };
 
-type LabelField = "id" | "sector" | "crc" | "offset" | "type";
-
-const LABEL_FIELDS: readonly FieldSpec<LabelField>[] = [
-  { name: "id", kind: "word", meaning: "LABELONE" },
-  { name: "sector", kind: "word", meaning: "the sector that it is in" },
-  { name: "crc", kind: "u32", meaning: "checksum of the sector from byte 20 on" },
-  { name: "offset", kind: "u32", meaning: "where the physical volume's header begins, in bytes of the sector" },
-  { name: "type", kind: "word", meaning: "LVM2 001" },
-];
-
-type LocationField = "offset" | "size";
-
-const LOCATION_FIELDS: readonly FieldSpec<LocationField>[] = [
-  { name: "offset", kind: "word", meaning: "bytes from the start of the volume" },
-  { name: "size", kind: "word", meaning: "bytes; 0 up to the end" },
-];
-
-type AreaField = "checksum" | "magic0" | "magic1" | "magic2" | "magic3" | "version" | "start" | "size";
-
-const AREA_FIELDS: readonly FieldSpec<AreaField>[] = [
-  { name: "checksum", kind: "u32", meaning: "checksum of the sector from byte 4 on" },
-  { name: "magic0", kind: "u32", meaning: "space, LVM" },
-  { name: "magic1", kind: "u32", meaning: "2 x[" },
-  { name: "magic2", kind: "u32", meaning: "5A%r" },
-  { name: "magic3", kind: "u32", meaning: "0N*>" },
-  { name: "version", kind: "u32", meaning: "1" },
-  { name: "start", kind: "word", meaning: "where the area begins, in bytes of the volume" },
-  { name: "size", kind: "word", meaning: "bytes of the area, this sector included" },
-];
-
-type RawField = "offset" | "size" | "checksum" | "flags";
-
-const RAW_FIELDS: readonly FieldSpec<RawField>[] = [
-  { name: "offset", kind: "word", meaning: "where the text begins, in bytes of the area" },
-  { name: "size", kind: "word", meaning: "bytes of the text; at the end of the area it continues after the header" },
-  { name: "checksum", kind: "u32", meaning: "checksum of the text" },
-  { name: "flags", kind: "u32", meaning: "1: not to be used" },
-];
-
-export const LABEL_LAYOUT = placeFields(LABEL_FIELDS, MODEL);
-export const LOCATION_LAYOUT = placeFields(LOCATION_FIELDS, MODEL);
-export const AREA_LAYOUT = placeFields(AREA_FIELDS, MODEL);
-export const RAW_LAYOUT = placeFields(RAW_FIELDS, MODEL);
+export const LABEL_LAYOUT = placeFields(
+  [
+    { name: "id", kind: "word", meaning: "LABELONE" },
+    { name: "sector", kind: "word", meaning: "the sector that it is in" },
+    { name: "crc", kind: "u32", meaning: "checksum of the sector from byte 20 on" },
+    { name: "offset", kind: "u32", meaning: "where the physical volume's header begins, in bytes of the sector" },
+    { name: "type", kind: "word", meaning: "LVM2 001" },
+  ],
+  MODEL,
+);
+export const LOCATION_LAYOUT = placeFields(
+  [
+    { name: "offset", kind: "word", meaning: "bytes from the start of the volume" },
+    { name: "size", kind: "word", meaning: "bytes; 0 up to the end" },
+  ],
+  MODEL,
+);
+export const AREA_LAYOUT = placeFields(
+  [
+    { name: "checksum", kind: "u32", meaning: "checksum of the sector from byte 4 on" },
+    { name: "magic0", kind: "u32", meaning: "space, LVM" },
+    { name: "magic1", kind: "u32", meaning: "2 x[" },
+    { name: "magic2", kind: "u32", meaning: "5A%r" },
+    { name: "magic3", kind: "u32", meaning: "0N*>" },
+    { name: "version", kind: "u32", meaning: "1" },
+    { name: "start", kind: "word", meaning: "where the area begins, in bytes of the volume" },
+    { name: "size", kind: "word", meaning: "bytes of the area, this sector included" },
+  ],
+  MODEL,
+);
+export const RAW_LAYOUT = placeFields(
+  [
+    { name: "offset", kind: "word", meaning: "where the text begins, in bytes of the area" },
+    { name: "size", kind: "word", meaning: "bytes of the text; at the end of the area it continues after the header" },
+    { name: "checksum", kind: "u32", meaning: "checksum of the text" },
+    { name: "flags", kind: "u32", meaning: "1: not to be used" },
+  ],
+  MODEL,
+);
 
 /** Of the volume's header: 32 characters of its id, then its size; lists of locations follow. */
 export const UUID_BYTES = 32;

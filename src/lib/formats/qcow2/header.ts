@@ -6,12 +6,12 @@ import { type ByteSource, readZeroFilled } from "../../bytes/byte-source.ts";
 import { decodeStruct, type StructValues } from "../../bytes/struct.ts";
 import { atByte, CowError } from "../../errors.ts";
 import {
+  type AnyHeaderField,
   bytesPerTable,
   COMPRESSION_OFFSET_BYTES,
   ENTRY_BYTES,
   EXTENDED_ENTRY_BYTES,
   EXTENSION,
-  type ExtraField,
   type HeaderField,
   INCOMPATIBLE,
   LAZY_REFCOUNTS,
@@ -60,7 +60,7 @@ export interface Qcow2Header {
   readonly externalDataFile: string | undefined;
 }
 
-type Values = StructValues<HeaderField | ExtraField>;
+type Values = StructValues<AnyHeaderField>;
 
 const FEATURE_NAME_BYTES = 48;
 

@@ -26,22 +26,7 @@ export const SECTOR_BYTES = 512;
 
 const MODEL: MachineModel = { endian: "big", wordBytes: 8 };
 
-export type HeaderField =
-  | "magic"
-  | "version"
-  | "backing_file_offset"
-  | "backing_file_size"
-  | "cluster_bits"
-  | "size"
-  | "crypt_method"
-  | "l1_size"
-  | "l1_table_offset"
-  | "refcount_table_offset"
-  | "refcount_table_clusters"
-  | "nb_snapshots"
-  | "snapshots_offset";
-
-const V2_FIELDS: readonly FieldSpec<HeaderField>[] = [
+const V2_FIELDS = [
   { name: "magic", kind: "u32", meaning: "0x514649fb" },
   { name: "version", kind: "u32", meaning: "2 or 3" },
   { name: "backing_file_offset", kind: "word", meaning: "offset of the backing file's name, or 0" },
@@ -55,18 +40,19 @@ const V2_FIELDS: readonly FieldSpec<HeaderField>[] = [
   { name: "refcount_table_clusters", kind: "u32", meaning: "clusters of the refcount table" },
   { name: "nb_snapshots", kind: "u32", meaning: "snapshots inside the file" },
   { name: "snapshots_offset", kind: "word", meaning: "offset of their table" },
-];
+] as const satisfies readonly FieldSpec[];
 
-export type ExtraField = "incompatible" | "compatible" | "autoclear" | "refcount_order" | "header_length";
-
-const V3_FIELDS: readonly FieldSpec<HeaderField | ExtraField>[] = [
+const V3_FIELDS = [
   ...V2_FIELDS,
   { name: "incompatible", kind: "word", meaning: "features without which the file must not be read" },
   { name: "compatible", kind: "word", meaning: "features that a reader need not know" },
   { name: "autoclear", kind: "word", meaning: "features that a writer clears if it does not know them" },
   { name: "refcount_order", kind: "u32", meaning: "a reference count has 2 to the power of this many bits" },
   { name: "header_length", kind: "u32", meaning: "bytes of the header" },
-];
+] as const satisfies readonly FieldSpec[];
+
+export type HeaderField = (typeof V2_FIELDS)[number]["name"];
+export type AnyHeaderField = (typeof V3_FIELDS)[number]["name"];
 
 export const V2_LAYOUT = placeFields(V2_FIELDS, MODEL);
 export const V3_LAYOUT = placeFields(V3_FIELDS, MODEL);

@@ -6,8 +6,7 @@ import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import { constants, zstdCompress } from "node:zlib";
-import { mapOrdered } from "../../bytes/ordered.ts";
-import { release } from "../../bytes/release.ts";
+import { mapOrdered, release } from "../../bytes/ordered.ts";
 import { encodeDigestFrame, encodeSeekTable, entryOf, type SeekEntry } from "../../bytes/zstd-seekable.ts";
 import { interrupted, makeYielder, type OperationContext } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -25,9 +24,8 @@ import { claimOutput } from "../../output/claim.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
 import { noticeUnmarked } from "../merge/doubts.ts";
 import { plainPieces } from "./plain.ts";
-import type { PackRequest, PackResult } from "./request.ts";
+import { type PackRequest, type PackResult, requireThreads } from "./request.ts";
 import { type StreamSink, spool } from "./streams.ts";
-import { requireThreads } from "./threads.ts";
 
 const LEVELS = { gzip: { default: 9, max: 9 }, zstd: { default: 3, max: 22 } } as const;
 

@@ -1,6 +1,7 @@
 /**
  * Owns what packing and unpacking are asked for and what they answer.
  */
+import { CowError } from "../../errors.ts";
 import type { PackKind } from "../../formats/cowfile/pack/kind.ts";
 import type { StreamSink } from "./streams.ts";
 
@@ -33,4 +34,12 @@ export interface PackResult {
   readonly bytes_in: number;
   /** Length of the output. */
   readonly bytes_out: number;
+}
+
+const MOST_THREADS = 1024;
+
+/** @throws CowError `usage` */
+export function requireThreads(threads: number | undefined): void {
+  if (threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) return;
+  throw new CowError("usage", `${threads} is no number of threads: expected 1 to ${MOST_THREADS}`);
 }

@@ -9,9 +9,8 @@ import { type PackKind, requirePack } from "../../formats/cowfile/pack/kind.ts";
 import { type Unpacked, unpackInto } from "../../formats/cowfile/pack/open-pack.ts";
 import { claimOutput } from "../../output/claim.ts";
 import { OpenFiles, refuseSameFile } from "../files.ts";
-import type { PackRequest, PackResult } from "./request.ts";
+import { type PackRequest, type PackResult, requireThreads } from "./request.ts";
 import { pourOut, spool } from "./streams.ts";
-import { requireThreads } from "./threads.ts";
 
 export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "replace" | "streams">;
 

@@ -3,7 +3,7 @@
  */
 import { constants, gunzipSync } from "node:zlib";
 import type { ByteSource, ByteTarget } from "../../../bytes/byte-source.ts";
-import { release } from "../../../bytes/release.ts";
+import { release } from "../../../bytes/ordered.ts";
 import { isZero } from "../../../bytes/zero.ts";
 import { CowError } from "../../../errors.ts";
 import { hasCowMagic } from "../head.ts";

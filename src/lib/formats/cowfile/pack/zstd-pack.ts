@@ -6,8 +6,7 @@ import { createHash, type Hash } from "node:crypto";
 import { promisify } from "node:util";
 import { type ZstdOptions, zstdDecompress, zstdDecompressSync } from "node:zlib";
 import type { ByteSource } from "../../../bytes/byte-source.ts";
-import { mapOrdered } from "../../../bytes/ordered.ts";
-import { release } from "../../../bytes/release.ts";
+import { mapOrdered, release } from "../../../bytes/ordered.ts";
 import {
   DIGEST_FRAME_BYTES,
   decodeDigestFrame,
