@@ -221,8 +221,7 @@ function heldAfter(
 ): Iterable<Held> {
   const end = layer.virtualSizeBytes;
   const ours = () => layer.extents(0, end);
-  const sideOf = (stack: Stack) => ({ ...stack, name: stack.device.name, image: stack.device });
-  const mayDiffer = widen(candidates(sideOf(from), sideOf(to), end), BLOCK_BYTES, end);
+  const mayDiffer = widen(candidates(from, to, end), BLOCK_BYTES, end);
   function* copiedUp(): Generator<Held> {
     const unheld = subtract(mayDiffer, ours());
     for (const { offset, length, differs, a } of compare(from.device, to.device, unheld, BLOCK_BYTES)) {

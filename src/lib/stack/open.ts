@@ -122,10 +122,16 @@ function keyOf(storage: Storage, { part, paths }: OpenPart, layer: Layer | undef
   return JSON.stringify([format, [...part.settings].sort(), files]);
 }
 
+/** How many of the lowest parts of both are the same; 0 for other bases. */
+export function sharedParts(a: Pick<Stack, "keys">, b: Pick<Stack, "keys">): number {
+  let count = 0;
+  while (a.keys[count] !== undefined && a.keys[count] === b.keys[count]) count++;
+  return count;
+}
+
 /** How many layers of the stack the base contains, if it is the lower part of it. */
 export function commonHeight(stack: Stack, base: Stack): number | undefined {
-  const isSame = base.keys.every((key, i) => key !== undefined && key === stack.keys[i]);
-  return isSame ? base.layers.length : undefined;
+  return sharedParts(stack, base) === base.keys.length ? base.layers.length : undefined;
 }
 
 /** Takes the fingerprint of the first `blocks` of a base, which are remembered. @throws CowError `io`, `interrupted` */

@@ -8,12 +8,13 @@ import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy, LayeredImage } from "../../formats/layered-image.ts";
 import { walkExtents } from "../../formats/walk-extents.ts";
+import { sharedParts } from "../../stack/open.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import { create } from "../create.ts";
 import { OpenFiles } from "../files.ts";
 import { type ComparisonHooks, compareExtents } from "./comparison.ts";
 import type { Difference, DifferenceKind, DiffRequest, DiffResult } from "./request.ts";
-import { candidates, haveSameBase, isBareLayer, openBare, openSide, requireSameBase } from "./sides.ts";
+import { candidates, isBareLayer, openBare, requireSameBase } from "./sides.ts";
 
 /**
  * Compares A with B. Each is a stack `BASE[,LAYER]…`, an image, or a cowfile by itself; cowfiles by themselves must be of
@@ -47,7 +48,7 @@ export async function diff(
     }
     const stackA = bareA && rdofile ? rdofile.with(specA.base) : specA;
     const stackB = bareB && rdofile ? rdofile.with(specB.base) : specB;
-    const { result, differing } = await diffImages(files, [a, stackA], [b, stackB], request, context);
+    const { result, differing } = await diffImages(files, [stackA, stackB], a, request, context);
     const { delta, force, replace } = request;
     if (delta !== undefined) await create(stackA, delta, { from: stackB, differing, force, replace }, context);
     return result;
@@ -64,19 +65,19 @@ function hooksFor(name: string, total: number, request: DiffRequest, context: Op
 
 async function diffImages(
   files: OpenFiles,
-  [nameA, stackA]: readonly [string, StackSpec],
-  [nameB, stackB]: readonly [string, StackSpec],
+  [stackA, stackB]: readonly [StackSpec, StackSpec],
+  nameA: string,
   request: DiffRequest,
   context: OperationContext,
 ): Promise<{ readonly result: DiffResult; readonly differing: ExtentList }> {
-  const a = await openSide(files, nameA, stackA);
-  const b = await openSide(files, nameB, stackB);
-  const size = Math.max(a.image.sizeBytes, b.image.sizeBytes);
-  const common = Math.min(a.image.sizeBytes, b.image.sizeBytes);
+  const a = await files.openStack(stackA);
+  const b = await files.openStack(stackB);
+  const size = Math.max(a.device.sizeBytes, b.device.sizeBytes);
+  const common = Math.min(a.device.sizeBytes, b.device.sizeBytes);
   const hooks = hooksFor(nameA, size, request, context);
   const comparison = await compareExtents(
-    a.image,
-    b.image,
+    a.device,
+    b.device,
     widen(candidates(a, b, common), BLOCK_BYTES, common),
     hooks,
   );
@@ -84,12 +85,13 @@ async function diffImages(
   // What only one side has is a difference, whatever it holds.
   changed.append(common, size - common);
   // Where one side holds nothing it shows the base: over a common base the other side's blocks are redundant if the same.
-  const ofOneSide = haveSameBase(a, b)
-    ? inOrder(
-        subtract(allocatedBy(a.layers, 0, common), allocatedBy(b.layers, 0, common)),
-        subtract(allocatedBy(b.layers, 0, common), allocatedBy(a.layers, 0, common)),
-      )
-    : [];
+  const ofOneSide =
+    sharedParts(a, b) > 0
+      ? inOrder(
+          subtract(allocatedBy(a.layers, 0, common), allocatedBy(b.layers, 0, common)),
+          subtract(allocatedBy(b.layers, 0, common), allocatedBy(a.layers, 0, common)),
+        )
+      : [];
   const redundant = await listOf(intersect(comparison.same, ofOneSide), hooks);
   hooks.checkpoint(size);
   const result = {

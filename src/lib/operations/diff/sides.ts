@@ -2,7 +2,6 @@
  * Owns the two sides of a diff: what users name (stacks, images, bare cowfiles of one base), opened, and the question
  * where they can differ at all, answered from metadata.
  */
-import type { ByteSource } from "../../bytes/byte-source.ts";
 import { type Extent, union } from "../../bytes/extent.ts";
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
@@ -10,21 +9,11 @@ import { formatFingerprint } from "../../formats/cowfile/head.ts";
 import type { Layer } from "../../formats/format.ts";
 import { allocatedBy } from "../../formats/layered-image.ts";
 import { detectFormat } from "../../formats/registry.ts";
-import type { Stack } from "../../stack/open.ts";
+import { type Stack, sharedParts } from "../../stack/open.ts";
 import { openAsLayer } from "../../stack/open-part.ts";
 import type { StackPart } from "../../stack/part.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { OpenFiles } from "../files.ts";
-
-/** An image to be read. */
-export interface Side {
-  /** What the user typed. */
-  readonly name: string;
-  readonly image: ByteSource;
-  readonly layers: readonly Layer[];
-  /** What tells its parts from others, base first. */
-  readonly keys: Stack["keys"];
-}
 
 /** Is it one layer, without a base to read it over? What can be an image by itself and is named as that is none. */
 export function isBareLayer(files: OpenFiles, { base: part, layers }: StackSpec): boolean {
@@ -32,11 +21,6 @@ export function isBareLayer(files: OpenFiles, { base: part, layers }: StackSpec)
   if (part.format !== undefined) return part.format !== "raw" && !part.format.openImage;
   const format = detectFormat(files.open(part.path, { lock: "shared" }));
   return format !== undefined && !format.openImage;
-}
-
-export async function openSide(files: OpenFiles, name: string, stack: StackSpec): Promise<Side> {
-  const { device, layers, keys } = await files.openStack(stack);
-  return { name, image: device, layers, keys };
 }
 
 /** A layer by itself. @throws CowError as openLayer */
@@ -64,20 +48,8 @@ export function requireSameBase(a: Layer, b: Layer): void {
  * Where the sides can differ: of two stacks over one base, only what a layer holds that is not common to both; of other
  * images, what is data in either.
  */
-export function candidates(a: Side, b: Side, end: number): Iterable<Extent> {
-  if (!haveSameBase(a, b)) return union(a.image.dataExtents(0, end), b.image.dataExtents(0, end));
-  let common = 0;
-  while (
-    common < a.layers.length &&
-    common < b.layers.length &&
-    a.keys[common + 1] !== undefined &&
-    a.keys[common + 1] === b.keys[common + 1]
-  )
-    common++;
-  return allocatedBy([...a.layers.slice(common), ...b.layers.slice(common)], 0, end);
-}
-
-/** Do both have the same base? */
-export function haveSameBase(a: Side, b: Side): boolean {
-  return a.keys[0] !== undefined && a.keys[0] === b.keys[0];
+export function candidates(a: Stack, b: Stack, end: number): Iterable<Extent> {
+  const shared = sharedParts(a, b);
+  if (shared === 0) return union(a.device.dataExtents(0, end), b.device.dataExtents(0, end));
+  return allocatedBy([...a.layers.slice(shared - 1), ...b.layers.slice(shared - 1)], 0, end);
 }

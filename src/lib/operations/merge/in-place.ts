@@ -13,7 +13,7 @@ import { decide } from "./decide.ts";
 import { fingerprintBefore, openPair, type Pair, wrongBase } from "./pair.ts";
 import { explainRename } from "./renamed-base.ts";
 import type { Merged, MergeRequest } from "./request.ts";
-import { isUndoOf, takeBack } from "./take-back.ts";
+import { takeBack } from "./take-back.ts";
 import { undoFacts, write } from "./write.ts";
 
 /** @throws CowError as merge() */
@@ -29,7 +29,7 @@ export async function mergeInPlace(
   const { base, layer, found, digest } = pair;
   const expected = fingerprint32(layer.opened.head);
   const isOurs = found?.journal.cowfile_digest === digest && found.journal.rdofile_size === base.sizeBytes;
-  const isUndo = found !== undefined && isUndoOf(files, found.journal, at.cowfile);
+  const isUndo = found?.journal.undo_saved && found.journal.undo === storage.realPath(at.cowfile);
   let before: Fingerprint = { value: 0, contributions: [] };
   const state = await decide({
     journal: !found ? "none" : isOurs ? "ours" : isUndo ? "undo" : "other",

@@ -4,17 +4,11 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import type { FoundJournal } from "../../notes/journal-places.ts";
-import type { MergeJournal } from "../../notes/merge-journal.ts";
 import type { OpenFiles } from "../files.ts";
 import { fingerprintBefore, type Pair } from "./pair.ts";
 import type { Merged, MergeRequest } from "./request.ts";
 import { makeSignOfLife, requireNoLaterChange } from "./untouched.ts";
 import { writeLayer } from "./write-layer.ts";
-
-/** Is this cowfile the undo file that the interrupted merge had saved? */
-export function isUndoOf(files: OpenFiles, journal: MergeJournal, cowfile: string): boolean {
-  return journal.undo !== null && journal.undo_saved && journal.undo === files.storage.realPath(cowfile);
-}
 
 /**
  * Takes an interrupted merge back. If this is interrupted, both ways stay open: the merge journal stays until all is done.

@@ -89,8 +89,9 @@ export async function write(
     beat();
   };
   await writeLayer(base, layer, size, context, beforePiece).catch((error: unknown) => {
-    // The base was not touched: it is not partly merged.
-    if (!journal && pieces === 1 && isRefusal(error)) {
+    // The base was not touched, so it is not partly merged. An I/O error may come after a part was written.
+    const errno = error instanceof CowError ? String(error.details["errno"]) : "";
+    if (!journal && pieces === 1 && ["EPERM", "EACCES", "EROFS"].includes(errno)) {
       places.remove(note);
       if (undo.make) storage.remove(undo.path);
     }
@@ -99,11 +100,6 @@ export async function write(
   places.remove(note);
   if (job.found) places.remove(job.found.journal, job.found.path);
   return result;
-}
-
-/** Was nothing written? An I/O error may come after a part was written. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof CowError && ["EPERM", "EACCES", "EROFS"].includes(String(error.details["errno"]));
 }
 
 /** The requested undo file, and the merged image, which it is a layer over. */
