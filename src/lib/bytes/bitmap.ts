@@ -70,32 +70,25 @@ function nextBit(bytes: Uint8Array, words: DataView, from: number, to: number, w
   return to;
 }
 
-/** The runs of set bits in `[from, to)` as `[start, end)` pairs, ascending. */
-export function* setRuns(
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-): Generator<readonly [start: number, end: number]> {
+type Runs = Generator<readonly [start: number, end: number]>;
+
+function* runs(bytes: Uint8Array, from: number, to: number, wanted: boolean): Runs {
   const words = view(bytes);
-  for (let bit = nextBit(bytes, words, from, to, true); bit < to; ) {
-    const end = nextBit(bytes, words, bit, to, false);
+  for (let bit = nextBit(bytes, words, from, to, wanted); bit < to; ) {
+    const end = nextBit(bytes, words, bit, to, !wanted);
     yield [bit, end];
-    bit = nextBit(bytes, words, end, to, true);
+    bit = nextBit(bytes, words, end, to, wanted);
   }
 }
 
+/** The runs of set bits in `[from, to)` as `[start, end)` pairs, ascending. */
+export function setRuns(bytes: Uint8Array, from: number, to: number): Runs {
+  return runs(bytes, from, to, true);
+}
+
 /** The runs of clear bits in `[from, to)`, likewise. */
-export function* clearRuns(
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-): Generator<readonly [start: number, end: number]> {
-  const words = view(bytes);
-  for (let bit = nextBit(bytes, words, from, to, false); bit < to; ) {
-    const end = nextBit(bytes, words, bit, to, true);
-    yield [bit, end];
-    bit = nextBit(bytes, words, end, to, false);
-  }
+export function clearRuns(bytes: Uint8Array, from: number, to: number): Runs {
+  return runs(bytes, from, to, false);
 }
 
 function fillRange(bytes: Uint8Array, from: number, to: number, value: boolean): void {

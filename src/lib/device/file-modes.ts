@@ -4,20 +4,13 @@
  */
 import * as fs from "node:fs";
 import { beside } from "./own-file.ts";
+import { statOf } from "./sys/device-number.ts";
 
 const NEW_FILE_MODE = 0o666; // less what the umask takes
 const READ_BITS = 0o444;
 const OWNER_BITS = 0o600;
 
 type Say = (message: string) => void;
-
-function statOf(file: string): fs.Stats | undefined {
-  try {
-    return fs.statSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
 
 /** The most permissive mode for a file of group `gid`: its owner may use it, others need a right to every input. */
 function mostFor(inputs: readonly string[], gid: number | undefined): number {

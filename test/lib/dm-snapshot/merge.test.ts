@@ -7,7 +7,6 @@ import { MemoryStorage } from "../../../src/lib/device/memory-storage.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import {
   convert,
   invert,
@@ -19,6 +18,7 @@ import {
 } from "../../../src/lib/index.ts";
 import { type MergeStoreHooks, mergeStore } from "../../../src/lib/operations/merge/store.ts";
 import { Overlay } from "../../../src/lib/stack/overlay.ts";
+import { createStore } from "../../support/images/write-store.ts";
 import { noise, random } from "../../support/random.ts";
 import { bytesOf } from "../../support/storage/memory-files.ts";
 

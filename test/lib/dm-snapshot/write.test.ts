@@ -12,9 +12,8 @@ import { dmSnapshotFormat } from "../../../src/lib/formats/dm-snapshot/index.ts"
 import { DmSnapshotLayer } from "../../../src/lib/formats/dm-snapshot/layer.ts";
 import { chunksNeeded, dataChunk, dataIndex, storeGeometry } from "../../../src/lib/formats/dm-snapshot/layout.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { goldenCases, goldenImage } from "../../support/images/golden-folder.ts";
-import { storeBytesFor, writeStore } from "../../support/images/write-store.ts";
+import { createStore, storeBytesFor, writeStore } from "../../support/images/write-store.ts";
 import { noise, random } from "../../support/random.ts";
 import { bytesOf, deviceOf, deviceOfFile, viewOf } from "../../support/storage/memory-files.ts";
 

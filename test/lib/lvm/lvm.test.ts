@@ -8,7 +8,6 @@ import { describe, expect, it } from "vitest";
 import type { ByteSource } from "../../../src/lib/bytes/byte-source.ts";
 import { CowError } from "../../../src/lib/errors.ts";
 import { WritableStore } from "../../../src/lib/formats/dm-snapshot/writable-store.ts";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { lvmFormat } from "../../../src/lib/formats/lvm/index.ts";
 import { lvmChecksum } from "../../../src/lib/formats/lvm/layout.ts";
 import { parseText } from "../../../src/lib/formats/lvm/text.ts";
@@ -22,6 +21,7 @@ import {
   stripedText,
   volumeText,
 } from "../../support/images/lvm-volume.ts";
+import { createStore } from "../../support/images/write-store.ts";
 import { noise, random } from "../../support/random.ts";
 import { bytesOf, deviceOf, viewOf } from "../../support/storage/memory-files.ts";
 

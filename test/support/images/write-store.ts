@@ -5,7 +5,7 @@
 import type { ByteTarget } from "../../../src/lib/bytes/byte-source.ts";
 import { type Extent, widen } from "../../../src/lib/bytes/extent.ts";
 import { chunksNeeded } from "../../../src/lib/formats/dm-snapshot/layout.ts";
-import { writeZeros } from "../../../src/lib/formats/dm-snapshot/tuples.ts";
+import { writeZeros, zeroTuples } from "../../../src/lib/formats/dm-snapshot/tuples.ts";
 import { DmSnapshotWriter, requireGeometry } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 
 const PIECE_BYTES = 1 << 20;
@@ -51,4 +51,14 @@ export async function writeStore(
   }
   writer.finish();
   return { exceptions: writer.exceptions, storeBytes: target.sizeBytes };
+}
+
+/**
+ * Makes an empty store of all of `target`, as a kernel does with a zeroed device: header, and zeros in area 0. Other chunks stay
+ * as they are. A target that is too short is made longer.
+ */
+export function createStore(target: ByteTarget, { chunkSectors }: { readonly chunkSectors: number }): void {
+  const geometry = requireGeometry(chunkSectors);
+  zeroTuples(target, geometry, 0, 1);
+  new DmSnapshotWriter(target, geometry).finish();
 }

@@ -1,5 +1,6 @@
 /**
  * Owns the numbers of devices: as stat(2) gives them, as the kernel writes them (`8:1`), and a block device's folder in sysfs.
+ * Also looks at files that may be missing.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -49,5 +50,14 @@ export function listSys(...parts: readonly string[]): readonly string[] {
     return fs.readdirSync(path.join(...parts));
   } catch {
     return [];
+  }
+}
+
+/** A file as stat(2) shows it; undefined if there is none, or it cannot be looked at. */
+export function statOf(file: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(file, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
   }
 }

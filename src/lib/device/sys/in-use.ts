@@ -6,7 +6,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { CowError, errnoName } from "../../errors.ts";
-import { deviceOf, listSys, readSysText, sysfsFolder } from "./device-number.ts";
+import { deviceOf, listSys, readSysText, statOf, sysfsFolder } from "./device-number.ts";
 import { identityOf } from "./underlying.ts";
 
 export interface Use {
@@ -29,16 +29,8 @@ function decodeOctal(name: string): string {
   return name.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-function lookAt(file: string): fs.Stats | undefined {
-  try {
-    return fs.statSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-
 function identityAt(file: string): string | undefined {
-  const stat = file.startsWith("/") ? lookAt(file) : undefined;
+  const stat = file.startsWith("/") ? statOf(file) : undefined;
   return stat && identityOf(stat);
 }
 
@@ -141,7 +133,7 @@ export function inUse(file: string, { kind, what }: Use = CLAIMED): CowError {
  * @throws CowError `locked`
  */
 export function requireFree(file: string, mounted: "refuse" | "allow"): number {
-  const stat = lookAt(file);
+  const stat = statOf(file);
   if (!stat?.isFile() && !stat?.isBlockDevice()) return 0;
   const uses = usesOf(stat);
   const [obstacle] = uses.filter(({ kind }) => mounted === "refuse" || kind !== "mount");

@@ -2,9 +2,8 @@
  * Owns what is below a block device, from sysfs: the disk of a partition, the file behind a loop device, the parts of
  * device-mapper and RAID. Finds out whether two names are the same bytes through any of these.
  */
-import * as fs from "node:fs";
 import * as path from "node:path";
-import { deviceOf, listSys, readSysText, sysfsFolder } from "./device-number.ts";
+import { deviceOf, listSys, readSysText, statOf, sysfsFolder } from "./device-number.ts";
 
 const SECTOR_BYTES = 512;
 const MAX_DEPTH = 8;
@@ -50,7 +49,7 @@ function* below(dev: number, range: Range, sysfs: string, depth: number): Genera
     yield* placesAt(disk, inDisk, sysfs, depth + 1);
   }
   const backing = readSysText(folder, "loop/backing_file");
-  const stat = backing === "" || backing.endsWith(DELETED) ? undefined : look(backing);
+  const stat = backing === "" || backing.endsWith(DELETED) ? undefined : statOf(backing);
   if (stat) {
     const limit = number("loop/sizelimit") || Number.POSITIVE_INFINITY;
     const inFile = shift(range, number("loop/offset"), limit);
@@ -59,14 +58,6 @@ function* below(dev: number, range: Range, sysfs: string, depth: number): Genera
   }
   for (const slave of listSys(folder, "slaves")) {
     yield* placesAt(deviceOf(readSysText(folder, "slaves", slave, "dev")), undefined, sysfs, depth + 1);
-  }
-}
-
-function look(file: string): fs.Stats | undefined {
-  try {
-    return fs.statSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined;
   }
 }
 

@@ -4,7 +4,6 @@
  */
 import type { ByteSource, Place } from "../../bytes/byte-source.ts";
 import { atByte, CowError } from "../../errors.ts";
-import { CombinedLayer } from "../combined-layer.ts";
 import type {
   Companions,
   Layer,
@@ -15,7 +14,7 @@ import type {
   Remarks,
   Setting,
 } from "../format.ts";
-import { dataPlaces, LayeredImage } from "../layered-image.ts";
+import { allocatedBy, dataPlaces, LayeredImage, shown } from "../layered-image.ts";
 import { type AddressingChoice, addressingFor, isLossy, parseAddressing, SectorBitmap } from "./addressing.ts";
 import { DmCowLayer } from "./layer.ts";
 import { bitmapSectors, decodeMark, MAGIC, MARK_BYTES, markOffsetBytes, SECTOR_BYTES } from "./layout.ts";
@@ -154,9 +153,15 @@ export function openDmCowLayer(source: ByteSource, options: OpenLayerOptions): L
     const { sectors } = part.table;
     return new DmCowLayer({ name: source.name, sectors, bitmap, data, dataOffsetBytes, recover: part.recover });
   });
-  const [first, ...others] = layers;
+  const [first] = layers;
   if (!first) throw new CowError("bad-head", "has no layer", { file: source.name });
-  return new CombinedLayer(source.name, [first, ...others], warnings.length > 0 ? warnings : undefined);
+  const { formatId, granularityBytes, virtualSizeBytes, base } = first;
+  return {
+    ...{ name: source.name, formatId, granularityBytes, virtualSizeBytes, base },
+    warnings: warnings.length > 0 ? warnings : undefined,
+    extents: (from, to) => allocatedBy(layers, from, Math.min(to, virtualSizeBytes)),
+    places: (from, to) => shown(undefined, layers, from, to),
+  };
 }
 
 /** The whole stack, its base included. @throws CowError as openDmCowLayer */

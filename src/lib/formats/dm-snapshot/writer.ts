@@ -40,21 +40,6 @@ function seal(target: ByteTarget, { chunkSectors, chunkBytes }: StoreGeometry): 
   target.flush();
 }
 
-/**
- * Makes an empty store of all of `target`, as a kernel does with a zeroed device: header, and zeros in area 0. Other
- * chunks stay as they are. A target that is too short is made longer.
- *
- * @throws CowError `usage`, `io`, `no-space`
- * @internal
- */
-export function createStore(target: ByteTarget, { chunkSectors }: { readonly chunkSectors: number }): void {
-  const geometry = requireGeometry(chunkSectors);
-  const needed = chunksNeeded(geometry, 0) * geometry.chunkBytes;
-  if (target.sizeBytes < needed) target.resize(needed);
-  zeroTuples(target, geometry, 0, 1);
-  seal(target, geometry);
-}
-
 export class DmSnapshotWriter implements ImageWriter {
   readonly unitBytes: number;
   readonly #target: ByteTarget;
