@@ -292,7 +292,7 @@ const ENDINGS = [
 ] as const;
 
 /** How many of them an operation's failure is tried with; the operations between them have all. */
-const ENDINGS_EACH = 2;
+const ENDINGS_EACH = 1;
 
 async function expectAfterwards(
   { storage, before, ledger, where }: Story,

@@ -17,7 +17,7 @@ import { unheardDuring } from "../support/unheard.ts";
 const LIMIT_MS = 240_000;
 const SECTOR_BYTES = 512;
 /** Operations of one job that are made to fail the same way, both ends among them; the rest is much of the same kind. */
-const TRIALS_AT_MOST = isExhaustive ? 300 : 75;
+const TRIALS_AT_MOST = isExhaustive ? 300 : 50;
 /** Of those ways that tell little more. */
 const FEW_TRIALS = isExhaustive ? 40 : 12;
 
