@@ -5,16 +5,15 @@
 import type { Place } from "../bytes/byte-source.ts";
 import type { Extent } from "../bytes/extent.ts";
 import type { BlockDevice } from "../device/block-device.ts";
-import { CowError } from "../errors.ts";
+import { ReadOnlyDevice } from "../device/read-only-device.ts";
 import type { Layered, PlacedSource, Remarks } from "../formats/format.ts";
 
-export class ImageDevice implements BlockDevice, PlacedSource {
-  readonly writable = false;
-  readonly fd = undefined;
+export class ImageDevice extends ReadOnlyDevice implements BlockDevice, PlacedSource {
   readonly image: PlacedSource & Remarks;
 
   /** @param image its files are closed by their opener */
   constructor(image: PlacedSource & Remarks) {
+    super();
     this.image = image;
   }
 
@@ -52,22 +51,6 @@ export class ImageDevice implements BlockDevice, PlacedSource {
 
   places(from: number, to: number): Iterable<Place> {
     return this.image.places(from, to);
-  }
-
-  write(): never {
-    throw new CowError("permission", "is open for reading only", { file: this.name });
-  }
-
-  resize(): never {
-    return this.write();
-  }
-
-  flush(): void {
-    // Nothing is ever written.
-  }
-
-  punchHole(): boolean {
-    return false;
   }
 
   close(): void {

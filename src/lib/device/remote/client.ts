@@ -1,10 +1,10 @@
 /**
- * Owns the client's commands: read, write and the rest, split into requests that the server accepts, on one connection.
+ * Owns the client's commands, read and block status, split into requests that the server accepts, on one connection.
  */
 import type { Duplex } from "node:stream";
 import { CowError } from "../../errors.ts";
 import type { StatusExtent } from "../../protocol/client-requests.ts";
-import { Command, Context, ExportFlag } from "../../protocol/constants.ts";
+import { Command, Context } from "../../protocol/constants.ts";
 import type { NbdUri } from "../../protocol/uri.ts";
 import { WireViolation } from "../../protocol/wire-violation.ts";
 import { connectTo, secure, tlsOptions } from "./connect.ts";
@@ -79,10 +79,6 @@ export class NbdClient {
     }
   }
 
-  has(flag: number): boolean {
-    return (this.export.flags & flag) !== 0;
-  }
-
   /** Why the connection was lost, or undefined. */
   get lost(): Error | undefined {
     return this.#conversation.lost;
@@ -108,48 +104,6 @@ export class NbdClient {
         sink: around.sinkAt(at),
       }),
     );
-  }
-
-  /** @throws CowError `permission`, `no-space`, `io`; ConnectionLost */
-  async write(source: Uint8Array, offset: number): Promise<void> {
-    const unit = this.export.blockSizes.minimum;
-    if (offset % unit === 0 && source.length % unit === 0) return this.#writeAligned(source, offset);
-    // A part of a block cannot be written: the rest is read first, and written with it.
-    const from = Math.floor(offset / unit) * unit;
-    const to = Math.ceil((offset + source.length) / unit) * unit;
-    const whole = new Uint8Array(to - from);
-    await this.read(whole.subarray(0, unit), from);
-    if (to - unit > from) await this.read(whole.subarray(to - unit - from), to - unit);
-    whole.set(source, offset - from);
-    return this.#writeAligned(whole, from);
-  }
-
-  async #writeAligned(source: Uint8Array, offset: number): Promise<void> {
-    await pieces(offset, source.length, this.#largestPayload(), (at, length) => {
-      const payload = source.subarray(at - offset, at - offset + length);
-      return this.#conversation.request({ command: Command.WRITE, verb: "write", offset: at, length, payload });
-    });
-  }
-
-  /** Everything written before is durable once this resolves. A server without flush is taken to need none. */
-  async flush(): Promise<void> {
-    if (this.has(ExportFlag.SEND_FLUSH))
-      await this.#conversation.request({
-        command: Command.FLUSH,
-        verb: "make what was written durable",
-        offset: 0,
-        length: 0,
-      });
-  }
-
-  /** Makes a range read as zeros. @returns false if the server lacks the command, or the range is not of whole blocks */
-  async writeZeroes(offset: number, length: number): Promise<boolean> {
-    const unit = this.export.blockSizes.minimum;
-    if (!this.has(ExportFlag.SEND_WRITE_ZEROES) || offset % unit !== 0 || length % unit !== 0) return false;
-    await pieces(offset, length, LARGEST_EXTENT, (at, size) =>
-      this.#conversation.request({ command: Command.WRITE_ZEROES, verb: "write zeros", offset: at, length: size }),
-    );
-    return true;
   }
 
   /**

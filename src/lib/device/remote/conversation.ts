@@ -20,14 +20,12 @@ const PROGRESS_BYTES = 1 << 20;
 /** A request to the server. */
 export interface Asked {
   readonly command: number;
-  /** For messages: `read`, `write`, … */
+  /** For messages: `read`, … */
   readonly verb: string;
   readonly offset: number;
   readonly length: number;
   /** Of a READ. */
   readonly sink?: ReadSink;
-  /** Of a WRITE. */
-  readonly payload?: Uint8Array;
 }
 
 interface InFlight extends Pending {
@@ -103,7 +101,7 @@ export class Conversation {
   }
 
   /** Sends a request, and resolves with the answer. @throws CowError if the server refused; ConnectionLost */
-  request({ command, verb, offset, length, sink, payload }: Asked): Promise<Pending> {
+  request({ command, verb, offset, length, sink }: Asked): Promise<Pending> {
     return new Promise((resolve, reject) => {
       if (this.#lost || this.#isClosing) {
         reject(this.#lost ?? new ConnectionLost("the connection is being closed"));
@@ -114,15 +112,7 @@ export class Conversation {
       const state = { gotBytes: 0, remarks: 0, failure: undefined, status };
       this.#inFlight.set(cookie, { command, verb, offset, length, sink, ...state, resolve, reject });
       if (this.#inFlight.size === 1) this.#alive();
-      const head = encodeRequest({ command, cookie, offset, length }, this.#extended);
-      if (!payload) {
-        this.#socket.write(head);
-        return;
-      }
-      this.#socket.cork();
-      this.#socket.write(head);
-      this.#socket.write(payload);
-      this.#socket.uncork();
+      this.#socket.write(encodeRequest({ command, cookie, offset, length }, this.#extended));
     });
   }
 
@@ -144,12 +134,7 @@ export class Conversation {
     const { failure } = pending;
     if (!failure) request?.resolve(pending);
     else if (isShutdown(failure)) this.#lose(new ConnectionLost("the server is shutting down"), request);
-    else if (request) {
-      const offset = pending.command === Command.FLUSH ? undefined : pending.offset;
-      request.reject(
-        refusedByServer({ name: this.#name, verb: request.verb, offset, length: pending.length }, failure),
-      );
-    }
+    else request?.reject(refusedByServer({ ...request, name: this.#name }, failure));
   }
 
   /** A sign of life: the silence timer starts again. */

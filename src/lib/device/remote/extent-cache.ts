@@ -35,11 +35,6 @@ export class ExtentCache {
     this.#ask = ask;
   }
 
-  /** After a write, everything may be different. */
-  forget(): void {
-    this.#batches = [];
-  }
-
   /** The parts of `[from, to)` that may hold data, asked for as they are read. */
   *data(from: number, to: number): Generator<Extent> {
     yield* coalesce(this.#parts(from, Math.min(to, this.#sizeBytes)));

@@ -59,16 +59,15 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
 export interface Attempted {
   /** The URI. */
   readonly name: string;
-  /** `read`, `write`, … */
+  /** `read`, … */
   readonly verb: string;
-  /** undefined for what has no place, such as a flush. */
-  readonly offset: number | undefined;
+  readonly offset: number;
   readonly length: number;
 }
 
 /** `cannot read at byte 4096 (0x1000)` */
 export function cannot({ verb, offset }: Attempted): string {
-  return offset === undefined ? `cannot ${verb}` : `cannot ${verb} at ${atByte(offset)}`;
+  return `cannot ${verb} at ${atByte(offset)}`;
 }
 
 /** The error for a request that the server refused. */
@@ -77,7 +76,7 @@ export function refusedByServer(attempted: Attempted, failure: WireFailure): Cow
   const { offset, length } = attempted;
   // An offset outside of the request is of no use.
   const told = failure.offset;
-  const isInside = told !== undefined && offset !== undefined && told >= offset && told < offset + length;
+  const isInside = told !== undefined && told >= offset && told < offset + length;
   const at = { ...attempted, offset: isInside ? told : offset };
   const text = failure.message.trim();
   const words = meaning?.words ?? `error ${failure.error}`;
@@ -85,7 +84,7 @@ export function refusedByServer(attempted: Attempted, failure: WireFailure): Cow
     file: attempted.name,
     details: {
       ...(meaning ? { errno: meaning.errno } : {}),
-      ...(at.offset === undefined ? {} : { offset: at.offset }),
+      offset: at.offset,
     },
   });
 }

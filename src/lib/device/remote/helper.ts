@@ -32,7 +32,6 @@ export interface HelperData {
 /** The properties of an open export, in the text of the answer to OPEN. */
 export interface Opened {
   readonly sizeBytes: number;
-  readonly flags: number;
   readonly preferredBytes: number;
   readonly seesHoles: boolean;
 }
@@ -104,19 +103,6 @@ export class Helper {
       case Op.READ:
         await session.run({ verb: "read", offset, length }, (client) => client.read(data, offset));
         return length;
-      case Op.WRITE:
-        session.noteWritten();
-        // A copy: after a connection breaks, the socket may still hold the buffer.
-        await session.run({ verb: "write", offset, length }, (client) => client.write(data.slice(), offset));
-        return length;
-      case Op.ZERO:
-        session.noteWritten();
-        return Number(
-          await session.run({ verb: "write zeros", offset, length }, (client) => client.writeZeroes(offset, length)),
-        );
-      case Op.FLUSH:
-        await session.flush();
-        return 0;
       case Op.REMEMBER:
         return this.#remember(session, data);
       case Op.STATUS:
@@ -140,9 +126,9 @@ export class Helper {
 
   async #open(): Promise<number> {
     this.#session = await Session.open(this.#name, this.#limits, this.#remembered);
-    const { sizeBytes, flags, blockSizes, contexts } = this.#session.export;
+    const { sizeBytes, blockSizes, contexts } = this.#session.export;
     const seesHoles = [...contexts.values()].includes(Context.ALLOCATION);
-    putText(this.#memory, { sizeBytes, flags, preferredBytes: blockSizes.preferred, seesHoles } satisfies Opened);
+    putText(this.#memory, { sizeBytes, preferredBytes: blockSizes.preferred, seesHoles } satisfies Opened);
     return sizeBytes;
   }
 

@@ -1,12 +1,12 @@
 /**
- * Owns an export of an NBD server as a BlockDevice. Its calls block, while a helper thread holds the connection;
+ * Owns an export of an NBD server as a BlockDevice, which is only read. Its calls block, while a helper thread holds the connection;
  * sequential reads are read ahead. Data is cached for a while, so the export must not be written meanwhile.
  */
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
-import { ExportFlag } from "../../protocol/constants.ts";
 import { parseNbdUri } from "../../protocol/uri.ts";
 import type { BlockDevice, RemoteExport } from "../block-device.ts";
+import { ReadOnlyDevice } from "../read-only-device.ts";
 import { Caller } from "./caller.ts";
 import { type Alternating, ExtentCache } from "./extent-cache.ts";
 import type { Opened } from "./helper.ts";
@@ -33,16 +33,13 @@ function* inParts(extents: readonly Extent[]): Generator<Extent> {
 const NUMBERS_PER_EXTENT = 2;
 
 export interface RemoteOptions extends RemoteLimits {
-  readonly writable?: boolean;
   /** By a device of the same export, in this thread or another: it must be the same image. */
   readonly remembered?: Remembered | undefined;
 }
 
-export class RemoteDevice implements BlockDevice, RemoteExport {
+export class RemoteDevice extends ReadOnlyDevice implements BlockDevice, RemoteExport {
   readonly name: string;
   readonly sizeBytes: number;
-  readonly writable: boolean;
-  readonly fd = undefined;
   readonly seesHoles: boolean;
   readonly allocationUnitBytes: number;
   readonly #caller: Caller;
@@ -52,12 +49,12 @@ export class RemoteDevice implements BlockDevice, RemoteExport {
 
   #remembered: Remembered;
 
-  private constructor(name: string, caller: Caller, opened: Opened, writable: boolean, remembered: Remembered) {
+  private constructor(name: string, caller: Caller, opened: Opened, remembered: Remembered) {
+    super();
     this.#remembered = remembered;
     this.name = name;
     this.#caller = caller;
     this.#cache = new PieceCache(caller.memory);
-    this.writable = writable;
     this.sizeBytes = opened.sizeBytes;
     this.seesHoles = opened.seesHoles;
     this.allocationUnitBytes = opened.preferredBytes;
@@ -68,18 +65,16 @@ export class RemoteDevice implements BlockDevice, RemoteExport {
    * Connects to an export.
    *
    * @param uri nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, or with TLS nbds://…, nbds+unix://…
-   * @throws CowError `usage` (no such URI), `not-found` (no such export), `permission` (TLS wanted, read-only), `io`
+   * @throws CowError `usage` (no such URI), `not-found` (no such export), `permission` (TLS wanted), `io`
    */
-  static open(uri: string, { writable = false, remembered, ...limits }: RemoteOptions = {}): RemoteDevice {
+  static open(uri: string, { remembered, ...limits }: RemoteOptions = {}): RemoteDevice {
     parseNbdUri(uri);
     const known = remembered ?? newRemembered();
     const caller = new Caller(uri, limits, known);
     try {
       caller.call(Op.OPEN);
       const opened = takeText(caller.memory) as Opened;
-      if (writable && (opened.flags & ExportFlag.READ_ONLY) !== 0)
-        throw new CowError("permission", "the server exports it read-only", { file: uri });
-      return new RemoteDevice(uri, caller, opened, writable, known);
+      return new RemoteDevice(uri, caller, opened, known);
     } catch (error) {
       caller.end();
       throw error;
@@ -98,10 +93,9 @@ export class RemoteDevice implements BlockDevice, RemoteExport {
     return isReplaced(this.#remembered);
   }
 
-  /** Our own writes could not be told from another image. */
   remember(extents: readonly Extent[]): void {
     const parts = [...inParts(extents)].slice(0, REMEMBERED_AT_MOST);
-    if (this.writable || parts.length === 0) return;
+    if (parts.length === 0) return;
     const { data } = this.#caller.memory;
     const bytes = Buffer.from(JSON.stringify(parts));
     data.set(bytes);
@@ -189,53 +183,6 @@ export class RemoteDevice implements BlockDevice, RemoteExport {
     const { data } = this.#caller.memory;
     const pairs = new Float64Array(data.buffer, data.byteOffset, count * NUMBERS_PER_EXTENT);
     return { lengths: pairs.filter((_, i) => i % NUMBERS_PER_EXTENT === 0), beginsWithData: pairs[1] === 1 };
-  }
-
-  write(source: Uint8Array, offsetBytes: number): void {
-    this.#requireWritable();
-    if (offsetBytes + source.length > this.sizeBytes)
-      throw new CowError("no-space", `ends at byte ${this.sizeBytes}: nothing can be written beyond`, {
-        file: this.name,
-        details: { offset: offsetBytes },
-      });
-    this.#forget(offsetBytes, source.length);
-    for (let done = 0; done < source.length; done += CALL_BYTES) {
-      const piece = source.subarray(done, done + CALL_BYTES);
-      this.#caller.memory.data.set(piece);
-      this.#caller.call(Op.WRITE, offsetBytes + done, piece.length);
-    }
-  }
-
-  punchHole(offset: number, length: number): boolean {
-    this.#requireWritable();
-    this.#forget(offset, length);
-    return this.#caller.call(Op.ZERO, offset, Math.min(length, this.sizeBytes - offset)) === 1;
-  }
-
-  /** Drops cached pieces of a range that is about to change, including those under way. */
-  #forget(offset: number, length: number): void {
-    this.#extents.forget();
-    for (let piece = Math.floor(offset / PIECE_BYTES); piece * PIECE_BYTES < offset + length; piece++) {
-      const slot = this.#cache.find(piece);
-      if (slot === undefined) continue;
-      this.#caller.waitForPiece(slot);
-      this.#cache.forget(piece);
-    }
-  }
-
-  resize(sizeBytes: number): void {
-    if (sizeBytes === this.sizeBytes) return;
-    throw new CowError("unsuitable", `is ${this.sizeBytes} bytes long, which only its server can change`, {
-      file: this.name,
-    });
-  }
-
-  flush(): void {
-    if (this.writable) this.#caller.call(Op.FLUSH);
-  }
-
-  #requireWritable(): void {
-    if (!this.writable) throw new CowError("permission", "is open for reading only", { file: this.name });
   }
 
   close(): void {

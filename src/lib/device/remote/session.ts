@@ -5,7 +5,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Extent } from "../../bytes/extent.ts";
 import { CowError } from "../../errors.ts";
-import { ExportFlag } from "../../protocol/constants.ts";
 import { type NbdUri, parseNbdUri } from "../../protocol/uri.ts";
 import { NbdClient } from "./client.ts";
 import { type Attempted, ConnectionLost, cannot } from "./failures.ts";
@@ -36,10 +35,6 @@ export class Session {
   readonly #limits: RemoteLimits;
   #client: NbdClient;
   #reconnecting: Promise<NbdClient> | undefined;
-  /** There are writes that no flush made durable yet, on this connection or an earlier one. */
-  #unflushed = false;
-  /** The connection broke while that was so: the server may have lost the writes. */
-  #mayHaveLost = false;
   /** The last attempts to connect failed until their limit. */
   #givenUp = false;
 
@@ -89,7 +84,6 @@ export class Session {
         return await work(client);
       } catch (error) {
         if (!(error instanceof ConnectionLost)) throw error;
-        this.#noteLoss();
         losses++;
         firstLossMs ||= performance.now();
         // The connection can be made, but fails again: a silent server gets fewer chances than a hasty one.
@@ -108,29 +102,6 @@ export class Session {
     return this.#client;
   }
 
-  noteWritten(): void {
-    this.#unflushed = true;
-  }
-
-  /** @throws CowError `io`, also if earlier writes may have been lost with a connection */
-  async flush(): Promise<void> {
-    const attempted = { verb: "make what was written durable", offset: undefined, length: 0 };
-    await this.run(attempted, async (client) => {
-      const mayHaveLost = this.#mayHaveLost;
-      [this.#unflushed, this.#mayHaveLost] = [false, false];
-      try {
-        await client.flush();
-      } catch (error) {
-        this.#unflushed = true;
-        throw error;
-      }
-      if (mayHaveLost) {
-        const why = "the connection was lost meanwhile, and what had been written before may have been lost with it";
-        throw new CowError("io", `${cannot({ ...attempted, name: this.name })}: ${why}`, { file: this.name });
-      }
-    });
-  }
-
   async close(): Promise<void> {
     await this.#client.disconnect();
   }
@@ -139,24 +110,19 @@ export class Session {
     return this.#limits.reconnectMs ?? RECONNECT_MS;
   }
 
-  #noteLoss(): void {
-    this.#mayHaveLost ||= this.#unflushed;
-  }
-
   /**
    * Has parts compared whenever the connection is made again.
    *
    * @returns all remembered parts
    */
   async remember(extents: readonly Extent[], ms: number): Promise<readonly RememberedPart[]> {
-    const attempted = { verb: "read", offset: extents[0]?.offset, length: 0 };
+    const attempted = { verb: "read", offset: extents[0]?.offset ?? 0, length: 0 };
     return this.run(attempted, (client) => this.#sameness.remember(client, extents, ms));
   }
 
   async #connected(attempt: Attempted): Promise<NbdClient> {
     this.#sameness.requireTrust();
     if (!this.#client.lost) return this.#client;
-    this.#noteLoss();
     this.#reconnecting ??= this.#reconnect(attempt).finally(() => {
       this.#reconnecting = undefined;
     });
@@ -193,21 +159,17 @@ export class Session {
     const why = `the connection was lost and could not be made again within ${limitMs / 1000} s: ${last.message}`;
     return new CowError("io", `${cannot(attempt)}: ${why}`, {
       file: this.name,
-      ...(attempt.offset === undefined ? {} : { details: { offset: attempt.offset } }),
+      details: { offset: attempt.offset },
       cause: last,
     });
   }
 
   /** @throws CowError `io` if another image has this name now; ConnectionLost */
   async #requireSame(client: NbdClient): Promise<void> {
-    const { sizeBytes, flags } = this.export;
+    const { sizeBytes } = this.export;
     try {
       if (client.export.sizeBytes !== sizeBytes)
         this.#sameness.replaced(`an image of ${client.export.sizeBytes} bytes instead of ${sizeBytes}`);
-      if ((client.export.flags & ~flags & ExportFlag.READ_ONLY) !== 0)
-        throw new CowError("io", "the connection was lost, and after reconnecting the export is read-only", {
-          file: this.name,
-        });
       await this.#sameness.requireSame(client);
     } catch (error) {
       void client.disconnect();

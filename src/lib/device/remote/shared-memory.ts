@@ -2,7 +2,7 @@
  * Owns the memory that a remote device shares with its helper thread, and the rules of waking each other. One side calls
  * and blocks, the other one has an event loop:
  *
- * - A call: numbers (and for a write the data) are laid out, CALL becomes POSTED, the doorbell rings; the helper answers
+ * - A call: numbers are laid out, CALL becomes POSTED, the doorbell rings; the helper answers
  *   by CALL becoming DONE or FAILED.
  * - Pieces: slots of PIECE_BYTES become PENDING and their numbers are put into the ring; the helper makes each READY or
  *   FAILED. A slot that is PENDING belongs to the helper, all others to the caller.
@@ -24,7 +24,7 @@ const WORD_COUNT = 16;
 export const Call = { IDLE: 0, POSTED: 1, RUNNING: 2, DONE: 3, FAILED: 4 } as const;
 
 /** The operation, in `numbers[OP]`. */
-export const Op = { OPEN: 1, READ: 2, WRITE: 3, ZERO: 4, FLUSH: 5, STATUS: 6, CLOSE: 7, REMEMBER: 8 } as const;
+export const Op = { OPEN: 1, READ: 2, STATUS: 3, CLOSE: 4, REMEMBER: 5 } as const;
 
 /** Indexes into `numbers`. RESULT is what a call answers with, if it is a number. */
 export const Numbers = { OP: 0, OFFSET: 1, LENGTH: 2, RESULT: 3 } as const;

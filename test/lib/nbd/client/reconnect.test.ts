@@ -162,26 +162,6 @@ describe.skipIf(noNbdkit)("a server that", () => {
       /opened again/,
     );
   });
-
-  test("takes writes, dies, and comes back: flush says that they may be lost", async () => {
-    const served = await serve({ reconnectMs: 10_000, writable: true });
-    served.device.write(noise(1000, 1), 0);
-    await served.kill();
-    served.startLater(0);
-    const failure = failureOf(() => served.device.flush());
-    expect(failure.message).toMatch(/what had been written before may have been lost/);
-    served.device.write(noise(1000, 1), 0);
-    served.device.flush();
-  });
-
-  test("comes back for reading only, while it was open for writing", async () => {
-    const served = await serve({ reconnectMs: 10_000, writable: true });
-    await served.kill();
-    served.startLater(0, ["-r"]);
-    expect(failureOf(() => served.device.write(noise(10, 1), 0)).message).toMatch(
-      /after reconnecting the export is read-only/,
-    );
-  });
 });
 
 describe.skipIf(noNbdkit)("a program", () => {
