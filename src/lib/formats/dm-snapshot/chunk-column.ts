@@ -14,12 +14,8 @@ const DIGIT_VALUES = 1 << DIGIT_BITS;
 
 /** A growing list of numbers from 0 to 2^53 (larger ones are rounded). */
 export class ChunkColumn {
-  #values: ChunkArray;
+  #values: ChunkArray = new Uint32Array(FIRST_LENGTH);
   #length = 0;
-
-  constructor(capacity = FIRST_LENGTH) {
-    this.#values = new Uint32Array(Math.max(1, capacity));
-  }
 
   get length(): number {
     return this.#length;

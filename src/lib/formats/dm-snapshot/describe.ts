@@ -25,18 +25,13 @@ function statusOf({ geometry, sectors, areas, nextFree }: StoreScan): StoreStatu
 }
 
 /** Reads and judges a whole list without blocking signals. @throws CowError `interrupted`, `io` */
-export async function surveyStore(
-  source: ByteSource,
-  head: OpenedHeader,
-  hooks: SurveyHooks,
-  state = "nothing was changed",
-): Promise<OpenedStore> {
+export async function surveyStore(source: ByteSource, head: OpenedHeader, hooks: SurveyHooks): Promise<OpenedStore> {
   const yieldToEventLoop = makeYielder();
   const steps = scanInSteps(source, head.geometry);
   for (;;) {
     const step = steps.next();
     if (step.done) return judgeStore(source, head, step.value, hooks.below);
-    if (hooks.signal?.aborted) throw interrupted(source.name, state);
+    if (hooks.signal?.aborted) throw interrupted(source.name, "nothing was changed");
     hooks.onProgress?.({ phase: "scanning", done: step.value, total: step.value, unit: "bytes" });
     await yieldToEventLoop();
   }
