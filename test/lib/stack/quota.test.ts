@@ -4,10 +4,10 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createStore } from "../../../src/lib/formats/dm-snapshot/writer.ts";
 import { CowError, create, MemoryStorage } from "../../../src/lib/index.ts";
 import type { LiveImage } from "../../../src/lib/stack/live/image.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
+import { createStore } from "../../support/images/write-store.ts";
 import { noise } from "../../support/random.ts";
 import { runs } from "../../support/sample.ts";
 import { bytesOf, deviceOf } from "../../support/storage/memory-files.ts";

@@ -1,9 +1,8 @@
 /**
  * Owns writing raw images: all data in its place, holes elsewhere. Into an empty file, or over a clone of the base.
  */
+import { writeZeros } from "../../bytes/zero.ts";
 import type { Destination, ImageWriter, NewTarget, WriterState, WrittenFormat } from "../image-writer.ts";
-
-const ZEROS = new Uint8Array(1 << 20);
 
 export class RawWriter implements ImageWriter {
   readonly unitBytes = 1;
@@ -26,8 +25,7 @@ export class RawWriter implements ImageWriter {
   zeros(offset: number, length: number): void {
     // A new file reads as zeros.
     if (!this.#isClone || this.#target.punchHole(offset, length)) return;
-    for (let at = 0; at < length; at += ZEROS.length)
-      this.#target.write(ZEROS.subarray(0, Math.min(ZEROS.length, length - at)), offset + at);
+    writeZeros(this.#target, offset, offset + length);
   }
 
   checkpoint(): WriterState {
