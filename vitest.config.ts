@@ -10,6 +10,9 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 // Threads and processes of the tests load src and dist anew each: compiled once, that takes a quarter of the time.
 process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(new URL("node_modules/.cache/compile", import.meta.url));
 
+// A server of a test has a control socket only where the test says so.
+process.env["COWTOOL_RUNTIME_DIR"] = "";
+
 /** What a change usually breaks, for `npm run test:quick`: house rules, codecs, formats, commands, a client's round trip. */
 const quick = [
   "test/tidy.test.ts",

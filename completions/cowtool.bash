@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'check completion convert create ctl diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create ctl diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -51,7 +51,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "ctl --exec" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -67,7 +67,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --below" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -99,12 +99,12 @@ _cowtool() {
       _cowtool_words 'zstd gzip plain'
       return
       ;;
-    "serve --tls")
-      _cowtool_words 'require allow'
+    "serve --state" | "serve --tls-certificates")
+      _cowtool_directories
       return
       ;;
-    "serve --tls-certificates")
-      _cowtool_directories
+    "serve --tls")
+      _cowtool_words 'require allow'
       return
       ;;
   esac
@@ -117,6 +117,7 @@ _cowtool() {
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
+    ctl) _cowtool_words '--below --drain --ephemeral --exec --force --no-wait --read-only --repair --reserve --server --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
@@ -128,7 +129,7 @@ _cowtool() {
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
-    serve) _cowtool_words '--ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --quota --read-only --repair --reserve --socket --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--control --ephemeral --exit-last --export --force --insecure --listen --max-connections --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --keep-going --no-keep-going --help --json --no-color --progress --quiet --verbose' ;;

@@ -64,6 +64,9 @@ function later(text, line, name, load) {
 }
 
 const folder = process.argv[2];
+/** The library needs no package either: where its server takes them from is replaced by a file that has them within. */
+const vendor = await rolldown({ input: join(root, "src/lib/control/vendor.ts"), platform: "node" });
+const own = await vendor.write({ file: join(folder, "../lib/control/vendor.js"), format: "esm" });
 const bundle = await rolldown({
   input: Object.fromEntries(
     entries.map((name) => [name.startsWith("commands/") ? name : basename(name), join(root, "src", `${name}.ts`)]),
@@ -80,6 +83,6 @@ const { output } = await bundle.write({
   exports: "named",
 });
 writeFileSync(join(folder, "package.json"), '{ "type": "commonjs" }\n');
-const packages = output.flatMap(({ moduleIds = [] }) => moduleIds.map((id) => packageOf(id)));
+const packages = [...output, ...own.output].flatMap(({ moduleIds = [] }) => moduleIds.map((id) => packageOf(id)));
 const used = new Set(packages.filter((each) => each !== undefined && existsSync(join(each, "package.json"))));
 writeFileSync(join(folder, "THIRD-PARTY-LICENSES.txt"), licences(used));

@@ -24,6 +24,7 @@ const ROOMS = [
   "output",
   "operations",
   "nbd",
+  "control",
   "index",
   "cli",
   "commands",

@@ -2,9 +2,11 @@
  * Owns what the flags of `serve` mean: addresses, named stacks, what contradicts what. Must not open anything.
  */
 import { parseSize } from "../lib/bytes/size.ts";
+import type { ServeRequest } from "../lib/control/serve.ts";
+import { ownSocketPath } from "../lib/control/socket-place.ts";
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
-import type { ExportRequest, ServeRequest } from "../lib/nbd/server/serve.ts";
+import type { ExportRequest } from "../lib/nbd/server/serve-request.ts";
 import { DEFAULT_PORT } from "../lib/protocol/constants.ts";
 import { parsePart } from "../lib/stack/part.ts";
 import { StackSpec } from "../lib/stack/spec.ts";
@@ -29,6 +31,8 @@ export interface ServeFlags {
   readonly "pid-file": string | undefined;
   readonly insecure: boolean;
   readonly force: boolean;
+  readonly control: string | undefined;
+  readonly state: string | undefined;
 }
 
 const MAX_CONNECTIONS = 65_536;
@@ -43,9 +47,13 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
   if (base !== undefined)
     exports.push({ name: "", stack: StackSpec.parse(nodeStorage, base).with(...layers.map(parsePart)) });
   for (const text of flags.export ?? []) exports.push(namedStack(text));
-  if (exports.length === 0)
+  const mayBeEmpty = (flags.control !== undefined && flags.control !== "none") || flags.state !== undefined;
+  if (exports.length === 0 && !mayBeEmpty)
     throw new CowError("usage", "there is nothing to serve: give a base and its cowfiles, or --export NAME=STACK", {
-      hints: ["see `cowtool serve --help`"],
+      hints: [
+        "with --control or --state it starts without exports: `cowtool ctl add` adds them",
+        "see `cowtool serve --help`",
+      ],
     });
   const tls = tlsOf(flags);
   return {
@@ -64,9 +72,17 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     pidFile: flags["pid-file"],
     insecure: flags.insecure,
     force: flags.force,
+    ...controlOf(flags),
+    ...(flags.state !== undefined && { state: flags.state }),
     // Last of all: as long as it is open, the process does not end.
     stdio: flags.stdio ? standardStream() : undefined,
   };
+}
+
+/** Unless told otherwise, in the directory of this user's running programs, if there is one. */
+function controlOf({ control, stdio }: ServeFlags): Pick<ServeRequest, "control" | "isControlOptional"> {
+  if (control === "none" || (control === undefined && stdio)) return {};
+  return control === undefined ? { control: ownSocketPath(), isControlOptional: true } : { control };
 }
 
 function namedStack(text: string): ExportRequest {

@@ -7,7 +7,7 @@ import { forceFlag } from "../cli/flags.ts";
 import { renderExports } from "../cli/render/exports.ts";
 import { serveRequest } from "../cli/serve-request.ts";
 import { preferSoonFast } from "../cli/soon-fast.ts";
-import type { Ready } from "../lib/nbd/server/serve.ts";
+import type { Ready } from "../lib/nbd/server/serve-request.ts";
 
 export default class Serve extends BaseCommand<typeof Serve> {
   static override summary = "serve a stack as a block device over NBD";
@@ -48,6 +48,8 @@ export default class Serve extends BaseCommand<typeof Serve> {
     "exit-last": Flags.boolean({ default: false, description: "end when the last client has left" }),
     "pid-file": Flags.string({ description: "write the process id here once it is ready", helpValue: "FILE" }),
     force: forceFlag("serve although the base has changed in blocks that the cowfile has not allocated"),
+    control: Flags.string({ description: "the path of its control socket, or none", helpValue: "PATH" }),
+    state: Flags.string({ description: "keep the exports that are added here, for the next start", helpValue: "DIR" }),
     insecure: Flags.boolean({ default: false, description: "allow a public address without TLS" }),
   };
 
@@ -58,7 +60,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
 
   protected async execute(): Promise<Outcome> {
     const request = serveRequest(this.positionals, this.flags);
-    const { serve } = await import("../lib/nbd/server/serve.ts");
+    const { serve } = await import("../lib/control/serve.ts");
     preferSoonFast();
     if (isActivated()) keepBlocking();
     const toStderr = this.flags.stdio || isActivated();

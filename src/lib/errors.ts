@@ -20,26 +20,29 @@ import { getSystemErrorMessage } from "node:util";
  * - `needs-confirmation`, `declined`: a dangerous action without a yes
  * - `interrupted`: the AbortSignal fired; the message says which state things are in
  */
-export type ErrorCode =
-  | "bad-head"
-  | "unsupported"
-  | "dirty"
-  | "packed"
-  | "truncated"
-  | "damaged"
-  | "wrong-base"
-  | "unsuitable"
-  | "pending-merge"
-  | "io"
-  | "not-found"
-  | "permission"
-  | "exists"
-  | "no-space"
-  | "locked"
-  | "usage"
-  | "needs-confirmation"
-  | "declined"
-  | "interrupted";
+export const ERROR_CODES = [
+  "bad-head",
+  "unsupported",
+  "dirty",
+  "packed",
+  "truncated",
+  "damaged",
+  "wrong-base",
+  "unsuitable",
+  "pending-merge",
+  "io",
+  "not-found",
+  "permission",
+  "exists",
+  "no-space",
+  "locked",
+  "usage",
+  "needs-confirmation",
+  "declined",
+  "interrupted",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** Facts about an error for programs: snake_case keys, byte offsets as integers. */
 export type ErrorDetails = Readonly<Record<string, string | number | boolean | null>>;

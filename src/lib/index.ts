@@ -6,6 +6,20 @@ export type { ByteSource, ByteTarget } from "./bytes/byte-source.ts";
 export { type Extent, ExtentList } from "./bytes/extent.ts";
 export { formatSize, parseSize } from "./bytes/size.ts";
 export type { Notice, OperationContext, Progress } from "./context.ts";
+export { type ConnectOptions, ControlClient, connect, type EventsOptions } from "./control/client.ts";
+export type {
+  AddRequest,
+  ErrorDocument,
+  EventDocument,
+  ExportDocument,
+  ExportsDocument,
+  JobDocument,
+  JobState,
+  JobsDocument,
+  ServerDocument,
+  ShownDocument,
+} from "./control/documents.ts";
+export { type ServeRequest, serve } from "./control/serve.ts";
 export type { BlockDevice } from "./device/block-device.ts";
 export { FileDevice } from "./device/file-device.ts";
 export { MemoryDevice, SparseBytes } from "./device/memory-device.ts";
@@ -28,7 +42,7 @@ export { COW_PROBLEMS, type CowProblemId } from "./formats/cowfile/problems.ts";
 export type { CheckReport, Layer, LayerFormat, Problem, RepairReport, Severity, Suspect } from "./formats/format.ts";
 export { LOSSES, type Loss, type LossId } from "./formats/losses.ts";
 export { detectFormat, layerFormats } from "./formats/registry.ts";
-export { type ExportRequest, type Ready, type ServeRequest, serve } from "./nbd/server/serve.ts";
+export type { ExportRequest, Ready } from "./nbd/server/serve-request.ts";
 export { type CheckRequest, check, type PartReport, type StackReport } from "./operations/check.ts";
 export { convert } from "./operations/convert/convert.ts";
 export { type MeasureRequest, type MeasureResult, measure } from "./operations/convert/measure.ts";

@@ -9,7 +9,7 @@ import { svgOfStack } from "../../src/cli/render/map-entries.ts";
 import { renderSvgMap } from "../../src/cli/render/svg-map.ts";
 import { renderTable } from "../../src/cli/render/table.ts";
 import { writeText } from "../../src/cli/render/text.ts";
-import type { Ready } from "../../src/lib/nbd/server/serve.ts";
+import type { Ready } from "../../src/lib/nbd/server/serve-request.ts";
 import { collected } from "../support/collected.ts";
 
 describe("escapeControls", () => {

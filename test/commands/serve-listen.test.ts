@@ -8,9 +8,9 @@ import { existsSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { type AddressInfo, connect, createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { describe, expect, test } from "vitest";
+import { serve } from "../../src/lib/control/serve.ts";
 import { check, create } from "../../src/lib/index.ts";
 import { listenUnix } from "../../src/lib/nbd/server/listeners.ts";
-import { serve } from "../../src/lib/nbd/server/serve.ts";
 import { expectErrorLine, expectJson, run } from "../support/command/harness.ts";
 import { skipsLoudly } from "../support/command/real-process.ts";
 import { portOf, serveProgram } from "../support/nbd/program.ts";

@@ -2,7 +2,7 @@
  * Owns how `serve` says that it is ready: the URIs, one a line, and several of them on a terminal as a table.
  */
 import { roundedSize } from "../../lib/bytes/size.ts";
-import type { Ready } from "../../lib/nbd/server/serve.ts";
+import type { Ready } from "../../lib/nbd/server/serve-request.ts";
 import { type Row, renderTable } from "./table.ts";
 import type { Text } from "./text.ts";
 

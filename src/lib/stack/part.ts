@@ -9,7 +9,7 @@ import { formatById } from "../formats/registry.ts";
 /** A base that is read as it is: not in the registry, because it is not a format of layers. */
 export const RAW = "raw";
 /** A stack file: spec.ts puts its parts in its place. */
-const STACK_FILE = "stack";
+export const STACK_FILE = "stack";
 
 /** No real part has more logs or settings; this bounds the command line as well. */
 const MAX_FIELDS = 1024;

@@ -2,9 +2,11 @@
  * Owns stacks as users write them: `BASE[,LAYER]…` or `stack:FILE[,LAYER]…`; part.ts has what a part is. A text is parsed
  * once, where it comes in; all else takes the StackSpec.
  */
+import { resolve } from "node:path";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import { filesOf, formatIn, parsePart, type StackPart } from "./part.ts";
+import { isNbdUri } from "../protocol/uri.ts";
+import { filesOf, formatIn, parsePart, STACK_FILE, type StackPart, textOf } from "./part.ts";
 import { partsOf, readStackFile, type StackFile } from "./stack-file.ts";
 
 /** Those that a stack file names are not counted. */
@@ -77,13 +79,31 @@ export class StackSpec {
     return this.lower(this.layers.length - 1);
   }
 
+  /** As a user would write it in any other working directory. @param directory what its names are relative to now */
+  textFrom(directory: string): string {
+    const [first, ...layers] = this.parts;
+    const own = layers.filter(({ listed }) => !listed).map((part) => absolute(part, directory));
+    const bottom = first.listed ? `${STACK_FILE}:${resolve(directory, first.listed.by)}` : absolute(first, directory);
+    return [bottom, ...own].map(escapeCommas).join(",");
+  }
+
   /** The same with more layers on top. */
   with(...layers: readonly StackPart[]): StackSpec {
     return layers.length === 0 ? this : new StackSpec([this.base, ...this.layers, ...layers]);
   }
 }
 
+/** The text of a part with absolute names. */
+function absolute(part: StackPart, directory: string): string {
+  const [path = "", ...more] = filesOf(part).map((file) => (isNbdUri(file) ? file : resolve(directory, file)));
+  return textOf({ ...part, path, more });
+}
+
 function escaped({ text }: StackPart): string {
+  return escapeCommas(text);
+}
+
+function escapeCommas(text: string): string {
   return text.replaceAll(",", "\\,");
 }
 

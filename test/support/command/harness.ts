@@ -85,6 +85,7 @@ interface JsonSchema {
   readonly required?: readonly string[];
   readonly items?: JsonSchema;
   readonly anyOf?: readonly JsonSchema[];
+  readonly oneOf?: readonly JsonSchema[];
   readonly $ref?: string;
   readonly additionalProperties?: boolean;
   readonly $defs?: Readonly<Record<string, JsonSchema>>;
@@ -101,6 +102,9 @@ export function schemaOf(name: string): JsonSchema {
 
 /** Keys of `value` that the schema doesn't describe: readers may meet them, so they have to be in it. */
 function undescribed(value: unknown, schema: JsonSchema, root: JsonSchema, path: string): string[] {
+  // One of several kinds of documents: some kind describes all of it.
+  const kinds = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])].map((kind) => undescribed(value, kind, root, path));
+  if (kinds.length > 0) return kinds.reduce((least, each) => (each.length < least.length ? each : least));
   const named = schema.$ref ? root.$defs?.[schema.$ref.replace("#/$defs/", "")] : undefined;
   const { properties, items, additionalProperties } = { ...(schema.$ref === "#" ? root : named), ...schema };
   if (additionalProperties) return [];

@@ -55,6 +55,8 @@ export interface CommandRow {
   readonly foretold?: readonly Run[];
   /** A command line that reports progress. */
   readonly progress?: (at: At) => readonly string[];
+  /** It speaks to a server: arguments with which it fails, as there is none. Its runs are in a test of their own. */
+  readonly needsServer?: readonly string[];
   /** It prints its result and goes on until a signal ends it: a file that is there once it can be ended, in its first run. */
   readonly stays?: (at: At) => string;
 }

@@ -280,6 +280,13 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   },
   convert,
   create,
+  ctl: {
+    runs: [],
+    inputs: [],
+    outputs: [],
+    collisions: [],
+    needsServer: ["list"],
+  },
   diff,
   hash,
   info,

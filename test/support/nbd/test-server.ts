@@ -4,9 +4,11 @@
  */
 import { truncateSync, writeFileSync } from "node:fs";
 import { afterAll } from "vitest";
+import { type ServeRequest, serve } from "../../../src/lib/control/serve.ts";
 import { create } from "../../../src/lib/index.ts";
 import type { Exports } from "../../../src/lib/nbd/server/exports.ts";
-import { type ExportRequest, type Ready, type ServeRequest, serve } from "../../../src/lib/nbd/server/serve.ts";
+import { serveExports } from "../../../src/lib/nbd/server/serve.ts";
+import type { ExportRequest, Ready } from "../../../src/lib/nbd/server/serve-request.ts";
 
 export interface TestServer {
   readonly socket: string;
@@ -51,18 +53,19 @@ export async function startServing(
     stop: async () => undefined,
   };
   const ready = await new Promise<Ready>((resolve, reject) => {
-    ended = serve(
-      { ...request, exports, socket: request.listen ? request.socket : socket, env: {}, onReady: resolve },
-      context,
-      attendant,
-    );
+    const listen = request.listen ? request.socket : socket;
+    const whole = { ...request, exports, socket: listen, env: {}, onReady: resolve };
+    const isControlled = request.control !== undefined || request.state !== undefined;
+    ended = isControlled ? serve(whole, context) : serveExports(whole, context, attendant);
     ended.catch(reject);
   });
-  if (!known) throw new Error("a server has exports");
   const server: TestServer = {
     socket,
     ready,
-    exports: known,
+    get exports() {
+      if (!known) throw new Error("a server with a control socket shows its exports there");
+      return known;
+    },
     notices,
     ended,
     stop: () => {

@@ -53,7 +53,7 @@ function listenError(error: Error, what: string): CowError {
 const NO_SERVER = new Set(["ECONNREFUSED", "ENOENT"]);
 
 /** Does a server listen on a unix socket, as far as can be told? */
-function isAlive(path: string): Promise<boolean> {
+export function isAlive(path: string): Promise<boolean> {
   return new Promise((tell) => {
     const probe = net.connect({ path });
     probe.once("connect", () => {

@@ -8,7 +8,7 @@ import { refusePending, storageOf } from "../../operations/files.ts";
 import type { BaseLook } from "../../operations/identity/serve-base.ts";
 import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
-import type { StackSpec } from "../../stack/spec.ts";
+import { StackSpec } from "../../stack/spec.ts";
 import { ExportMeter } from "../meter/export-meter.ts";
 import type { ExportRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
@@ -68,7 +68,7 @@ export interface ClosingHost {
 export class LiveExport implements ExportEntry {
   readonly name: string;
   settings: ExportSettings;
-  readonly spec: StackSpec;
+  spec: StackSpec;
   state: ExportState = "closed";
   served: ServedExport | undefined;
   failure: CowError | undefined;
@@ -98,6 +98,8 @@ export class LiveExport implements ExportEntry {
     context: OperationContext,
   ): Promise<() => void> {
     const storage = storageOf(context);
+    // A stack file may name other layers by now.
+    if (this.spec.stackFile) this.spec = StackSpec.parse(storage, this.spec.text);
     const { spec } = this;
     const { repair = false, force = false, reserveBytes = 0, quotaBytes, access } = { ...defaults, ...this.settings };
     refusePending(storage, spec, [], false);

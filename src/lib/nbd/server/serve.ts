@@ -15,8 +15,6 @@ import { NbdServer } from "./server.ts";
 import { TlsConfig } from "./tls-config.ts";
 import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
-export type { ExportRequest, Ready, ServeRequest } from "./serve-request.ts";
-
 const DEFAULT_MAX_CONNECTIONS = 256;
 /** A flush may be covered by the journal's log alone for at most this long. */
 const CHECKPOINT_MS = 5000;
@@ -49,9 +47,9 @@ export interface Attendant {
  * @throws CowError as opening the stacks does; `usage`; `io` (address in use; something could not be made durable at
  * the end)
  */
-export async function serve(
+export async function serveExports(
   request: ServeRequest,
-  context: OperationContext = {},
+  context: OperationContext,
   attendant?: Attendant,
 ): Promise<void> {
   try {

@@ -1,0 +1,122 @@
+/**
+ * Owns what is beside a server that can be controlled: its control socket and its state directory. HTTP is loaded when the
+ * first caller connects, so that servers start as fast as without it.
+ */
+import type { Server } from "node:http";
+import type { Socket } from "node:net";
+import type { OperationContext } from "../context.ts";
+import { CowError } from "../errors.ts";
+import type { Exports } from "../nbd/server/exports.ts";
+import { type Listener, listenUnix } from "../nbd/server/listeners.ts";
+import type { Attendant, RunningServer } from "../nbd/server/serve.ts";
+import type { Ready } from "../nbd/server/serve-request.ts";
+import { storageOf } from "../operations/files.ts";
+import { Control } from "./control.ts";
+import { removeDeadSockets } from "./socket-place.ts";
+import { StateFile } from "./state-file.ts";
+
+export interface ControlRequest {
+  /** The path of the control socket; undefined for none. */
+  readonly control?: string | undefined;
+  /** Serve without it where it cannot be made. */
+  readonly isControlOptional?: boolean | undefined;
+  /** A directory in which the exports that are added are kept, so that the next server has them again. */
+  readonly state?: string | undefined;
+}
+
+export class ControlAttendant implements Attendant {
+  readonly #request: ControlRequest;
+  readonly #context: OperationContext;
+  readonly #state: StateFile | undefined;
+  /** Exports of the command line, which a restart brings again by itself. */
+  readonly #given = new Set<string>();
+  #listener: Listener | undefined;
+  #http: Promise<Server> | undefined;
+  #control: Control | undefined;
+
+  /** @throws CowError `locked` if another server uses the state directory */
+  constructor(request: ControlRequest, context: OperationContext) {
+    this.#request = request;
+    this.#context = context;
+    if (request.state !== undefined) this.#state = new StateFile(storageOf(context), request.state);
+  }
+
+  async restore(exports: Exports): Promise<void> {
+    const state = this.#state;
+    if (!state) return;
+    for (const { name } of exports.all) this.#given.add(name);
+    for (const kept of state.read()) {
+      const { name } = kept.settings;
+      if (this.#given.has(name)) {
+        const message = `export "${name}" is on the command line, too: that of the command line is served`;
+        this.#context.onNotice?.({ severity: "warning", file: this.#request.state, message });
+        continue;
+      }
+      await exports.restore(kept.settings, kept.state);
+      const { failure } = exports.get(name);
+      if (!failure) continue;
+      const message = `export "${name}" is not served: ${failure.message}`;
+      this.#context.onNotice?.({ severity: "warning", file: failure.file, message });
+    }
+    exports.keepWith((entries) => state.write(entries.filter(({ name }) => !this.#given.has(name))));
+  }
+
+  async start(server: RunningServer): Promise<Partial<Ready>> {
+    const { control: path, state = null } = this.#request;
+    if (path === undefined) return {};
+    const storage = storageOf(this.#context);
+    const waiting = (socket: Socket): void => this.#answer(socket);
+    try {
+      this.#listener = await listenUnix(path, waiting);
+    } catch (error) {
+      if (!this.#request.isControlOptional || !(error instanceof CowError)) throw error;
+      const message = `${error.message}: this server has no control socket`;
+      this.#context.onNotice?.({ severity: "note", file: error.file, message });
+      return {};
+    }
+    void removeDeadSockets();
+    const control = this.#listener.at.kind === "unix" ? this.#listener.at.path : path;
+    this.#control = new Control(server, storage, { control, state });
+    return { control };
+  }
+
+  /** What the server tells its user, as an event. */
+  notice(notice: Parameters<NonNullable<OperationContext["onNotice"]>>[0]): void {
+    this.#control?.events.publish({ type: "notice", ...notice });
+  }
+
+  async stop(): Promise<void> {
+    this.#listener?.close();
+    await this.#control?.end();
+    const http = await this.#http;
+    http?.close();
+    // Answers that are on their way are small: what is not read within a moment is not read.
+    const limit = setTimeout(() => http?.closeAllConnections(), 1000).unref();
+    http?.closeIdleConnections();
+    http?.once("close", () => clearTimeout(limit));
+  }
+
+  /** Lets go of the state directory, after all exports were closed. */
+  close(): void {
+    this.#state?.close();
+  }
+
+  #answer(socket: Socket): void {
+    const control = this.#control;
+    if (!control) {
+      socket.destroy();
+      return;
+    }
+    socket.on("error", () => undefined);
+    this.#http ??= openHttp(control);
+    this.#http.then(
+      (http) => http.emit("connection", socket),
+      () => socket.destroy(),
+    );
+  }
+}
+
+async function openHttp(control: Control): Promise<Server> {
+  const [{ controlApp }, { createAdaptorServer }] = await Promise.all([import("./http.ts"), import("./vendor.ts")]);
+  return createAdaptorServer({ fetch: controlApp(control).fetch }) as Server;
+}

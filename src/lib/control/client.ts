@@ -1,0 +1,227 @@
+/**
+ * Owns the client of the control socket: what `cowtool ctl` uses, and programs with `import { connect } from "cowtool"`.
+ * Its documents are those of schemas/openapi.json. A request that the server refuses is a CowError with the server's code.
+ */
+import * as http from "node:http";
+import { CowError, ERROR_CODES, errnoName, systemError } from "../errors.ts";
+import type {
+  AddRequest,
+  ErrorDocument,
+  EventDocument,
+  ExportDocument,
+  ExportsDocument,
+  JobDocument,
+  JobsDocument,
+  ServerDocument,
+  ShownDocument,
+} from "./documents.ts";
+import { segmentOf } from "./export-name.ts";
+import { socketOf, socketsIn } from "./socket-place.ts";
+
+export interface ConnectOptions {
+  /** The path of a control socket, or its name in the directory of this user's; default: the only one there. */
+  readonly server?: string | undefined;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+export interface EventsOptions {
+  /** Only of this export. */
+  readonly name?: string | undefined;
+  /** An event also each time when its file system has fewer bytes left than this. */
+  readonly belowBytes?: number | undefined;
+  /** Go on behind this event. */
+  readonly lastId?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Request {
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  readonly body?: object;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Finds a running server.
+ *
+ * @throws CowError `not-found` if none runs; `usage` if there are several and none was named
+ */
+export async function connect({ server, env }: ConnectOptions = {}): Promise<ControlClient> {
+  if (server !== undefined) {
+    const client = new ControlClient(socketOf(server, env));
+    await client.server();
+    return client;
+  }
+  const found: ControlClient[] = [];
+  for (const path of socketsIn(env)) {
+    const client = new ControlClient(path);
+    if (await client.server().catch(() => undefined)) found.push(client);
+  }
+  const [only, ...more] = found;
+  if (!only)
+    throw new CowError("not-found", "no server with a control socket is running", {
+      hints: ["`cowtool serve` has one unless it was started with --control none; --server says where it is"],
+    });
+  if (more.length > 0)
+    throw new CowError("usage", `${found.length} servers are running`, {
+      hints: [`say which one with --server: ${found.map(({ path }) => path).join(", ")}`],
+    });
+  return only;
+}
+
+/** One server. Every method may throw what the server refuses, and `not-found` where no server listens any more. */
+export class ControlClient {
+  /** Of its socket. */
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  server(): Promise<ServerDocument> {
+    return this.#json({ method: "GET", path: "/v1/server" });
+  }
+
+  list(): Promise<ExportsDocument> {
+    return this.#json({ method: "GET", path: "/v1/exports" });
+  }
+
+  show(name: string): Promise<ShownDocument> {
+    return this.#json({ method: "GET", path: exportPath(name) });
+  }
+
+  /** Returns when clients can use it. */
+  add(request: AddRequest): Promise<ExportDocument> {
+    return this.#json({ method: "POST", path: "/v1/exports", body: request });
+  }
+
+  /** @param options.force hang up on clients that use it, after what was received has been answered */
+  async remove(name: string, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#send({ method: "DELETE", path: `${exportPath(name)}?force=${force}` });
+  }
+
+  /** Begins a job that removes the export once its clients have left; no new ones are let in. */
+  drain(name: string): Promise<JobDocument> {
+    return this.#json({ method: "DELETE", path: `${exportPath(name)}?drain=true` });
+  }
+
+  /** @param name default: all exports */
+  sync(name?: string): Promise<ExportsDocument> {
+    return this.#json({ method: "POST", path: name === undefined ? "/v1/sync" : `${exportPath(name)}/sync` });
+  }
+
+  close(name: string): Promise<ExportDocument> {
+    return this.#json({ method: "POST", path: `${exportPath(name)}/close` });
+  }
+
+  reopen(name: string, options: Pick<AddRequest, "access"> = {}): Promise<ExportDocument> {
+    return this.#json({ method: "POST", path: `${exportPath(name)}/reopen`, body: options });
+  }
+
+  jobs(): Promise<JobsDocument> {
+    return this.#json({ method: "GET", path: "/v1/jobs" });
+  }
+
+  /** Waits until a job has ended, or the signal fires. */
+  async waitFor(id: number, signal?: AbortSignal): Promise<JobDocument> {
+    return this.#json({ method: "GET", path: `/v1/jobs/${id}?wait=true`, signal });
+  }
+
+  cancel(id: number): Promise<JobDocument> {
+    return this.#json({ method: "DELETE", path: `/v1/jobs/${id}` });
+  }
+
+  /** Begins the server's orderly end. */
+  stop(): Promise<ServerDocument> {
+    return this.#json({ method: "POST", path: "/v1/stop" });
+  }
+
+  /** Events from now on, until the server ends or the signal fires. */
+  async *events({ name, belowBytes, lastId, signal }: EventsOptions = {}): AsyncGenerator<EventDocument> {
+    const query = new URLSearchParams();
+    if (name !== undefined) query.set("name", decodeURIComponent(segmentOf(name)));
+    if (belowBytes !== undefined) query.set("below", String(belowBytes));
+    const headers = lastId === undefined ? {} : { "last-event-id": String(lastId) };
+    const response = await this.#open({ method: "GET", path: `/v1/events?${query}`, signal }, headers);
+    if (response.statusCode !== 200) throw failureIn(await textOf(response), this.path);
+    let rest = "";
+    try {
+      for await (const bytes of response.setEncoding("utf8")) {
+        const parts = `${rest}${bytes}`.split("\n\n");
+        rest = parts.pop() ?? "";
+        for (const part of parts) {
+          const data = part.split("\n").find((line) => line.startsWith("data: "));
+          if (data !== undefined) yield JSON.parse(data.slice(6)) as EventDocument;
+        }
+      }
+    } catch (error) {
+      if (!signal?.aborted) throw systemError(error, this.path, "the connection to the server broke");
+    } finally {
+      response.destroy();
+    }
+  }
+
+  async #json<Document>(request: Request): Promise<Document> {
+    return JSON.parse(await this.#send(request)) as Document;
+  }
+
+  async #send(request: Request): Promise<string> {
+    const response = await this.#open(request);
+    const text = await textOf(response);
+    if ((response.statusCode ?? 500) >= 300) throw failureIn(text, this.path);
+    return text;
+  }
+
+  #open(
+    { method, path, body, signal }: Request,
+    headers: http.OutgoingHttpHeaders = {},
+  ): Promise<http.IncomingMessage> {
+    const content = body === undefined ? undefined : JSON.stringify(body);
+    return new Promise((resolve, reject) => {
+      const request = http.request(
+        {
+          socketPath: this.path,
+          method,
+          path,
+          agent: false,
+          headers: { ...headers, ...(content !== undefined && { "content-type": "application/json" }) },
+          ...(signal && { signal }),
+        },
+        resolve,
+      );
+      request.on("error", (error) => reject(this.#unreachable(error, signal)));
+      request.end(content);
+    });
+  }
+
+  #unreachable(error: Error, signal: AbortSignal | undefined): CowError {
+    if (signal?.aborted) return new CowError("interrupted", "interrupted: the server goes on", { file: this.path });
+    const errno = errnoName(error) ?? "";
+    if (["ENOENT", "ECONNREFUSED", "ENOTSOCK"].includes(errno))
+      return new CowError("not-found", "no server listens on this control socket", { file: this.path, cause: error });
+    return systemError(error, this.path, "cannot speak to the server");
+  }
+}
+
+function exportPath(name: string): string {
+  return `/v1/exports/${segmentOf(name)}`;
+}
+
+async function textOf(response: http.IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const part of response.setEncoding("utf8")) text += part;
+  return text;
+}
+
+/** The error in a server's answer. */
+function failureIn(text: string, server: string): CowError {
+  try {
+    const { error } = JSON.parse(text) as { readonly error: ErrorDocument };
+    const { message, hints, details } = error;
+    const code = ERROR_CODES.find((each) => each === error.code) ?? "io";
+    const { file } = details;
+    return new CowError(code, message, { details, hints, file: typeof file === "string" ? file : undefined });
+  } catch {
+    return new CowError("io", "answered something that is no answer of cowtool", { file: server });
+  }
+}

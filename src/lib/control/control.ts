@@ -1,0 +1,152 @@
+/**
+ * Owns what the control socket can do, without HTTP: each verb of `cowtool ctl` as a function of documents. What one caller
+ * asks for ends with an answer or a CowError, and never with the server.
+ */
+import * as path from "node:path";
+import type { Storage } from "../device/storage.ts";
+import { CowError } from "../errors.ts";
+import type { ExportEntry } from "../nbd/server/live-export.ts";
+import type { RunningServer } from "../nbd/server/serve.ts";
+import { isNbdUri } from "../protocol/uri.ts";
+import type { Access } from "../stack/live/served-stack.ts";
+import { StackSpec } from "../stack/spec.ts";
+import {
+  type AddRequest,
+  type ExportDocument,
+  type ExportsDocument,
+  exportDocument,
+  type JobDocument,
+  type ServerDocument,
+  type ShownDocument,
+} from "./documents.ts";
+import { EventHub } from "./events.ts";
+import { Jobs } from "./jobs.ts";
+
+export interface ControlFacts {
+  /** The path of the control socket. */
+  readonly control: string;
+  readonly state: string | null;
+}
+
+export class Control {
+  readonly events = new EventHub();
+  readonly jobs = new Jobs(this.events);
+  readonly #server: RunningServer;
+  readonly #storage: Storage;
+  readonly #facts: ControlFacts;
+  readonly #startedMs = Date.now();
+  readonly #unlisten: () => void;
+
+  constructor(server: RunningServer, storage: Storage, facts: ControlFacts) {
+    this.#server = server;
+    this.#storage = storage;
+    this.#facts = facts;
+    this.#unlisten = server.exports.onChange((type, { name, failure }) => {
+      this.events.publish({ type, name, ...(failure && { message: failure.message, file: failure.file }) });
+    });
+  }
+
+  server(): ServerDocument {
+    const { exports, connectionCount } = this.#server;
+    return {
+      pid: process.pid,
+      ...this.#facts,
+      started_ms: this.#startedMs,
+      exports: exports.all.length,
+      connections: connectionCount(),
+    };
+  }
+
+  list(): ExportsDocument {
+    return { exports: this.#server.exports.all.map((entry) => this.#document(entry)) };
+  }
+
+  /** @throws CowError `not-found` */
+  show(name: string): ShownDocument {
+    const entry = this.#server.exports.get(name);
+    const written = entry.served?.stack.writtenPath ?? null;
+    return {
+      ...this.#document(entry),
+      base: entry.spec.base.text,
+      written,
+      free_bytes: this.freeBytes(name) ?? null,
+    };
+  }
+
+  /**
+   * Bytes that the file system of an export's topmost file has left; undefined if unknown.
+   * @throws CowError `not-found`
+   */
+  freeBytes(name: string): number | undefined {
+    return this.#storage.freeBytes(this.#server.exports.get(name).spec.top.path);
+  }
+
+  /** @throws CowError `usage` for names of files that are not absolute; as Exports.add() */
+  async add({ name, stack, access, repair, force, reserve }: AddRequest): Promise<ExportDocument> {
+    const spec = StackSpec.parse(this.#storage, stack);
+    for (const file of spec.files) {
+      if (path.isAbsolute(file) || isNbdUri(file)) continue;
+      throw new CowError("usage", "is not an absolute name, and the server may have been started elsewhere", { file });
+    }
+    const settings = { name, stack, access, repair, force, reserveBytes: reserve };
+    return this.#document(await this.#server.exports.add(settings));
+  }
+
+  /** @throws CowError as Exports.remove() */
+  remove(name: string, force: boolean): Promise<void> {
+    return this.#server.exports.remove(name, { force });
+  }
+
+  /** A job that removes an export when its clients have left. @throws CowError `not-found` */
+  drain(name: string): JobDocument {
+    const { exports } = this.#server;
+    exports.get(name);
+    return this.jobs.begin("drain", name, (signal) => exports.drain(name, signal));
+  }
+
+  /** @throws CowError as Exports.close() */
+  async close(name: string): Promise<ExportDocument> {
+    return this.#document(await this.#server.exports.close(name));
+  }
+
+  /** @throws CowError as Exports.reopen() */
+  async reopen(name: string, access: Access | undefined): Promise<ExportDocument> {
+    return this.#document(await this.#server.exports.reopen(name, { access }));
+  }
+
+  /**
+   * @param name undefined for all that are open
+   * @throws CowError as Exports.sync(); for several, the first error after all were tried
+   */
+  async sync(name: string | undefined): Promise<ExportsDocument> {
+    const { exports } = this.#server;
+    const names = name === undefined ? exports.all.filter(({ served }) => served).map((entry) => entry.name) : [name];
+    const synced: ExportDocument[] = [];
+    let failure: unknown;
+    for (const each of names) {
+      try {
+        synced.push(this.#document(await exports.sync(each)));
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return { exports: synced };
+  }
+
+  /** Begins the orderly end of the server. */
+  stop(): void {
+    this.#server.end();
+  }
+
+  /** The server ends: streams of events end, jobs are cancelled. */
+  async end(): Promise<void> {
+    await this.jobs.end();
+    this.events.end();
+    this.#unlisten();
+  }
+
+  #document(entry: ExportEntry): ExportDocument {
+    return exportDocument(entry, this.#server.urisOf(entry.name));
+  }
+}

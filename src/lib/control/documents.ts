@@ -1,0 +1,135 @@
+/**
+ * Owns the JSON documents of the control socket: what the server answers and the client gets, as schemas/openapi.json
+ * describes them. Keys are snake_case, sizes are bytes, times are milliseconds since 1970; keys are only ever added.
+ */
+import type { ExportEntry, ExportState } from "../nbd/server/live-export.ts";
+import type { Access } from "../stack/live/served-stack.ts";
+
+/** An export in a list. */
+export interface ExportDocument {
+  /** "" for the default export. */
+  readonly name: string;
+  /** `BASE[,LAYER]…`. */
+  readonly stack: string;
+  /** Its first URI; "" where clients cannot connect. */
+  readonly uri: string;
+  readonly more_uris: readonly string[];
+  readonly access: Access;
+  /** In bytes; null unless it is open. */
+  readonly virtual_size: number | null;
+  /** Its layers, bottom to top, as they are written in the stack. */
+  readonly layers: readonly string[];
+  /** Clients that use it. */
+  readonly connections: number;
+  readonly state: ExportState;
+  /** How its cowfile was found when it was opened. */
+  readonly found: string | null;
+  /** Why it is not open, for the state `failed`. */
+  readonly error: ErrorDocument | null;
+}
+
+export interface ExportsDocument {
+  readonly exports: readonly ExportDocument[];
+}
+
+/** As `cowtool --json` reports errors, without the exit status. */
+export interface ErrorDocument {
+  readonly code: string;
+  readonly message: string;
+  readonly details: Readonly<Record<string, string | number | boolean | null>>;
+  readonly hints: readonly string[];
+}
+
+/** One export with what is not in a list. */
+export interface ShownDocument extends ExportDocument {
+  readonly base: string;
+  /** The file that is written; null if none is. */
+  readonly written: string | null;
+  /** Bytes that its file system has left; null if unknown. */
+  readonly free_bytes: number | null;
+}
+
+export interface ServerDocument {
+  readonly pid: number;
+  readonly started_ms: number;
+  readonly control: string;
+  readonly exports: number;
+  readonly connections: number;
+  /** The state directory; null for none. */
+  readonly state: string | null;
+}
+
+export type JobState = "running" | "done" | "failed" | "cancelled";
+
+export interface JobDocument {
+  readonly id: number;
+  /** What it does: `drain`. */
+  readonly kind: string;
+  /** The export that it is about. */
+  readonly name: string;
+  readonly state: JobState;
+  readonly started_ms: number;
+  readonly ended_ms: number | null;
+  readonly error: ErrorDocument | null;
+}
+
+export interface JobsDocument {
+  readonly jobs: readonly JobDocument[];
+}
+
+/** Something that happened. `type` says what: see docs/operate.md. */
+export interface EventDocument {
+  /** Ascending within one server. */
+  readonly id: number;
+  readonly time_ms: number;
+  readonly type: string;
+  /** The export that it is about; absent for events of the server. */
+  readonly name?: string;
+  readonly severity?: "note" | "warning";
+  readonly file?: string | undefined;
+  readonly message?: string;
+  readonly free_bytes?: number;
+  readonly below?: number;
+  readonly job?: JobDocument;
+}
+
+/** What `add` takes. */
+export interface AddRequest {
+  readonly name: string;
+  /** Names of files are absolute, or URIs. */
+  readonly stack: string;
+  readonly access?: Access | undefined;
+  readonly repair?: boolean | undefined;
+  readonly force?: boolean | undefined;
+  /** Bytes. */
+  readonly reserve?: number | undefined;
+}
+
+/** @param uris of the export */
+export function exportDocument(entry: ExportEntry, uris: readonly string[]): ExportDocument {
+  const { name, spec, settings, served, state, failure } = entry;
+  const [uri = "", ...more] = uris;
+  return {
+    name,
+    stack: spec.text,
+    uri,
+    more_uris: more,
+    access: served?.stack.access ?? settings.access ?? (spec.layers.length > 0 ? "writable" : "read-only"),
+    virtual_size: served?.stack.sizeBytes ?? null,
+    layers: spec.layers.map(({ text }) => text),
+    connections: served?.users.size ?? 0,
+    state,
+    found: served?.stack.found ?? null,
+    error: failure ? errorDocument(failure) : null,
+  };
+}
+
+/** @param error a CowError */
+export function errorDocument({
+  code,
+  message,
+  details,
+  hints,
+}: Pick<ErrorDocument, "code" | "message" | "details" | "hints">): ErrorDocument {
+  return { code, message, details, hints };
+}

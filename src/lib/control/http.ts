@@ -1,0 +1,188 @@
+/**
+ * Owns the control socket's HTTP: routes, their fields, statuses of errors. schemas/openapi.json describes it, and a test
+ * holds one against the other.
+ */
+import { CowError, type ErrorCode } from "../errors.ts";
+import type { Control } from "./control.ts";
+import { errorDocument } from "./documents.ts";
+import { nameIn } from "./export-name.ts";
+import { accessIn, type Fields, fieldsOf, numberIn, textIn, truthIn } from "./fields.ts";
+import { bodyLimit, type Context, Hono, HTTPException, streamSSE } from "./vendor.ts";
+
+const BODY_BYTES_AT_MOST = 64 << 10;
+/** How often free space is looked at for one who waits for it. */
+const SPACE_MS = 500;
+/** A stream without events says so, so that an end that broke is noticed. */
+const KEEP_ALIVE_MS = 15_000;
+
+/** All others are 422: the server has understood, and the images do not allow it. */
+const STATUS: Readonly<Partial<Record<ErrorCode, 400 | 403 | 404 | 409 | 500 | 507>>> = {
+  usage: 400,
+  permission: 403,
+  "not-found": 404,
+  exists: 409,
+  locked: 409,
+  interrupted: 409,
+  io: 500,
+  "no-space": 507,
+};
+
+/** The application behind the control socket. */
+export function controlApp(control: Control): Hono {
+  const app = new Hono();
+  app.use(bodyLimit({ maxSize: BODY_BYTES_AT_MOST, onError: () => refuse("the request is too long") }));
+  app.onError((error, c) => {
+    if (error instanceof HTTPException) return error.getResponse();
+    const known = error instanceof CowError;
+    const code = known ? (STATUS[error.code] ?? 422) : 500;
+    const message = `internal error: ${error.message} (a bug in cowtool)`;
+    return c.json(
+      { error: known ? errorDocument(error) : { code: "internal", message, details: {}, hints: [] } },
+      code,
+    );
+  });
+  app.notFound((c) => {
+    const message = `there is no ${c.req.method} ${c.req.path}`;
+    return c.json({ error: { code: "not-found", message, details: {}, hints: ["see schemas/openapi.json"] } }, 404);
+  });
+
+  app.get("/v1/server", (c) => c.json(control.server()));
+  app.post("/v1/stop", (c) => {
+    control.stop();
+    return c.json(control.server(), 202);
+  });
+  app.get("/v1/exports", (c) => c.json(control.list()));
+  app.post("/v1/exports", async (c) => {
+    const fields = await bodyOf(c, ["name", "stack", "access", "repair", "force", "reserve"]);
+    const added = await control.add(
+      saying(() => ({
+        name: textIn(fields, "name"),
+        stack: textIn(fields, "stack"),
+        access: accessIn(fields),
+        repair: truthIn(fields, "repair"),
+        force: truthIn(fields, "force"),
+        reserve: numberIn(fields, "reserve"),
+      })),
+    );
+    return c.json(added, 201);
+  });
+  app.get("/v1/exports/:name", (c) => c.json(control.show(nameOf(c))));
+  app.delete("/v1/exports/:name", async (c) => {
+    const { force, drain } = queryOf(c, ["force", "drain"]);
+    if (isTrue(drain, "drain")) return c.json(control.drain(nameOf(c)), 202);
+    await control.remove(nameOf(c), isTrue(force, "force"));
+    return c.body(null, 204);
+  });
+  app.post("/v1/exports/:name/close", async (c) => c.json(await control.close(nameOf(c))));
+  app.post("/v1/exports/:name/reopen", async (c) => {
+    const fields = await bodyOf(c, ["access"]);
+    return c.json(
+      await control.reopen(
+        nameOf(c),
+        saying(() => accessIn(fields)),
+      ),
+    );
+  });
+  app.post("/v1/exports/:name/sync", async (c) => c.json(await control.sync(nameOf(c))));
+  app.post("/v1/sync", async (c) => c.json(await control.sync(undefined)));
+  app.get("/v1/jobs", (c) => c.json({ jobs: control.jobs.all }));
+  app.get("/v1/jobs/:id", async (c) => {
+    const { wait } = queryOf(c, ["wait"]);
+    const id = jobIdOf(c);
+    return c.json(isTrue(wait, "wait") ? await control.jobs.wait(id, c.req.raw.signal) : control.jobs.show(id));
+  });
+  app.delete("/v1/jobs/:id", async (c) => c.json(await control.jobs.cancel(jobIdOf(c))));
+  app.get("/v1/events", (c) => eventStream(control, c));
+  return app;
+}
+
+/** Server-sent events, from now on or after `Last-Event-ID`; with `name` and `below` also one when space falls below. */
+function eventStream(control: Control, c: Context): Response | Promise<Response> {
+  const { name, below } = queryOf(c, ["name", "below"]);
+  const lastId = wholeNumber(c.req.header("Last-Event-ID"), "Last-Event-ID");
+  const limit = wholeNumber(below, "below");
+  if (limit !== undefined && name === undefined) throw new CowError("usage", "below needs the name of an export");
+  const of = name === undefined ? undefined : nameIn(name);
+  const free = of === undefined ? undefined : control.freeBytes(of);
+  if (limit !== undefined && free === undefined)
+    throw new CowError("unsuitable", `what is left for export "${of}" cannot be told`);
+  return streamSSE(c, async (stream) => {
+    const gone = new AbortController();
+    stream.onAbort(() => gone.abort());
+    const alive = setInterval(() => void stream.write(": alive\n\n"), KEEP_ALIVE_MS).unref();
+    const space = of !== undefined && limit !== undefined ? watchSpace(control, of, limit) : undefined;
+    // A reader knows by it that nothing that comes now is missed.
+    await stream.write(": listening\n\n");
+    try {
+      for await (const event of control.events.listen(gone.signal, lastId)) {
+        const isAsked = event.type === "space-below" ? event.name === of && event.below === limit : true;
+        if (!isAsked || (of !== undefined && event.name !== of && event.type !== "ending")) continue;
+        await stream.writeSSE({ id: String(event.id), event: event.type, data: JSON.stringify(event) });
+      }
+    } finally {
+      clearInterval(alive);
+      clearInterval(space);
+    }
+  });
+}
+
+/** Publishes an event each time when space falls below `limit`, also if it is below already. */
+function watchSpace(control: Control, name: string, limit: number): NodeJS.Timeout {
+  let isBelow = false;
+  const look = (): void => {
+    let free: number | undefined;
+    try {
+      free = control.freeBytes(name);
+    } catch {
+      // The export has been removed, which is an event of its own.
+    }
+    const wasBelow = isBelow;
+    isBelow = free !== undefined && free < limit;
+    if (isBelow && !wasBelow && free !== undefined)
+      control.events.publish({ type: "space-below", name, free_bytes: free, below: limit });
+  };
+  setImmediate(look);
+  return setInterval(look, SPACE_MS).unref();
+}
+
+function refuse(message: string): never {
+  throw new CowError("usage", message);
+}
+
+/** Turns what reading fields throws into errors that say what is wrong with the request. */
+function saying<Result>(read: () => Result): Result {
+  try {
+    return read();
+  } catch (error) {
+    return refuse(`the request is wrong: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+async function bodyOf(c: Context, known: readonly string[]): Promise<Fields> {
+  const text = await c.req.text();
+  return saying(() => fieldsOf(text === "" ? {} : JSON.parse(text), known));
+}
+
+function queryOf<Key extends string>(c: Context, known: readonly Key[]): Partial<Record<Key, string>> {
+  const query = c.req.query();
+  for (const key of Object.keys(query)) if (!known.some((each) => each === key)) refuse(`there is no parameter ${key}`);
+  return query as Partial<Record<Key, string>>;
+}
+
+function isTrue(text: string | undefined, key: string): boolean {
+  if (text !== undefined && text !== "true" && text !== "false") refuse(`${key} must be true or false`);
+  return text === "true";
+}
+
+function wholeNumber(text: string | undefined, key: string): number | undefined {
+  if (text !== undefined && !/^\d{1,16}$/.test(text)) refuse(`${key} must be a whole number from 0`);
+  return text === undefined ? undefined : Number(text);
+}
+
+function nameOf(c: Context): string {
+  return nameIn(c.req.param("name") ?? "");
+}
+
+function jobIdOf(c: Context): number {
+  return wholeNumber(c.req.param("id"), "the job's number") ?? 0;
+}

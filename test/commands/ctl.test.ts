@@ -1,0 +1,117 @@
+/**
+ * Proves the command line of `ctl` against a running server: what each verb prints, its JSON by the schema, which flags go
+ * with which verb, and how the server is found.
+ */
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import Ctl from "../../src/commands/ctl.ts";
+import { fakeTerminal } from "../support/command/fake-terminal.ts";
+import { expectErrorLine, expectJson, type Ran } from "../support/command/harness.ts";
+import { runCommand } from "../support/command/run-command.ts";
+import { makeCowfile, makeImage, startServing, type TestServer } from "../support/nbd/test-server.ts";
+import { scratchDirectory } from "../support/scratch.ts";
+
+const at = scratchDirectory();
+const servers: TestServer[] = [];
+
+async function ctl(...argv: string[]): Promise<Ran> {
+  const terminal = fakeTerminal({ columns: 200 });
+  await runCommand(Ctl, argv, terminal);
+  return { stdout: terminal.out(), stderr: terminal.err(), status: terminal.exitCode() };
+}
+
+/** What a verb prints for people, and its JSON by the schema. */
+async function answer(...argv: string[]): Promise<string> {
+  const { stdout, stderr, status } = await ctl(...argv);
+  expect([stderr, status]).toEqual(["", 0]);
+  return stdout;
+}
+
+beforeAll(async () => {
+  mkdirSync(at("run"));
+  process.env["COWTOOL_RUNTIME_DIR"] = at("run");
+  makeImage(at("base.img"), Buffer.from("golden"), 1 << 20);
+  for (const name of ["vm1", "vm2"]) await makeCowfile(at("base.img"), at(`${name}.cow`));
+  servers.push(await startServing(at, [at("base.img"), at("vm1.cow")], { control: at("run/one.sock") }));
+});
+
+afterAll(async () => {
+  process.env["COWTOOL_RUNTIME_DIR"] = "";
+  await Promise.all(servers.map((server) => server.stop()));
+});
+
+describe("ctl", () => {
+  test("finds the only server, and asks which one where there are two", async () => {
+    expect(await answer("list")).toMatch(/^NAME .*\n\(default\) +open +writable +1048576 \(1 MiB\) +0 +\S+vm1\.cow\n$/);
+    servers.push(await startServing(at, [at("base.img")], { control: at("run/two.sock") }));
+    const unsure = expectErrorLine(await ctl("list"), 16);
+    expect(unsure).toContain("2 servers are running");
+    expect(await answer("list", "--server", "two")).toMatch(/read-only/);
+    expect(await answer("list", "--server", at("run/one.sock"))).toMatch(/writable/);
+    await servers.pop()?.stop();
+    expect(expectErrorLine(await ctl("list", "--server", "two"), 8)).toContain("no server listens");
+  });
+
+  test("adds, shows, closes, opens again and removes an export by names relative to here", async () => {
+    const stack = [at("base.img"), at("vm2.cow")].map((path) => join("..", "..", path)).join(",");
+    const here = process.cwd();
+    mkdirSync(at("a/b"), { recursive: true });
+    process.chdir("/usr/bin");
+    try {
+      expect(await answer("add", `vm 2=${stack}`)).toMatch(/^nbd\+unix:\/\/\/vm%202\?socket=/);
+    } finally {
+      process.chdir(here);
+    }
+    expect(await answer("show", "vm 2")).toMatch(/^name: +vm 2\nstate: +open\naccess: +writable\nURI: /);
+    expect(await answer("close", "vm 2")).toBe("vm 2 is closed\n");
+    expect(await answer("reopen", "vm 2", "--read-only")).toBe("vm 2 is open, read-only\n");
+    expect(await answer("sync")).toBe("2 exports are durable\n");
+    expect(await answer("remove", "vm 2", "--drain", "-q")).toBe("");
+    expect(await answer("jobs")).toMatch(/^ID .*\n1 +drain +vm 2 +done\n$/);
+    expectErrorLine(await ctl("show", "vm 2"), 8);
+  });
+
+  test("answers in JSON by its schema, verb by verb", async () => {
+    const stack = `${at("base.img")},${at("vm2.cow")}`;
+    const lines = [
+      ["list"],
+      ["show", ""],
+      ["add", `x=${stack}`],
+      ["sync", "x"],
+      ["close", "x"],
+      ["reopen", "x"],
+      ["remove", "x"],
+      ["jobs"],
+      ["watch", "", "--below", "1000T"],
+    ];
+    for (const argv of lines) {
+      const { stdout, status } = await ctl(...argv, "--json");
+      expect([argv, status]).toEqual([argv, 0]);
+      expectJson(stdout, "ctl");
+    }
+  });
+
+  test("runs a command once space is low", async () => {
+    const command = `echo "$COWTOOL_EXPORT:$COWTOOL_BELOW" >${at("told")}`;
+    expect(await answer("watch", "", "--below", "1000T", "--exec", command)).toMatch(
+      /space-below: the default export: /,
+    );
+    expect(readFileSync(at("told"), "utf8")).toBe(`:${1000 * 2 ** 40}\n`);
+    expect(expectErrorLine(await ctl("watch", "", "--below", "1000T", "--exec", "exit 3"), 8)).toContain("status 3");
+  });
+
+  test.each([
+    [["lst"], "list"],
+    [["list", "x"], "too many"],
+    [["show"], "missing"],
+    [["add", "x"], "NAME=STACK"],
+    [["list", "--drain"], "--drain does not go with ctl list"],
+    [["watch", "--exec", "true"], "--below"],
+    [["watch", "--below", "1G"], "NAME"],
+    [["jobs", "cancel", "x"], "ID"],
+    [["add", "x=y", "--read-only", "--ephemeral"], "ephemeral"],
+  ])("refuses %j", async (argv, word) => {
+    expect(expectErrorLine(await ctl(...argv), 16)).toContain(word);
+  });
+});

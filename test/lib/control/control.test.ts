@@ -1,0 +1,314 @@
+/**
+ * Proves the control socket of a server against a running one: exports that come and go under their clients, what survives
+ * a restart, what callers may send, and that schemas/openapi.json describes what is answered.
+ */
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import * as http from "node:http";
+import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import fc from "fast-check";
+import { afterEach, expect, test } from "vitest";
+import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
+import { nameIn, segmentOf } from "../../../src/lib/control/export-name.ts";
+import { BITMAP_OFFSET_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
+import { info } from "../../../src/lib/operations/info.ts";
+import { ROOT } from "../../support/command/run-command.ts";
+import { CMD, FLAG, RawSession } from "../../support/nbd/raw-session.ts";
+import { makeCowfile, makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
+import { scratchDirectory } from "../../support/scratch.ts";
+
+const SIZE = 1 << 20;
+const DATA = Buffer.alloc(4096, 0x5a);
+const at = scratchDirectory();
+const base = makeImage(at("base.img"), Buffer.from("golden"), SIZE);
+let server: TestServer | undefined;
+let count = 0;
+
+afterEach(async () => {
+  await server?.stop().catch(() => undefined);
+  server = undefined;
+});
+
+async function startControlled(request: Parameters<typeof startServing>[2] = {}): Promise<ControlClient> {
+  const control = at(`control${count++}`);
+  server = await startServing(at, [], { control, ...request });
+  return connect({ server: control });
+}
+
+/** A fresh cowfile over the base. @returns the stack of both */
+async function freshStack(): Promise<string> {
+  const cowfile = at(`vm${count++}.cow`);
+  await makeCowfile(base, cowfile);
+  return `${base},${cowfile}`;
+}
+
+async function client(name: string): Promise<RawSession> {
+  return RawSession.open(server?.socket ?? "", "structured", { name });
+}
+
+async function write(session: RawSession, offset = 0): Promise<void> {
+  const { error } = await session.ask({ type: CMD.WRITE, flags: FLAG.FUA, offset, length: DATA.length, payload: DATA });
+  expect(error).toBe(0);
+}
+
+async function contentOf(name: string): Promise<Buffer> {
+  const session = await client(name);
+  const { data } = await session.ask({ type: CMD.READ, offset: 0, length: DATA.length });
+  await session.goodbye();
+  return data;
+}
+
+test("an export is added, written, and removed; its cowfile then is clean and holds what was written", async () => {
+  const control = await startControlled();
+  expect(await control.list()).toEqual({ exports: [] });
+  const stack = await freshStack();
+  const added = await control.add({ name: "a/b ~", stack });
+  expect(added).toMatchObject({ name: "a/b ~", state: "open", access: "writable", virtual_size: SIZE, connections: 0 });
+  const session = await client("a/b ~");
+  await write(session);
+  expect(await control.show("a/b ~")).toMatchObject({ connections: 1, written: stack.split(",")[1] });
+  await expect(control.remove("a/b ~")).rejects.toMatchObject({ code: "locked" });
+  await session.goodbye();
+  await control.remove("a/b ~");
+  await expect(control.show("a/b ~")).rejects.toMatchObject({ code: "not-found" });
+  expect(await info(stack.split(",")[1] ?? "", {}, {})).toMatchObject({ facts: { state: "clean", blocks_used: 4 } });
+});
+
+test("a forced removal answers what was received, hangs up, and lets a new export have the name and not the old image", async () => {
+  const control = await startControlled();
+  await control.add({ name: "x", stack: await freshStack() });
+  const session = await client("x");
+  await write(session);
+  await control.remove("x", { force: true });
+  await expect(session.ask({ type: CMD.READ, offset: 0, length: 512 })).rejects.toThrow();
+  await control.add({ name: "x", stack: await freshStack() });
+  expect((await contentOf("x")).subarray(0, 6).toString()).toBe("golden");
+});
+
+test("a drained export lets in nobody else, goes when its client has gone, and comes back when that is cancelled", async () => {
+  const control = await startControlled();
+  await control.add({ name: "x", stack: await freshStack() });
+  const session = await client("x");
+  const cancelled = await control.drain("x");
+  await expect(client("x")).rejects.toThrow();
+  expect(await control.cancel(cancelled.id)).toMatchObject({ state: "cancelled", error: { code: "interrupted" } });
+  await (await client("x")).goodbye();
+  const job = await control.drain("x");
+  expect(await control.show("x")).toMatchObject({ state: "draining", connections: 1 });
+  await session.goodbye();
+  expect(await control.waitFor(job.id)).toMatchObject({ state: "done", error: null });
+  expect((await control.jobs()).jobs.map(({ state }) => state)).toEqual(["cancelled", "done"]);
+  expect(await control.list()).toEqual({ exports: [] });
+});
+
+test("a closed export has no file open; opened again, also for reading only, it shows what was written", async () => {
+  const control = await startControlled();
+  const stack = await freshStack();
+  await control.add({ name: "x", stack });
+  const session = await client("x");
+  await write(session);
+  expect(await control.close("x")).toMatchObject({ state: "closed", virtual_size: null });
+  const open = readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return statSync(`/proc/self/fd/${fd}`).ino;
+    } catch {
+      return 0;
+    }
+  });
+  expect(open).not.toContain(statSync(stack.split(",")[1] ?? "").ino);
+  await expect(client("x")).rejects.toThrow();
+  await expect(control.sync("x")).rejects.toMatchObject({ code: "unsuitable" });
+  expect(await control.reopen("x", { access: "read-only" })).toMatchObject({ state: "open", access: "read-only" });
+  expect(await contentOf("x")).toEqual(DATA);
+});
+
+test("sync makes a cowfile whole for readers without its journal", async () => {
+  const control = await startControlled();
+  const stack = await freshStack();
+  await control.add({ name: "x", stack });
+  const session = await client("x");
+  await session.ask({ type: CMD.WRITE, offset: 0, length: DATA.length, payload: DATA });
+  const isMarked = (): number => (readFileSync(stack.split(",")[1] ?? "")[BITMAP_OFFSET_BYTES] ?? 0) & 1;
+  expect(isMarked()).toBe(0);
+  expect(await control.sync()).toMatchObject({ exports: [{ name: "x" }] });
+  expect(isMarked()).toBe(1);
+  await session.goodbye();
+});
+
+test("what was added is there again after a restart, closed exports are closed, and one without its file says why", async () => {
+  const state = at("state");
+  const control = await startControlled({ state });
+  const [kept, closed, lost] = [await freshStack(), await freshStack(), await freshStack()];
+  await control.add({ name: "kept", stack: kept });
+  await control.add({ name: "closed", stack: closed });
+  await control.add({ name: "lost", stack: lost });
+  await control.add({ name: "gone", stack: await freshStack() });
+  await control.close("closed");
+  await control.remove("gone");
+  await expect(startServing(at, [], { state })).rejects.toMatchObject({ code: "locked" });
+  const session = await client("kept");
+  await write(session);
+  await session.goodbye();
+  await server?.stop();
+  const file = lost.split(",")[1] ?? "";
+  const bytes = readFileSync(file);
+  writeFileSync(file, "no cowfile");
+  const again = await startControlled({ state });
+  const found = (await again.list()).exports.map(({ name, state: how, error }) => [name, how, error?.code]);
+  expect(found).toEqual([
+    ["kept", "open", undefined],
+    ["closed", "closed", undefined],
+    ["lost", "failed", "bad-head"],
+  ]);
+  expect(await contentOf("kept")).toEqual(DATA);
+  writeFileSync(file, bytes);
+  expect(await again.reopen("lost")).toMatchObject({ state: "open", error: null });
+});
+
+test.each([
+  ["text", "{"],
+  ["another version", '{"version":2,"exports":[]}'],
+  ["an export without a stack", '{"version":1,"exports":[{"name":"a"}]}'],
+])("a state directory with %s is refused and stays as it is", async (title, text) => {
+  const state = at(`damaged-${title}`);
+  await startControlled({ state });
+  await server?.stop();
+  writeFileSync(join(state, "exports.json"), text);
+  await expect(startServing(at, [], { state })).rejects.toMatchObject({ code: "damaged" });
+  expect(readFileSync(join(state, "exports.json"), "utf8")).toBe(text);
+});
+
+test("events come as they happen, and after a break from where they ended", async () => {
+  const control = await startControlled();
+  const stop = new AbortController();
+  const seen: (readonly [number, string, string | undefined])[] = [];
+  const listening = (async () => {
+    for await (const { id, type, name } of control.events({ signal: stop.signal })) seen.push([id, type, name]);
+  })();
+  while (seen.length < 1) {
+    await control.add({ name: `x${seen.length}`, stack: await freshStack() }).catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await control.close("x0");
+  await control.remove("x0");
+  while (!seen.some(([, type]) => type === "removed")) await new Promise((resolve) => setTimeout(resolve, 10));
+  stop.abort();
+  await listening;
+  expect(seen.map(([, type]) => type)).toEqual(expect.arrayContaining(["added", "closed", "removed"]));
+  const [closed] = seen.filter(([, type]) => type === "closed");
+  for await (const event of control.events({ lastId: closed?.[0] ?? 0 })) {
+    expect(event).toMatchObject({ type: "removed", name: "x0" });
+    break;
+  }
+});
+
+test("an event tells that space has fallen below a limit", async () => {
+  const control = await startControlled();
+  await control.add({ name: "x", stack: await freshStack() });
+  for await (const event of control.events({ name: "x", belowBytes: 1e15 })) {
+    if (event.type !== "space-below") continue;
+    expect(event).toMatchObject({ name: "x", below: 1e15 });
+    break;
+  }
+});
+
+test("a caller stops the server in order", async () => {
+  const control = await startControlled();
+  await control.add({ name: "x", stack: await freshStack() });
+  await write(await client("x"));
+  await control.stop();
+  await server?.ended;
+  await expect(control.list()).rejects.toMatchObject({ code: "not-found" });
+});
+
+test("a name and its segment of a path stand for each other", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "binary" }), (name) => {
+      const segment = segmentOf(name);
+      expect(segment).toMatch(/^[^/?#]+$/);
+      expect(segment).not.toMatch(/^\.+$/);
+      expect(nameIn(decodeURIComponent(segment))).toBe(name);
+    }),
+  );
+});
+
+interface Api {
+  readonly paths: Record<string, Record<string, { readonly responses?: Record<string, unknown> }>>;
+}
+
+/** Asks without the client. */
+function ask(path: string, method: string, body?: string): Promise<{ readonly status: number; readonly text: string }> {
+  return new Promise((resolve, reject) => {
+    const socketPath = server?.ready.control ?? "";
+    const request = http.request({ socketPath, path, method, agent: false }, async (response) => {
+      let text = "";
+      for await (const part of response.setEncoding("utf8")) text += part;
+      resolve({ status: response.statusCode ?? 0, text });
+    });
+    request.on("error", reject);
+    request.end(body);
+  });
+}
+
+test("openapi.json has every route, and every answer is as it says", async () => {
+  const api = JSON.parse(readFileSync(join(ROOT, "schemas/openapi.json"), "utf8")) as Api;
+  const ajv = new Ajv2020({ strict: false });
+  ajv.addSchema(api, "api");
+  await startControlled();
+  const stack = await freshStack();
+  const bodies: Record<string, string> = { "post /v1/exports": JSON.stringify({ name: "x", stack }) };
+  const order = ["post /v1/exports", "post /v1/exports/{name}/close", "post /v1/exports/{name}/reopen"];
+  const all = Object.entries(api.paths).flatMap(([path, ways]) => Object.keys(ways).map((way) => [way, path] as const));
+  const ways = all.filter(([way]) => ["get", "post", "delete"].includes(way)).map((pair) => pair.join(" "));
+  const last = ["delete /v1/exports/{name}", "delete /v1/jobs/{id}", "get /v1/jobs/{id}", "post /v1/stop"];
+  const middle = ways.filter((way) => !order.includes(way) && !last.includes(way) && way !== "get /v1/events");
+  for (const way of [...order, ...middle, ...last]) {
+    const [method = "", path = ""] = way.split(" ");
+    const { status, text } = await ask(
+      path.replace("{name}", "x").replace("{id}", "1"),
+      method.toUpperCase(),
+      bodies[way],
+    );
+    const { responses } = api.paths[path]?.[method] ?? {};
+    const key = String(status) in (responses ?? {}) ? String(status) : "default";
+    expect([way, Object.keys(responses ?? {})], way).toEqual([way, expect.arrayContaining([key])]);
+    if (status === 204) continue;
+    const pointer = `api#/paths/${path.replaceAll("~", "~0").replaceAll("/", "~1").replaceAll("{", "%7B").replaceAll("}", "%7D")}/${method}/responses/${key}/content/application~1json/schema`;
+    const validate = ajv.getSchema(pointer);
+    expect(validate, pointer).toBeDefined();
+    validate?.(JSON.parse(text));
+    expect([way, status, validate?.errors]).toEqual([way, status, null]);
+    // Only jobs are asked for that are not there.
+    expect(key === "default", `${way}: ${text}`).toBe(path.includes("{id}"));
+  }
+  await server?.ended;
+});
+
+test("rubbish is refused by name, and the server goes on", async () => {
+  const control = await startControlled();
+  const refused = [
+    ["/v1/exports", "POST", "{", 400],
+    ["/v1/exports", "POST", "[]", 400],
+    ["/v1/exports", "POST", '{"name":1,"stack":"x"}', 400],
+    ["/v1/exports", "POST", `{"name":"a","stack":"relative.img"}`, 400],
+    ["/v1/exports", "POST", `{"name":"a","stack":"${at("none.img")}"}`, 404],
+    ["/v1/exports", "POST", `{"name":"a\\u0000","stack":"${base}"}`, 400],
+    ["/v1/exports", "POST", `{"name":"${"n".repeat(5000)}","stack":"${base}"}`, 400],
+    ["/v1/exports", "POST", `{"name":"${"n".repeat(100_000)}"}`, 400],
+    ["/v1/exports", "POST", `{"name":"a","stack":"${base}","access":"any"}`, 400],
+    ["/v1/exports", "POST", `{"name":"a","stack":"${base}","reserve":-1}`, 400],
+    ["/v1/exports/x", "PUT", undefined, 404],
+    ["/v1/exports/%ff", "GET", undefined, 404],
+    ["/v1/exports/x?force=maybe", "DELETE", undefined, 400],
+    ["/v1/jobs/-1", "GET", undefined, 400],
+    ["/v1/events?below=5", "GET", undefined, 400],
+    ["/v1/events?name=none", "GET", undefined, 404],
+    ["/../../etc/passwd", "GET", undefined, 404],
+  ] as const;
+  for (const [path, method, body, status] of refused) {
+    const answer = await ask(path, method, body);
+    expect([method, path, body, answer.status]).toEqual([method, path, body, status]);
+    expect(JSON.parse(answer.text)).toMatchObject({ error: { code: expect.any(String), message: expect.any(String) } });
+  }
+  expect(await control.list()).toEqual({ exports: [] });
+});
