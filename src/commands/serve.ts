@@ -64,9 +64,8 @@ export default class Serve extends BaseCommand<typeof Serve> {
     preferSoonFast();
     if (isActivated()) keepBlocking();
     const toStderr = this.flags.stdio || isActivated();
-    const { stdoutIsTerminal } = this.terminal;
-    const onReady = (result: Ready): Promise<void> =>
-      this.announce({ result, toStderr, render: () => renderExports(result, stdoutIsTerminal) });
+    const render = (result: Ready) => renderExports(result, this.terminal.stdoutIsTerminal);
+    const onReady = (result: Ready) => this.announce({ result, toStderr, render: () => render(result) });
     await serve({ ...request, onReady }, this.context());
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };
   }
