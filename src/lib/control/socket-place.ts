@@ -10,7 +10,7 @@ import { isAlive } from "../nbd/server/listeners.ts";
 const SUFFIX = ".sock";
 
 /** Undefined where there is no directory for files of this user's running programs. */
-export function controlDirectory(env: NodeJS.ProcessEnv = process.env): string | undefined {
+function controlDirectory(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const chosen = env["COWTOOL_RUNTIME_DIR"];
   if (chosen !== undefined) return chosen === "" ? undefined : resolve(chosen);
   if (process.geteuid?.() === 0) return "/run/cowtool";

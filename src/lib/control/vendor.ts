@@ -7,4 +7,3 @@ export { type Context, Hono } from "hono";
 export { bodyLimit } from "hono/body-limit";
 export { HTTPException } from "hono/http-exception";
 export { streamSSE } from "hono/streaming";
-export { Registry } from "prom-client";
