@@ -3,10 +3,9 @@
  * up for people, a document or lines of JSON for programs, and the worst exit status. Must not know any command.
  */
 import type { OperationContext, Progress } from "../lib/context.ts";
-import { nodeStorage } from "../lib/device/node-storage.ts";
-import { parsePart } from "../lib/stack/part.ts";
 import { EXIT } from "./exit-codes.ts";
 import type { FileOutcome, FileTable, Outcome } from "./outcome.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { type Row, renderTable } from "./render/table.ts";
 import { type Failure, failureAsJson } from "./report-error.ts";
 
@@ -109,10 +108,12 @@ class Run {
   }
 
   async *#all(): AsyncGenerator<Done> {
-    const pace = new WholePace(this.#files, this.#view.context);
-    for (const file of this.#files) {
-      const done = await this.#examine(file, pace.contextOf(file));
-      pace.end(file);
+    const ahead = new ReadAhead(this.#files);
+    const pace = new WholePace(await ahead.sizes(), this.#view.context);
+    for (const [index, file] of this.#files.entries()) {
+      await ahead.reach(index);
+      const done = await this.#examine(file, pace.contextOf(index));
+      pace.end(index);
       yield done;
       const isStopped = done.exitCode === EXIT.sigint || done.exitCode === EXIT.sigterm;
       if (isStopped || (done.exitCode !== EXIT.ok && !this.#view.keepGoing)) return;
@@ -139,43 +140,34 @@ class Run {
 /** One progress over all files, weighed by the space that each takes. */
 class WholePace {
   readonly #context: OperationContext;
-  readonly #sizes: ReadonlyMap<string, number>;
+  readonly #sizes: readonly number[];
   readonly #total: number;
   #before = 0;
 
-  constructor(files: readonly string[], context: OperationContext) {
+  constructor(sizes: readonly number[], context: OperationContext) {
     this.#context = context;
-    this.#sizes = new Map(files.map((file) => [file, sizeOf(file)]));
-    this.#total = files.reduce((sum, file) => sum + (this.#sizes.get(file) ?? 0), 0);
+    this.#sizes = sizes;
+    this.#total = sizes.reduce((sum, size) => sum + size, 0);
   }
 
-  contextOf(file: string): OperationContext {
+  contextOf(index: number): OperationContext {
     let share = 0;
     return {
       ...this.#context,
       onProgress: ({ done, total }: Progress) => {
         share = Math.max(share, total > 0 ? Math.min(1, done / total) : 0);
-        this.#tell(share * (this.#sizes.get(file) ?? 0));
+        this.#tell(share * (this.#sizes[index] ?? 0));
       },
     };
   }
 
-  end(file: string): void {
-    this.#before += this.#sizes.get(file) ?? 0;
+  end(index: number): void {
+    this.#before += this.#sizes[index] ?? 0;
     this.#tell(0);
   }
 
   #tell(ofThis: number): void {
     const done = Math.floor(this.#before + ofThis);
     this.#context.onProgress?.({ phase: "all files", done, total: this.#total, unit: "bytes" });
-  }
-}
-
-/** At least 1, so that empty files and names of nothing count for something. */
-function sizeOf(file: string): number {
-  try {
-    return nodeStorage.facts(parsePart(file).path)?.allocatedBytes || 1;
-  } catch {
-    return 1;
   }
 }

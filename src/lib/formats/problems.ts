@@ -23,6 +23,25 @@ export function findingsFrom<Id extends string>(table: Readonly<Record<Id, Probl
   };
 }
 
+/** Longer lists are made anew each time: they may be as long as a disk. */
+const KEPT_PROBLEMS = 64;
+
+/** A list that is made while it is read; a short one is made once. */
+export function remade(make: () => Iterable<Problem>): Iterable<Problem> {
+  let kept: readonly Problem[] | undefined;
+  return {
+    *[Symbol.iterator]() {
+      if (kept) return void (yield* kept);
+      const all: Problem[] = [];
+      for (const problem of make()) {
+        if (all.length <= KEPT_PROBLEMS) all.push(problem);
+        yield problem;
+      }
+      if (all.length <= KEPT_PROBLEMS) kept = all;
+    },
+  };
+}
+
 /** Counts without keeping. */
 export function tally(problems: Iterable<Problem>): ProblemTally {
   const counts = { fixable: 0, unfixable: 0, notes: 0 };

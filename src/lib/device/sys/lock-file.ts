@@ -58,7 +58,7 @@ export function takeLockFile(
   if (stat.isBlockDevice()) return others() ?? (() => undefined);
   let real: string;
   try {
-    real = fs.realpathSync(file);
+    real = fs.realpathSync.native(file);
   } catch {
     return () => undefined;
   }
@@ -142,6 +142,8 @@ function lockAsReader(writerLock: string): Unlock {
 function readText(lock: string): string | undefined {
   let fd: number;
   try {
+    // The usual case, for which an error would have to be made.
+    if (!fs.lstatSync(lock, { throwIfNoEntry: false })) return undefined;
     fd = openOwn(lock, { writable: false });
   } catch (error) {
     if (error instanceof CowError && error.code === "not-found") return undefined;

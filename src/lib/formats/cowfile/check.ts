@@ -12,7 +12,7 @@ import { type Extent, ExtentList } from "../../bytes/extent.ts";
 import { interrupted, makeYielder } from "../../context.ts";
 import { assert } from "../../errors.ts";
 import type { CheckOptions, CheckReport, Problem, RepairOptions, RepairReport, SurveyHooks } from "../format.ts";
-import { tally } from "../problems.ts";
+import { remade, tally } from "../problems.ts";
 import { type Findings, findingsOf, gradeSuspects } from "./findings.ts";
 import { type CowGeometry, judgeHead } from "./geometry.ts";
 import { type CowHead, encodeHead, fingerprint32, isDirty, storedFingerprint } from "./head.ts";
@@ -114,11 +114,8 @@ export async function checkCowfile(source: ByteSource, options: CheckOptions): P
   const { problems, geometry } = judgeHead(head, source.sizeBytes, source.name);
   if (!geometry) return { state: isDirty(head) ? "dirty" : "clean", problems, worst: tally(problems) };
   const findings = await find(source, options, { content: true }, "nothing was changed");
-  return {
-    state: isDirty(findings.head) ? "dirty" : "clean",
-    problems: { [Symbol.iterator]: () => findingsOf(findings) },
-    worst: tally(findingsOf(findings)),
-  };
+  const all = remade(() => findingsOf(findings));
+  return { state: isDirty(findings.head) ? "dirty" : "clean", problems: all, worst: tally(all) };
 }
 
 /**
