@@ -67,7 +67,7 @@ _cowtool() {
       _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --below" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --bandwidth" | "ctl --below" | "ctl --iops" | "ctl --quota" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -117,7 +117,7 @@ _cowtool() {
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
-    ctl) _cowtool_words '--below --drain --ephemeral --exec --force --no-wait --read-only --repair --reserve --server --help --json --no-color --progress --quiet --verbose' ;;
+    ctl) _cowtool_words '--bandwidth --below --drain --ephemeral --exec --force --iops --no-wait --quota --read-only --repair --reserve --server --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;

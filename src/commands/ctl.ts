@@ -40,6 +40,12 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     force: forceFlag("add: although the base has changed; remove: although clients use it"),
     drain: Flags.boolean({ default: false, description: "remove: wait until its clients have left" }),
     "no-wait": Flags.boolean({ default: false, description: "remove --drain: leave the waiting to a job" }),
+    iops: Flags.string({ description: "limit: requests per second, or none", helpValue: "N" }),
+    bandwidth: Flags.string({ description: "limit: bytes per second, or none", helpValue: "SIZE" }),
+    quota: Flags.string({
+      description: "add, limit: the most that its cowfile may allocate, or none",
+      helpValue: "SIZE",
+    }),
     below: Flags.string({ description: "watch: wait until less than SIZE is free", helpValue: "SIZE" }),
     exec: Flags.string({ description: "watch --below: then run this in a shell", helpValue: "COMMAND" }),
   };

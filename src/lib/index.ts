@@ -9,6 +9,7 @@ export type { Notice, OperationContext, Progress } from "./context.ts";
 export { type ConnectOptions, ControlClient, connect, type EventsOptions } from "./control/client.ts";
 export type {
   AddRequest,
+  AllStatsDocument,
   ErrorDocument,
   EventDocument,
   ExportDocument,
@@ -16,8 +17,12 @@ export type {
   JobDocument,
   JobState,
   JobsDocument,
+  LatencyDocument,
+  LimitRequest,
+  LimitsDocument,
   ServerDocument,
   ShownDocument,
+  StatsDocument,
 } from "./control/documents.ts";
 export { type ServeRequest, serve } from "./control/serve.ts";
 export type { BlockDevice } from "./device/block-device.ts";

@@ -82,6 +82,10 @@ describe("ctl", () => {
       ["close", "x"],
       ["reopen", "x"],
       ["remove", "x"],
+      ["limit", "", "--iops", "100", "--quota", "1G"],
+      ["limit", "", "--iops", "none"],
+      ["stats"],
+      ["stats", ""],
       ["jobs"],
       ["watch", "", "--below", "1000T"],
     ];
@@ -90,6 +94,13 @@ describe("ctl", () => {
       expect([argv, status]).toEqual([argv, 0]);
       expectJson(stdout, "ctl");
     }
+  });
+
+  test("shows limits and figures", async () => {
+    const limits =
+      "name:      the default export\nrequests:  7 a second\nbandwidth: 1048576 (1 MiB) a second\nquota:     none\n";
+    expect(await answer("limit", "", "--iops", "7", "--bandwidth", "1M", "--quota", "none")).toBe(limits);
+    expect(await answer("stats")).toMatch(/^NAME +READS .*\n\(default\) +0 +0 +0 B +0 B +0 +0 +0\/0\n$/);
   });
 
   test("runs a command once space is low", async () => {
@@ -110,6 +121,7 @@ describe("ctl", () => {
     [["watch", "--exec", "true"], "--below"],
     [["watch", "--below", "1G"], "NAME"],
     [["jobs", "cancel", "x"], "ID"],
+    [["limit", "", "--iops", "0"], "--iops"],
     [["add", "x=y", "--read-only", "--ephemeral"], "ephemeral"],
   ])("refuses %j", async (argv, word) => {
     expect(expectErrorLine(await ctl(...argv), 16)).toContain(word);

@@ -2,17 +2,17 @@
  * Owns the verbs of `cowtool ctl`: their arguments, the flags that each takes, what they ask the server, and what they
  * print.
  */
-import { formatSize, parseSize } from "../../lib/bytes/size.ts";
+import { parseSize } from "../../lib/bytes/size.ts";
 import type { ControlClient } from "../../lib/control/client.ts";
-import type { EventDocument, ExportDocument, JobDocument, ShownDocument } from "../../lib/control/documents.ts";
+import type { EventDocument } from "../../lib/control/documents.ts";
 import { nodeStorage } from "../../lib/device/node-storage.ts";
 import { CowError } from "../../lib/errors.ts";
 import type { Access } from "../../lib/stack/live/served-stack.ts";
 import { StackSpec } from "../../lib/stack/spec.ts";
-import { escapeControls } from "../render/escape.ts";
 import { renderKeyValue } from "../render/key-value.ts";
-import { renderTable, type TableView } from "../render/table.ts";
+import type { TableView } from "../render/table.ts";
 import type { Text } from "../render/text.ts";
+import { eventLine, eventLines, exportTable, jobTable, limitRows, shown, shownRows, statsTable } from "./render.ts";
 import { runCommand } from "./run-command.ts";
 
 export interface CtlFlags {
@@ -24,6 +24,9 @@ export interface CtlFlags {
   readonly drain: boolean;
   readonly "no-wait": boolean;
   readonly below: string | undefined;
+  readonly iops: string | undefined;
+  readonly bandwidth: string | undefined;
+  readonly quota: string | undefined;
   readonly exec: string | undefined;
 }
 
@@ -76,11 +79,17 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     usage: "NAME=STACK",
     summary: "serve a stack under a name, from now on",
     args: [1, 1],
-    flags: ["read-only", "ephemeral", "repair", "force", "reserve"],
+    flags: ["read-only", "ephemeral", "repair", "force", "reserve", "quota"],
     run: async ({ client, args: [text = ""], flags }) => {
-      const { repair, force, reserve } = flags;
-      const request = { ...namedStack(text), access: accessOf(flags), repair, force };
-      const result = await client.add(reserve === undefined ? request : { ...request, reserve: parseSize(reserve) });
+      const { repair, force, reserve, quota } = flags;
+      const result = await client.add({
+        ...namedStack(text),
+        access: accessOf(flags),
+        repair,
+        force,
+        ...(reserve !== undefined && { reserve: parseSize(reserve) }),
+        ...(quota !== undefined && { quota: parseSize(quota) }),
+      });
       return { result, render: () => `${[result.uri, ...result.more_uris].join("\n")}\n` };
     },
   },
@@ -139,6 +148,31 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     flags: ["below", "exec"],
     run: watch,
   },
+  limit: {
+    usage: "NAME",
+    summary: "limit what an export's clients may do, from now on, or show its limits",
+    args: [1, 1],
+    flags: ["iops", "bandwidth", "quota"],
+    run: async ({ client, args: [name = ""], flags }) => {
+      const limits = {
+        iops: limitOf(flags.iops, countOf),
+        bandwidth: limitOf(flags.bandwidth, parseSize),
+        quota: limitOf(flags.quota, parseSize),
+      };
+      const result = await client.limit(name, limits);
+      return { result, render: () => renderKeyValue(limitRows(result)) };
+    },
+  },
+  stats: {
+    usage: "[NAME]",
+    summary: "what exports have done since they were added",
+    args: [0, 1],
+    flags: [],
+    run: async ({ client, args: [name], view }) => {
+      const result = await client.stats(name);
+      return { result, render: () => statsTable(result.exports, view) };
+    },
+  },
   jobs: {
     usage: "[cancel ID]",
     summary: "what takes long and was begun, or cancel one of them",
@@ -185,21 +219,6 @@ function eventStream(events: AsyncGenerator<EventDocument>): { readonly events: 
   return { events };
 }
 
-async function* eventLines(events: AsyncGenerator<EventDocument>): AsyncGenerator<string> {
-  for await (const event of events) yield eventLine(event);
-}
-
-function eventLine({ time_ms, type, name, file, message, free_bytes, job }: EventDocument): string {
-  const about = [
-    ...(name === undefined ? [] : [shown(name)]),
-    ...(job ? [`job ${job.id} (${job.kind}) is ${job.state}`] : []),
-    ...(free_bytes === undefined ? [] : [`${formatSize(free_bytes)} left`]),
-    ...(file === undefined ? [] : [file]),
-    ...(message === undefined ? [] : [message]),
-  ];
-  return `${new Date(time_ms).toISOString()} ${type}${about.length > 0 ? `: ${escapeControls(about.join(": "))}` : ""}\n`;
-}
-
 /** `NAME=STACK`; names of files are made absolute, since the server may have been started elsewhere. */
 function namedStack(text: string): { readonly name: string; readonly stack: string } {
   const equals = text.indexOf("=");
@@ -213,41 +232,12 @@ function accessOf({ "read-only": readOnly, ephemeral }: CtlFlags): Access | unde
   return ephemeral ? "ephemeral" : undefined;
 }
 
-/** A name for people: the default export has none. */
-function shown(name: string): string {
-  return name === "" ? "the default export" : escapeControls(name);
+/** `none` takes a limit away. */
+function limitOf(text: string | undefined, parse: (text: string) => number): number | null | undefined {
+  return text === "none" ? null : text === undefined ? undefined : parse(text);
 }
 
-function exportTable(exports: readonly ExportDocument[], view: TableView): Text {
-  const rows = exports.map(({ name, state, access, virtual_size, connections, stack }) => [
-    name === "" ? "(default)" : name,
-    state,
-    access,
-    virtual_size === null ? "-" : formatSize(virtual_size),
-    connections,
-    stack,
-  ]);
-  return renderTable(["NAME", "STATE", "ACCESS", "SIZE", "CLIENTS", "STACK"], rows, view);
-}
-
-function shownRows(shownExport: ShownDocument): [string, string][] {
-  const { uri, more_uris, base, layers, state, access, virtual_size, connections, free_bytes, written } = shownExport;
-  return [
-    ["name", shown(shownExport.name)],
-    ["state", state],
-    ...(shownExport.error ? ([["error", shownExport.error.message]] as [string, string][]) : []),
-    ["access", access],
-    ...[uri, ...more_uris].filter((each) => each !== "").map((each): [string, string] => ["URI", each]),
-    ["size", virtual_size === null ? "unknown while it is not open" : formatSize(virtual_size)],
-    ["base", base],
-    ...layers.map((layer, i): [string, string] => [`layer ${i + 1}`, layer]),
-    ...(written === null ? [] : ([["written", written]] as [string, string][])),
-    ...(free_bytes === null ? [] : ([["space left", formatSize(free_bytes)]] as [string, string][])),
-    ["clients", String(connections)],
-  ];
-}
-
-function jobTable(jobs: readonly JobDocument[], view: TableView): Text {
-  const rows = jobs.map(({ id, kind, name, state, error }) => [id, kind, name, state, error?.message ?? ""]);
-  return renderTable(["ID", "KIND", "EXPORT", "STATE", "ERROR"], rows, view);
+function countOf(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new CowError("usage", `--iops takes a number from 1, or none, not "${text}"`);
+  return Number(text);
 }

@@ -6,12 +6,15 @@ import * as http from "node:http";
 import { CowError, ERROR_CODES, errnoName, systemError } from "../errors.ts";
 import type {
   AddRequest,
+  AllStatsDocument,
   ErrorDocument,
   EventDocument,
   ExportDocument,
   ExportsDocument,
   JobDocument,
   JobsDocument,
+  LimitRequest,
+  LimitsDocument,
   ServerDocument,
   ShownDocument,
 } from "./documents.ts";
@@ -116,6 +119,21 @@ export class ControlClient {
 
   reopen(name: string, options: Pick<AddRequest, "access"> = {}): Promise<ExportDocument> {
     return this.#json({ method: "POST", path: `${exportPath(name)}/reopen`, body: options });
+  }
+
+  /** @param name default: all exports */
+  stats(name?: string): Promise<AllStatsDocument> {
+    return this.#json({ method: "GET", path: name === undefined ? "/v1/stats" : `${exportPath(name)}/stats` });
+  }
+
+  /** Changes limits, at once; those that are absent stay. */
+  limit(name: string, limits: LimitRequest = {}): Promise<LimitsDocument> {
+    return this.#json({ method: "POST", path: `${exportPath(name)}/limit`, body: limits });
+  }
+
+  /** In Prometheus' text format. */
+  metrics(): Promise<string> {
+    return this.#send({ method: "GET", path: "/metrics" });
   }
 
   jobs(): Promise<JobsDocument> {

@@ -12,12 +12,17 @@ import type { Access } from "../stack/live/served-stack.ts";
 import { StackSpec } from "../stack/spec.ts";
 import {
   type AddRequest,
+  type AllStatsDocument,
   type ExportDocument,
   type ExportsDocument,
   exportDocument,
   type JobDocument,
+  type LimitRequest,
+  type LimitsDocument,
+  limitsDocument,
   type ServerDocument,
   type ShownDocument,
+  statsDocument,
 } from "./documents.ts";
 import { EventHub } from "./events.ts";
 import { Jobs } from "./jobs.ts";
@@ -82,13 +87,13 @@ export class Control {
   }
 
   /** @throws CowError `usage` for names of files that are not absolute; as Exports.add() */
-  async add({ name, stack, access, repair, force, reserve }: AddRequest): Promise<ExportDocument> {
+  async add({ name, stack, access, repair, force, reserve, quota }: AddRequest): Promise<ExportDocument> {
     const spec = StackSpec.parse(this.#storage, stack);
     for (const file of spec.files) {
       if (path.isAbsolute(file) || isNbdUri(file)) continue;
       throw new CowError("usage", "is not an absolute name, and the server may have been started elsewhere", { file });
     }
-    const settings = { name, stack, access, repair, force, reserveBytes: reserve };
+    const settings = { name, stack, access, repair, force, reserveBytes: reserve, quotaBytes: quota };
     return this.#document(await this.#server.exports.add(settings));
   }
 
@@ -132,6 +137,26 @@ export class Control {
     }
     if (failure !== undefined) throw failure;
     return { exports: synced };
+  }
+
+  /**
+   * @param name undefined for all
+   * @throws CowError `not-found`
+   */
+  stats(name: string | undefined): AllStatsDocument {
+    const { exports } = this.#server;
+    return { exports: (name === undefined ? exports.all : [exports.get(name)]).map(statsDocument) };
+  }
+
+  /** The exports themselves, for metrics. */
+  get entries(): readonly ExportEntry[] {
+    return this.#server.exports.all;
+  }
+
+  /** @throws CowError as Exports.limit() */
+  async limit(name: string, { iops, bandwidth, quota }: LimitRequest): Promise<LimitsDocument> {
+    const limits = { iops, bytesPerSecond: bandwidth, quotaBytes: quota };
+    return limitsDocument(await this.#server.exports.limit(name, limits));
   }
 
   /** Begins the orderly end of the server. */

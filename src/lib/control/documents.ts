@@ -93,6 +93,62 @@ export interface EventDocument {
   readonly job?: JobDocument;
 }
 
+/** Percentiles in microseconds; 0 while there are none. */
+export interface LatencyDocument {
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+}
+
+/** What an export has done since it was added. */
+export interface StatsDocument {
+  readonly name: string;
+  readonly reads: number;
+  readonly writes: number;
+  readonly trims: number;
+  readonly zeroes: number;
+  readonly flushes: number;
+  readonly bytes_read: number;
+  readonly bytes_written: number;
+  /** Requests that read from the base. */
+  readonly base_reads: number;
+  /** The same for each layer, bottom to top. */
+  readonly layer_reads: readonly number[];
+  readonly blocks_allocated: number;
+  /** Written since a flush covered it. */
+  readonly unflushed_bytes: number;
+  readonly errors: number;
+  readonly connections: number;
+  readonly latency: {
+    readonly read: LatencyDocument;
+    readonly write: LatencyDocument;
+    readonly flush: LatencyDocument;
+  };
+  /** The names of the driver's /proc/cow: base_reads, the sum of layer_reads, writes and zeroes, blocks_allocated. */
+  readonly rdoreads: number;
+  readonly cowreads: number;
+  readonly cowwrites: number;
+  readonly nrcowblocks: number;
+}
+
+export interface AllStatsDocument {
+  readonly exports: readonly StatsDocument[];
+}
+
+/** Limits of an export; null for none. */
+export interface LimitsDocument {
+  readonly name: string;
+  /** Requests per second. */
+  readonly iops: number | null;
+  /** Bytes per second. */
+  readonly bandwidth: number | null;
+  /** The most bytes that its written layer may allocate. */
+  readonly quota: number | null;
+}
+
+/** What `limit` takes: what is absent stays, null takes a limit away. */
+export type LimitRequest = { readonly [Key in "iops" | "bandwidth" | "quota"]?: number | null | undefined };
+
 /** What `add` takes. */
 export interface AddRequest {
   readonly name: string;
@@ -101,8 +157,10 @@ export interface AddRequest {
   readonly access?: Access | undefined;
   readonly repair?: boolean | undefined;
   readonly force?: boolean | undefined;
-  /** Bytes. */
+  /** Bytes to keep free on the file system of the cowfile. */
   readonly reserve?: number | undefined;
+  /** The most bytes that its written layer may allocate. */
+  readonly quota?: number | undefined;
 }
 
 /** @param uris of the export */
@@ -121,6 +179,41 @@ export function exportDocument(entry: ExportEntry, uris: readonly string[]): Exp
     state,
     found: served?.stack.found ?? null,
     error: failure ? errorDocument(failure) : null,
+  };
+}
+
+export function statsDocument({ name, meter }: ExportEntry): StatsDocument {
+  const stats = meter.snapshot();
+  const { baseReads, layerReads, blocksAllocated, writes, zeroes } = stats;
+  return {
+    name,
+    reads: stats.reads,
+    writes,
+    trims: stats.trims,
+    zeroes,
+    flushes: stats.flushes,
+    bytes_read: stats.bytesRead,
+    bytes_written: stats.bytesWritten,
+    base_reads: baseReads,
+    layer_reads: layerReads,
+    blocks_allocated: blocksAllocated,
+    unflushed_bytes: stats.unflushedBytes,
+    errors: stats.errors,
+    connections: stats.connections,
+    latency: stats.latency,
+    rdoreads: baseReads,
+    cowreads: layerReads.reduce((sum, reads) => sum + reads, 0),
+    cowwrites: writes + zeroes,
+    nrcowblocks: blocksAllocated,
+  };
+}
+
+export function limitsDocument({ name, settings: { limits, quotaBytes } }: ExportEntry): LimitsDocument {
+  return {
+    name,
+    iops: limits?.iops ?? null,
+    bandwidth: limits?.bytesPerSecond ?? null,
+    quota: quotaBytes ?? null,
   };
 }
 

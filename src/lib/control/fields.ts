@@ -35,6 +35,14 @@ export function numberIn(fields: Fields, key: string): number | undefined {
   return value as number | undefined;
 }
 
+/** The same from `least`, or null for none. */
+export function limitIn(fields: Fields, key: string, least = 1): number | null | undefined {
+  if (fields[key] === null) return null;
+  const value = numberIn(fields, key);
+  if (value !== undefined && value < least) throw new Error(`${key} must be at least ${least}, or null for none`);
+  return value;
+}
+
 export function accessIn(fields: Fields): Access | undefined {
   const value = fields["access"];
   const access = ACCESSES.find((each) => each === value);

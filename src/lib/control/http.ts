@@ -6,7 +6,8 @@ import { CowError, type ErrorCode } from "../errors.ts";
 import type { Control } from "./control.ts";
 import { errorDocument } from "./documents.ts";
 import { nameIn } from "./export-name.ts";
-import { accessIn, type Fields, fieldsOf, numberIn, textIn, truthIn } from "./fields.ts";
+import { accessIn, type Fields, fieldsOf, limitIn, numberIn, textIn, truthIn } from "./fields.ts";
+import type { Metrics } from "./metrics.ts";
 import { bodyLimit, type Context, Hono, HTTPException, streamSSE } from "./vendor.ts";
 
 const BODY_BYTES_AT_MOST = 64 << 10;
@@ -30,6 +31,7 @@ const STATUS: Readonly<Partial<Record<ErrorCode, 400 | 403 | 404 | 409 | 500 | 5
 /** The application behind the control socket. */
 export function controlApp(control: Control): Hono {
   const app = new Hono();
+  let metrics: Metrics | undefined;
   app.use(bodyLimit({ maxSize: BODY_BYTES_AT_MOST, onError: () => refuse("the request is too long") }));
   app.onError((error, c) => {
     if (error instanceof HTTPException) return error.getResponse();
@@ -53,7 +55,7 @@ export function controlApp(control: Control): Hono {
   });
   app.get("/v1/exports", (c) => c.json(control.list()));
   app.post("/v1/exports", async (c) => {
-    const fields = await bodyOf(c, ["name", "stack", "access", "repair", "force", "reserve"]);
+    const fields = await bodyOf(c, ["name", "stack", "access", "repair", "force", "reserve", "quota"]);
     const added = await control.add(
       saying(() => ({
         name: textIn(fields, "name"),
@@ -62,6 +64,7 @@ export function controlApp(control: Control): Hono {
         repair: truthIn(fields, "repair"),
         force: truthIn(fields, "force"),
         reserve: numberIn(fields, "reserve"),
+        quota: numberIn(fields, "quota"),
       })),
     );
     return c.json(added, 201);
@@ -85,6 +88,21 @@ export function controlApp(control: Control): Hono {
   });
   app.post("/v1/exports/:name/sync", async (c) => c.json(await control.sync(nameOf(c))));
   app.post("/v1/sync", async (c) => c.json(await control.sync(undefined)));
+  app.post("/v1/exports/:name/limit", async (c) => {
+    const fields = await bodyOf(c, ["iops", "bandwidth", "quota"]);
+    const limits = saying(() => ({
+      iops: limitIn(fields, "iops"),
+      bandwidth: limitIn(fields, "bandwidth"),
+      quota: limitIn(fields, "quota", 0),
+    }));
+    return c.json(await control.limit(nameOf(c), limits));
+  });
+  app.get("/v1/exports/:name/stats", (c) => c.json(control.stats(nameOf(c))));
+  app.get("/v1/stats", (c) => c.json(control.stats(undefined)));
+  app.get("/metrics", async (c) => {
+    metrics ??= new (await import("./metrics.ts")).Metrics(control);
+    return c.text(await metrics.text(), 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+  });
   app.get("/v1/jobs", (c) => c.json({ jobs: control.jobs.all }));
   app.get("/v1/jobs/:id", async (c) => {
     const { wait } = queryOf(c, ["wait"]);

@@ -10,6 +10,7 @@ import { accessIn, fieldsOf, numberIn, textIn, truthIn } from "./fields.ts";
 
 const LIMIT_BYTES = 64 << 20;
 const VERSION = 1;
+const KEYS = ["name", "stack", "access", "repair", "force", "reserve", "quota", "iops", "bandwidth", "state"];
 
 /** An export as it is to be put back. */
 export interface KeptExport {
@@ -79,6 +80,9 @@ export class StateFile {
       repair: settings.repair,
       force: settings.force,
       reserve: settings.reserveBytes,
+      quota: settings.quotaBytes,
+      iops: settings.limits?.iops,
+      bandwidth: settings.limits?.bytesPerSecond,
       state: state === "closed" ? "closed" : "open",
     }));
     const text = `${JSON.stringify({ version: VERSION, exports }, null, 1)}\n`;
@@ -99,7 +103,7 @@ export class StateFile {
 }
 
 function keptExport(entry: unknown): KeptExport {
-  const fields = fieldsOf(entry, ["name", "stack", "access", "repair", "force", "reserve", "state"]);
+  const fields = fieldsOf(entry, KEYS);
   return {
     settings: {
       name: textIn(fields, "name"),
@@ -108,6 +112,8 @@ function keptExport(entry: unknown): KeptExport {
       repair: truthIn(fields, "repair"),
       force: truthIn(fields, "force"),
       reserveBytes: numberIn(fields, "reserve"),
+      quotaBytes: numberIn(fields, "quota"),
+      limits: { iops: numberIn(fields, "iops"), bytesPerSecond: numberIn(fields, "bandwidth") },
     },
     state: fields["state"] === "closed" ? "closed" : "open",
   };

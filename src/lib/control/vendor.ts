@@ -7,3 +7,4 @@ export { type Context, Hono } from "hono";
 export { bodyLimit } from "hono/body-limit";
 export { HTTPException } from "hono/http-exception";
 export { streamSSE } from "hono/streaming";
+export { collectDefaultMetrics, Registry } from "prom-client";

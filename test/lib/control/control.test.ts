@@ -212,6 +212,56 @@ test("an event tells that space has fallen below a limit", async () => {
   }
 });
 
+test("figures are those of what clients did, as JSON and for Prometheus", async () => {
+  const control = await startControlled();
+  await control.add({ name: 'x"y', stack: await freshStack() });
+  const session = await client('x"y');
+  await write(session);
+  for (const offset of [0, 512, 8192]) await session.read(offset, 512);
+  await session.goodbye();
+  const { exports } = await control.stats();
+  expect(exports).toMatchObject([
+    {
+      reads: 3,
+      writes: 1,
+      bytes_read: 1536,
+      bytes_written: 4096,
+      base_reads: 1,
+      layer_reads: [2],
+      blocks_allocated: 4,
+    },
+  ]);
+  expect(exports[0]).toMatchObject({ rdoreads: 1, cowreads: 2, cowwrites: 1, nrcowblocks: 4, errors: 0 });
+  expect(exports[0]?.latency.read.p50).toBeGreaterThan(0);
+  const lines = (await control.metrics()).split("\n");
+  expect(lines).toContain('cowtool_export_requests_total{export="x\\"y",kind="read"} 3');
+  expect(lines).toContain('cowtool_export_level_reads_total{export="x\\"y",level="1"} 2');
+  expect(lines).toContain('cowtool_export_latency_seconds_count{export="x\\"y",kind="write"} 1');
+  expect(lines).toContain('cowtool_export_latency_seconds_bucket{export="x\\"y",kind="write",le="+Inf"} 1');
+});
+
+test("limits hold at once and after a restart, and can be taken away", async () => {
+  const state = at("limited");
+  const control = await startControlled({ state });
+  await control.add({ name: "x", stack: await freshStack(), quota: 4096 });
+  expect(await control.limit("x", { iops: 1000, bandwidth: 1 << 20 })).toEqual({
+    name: "x",
+    iops: 1000,
+    bandwidth: 1 << 20,
+    quota: 4096,
+  });
+  const session = await client("x");
+  await write(session);
+  const full = await session.ask({ type: CMD.WRITE, offset: 8192, payload: DATA });
+  expect(full.error).toBe(28);
+  expect(await control.limit("x", { quota: null, iops: null })).toMatchObject({ iops: null, quota: null });
+  await write(session, 8192);
+  await session.goodbye();
+  await server?.stop();
+  const again = await startControlled({ state });
+  expect(await again.limit("x")).toEqual({ name: "x", iops: null, bandwidth: 1 << 20, quota: null });
+});
+
 test("a caller stops the server in order", async () => {
   const control = await startControlled();
   await control.add({ name: "x", stack: await freshStack() });
@@ -261,7 +311,9 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   const all = Object.entries(api.paths).flatMap(([path, ways]) => Object.keys(ways).map((way) => [way, path] as const));
   const ways = all.filter(([way]) => ["get", "post", "delete"].includes(way)).map((pair) => pair.join(" "));
   const last = ["delete /v1/exports/{name}", "delete /v1/jobs/{id}", "get /v1/jobs/{id}", "post /v1/stop"];
-  const middle = ways.filter((way) => !order.includes(way) && !last.includes(way) && way !== "get /v1/events");
+  const middle = ways.filter(
+    (way) => !order.includes(way) && !last.includes(way) && !["get /v1/events", "get /metrics"].includes(way),
+  );
   for (const way of [...order, ...middle, ...last]) {
     const [method = "", path = ""] = way.split(" ");
     const { status, text } = await ask(

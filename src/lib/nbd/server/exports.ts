@@ -16,12 +16,22 @@ import {
   type ExportEntry,
   type ExportSettings,
   LiveExport,
+  type NewLimits,
 } from "./live-export.ts";
 import type { ServedExport } from "./served-export.ts";
 import { SharedParts } from "./shared-parts.ts";
 
 /** What happened to an export. */
-export type ExportChange = "added" | "removed" | "closed" | "reopened" | "draining" | "open" | "failed";
+export type ExportChange =
+  | "added"
+  | "removed"
+  | "closed"
+  | "reopened"
+  | "synced"
+  | "limited"
+  | "draining"
+  | "open"
+  | "failed";
 
 export interface ExportsHost extends ClosingHost {
   /** What every export is opened with unless its settings say otherwise. */
@@ -164,13 +174,8 @@ export class Exports {
       entry.state = "draining";
       this.#tell("draining", entry);
     });
-    const stopped = new Promise<void>((resolve) => {
-      if (signal?.aborted) resolve();
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-    });
-    while (entry.served && entry.served.users.size > 0 && !signal?.aborted)
-      await Promise.race([Promise.all([...entry.served.users].map(({ ended }) => ended)), stopped]);
-    if (!signal?.aborted) return this.remove(name);
+    await entry.unused(signal);
+    if (!signal?.aborted && entry.state === "draining") return this.remove(name);
     if (this.#entries.get(name) === entry && entry.state === "draining") {
       entry.state = "open";
       this.#tell("open", entry);
@@ -185,15 +190,10 @@ export class Exports {
    * @throws CowError `not-found`; `io` where something could not be made durable
    */
   close(name: string): Promise<ExportEntry> {
-    const entry = this.#entry(name);
-    return this.#inTurn(entry, async () => {
-      this.#requireThere(entry);
+    return this.#change(name, "closed", async (entry) => {
       await entry.close(this.#host);
       entry.state = "closed";
       entry.failure = undefined;
-      this.#remember();
-      this.#tell("closed", entry);
-      return entry;
     });
   }
 
@@ -204,9 +204,7 @@ export class Exports {
    * @throws CowError `not-found`; as opening the stack: the export then is `failed`
    */
   reopen(name: string, { access }: { readonly access?: Access | undefined } = {}): Promise<ExportEntry> {
-    const entry = this.#entry(name);
-    return this.#inTurn(entry, async () => {
-      this.#requireThere(entry);
+    return this.#change(name, "reopened", async (entry) => {
       await entry.close(this.#host);
       if (access) entry.settings = { ...entry.settings, access };
       try {
@@ -215,9 +213,6 @@ export class Exports {
         if (error instanceof CowError) this.#fail(entry, error);
         throw error;
       }
-      this.#remember();
-      this.#tell("reopened", entry);
-      return entry;
     });
   }
 
@@ -227,11 +222,16 @@ export class Exports {
    * @throws CowError `not-found`; `unsuitable` for an export that is not open; `io`
    */
   sync(name: string): Promise<ExportEntry> {
-    const entry = this.#entry(name);
-    return this.#inTurn(entry, async () => {
-      entry.sync();
-      return entry;
-    });
+    return this.#change(name, "synced", (entry) => entry.sync());
+  }
+
+  /**
+   * Changes the limits of an export, from now on.
+   *
+   * @throws CowError `not-found`
+   */
+  limit(name: string, limits: NewLimits): Promise<ExportEntry> {
+    return this.#change(name, "limited", (entry) => entry.limit(limits));
   }
 
   /** Ends all of them. @returns what could not be made durable first */
@@ -248,6 +248,18 @@ export class Exports {
       }
     }
     return failure;
+  }
+
+  /** Does what changes an export, keeps that, and tells it. */
+  #change(name: string, change: ExportChange, work: (entry: LiveExport) => void | Promise<void>): Promise<ExportEntry> {
+    const entry = this.#entry(name);
+    return this.#inTurn(entry, async () => {
+      this.#requireThere(entry);
+      await work(entry);
+      this.#remember();
+      this.#tell(change, entry);
+      return entry;
+    });
   }
 
   #claim(settings: ExportSettings): LiveExport {

@@ -10,6 +10,7 @@ import type { FoundState } from "../../stack/live/found-state.ts";
 import { type Access, ServedStack } from "../../stack/live/served-stack.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import { ExportMeter } from "../meter/export-meter.ts";
+import type { Limits } from "../meter/limit.ts";
 import type { ExportRequest } from "./serve-request.ts";
 import { ServedExport } from "./served-export.ts";
 import type { SharedParts } from "./shared-parts.ts";
@@ -33,6 +34,8 @@ export interface ExportSettings extends ExportRequest {
   readonly reserveBytes?: number | undefined;
   /** The most bytes that the written layer may allocate. */
   readonly quotaBytes?: number | undefined;
+  /** Over all of its clients. */
+  readonly limits?: Limits | undefined;
 }
 
 /**
@@ -49,10 +52,21 @@ export interface ExportEntry {
   readonly settings: ExportSettings;
   readonly spec: StackSpec;
   readonly state: ExportState;
+  /** Counts go on where it is closed and opened again. */
+  readonly meter: ExportMeter;
   /** Undefined unless files are open. */
   readonly served: ServedExport | undefined;
   /** Why it is not open. */
   readonly failure: CowError | undefined;
+}
+
+/** Undefined leaves a limit as it is, null takes it away. */
+export interface NewLimits {
+  /** Requests per second. */
+  readonly iops?: number | null | undefined;
+  readonly bytesPerSecond?: number | null | undefined;
+  /** The most bytes that the written layer may allocate. */
+  readonly quotaBytes?: number | null | undefined;
 }
 
 /** What every export is opened with unless its settings say otherwise. */
@@ -82,6 +96,7 @@ export class LiveExport implements ExportEntry {
     this.name = settings.name;
     this.settings = settings;
     this.spec = spec;
+    this.meter.setLimit(settings.limits ?? {});
   }
 
   /**
@@ -141,6 +156,30 @@ export class LiveExport implements ExportEntry {
     }
     const { loss } = served.stack.guard;
     if (loss) throw loss;
+  }
+
+  /** Resolves when no client uses it any more, or the signal fires. */
+  async unused(signal: AbortSignal | undefined): Promise<void> {
+    const stopped = new Promise<void>((resolve) => {
+      if (signal?.aborted) resolve();
+      signal?.addEventListener("abort", () => resolve(), { once: true });
+    });
+    while (this.served && this.served.users.size > 0 && !signal?.aborted)
+      await Promise.race([Promise.all([...this.served.users].map(({ ended }) => ended)), stopped]);
+  }
+
+  /** Holds at once, also for requests that wait, and each time that it is opened. Undefined changes nothing, null takes it away. */
+  limit({ iops, bytesPerSecond, quotaBytes }: NewLimits): void {
+    const { limits = {}, quotaBytes: oldQuota } = this.settings;
+    const chosen = <Value>(given: Value | null | undefined, old: Value | undefined): Value | undefined =>
+      given === undefined ? old : (given ?? undefined);
+    const wanted: Limits = {
+      iops: chosen(iops, limits.iops),
+      bytesPerSecond: chosen(bytesPerSecond, limits.bytesPerSecond),
+    };
+    this.settings = { ...this.settings, limits: wanted, quotaBytes: chosen(quotaBytes, oldQuota) };
+    this.meter.setLimit(wanted);
+    if (quotaBytes !== undefined) this.served?.stack.usage?.setQuota(quotaBytes ?? undefined);
   }
 
   /** @throws CowError `unsuitable` if it is not open; `io` */
