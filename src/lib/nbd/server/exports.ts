@@ -86,8 +86,10 @@ export class Exports {
   }
 
   /** @throws CowError `not-found` */
-  get(name: string): ExportEntry {
-    return this.#entry(name);
+  get(name: string): LiveExport {
+    const entry = this.#entries.get(name);
+    if (!entry) throw missing(name);
+    return entry;
   }
 
   /** @param keep makes the entries durable; called before a change is answered; may throw */
@@ -147,7 +149,7 @@ export class Exports {
    * @throws CowError `not-found`; `locked` if clients use it; `io` where something could not be made durable
    */
   remove(name: string, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
-    const entry = this.#entry(name);
+    const entry = this.get(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
       if (!force) this.#requireUnused(entry, "removed", "drain waits until they have left, force hangs up on them");
@@ -168,7 +170,7 @@ export class Exports {
    * @throws CowError as remove(); `interrupted`
    */
   async drain(name: string, signal?: AbortSignal): Promise<void> {
-    const entry = this.#entry(name);
+    const entry = this.get(name);
     await this.#inTurn(entry, async () => {
       if (entry.state !== "open") return;
       entry.state = "draining";
@@ -252,7 +254,7 @@ export class Exports {
 
   /** Does what changes an export, keeps that, and tells it. */
   #change(name: string, change: ExportChange, work: (entry: LiveExport) => void | Promise<void>): Promise<ExportEntry> {
-    const entry = this.#entry(name);
+    const entry = this.get(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
       await work(entry);
@@ -270,12 +272,6 @@ export class Exports {
       throw new CowError("usage", `an export's name has at most ${MAX_STRING_BYTES} bytes, none of them NUL`);
     const entry = new LiveExport(settings, StackSpec.parse(storageOf(this.#context), settings.stack));
     this.#entries.set(name, entry);
-    return entry;
-  }
-
-  #entry(name: string): LiveExport {
-    const entry = this.#entries.get(name);
-    if (!entry) throw missing(name);
     return entry;
   }
 
