@@ -8,15 +8,17 @@ const UNIT_NS = 250;
 /** Buckets for each power of two, as a power of two. */
 const SUB_BITS = 4;
 const SUB = 1 << SUB_BITS;
-/** The largest value is 2^32 - 1, some 18 minutes; longer ones count as that. */
-export const BUCKETS = (32 - SUB_BITS) * SUB + SUB;
+/** The largest value, some 9 minutes; longer ones count as that. */
+const LARGEST = 2 ** 31 - 1;
+export const BUCKETS = (31 - SUB_BITS) * SUB + SUB;
 /** Buckets as Prometheus wants them: from 4 µs to 17 s. */
 const FIRST_POWER = 4;
 const LAST_POWER = 26;
 
 export function bucketOf(nanoseconds: number): number {
-  const value = Math.min(Math.max(0, Math.floor(nanoseconds / UNIT_NS)), 0xffff_ffff);
-  if (value < SUB) return value;
+  // Few calls, as it is done for each batch.
+  const value = nanoseconds < LARGEST * UNIT_NS ? (nanoseconds / UNIT_NS) | 0 : LARGEST;
+  if (value < SUB) return Math.max(value, 0);
   const shift = 31 - SUB_BITS - Math.clz32(value);
   return shift * SUB + (value >>> shift);
 }

@@ -15,7 +15,8 @@ import { Unflushed } from "./unflushed.ts";
 
 /** Requests whose latency is kept, by the order of their histograms. */
 export const TIMED: readonly number[] = [Command.READ, Command.WRITE, Command.FLUSH];
-const COUNTED: readonly number[] = [...TIMED, Command.TRIM, Command.WRITE_ZEROES];
+/** The place of a command in that order; negative for the others. */
+const KIND_OF: readonly number[] = Object.values(Command).map((command) => TIMED.indexOf(command));
 /** A request is charged for at most this: a longer one is refused. */
 const CHARGED_BYTES_AT_MOST = 32 << 20;
 /** While a thread waits, it looks this often whether its client has gone. */
@@ -30,6 +31,8 @@ interface Counted {
 export class RequestMeter {
   /** When the present batch was received. */
   arrivedNs = nowNs();
+  /** When its work began or, after a wait, went on. */
+  begunNs = this.arrivedNs;
   readonly #memory: PassedMeter;
   readonly #slot: Float64Array;
   readonly #wakes: Int32Array;
@@ -37,7 +40,9 @@ export class RequestMeter {
   readonly #limit: Limit;
   readonly #turn: Turn;
   /** Of the present batch, by command. */
-  readonly #counts = new Float64Array(Command.BLOCK_STATUS + 1);
+  readonly #counts: number[] = KIND_OF.map(() => 0);
+  /** Those commands, each once. */
+  readonly #present: number[] = [];
   /** Kind and time of those that came earlier, in turn. */
   readonly #earlier: number[] = [];
   #bytesRead = 0;
@@ -58,13 +63,21 @@ export class RequestMeter {
 
   /** Bytes have come. */
   received(): void {
-    this.arrivedNs = nowNs();
+    this.arrivedNs = this.begunNs = nowNs();
+  }
+
+  /** What was received is worked on after a wait. */
+  resumed(): void {
+    this.begunNs = nowNs();
   }
 
   /** A request was answered, and not with an error. */
   answered({ type, length, arrivedNs }: Counted): void {
-    if (arrivedNs === this.arrivedNs) this.#counts[type] = (this.#counts[type] ?? 0) + 1;
-    else this.#earlier.push(type, arrivedNs);
+    if (arrivedNs === this.arrivedNs) {
+      const count = this.#counts[type] ?? 0;
+      if (count === 0) this.#present.push(type);
+      this.#counts[type] = count + 1;
+    } else this.#earlier.push(type, arrivedNs);
     if (type === Command.READ) this.#bytesRead += length;
     else if (type === Command.WRITE) this.#bytesWritten += length;
   }
@@ -84,35 +97,35 @@ export class RequestMeter {
    * Puts what was gathered into the slot; the replies go out next.
    *
    * @param errors replies with an error so far, of this connection
+   * @returns the time
    */
-  settle(reads: LevelReads, errors: number): void {
+  settle(reads: LevelReads, errors: number): number {
     const now = nowNs();
     const slot = this.#slot;
-    for (const type of COUNTED) {
-      const count = this.#counts[type] ?? 0;
-      if (count === 0) continue;
+    for (let type = this.#present.pop(); type !== undefined; type = this.#present.pop()) {
+      this.#add(type, this.#counts[type] ?? 0, now - this.arrivedNs);
       this.#counts[type] = 0;
-      this.#add(type, count, now - this.arrivedNs);
     }
+    if (this.#earlier.length > 0) this.#addEarlier(now);
+    if (this.#bytesRead > 0) bump(slot, Place.BYTES_READ, this.#bytesRead);
+    if (this.#bytesWritten > 0) bump(slot, Place.BYTES_WRITTEN, this.#bytesWritten);
+    this.#bytesRead = this.#bytesWritten = 0;
+    if (errors !== this.#errors) bump(slot, Place.ERRORS, errors - this.#errors);
+    this.#errors = errors;
+    for (let level = reads.take(); level >= 0; level = reads.take()) bump(slot, Place.LEVELS + level, reads.taken);
+    if (this.#changedBytes > 0) this.#addChanged();
+    return now;
+  }
+
+  #addEarlier(now: number): void {
     for (let i = 0; i < this.#earlier.length; i += 2)
       this.#add(this.#earlier[i] ?? 0, 1, now - (this.#earlier[i + 1] ?? now));
     this.#earlier.length = 0;
-    bump(slot, Place.BYTES_READ, this.#bytesRead);
-    bump(slot, Place.BYTES_WRITTEN, this.#bytesWritten);
-    this.#bytesRead = this.#bytesWritten = 0;
-    bump(slot, Place.ERRORS, errors - this.#errors);
-    this.#errors = errors;
-    const { counts } = reads;
-    for (let level = 0; level < counts.length; level++) {
-      bump(slot, Place.LEVELS + level, counts[level] ?? 0);
-      counts[level] = 0;
-    }
-    this.#addChanged();
   }
 
   #add(type: number, count: number, latencyNs: number): void {
     bump(this.#slot, Place.COMMANDS + type, count);
-    const kind = TIMED.indexOf(type);
+    const kind = KIND_OF[type] ?? -1;
     if (kind < 0) return;
     bump(this.#slot, Place.LATENCY_SUMS + kind, latencyNs * count);
     bump(this.#slot, Place.HISTOGRAMS + kind * BUCKETS + bucketOf(latencyNs), count);
@@ -141,9 +154,10 @@ export class RequestMeter {
   /** Blocks this thread until the time is over, the limit changes or the connection ends. @param hasGone has the client? */
   sleep(milliseconds: number, hasGone: () => boolean): void {
     for (let left = milliseconds; left > 0; left -= LOOK_MS) {
-      if (Atomics.wait(this.#wakes, Wake.COUNT, this.#seenWake, Math.min(left, LOOK_MS)) !== "timed-out") return;
+      if (Atomics.wait(this.#wakes, Wake.COUNT, this.#seenWake, Math.min(left, LOOK_MS)) !== "timed-out") break;
       if (left > LOOK_MS && hasGone()) this.release();
     }
+    this.resumed();
   }
 
   /** As sleep(), for a thread that must not block. */
@@ -158,5 +172,5 @@ export class RequestMeter {
 }
 
 function bump(slot: Float64Array, place: number, by: number): void {
-  if (by !== 0) slot[place] = (slot[place] ?? 0) + by;
+  slot[place] = (slot[place] ?? 0) + by;
 }

@@ -123,20 +123,20 @@ export class ReadPath {
   /**
    * Sends what is in the outbox.
    *
+   * @param startNs the time
    * @param answer answers a read by copy(): one whose gathered data could not be read
    * @returns false if the connection must end
    */
-  send(answer: (request: Request) => void): boolean {
+  send(startNs: number, answer: (request: Request) => void): boolean {
     const { image, outbox } = this.#way;
     const bytes = outbox.pending;
     if (bytes === outbox.length) {
       outbox.flush();
       return true;
     }
-    const start = nowNs();
     const unsent = outbox.flush();
     // A slow client is told from a slow disk by the pages that the kernel had to wait for.
-    if (unsent.length > 0 || (isSlow(start, bytes) && this.#faults.haveGrown())) {
+    if (unsent.length > 0 || (isSlow(startNs, bytes) && this.#faults.haveGrown())) {
       this.#tries = FAST_IN_A_ROW;
       image.invalidateMappings();
     }

@@ -58,7 +58,7 @@ export class LoopSession {
         this.#take(chunk);
         this.#work();
       });
-      this.#stream.on("drain", () => this.#work());
+      this.#stream.on("drain", () => this.#resume());
       // The client may close its side and still wait for replies.
       this.#stream.on("end", () => this.finish());
       this.#stream.on("error", () => this.#end());
@@ -105,13 +105,18 @@ export class LoopSession {
     else this.#stream.resume();
   }
 
+  #resume(): void {
+    this.#meter.resumed();
+    this.#work();
+  }
+
   /** Other connections of this thread go on meanwhile. */
   async #pause(milliseconds: number): Promise<void> {
     this.#isPausing = true;
     this.#stream.pause();
     await this.#meter.pause(milliseconds);
     this.#isPausing = false;
-    this.#work();
+    this.#resume();
   }
 
   #fail(error: unknown): void {

@@ -83,7 +83,7 @@ export class Transmission {
    */
   consume(input: Uint8Array): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
-    this.#image.lookAtFiles();
+    this.#image.lookAtFiles(this.#meter.begunNs);
     const { isLimited } = this.#meter;
     this.waitMs = 0;
     let at = 0;
@@ -115,15 +115,15 @@ export class Transmission {
     this.#reads.beginFetching();
     this.#image.commit();
     if (this.#image.failed) throw new Error("what was written could not be kept");
-    if (this.#outbox.pending > 0) this.#settle();
-    if (!this.#reads.send(this.#copyAgain)) this.#cutOff();
+    if (this.#outbox.pending === 0) return;
+    if (!this.#reads.send(this.#settle(), this.#copyAgain)) this.#cutOff();
   }
 
   /** It has been counted. */
   readonly #copyAgain = (request: Request): void => this.#answer(request, "copy again");
 
-  #settle(): void {
-    this.#meter.settle(this.#image.reads, this.#outbox.errors);
+  #settle(): number {
+    return this.#meter.settle(this.#image.reads, this.#outbox.errors);
   }
 
   /** Must be called when the connection has ended. */

@@ -6,20 +6,20 @@ import type { BlockDevice, LocalFile } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 
 /** A check costs a system call for each file: a few microseconds of each millisecond. */
-const LOOK_MS = 1;
+const LOOK_NS = 1e6;
 
 export class FileWatch {
   readonly #files: readonly LocalFile[];
-  #lastMs = Number.NEGATIVE_INFINITY;
+  #lastNs = Number.NEGATIVE_INFINITY;
 
   constructor(files: readonly BlockDevice[]) {
     this.#files = files.flatMap(({ file }) => (file && !file.isBlockDevice ? [file] : []));
   }
 
-  look(): void {
-    const now = performance.now();
-    if (now - this.#lastMs < LOOK_MS) return;
-    this.#lastMs = now;
+  /** @param nowNs the time, on any clock */
+  look(nowNs: number): void {
+    if (nowNs - this.#lastNs < LOOK_NS) return;
+    this.#lastNs = nowNs;
     for (const file of this.#files) isWhole(file);
   }
 }

@@ -28,8 +28,10 @@ export interface LiveImage {
   /**
    * Must be called before a batch of requests: checks now and then whether a file was cut short, which would not show
    * in the rest of its last page, and after writes beyond its new end.
+   *
+   * @param nowNs the time in nanoseconds, on one clock
    */
-  lookAtFiles(): void;
+  lookAtFiles(nowNs: number): void;
   /** Fills `target`; the range must be within the image. @throws CowError `io` */
   read(target: Uint8Array, offsetBytes: number): void;
   /** As read(), if nothing has to be waited for; else returns false. @param onCacheMiss as BlockDevice.tryRead() */

@@ -5,15 +5,18 @@
  */
 
 export class LevelReads {
-  /** Requests by level; the reader may set them to 0. */
-  readonly counts: Float64Array;
-  /** The last request that read each level. */
+  /** How many requests the level had that take() gave last. */
+  taken = 0;
+  /** Requests by level, and the last request that read each. */
+  readonly #counts: Float64Array;
   readonly #last: Float64Array;
+  /** Levels with a count, each once: there may be very many levels. */
+  readonly #present: number[] = [];
   #request = 0;
 
   /** @param levels the base, and each layer */
   constructor(levels: number) {
-    this.counts = new Float64Array(levels);
+    this.#counts = new Float64Array(levels);
     this.#last = new Float64Array(levels);
   }
 
@@ -26,6 +29,17 @@ export class LevelReads {
   readonly note = (level: number): void => {
     if (this.#last[level] === this.#request) return;
     this.#last[level] = this.#request;
-    this.counts[level] = (this.counts[level] ?? 0) + 1;
+    const count = this.#counts[level] ?? 0;
+    if (count === 0) this.#present.push(level);
+    this.#counts[level] = count + 1;
   };
+
+  /** Takes the count of a level out, as `taken`. @returns the level, or -1 if there is none left */
+  take(): number {
+    const level = this.#present.pop() ?? -1;
+    if (level < 0) return level;
+    this.taken = this.#counts[level] ?? 0;
+    this.#counts[level] = 0;
+    return level;
+  }
 }

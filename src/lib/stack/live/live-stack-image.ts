@@ -75,8 +75,8 @@ export class LiveStackImage implements LiveImage {
     return this.#top.canPunch;
   }
 
-  lookAtFiles(): void {
-    this.#watch.look();
+  lookAtFiles(nowNs: number): void {
+    this.#watch.look(nowNs);
   }
 
   read(target: Uint8Array, offsetBytes: number): void {

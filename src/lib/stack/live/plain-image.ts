@@ -43,8 +43,8 @@ export class PlainImage implements LiveImage {
     return this.#device.sizeBytes;
   }
 
-  lookAtFiles(): void {
-    this.#watch.look();
+  lookAtFiles(nowNs: number): void {
+    this.#watch.look(nowNs);
   }
 
   read(target: Uint8Array, offsetBytes: number): void {
