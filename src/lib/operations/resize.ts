@@ -8,6 +8,7 @@ import { formatSize } from "../bytes/size.ts";
 import { interrupted, makePause, type OperationContext } from "../context.ts";
 import { CowError, shellWord } from "../errors.ts";
 import { fingerprint32 } from "../formats/cowfile/head.ts";
+import { cowfileFormat } from "../formats/cowfile/index.ts";
 import type { CowfileLayer } from "../formats/cowfile/layer.ts";
 import { BLOCK_BYTES, DRIVER_BLOCK_LIMIT, maxBlocks } from "../formats/cowfile/layout.ts";
 import { CowfileWriter } from "../formats/cowfile/writer.ts";
@@ -114,8 +115,9 @@ export async function resize(
 function refuseOtherFormats(files: OpenFiles, cowfile: string): void {
   const { path, format } = parsePart(cowfile);
   const file = files.open(path, { lock: "none" });
-  const { id, title } = (typeof format === "object" ? format : detectFormat(file)) ?? { id: "raw", title: "raw image" };
-  if (id === "cowfile") return;
+  const found = typeof format === "object" ? format : detectFormat(file);
+  if (found === cowfileFormat) return;
+  const { id, title } = found ?? { id: "raw", title: "raw image" };
   const way = ELSEWHERE[id];
   throw new CowError("unsupported", `is a ${title}: only the image of a cowfile is resized`, {
     file: cowfile,

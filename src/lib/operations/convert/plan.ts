@@ -120,8 +120,7 @@ async function loneLayer(
   const readable = await format.readable(file, () => files.scratch(file.name), signal);
   const layer = format.openLayer(readable, { allowDirty: false });
   // Unallocated blocks are never read.
-  const nothing = { ...nowhere(file), sizeBytes: layer.virtualSizeBytes };
-  const view = new LayeredImage(nothing.name, nothing, [layer]);
+  const view = new LayeredImage(file.name, undefined, [layer]);
   return {
     stack: undefined,
     view,
@@ -134,8 +133,4 @@ async function loneLayer(
     isCompared: false,
     held: (from, unit, size) => widen(view.allocated(from, size), unit, size),
   };
-}
-
-function nowhere({ name, allocationUnitBytes }: BlockDevice) {
-  return { name, allocationUnitBytes, seesHoles: true, sizeBytes: 0, read: () => 0, dataExtents: () => [] };
 }
