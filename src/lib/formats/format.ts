@@ -101,7 +101,7 @@ export interface Companions {
 /** What a part of a stack consists of besides its own file. All may be missing if a file is inspected by itself. */
 export interface PartOptions {
   /** The backing, for formats that store no size. */
-  readonly below?: ByteSource | undefined;
+  readonly backing?: ByteSource | undefined;
   /** Opens files that the file names; without it such names are never followed. */
   readonly companions?: Companions | undefined;
   /** The user's settings, by the names in the format's `settings`; a flag has an empty value. */
@@ -255,7 +255,7 @@ export interface LayerFormat {
    */
   openLayer(source: ByteSource, options: OpenLayerOptions): Layer;
   /**
-   * Opens it as a whole image, for formats that can be one by themselves: the bottom of a stack. `below` is never given.
+   * Opens it as a whole image, for formats that can be one by themselves: the bottom of a stack. `backing` is never given.
    * @throws CowError as openLayer
    */
   openImage?(source: ByteSource, options: OpenLayerOptions): PlacedSource & Remarks;

@@ -68,7 +68,7 @@ export async function openChain(
         shown = base;
       } else {
         format = formatOfPart(opened);
-        const how = { allowDirty: true, below: below?.device, signal: context.signal };
+        const how = { allowDirty: true, backing: below?.device, signal: context.signal };
         ({ layer } = await openAsLayer(opened, how, () => files.scratch(part.path)));
         layers.push(layer);
         shown = base && shown && new Overlay(spec.lower(layers.length).text, base, [...layers]);

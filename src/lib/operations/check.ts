@@ -62,7 +62,7 @@ async function checkPart(
   const { file: device, part } = opened;
   const report = await format.check(device, {
     ...opened.options,
-    below: below?.device,
+    backing: below?.device,
     base: below?.device,
     scratch: () => files.scratch(part.path),
     ...notesOfServer(files, part.path),

@@ -87,7 +87,12 @@ async function factsOf(
   const { file, part } = opened;
   const checkpoint = part.listed?.checkpoint;
   const facts = files.storage.facts(part.path);
-  const hooks = { ...opened.options, ...notesOfServer(files, part.path), below: below?.device, signal: context.signal };
+  const hooks = {
+    ...opened.options,
+    ...notesOfServer(files, part.path),
+    backing: below?.device,
+    signal: context.signal,
+  };
   const described = format && !error && !isBeingWritten ? await format.describe(file, hooks) : undefined;
   const judged = format && below && !isMoving ? await format.judgeBase(file, below.device, hooks) : [];
   const state = described?.facts["state"];

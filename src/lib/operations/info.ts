@@ -133,10 +133,10 @@ async function ofFile(
   }
   const format = formatOfPart(opened);
   const below = (await files.openStack(options.rdofile))?.device;
-  const hooks = { ...opened.options, ...notesOfServer(files, part.path), below, signal: context.signal };
+  const hooks = { ...opened.options, ...notesOfServer(files, part.path), backing: below, signal: context.signal };
   const { facts, problems } = await format.describe(device, hooks);
   const judged = below ? await format.judgeBase(device, below, hooks) : [];
-  const how = { allowDirty: true, below, signal: context.signal };
+  const how = { allowDirty: true, backing: below, signal: context.signal };
   const mapped = options.map ? (await openAsLayer(opened, how, () => files.scratch(part.path))).layer : undefined;
   return {
     facts: { file: spec.text, ...facts, ...contentOfImage(format, opened), ...sizes },

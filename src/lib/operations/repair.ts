@@ -44,13 +44,13 @@ export async function repair(
     const format = formatOfPart(opened);
     const base = (await files.openStack(request.rdofile))?.device;
     if (base) {
-      const layer = format.openLayer(device, { ...opened.options, allowDirty: true, below: base });
+      const layer = format.openLayer(device, { ...opened.options, allowDirty: true, backing: base });
       await requireBelongs(layer, base, context.signal);
     }
     const journal = files.keep(new JournalFile(files.storage, part.path));
     const report = await format.repair(device, {
       ...opened.options,
-      below: base,
+      backing: base,
       ...notesOfServer(files, part.path),
       ...(!dryRun && {
         companion: (suffix) => (suffix === JOURNAL_SUFFIX ? findJournal(journal, context) : undefined),

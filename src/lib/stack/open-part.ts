@@ -21,7 +21,7 @@ export interface OpenPart {
   readonly part: StackPart;
   /** Its own file. */
   readonly file: BlockDevice;
-  /** The options for its format, without `below`. */
+  /** The options for its format, without `backing`. */
   readonly options: PartOptions;
   /** Every path that was opened for it so far, beginning with its own file's. */
   readonly paths: readonly string[];
@@ -148,7 +148,7 @@ export async function openAsLayer(
   opened: OpenPart,
   options: {
     readonly allowDirty: boolean;
-    readonly below?: ByteSource | undefined;
+    readonly backing?: ByteSource | undefined;
     readonly signal: AbortSignal | undefined;
   },
   scratch: () => ByteTarget,

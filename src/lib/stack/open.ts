@@ -75,7 +75,7 @@ export async function openStack(
         keep(device);
         return device;
       };
-      const { layer } = await openAsLayer(part, { allowDirty: false, below, signal: options.signal }, scratch);
+      const { layer } = await openAsLayer(part, { allowDirty: false, backing: below, signal: options.signal }, scratch);
       await requireBelongs(layer, below, options.signal);
       tell(options, layer);
       layers.push(layer);

@@ -80,11 +80,11 @@ describe("a list of exceptions", () => {
         const forced = new DmSnapshotLayer(cow, { below, lenient: true });
         const expected = kernelView(list, bytes);
         expect(viewOf(below, forced).equals(expected)).toBe(true);
-        const { problems } = await dmSnapshotFormat.check(cow, { below });
+        const { problems } = await dmSnapshotFormat.check(cow, { backing: below });
         const ids = new Set([...problems].map(({ id }) => id));
         const isError = [...problems].some(({ severity }) => severity === "error");
         if (isError) expect(() => new DmSnapshotLayer(cow, { below, lenient: false })).toThrow(CowError);
-        const options = { dryRun: false, force: false, dropLost: true, below };
+        const options = { dryRun: false, force: false, dropLost: true, backing: below };
         if (ids.has("new-duplicate")) {
           await expect(dmSnapshotFormat.repair(cow, options)).rejects.toThrow(CowError);
           expect(bytesOf(cow).equals(bytes)).toBe(true);
@@ -93,7 +93,7 @@ describe("a list of exceptions", () => {
         await dmSnapshotFormat.repair(cow, options);
         const repaired = new DmSnapshotLayer(cow, { below, lenient: false });
         expect(viewOf(below, repaired).equals(expected)).toBe(true);
-        const after = await dmSnapshotFormat.check(cow, { below });
+        const after = await dmSnapshotFormat.check(cow, { backing: below });
         expect(after.worst).toMatchObject({ fixable: 0, unfixable: 0 });
       }),
       { numRuns: 400 },
@@ -120,7 +120,7 @@ describe("a list of exceptions", () => {
         dryRun: false,
         force: true,
         dropLost: true,
-        below,
+        backing: below,
       });
     let states = 0;
     for (let limit = 0; ; limit++) {
@@ -168,7 +168,7 @@ describe("hostile bytes", () => {
           for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
           const below = origin();
           for (const work of [
-            () => dmSnapshotFormat.describe(deviceOf(bytes), { below }),
+            () => dmSnapshotFormat.describe(deviceOf(bytes), { backing: below }),
             () => dmSnapshotFormat.check(deviceOf(bytes), {}),
             () => dmSnapshotFormat.repair(deviceOf(bytes), { dryRun: false, force: true, dropLost: true }),
             async () => viewOf(below, new DmSnapshotLayer(deviceOf(bytes), { below, lenient: true })),

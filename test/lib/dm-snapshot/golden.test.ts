@@ -35,11 +35,11 @@ const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes)
 
 function layerOver(cow: MemoryDevice, origin: MemoryDevice, force = false): DmSnapshotLayer {
   const settings = new Map(force ? [["force", ""]] : []);
-  return dmSnapshotFormat.openLayer(cow, { allowDirty: false, below: origin, settings }) as DmSnapshotLayer;
+  return dmSnapshotFormat.openLayer(cow, { allowDirty: false, backing: origin, settings }) as DmSnapshotLayer;
 }
 
 async function expectAsInManifest(cow: MemoryDevice, origin: MemoryDevice, store: GoldenStore): Promise<void> {
-  const { facts } = await dmSnapshotFormat.describe(cow, { below: origin });
+  const { facts } = await dmSnapshotFormat.describe(cow, { backing: origin });
   expect(facts).toMatchObject({
     valid: true,
     chunk_sectors: store.chunk_sectors,
@@ -72,7 +72,7 @@ describe("a store that a kernel wrote", () => {
       expect(seen).toBe(manifest.files[view]?.sha256);
       const live = manifest.notes.find(([key]) => key === (file === "cow.img" ? "sha256.live" : "sha256.live2"));
       if (live) expect(seen).toBe(live[1]);
-      const { worst } = await dmSnapshotFormat.check(cow, { below: origin });
+      const { worst } = await dmSnapshotFormat.check(cow, { backing: origin });
       expect(worst).toMatchObject({ fixable: 0, unfixable: 0 });
     }
   });
@@ -170,11 +170,11 @@ describe.skipIf(!hasGoldenFolder(MALFORMED))("a damaged store", () => {
     } else expect(() => layerOver(cow, origin)).toThrow(expected.open);
     if (verdict.create === "failed") expect(expected.open).not.toBe("read");
     if (expected.problem) {
-      const { problems } = await dmSnapshotFormat.check(cow, { below: origin });
+      const { problems } = await dmSnapshotFormat.check(cow, { backing: origin });
       expect([...problems].map(({ id }) => id)).toContain(expected.problem);
     }
     if (expected.status) {
-      const { facts } = await dmSnapshotFormat.describe(cow, { below: origin });
+      const { facts } = await dmSnapshotFormat.describe(cow, { backing: origin });
       expect(`0 2048 snapshot ${facts["kernel_status"]}`).toBe(verdict.status);
     }
   });
@@ -182,7 +182,7 @@ describe.skipIf(!hasGoldenFolder(MALFORMED))("a damaged store", () => {
   it.each(Object.entries(EXPECTED).filter(([, { repair }]) => repair))("%s: repair", async (name, { repair }) => {
     const { cow, origin } = open(name);
     const before = bytesOf(cow);
-    const options = { dryRun: false, force: true, dropLost: false, below: origin };
+    const options = { dryRun: false, force: true, dropLost: false, backing: origin };
     if (repair !== "fixes") {
       await expect(dmSnapshotFormat.repair(cow, options)).rejects.toThrow(CowError);
       expect(bytesOf(cow).equals(before)).toBe(true);
@@ -197,7 +197,7 @@ describe.skipIf(!hasGoldenFolder(MALFORMED))("a damaged store", () => {
     expect(dry.changed).toBe(true);
     expect(bytesOf(cow).equals(before)).toBe(true);
     await dmSnapshotFormat.repair(cow, { ...options, dropLost: repair === "drops" });
-    const after = await dmSnapshotFormat.check(cow, { below: origin });
+    const after = await dmSnapshotFormat.check(cow, { backing: origin });
     expect(after.worst).toMatchObject({ fixable: 0, unfixable: 0 });
     expect(viewOf(origin, layerOver(cow, origin)).equals(view)).toBe(true);
     const again = await dmSnapshotFormat.repair(cow, options);

@@ -118,7 +118,7 @@ describe("a store that is served", () => {
         }
         image.flush();
         expect(viewOf(below, layerOf(cow, below)).equals(model)).toBe(true);
-        const { worst } = await dmSnapshotFormat.check(cow, { below });
+        const { worst } = await dmSnapshotFormat.check(cow, { backing: below });
         expect(worst).toMatchObject({ fixable: 0, unfixable: 0 });
       }),
       { numRuns: 300 },
@@ -207,7 +207,7 @@ describe("a store that is served", () => {
       expect(seen.subarray(0, 100).equals(model.subarray(0, 100)), `step ${failing}`).toBe(true);
       const after = 100 + 3 * CHUNK_BYTES;
       expect(seen.subarray(after).equals(model.subarray(after)), `step ${failing}`).toBe(true);
-      const { worst } = await dmSnapshotFormat.check(storage.open("cow"), { below: deviceOf(base) });
+      const { worst } = await dmSnapshotFormat.check(storage.open("cow"), { backing: deviceOf(base) });
       expect(worst, `step ${failing}`).toMatchObject({ fixable: 0, unfixable: 0 });
     }
   });

@@ -96,7 +96,7 @@ describe("a store from extents", () => {
             { chunkSectors: sectors },
           );
           expect(viewOf(origin, strict(cow, origin)).equals(expected)).toBe(true);
-          const { worst } = await dmSnapshotFormat.check(cow, { below: origin });
+          const { worst } = await dmSnapshotFormat.check(cow, { backing: origin });
           expect(worst).toMatchObject({ fixable: 0, unfixable: 0 });
           const { facts } = await describeStore(cow, {});
           expect(facts).toMatchObject({ exceptions, chunks_unused: 0 });

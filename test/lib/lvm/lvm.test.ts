@@ -196,7 +196,7 @@ describe("a thick snapshot", () => {
     expect(bytesOf(open(bytes, "vg/snap", "cow")).equals(extents(bytes, 22, 8))).toBe(true);
     const below = deviceOf(origin);
     const settings = new Map([["lv", "vg/snap"]]);
-    const layer = lvmFormat.openLayer(deviceOf(bytes), { allowDirty: false, below, settings });
+    const layer = lvmFormat.openLayer(deviceOf(bytes), { allowDirty: false, backing: below, settings });
     expect(viewOf(below, layer).equals(view)).toBe(true);
     const { worst } = await lvmFormat.check(deviceOf(bytes), { settings });
     expect(worst).toMatchObject({ fixable: 0, unfixable: 0 });
@@ -213,7 +213,7 @@ describe("a thick snapshot", () => {
   it("of something that is no snapshot is no layer", () => {
     const { bytes, origin } = withStore("cow_store");
     const settings = new Map([["lv", "vg/base"]]);
-    const open = () => lvmFormat.openLayer(deviceOf(bytes), { allowDirty: false, below: deviceOf(origin), settings });
+    const open = () => lvmFormat.openLayer(deviceOf(bytes), { allowDirty: false, backing: deviceOf(origin), settings });
     expect(open).toThrow(/is no snapshot/);
   });
 });

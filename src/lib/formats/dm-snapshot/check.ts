@@ -25,13 +25,13 @@ export async function checkStore(source: ByteSource, options: CheckOptions): Pro
 
 /** How a base fits: a store only tells chunks that the base does not have. */
 export async function judgeStoreBase(source: ByteSource, base: ByteSource, options: CheckOptions): Promise<Problem[]> {
-  const { problems } = await surveyStore(source, openHeader(source), { ...options, below: base });
+  const { problems } = await surveyStore(source, openHeader(source), { ...options, backing: base });
   return problems.filter(({ id }) => id === "old-beyond");
 }
 
 /** A base that was given is used, too. */
 function withBase<Options extends CheckOptions>(options: Options): Options {
-  return { ...options, below: options.below ?? options.base };
+  return { ...options, backing: options.backing ?? options.base };
 }
 
 /**

@@ -30,7 +30,7 @@ export async function surveyStore(source: ByteSource, head: OpenedHeader, hooks:
   const steps = scanInSteps(source, head.geometry);
   for (;;) {
     const step = steps.next();
-    if (step.done) return judgeStore(source, head, step.value, hooks.below);
+    if (step.done) return judgeStore(source, head, step.value, hooks.backing);
     if (hooks.signal?.aborted) throw interrupted(source.name, "nothing was changed");
     hooks.onProgress?.({ phase: "scanning", done: step.value, total: step.value, unit: "bytes" });
     await yieldToEventLoop();
@@ -62,7 +62,7 @@ export async function describeStore(
     format: "dm-snapshot",
     version: 1,
     valid: header.valid !== 0,
-    virtual_size: hooks.below?.sizeBytes ?? null,
+    virtual_size: hooks.backing?.sizeBytes ?? null,
   };
   if (!geometry) return { facts: { ...head, chunk_sectors: header.chunkSectors }, problems };
   const opened = await surveyStore(source, { header, geometry, problems }, hooks);

@@ -23,7 +23,7 @@ export const dmSnapshotFormat: LayerFormat = {
   isEmptiedByMerge: true,
   matches: hasStoreMagic,
   // Callers that accept dirty files examine them before a repair.
-  openLayer: (source, { below, settings, allowDirty }) =>
+  openLayer: (source, { backing: below, settings, allowDirty }) =>
     new DmSnapshotLayer(source, { below, lenient: allowDirty || (settings?.has("force") ?? false) }),
   describe: describeStore,
   losses: () => [loss("store-layout", "the order in which the store was written, and its free space, are not kept")],

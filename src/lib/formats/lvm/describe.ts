@@ -79,7 +79,7 @@ async function snapshotFacts(
   };
   try {
     const { origin, store } = openPair(source, group, snapshot);
-    const { facts } = await describeStore(store, { signal: hooks.signal, below: origin });
+    const { facts } = await describeStore(store, { signal: hooks.signal, backing: origin });
     return { ...head, kernel_status: facts["kernel_status"] ?? null, exceptions: facts["exceptions"] ?? null };
   } catch (error) {
     if (!(error instanceof CowError) || error.code === "interrupted" || error.code === "io") throw error;

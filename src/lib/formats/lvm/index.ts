@@ -32,7 +32,7 @@ export const lvmFormat: LayerFormat = {
     const { problems } = surveyVolume(source);
     // The store of a named snapshot is also checked; places are those within the store.
     const pair = chosenPair(source, options.settings);
-    const inside = pair ? [...(await checkStore(pair.store, { ...options, below: pair.origin })).problems] : [];
+    const inside = pair ? [...(await checkStore(pair.store, { ...options, backing: pair.origin })).problems] : [];
     const all = [...problems, ...inside];
     return { state: undefined, problems: all, worst: tally(all) };
   },

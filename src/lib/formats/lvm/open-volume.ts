@@ -90,7 +90,7 @@ export function openStoreLayer(source: ByteSource, options: OpenLayerOptions): L
     });
   }
   const { store } = openPair(source, group, snapshot);
-  return new DmSnapshotLayer(store, { below: options.below, lenient: isLenient(options) });
+  return new DmSnapshotLayer(store, { below: options.backing, lenient: isLenient(options) });
 }
 
 /** Origin and store of the snapshot in the settings, if there is one. */

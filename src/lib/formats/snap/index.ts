@@ -23,7 +23,7 @@ interface SnapPart {
 }
 
 /** @throws CowError `usage` */
-function partOf(source: ByteSource, { settings, more = [], below }: PartOptions): SnapPart {
+function partOf(source: ByteSource, { settings, more = [], backing: below }: PartOptions): SnapPart {
   const terms = parseTerms(settings, source.name);
   const said = parseSourceBlocks(settings, source.name);
   const sourceBlocks = said ?? (below && Math.floor(below.sizeBytes / terms.blockBytes));
@@ -71,7 +71,7 @@ function openLayer(source: ByteSource, options: OpenLayerOptions): Layer {
     name: source.name,
     geometry,
     logs: logs.map(({ log }) => log),
-    virtualSizeBytes: options.below?.sizeBytes ?? sourceBlocks * blockBytes,
+    virtualSizeBytes: options.backing?.sizeBytes ?? sourceBlocks * blockBytes,
     base: { blocks: said, blockBytes, fingerprint: undefined },
     warnings: warnings.length > 0 ? warnings : undefined,
   });
@@ -97,7 +97,7 @@ async function describe(
   return {
     facts: {
       format: "snap",
-      virtual_size: hooks.below?.sizeBytes ?? geometry.sourceBlocks * geometry.blockBytes,
+      virtual_size: hooks.backing?.sizeBytes ?? geometry.sourceBlocks * geometry.blockBytes,
       block_size: geometry.blockBytes,
       word_size: geometry.wordBytes,
       endian: geometry.littleEndian ? "little" : "big",
@@ -135,7 +135,7 @@ export const snapFormat: LayerFormat = {
     return { blocks: said, blockBytes: geometry.blockBytes, fingerprint: undefined };
   },
   async judgeBase(source, base, hooks) {
-    const { geometry, said } = partOf(source, { ...hooks, below: base });
+    const { geometry, said } = partOf(source, { ...hooks, backing: base });
     return said === undefined ? [] : judgeSize(said, geometry.blockBytes, base);
   },
   async check(source, options) {

@@ -60,8 +60,8 @@ async function intoBase(
   const unlocked = { part: layerPart, file: files.open(layerPart.path, { lock: "none" }) };
   const isStore = formatOfPart(unlocked).isEmptiedByMerge ?? false;
   const opened = files.openPart(layerPart, isStore ? how : { lock: "shared" });
-  const below = { allowDirty: false, below: base, signal: context.signal };
-  const { layer } = await openAsLayer(opened, below, () => files.scratch(cowfile));
+  const over = { allowDirty: false, backing: base, signal: context.signal };
+  const { layer } = await openAsLayer(opened, over, () => files.scratch(cowfile));
   refuseSameFile(files.storage, basePart.path, opened.paths);
   await requireBelongs(layer, base, context.signal);
   const more = layer.virtualSizeBytes - base.sizeBytes;

@@ -33,7 +33,9 @@ export async function intoCowfile(
   const lowerPart = files.openPart(below.top, howToOpen(request));
   const { path } = lowerPart.part;
   const options = { allowDirty: false, signal: context.signal };
-  const { layer: lower } = await openAsLayer(lowerPart, { ...options, below: under.device }, () => files.scratch(path));
+  const { layer: lower } = await openAsLayer(lowerPart, { ...options, backing: under.device }, () =>
+    files.scratch(path),
+  );
   if (!(lower instanceof CowfileLayer) || lower.source !== lowerPart.file)
     throw new CowError(
       "unsupported",
@@ -46,7 +48,7 @@ export async function intoCowfile(
   await requireBelongs(lower, under.device, context.signal);
   const middle = new Overlay(path, under.base, [...under.layers, lower]);
   const upperPart = files.openPart(layer, { lock: "shared" });
-  const { layer: upper } = await openAsLayer(upperPart, { ...options, below: middle }, () => files.scratch(cowfile));
+  const { layer: upper } = await openAsLayer(upperPart, { ...options, backing: middle }, () => files.scratch(cowfile));
   if (upper.virtualSizeBytes !== lower.virtualSizeBytes)
     throw new CowError("unsuitable", `has another size than ${path}, which a cowfile cannot change`, { file: cowfile });
   refuseSameFile(files.storage, path, [...under.paths, ...upperPart.paths]);

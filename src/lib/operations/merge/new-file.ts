@@ -31,7 +31,7 @@ export async function mergeIntoNewFile(
   const under = await files.openStack(simple ? new StackSpec([parsePart(`raw:${simple.rdofile}`)]) : below, force);
   const part = files.openPart(layerPart, { lock: "shared" });
   refuseSameFile(files.storage, output, [...under.paths, ...part.paths]);
-  const options = { allowDirty: force, below: under.device, signal };
+  const options = { allowDirty: force, backing: under.device, signal };
   const { layer } = await openAsLayer(part, options, () => files.scratch(part.part.path));
   if (layer instanceof CowfileLayer) {
     if (!fitsSize(layer.base, Math.floor(under.device.sizeBytes / layer.base.blockBytes)))

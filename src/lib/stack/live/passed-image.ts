@@ -158,7 +158,7 @@ async function openPassed(layer: PassedLayer, file: BlockDevice, below: BlockDev
   const format = formatById(layer.formatId);
   assert(format, "a layer of a format that there is");
   const source = await format.readable(file, () => nodeStorage.scratch(layer.name));
-  return format.openLayer(source, { allowDirty: false, below, settings: new Map(layer.settings) });
+  return format.openLayer(source, { allowDirty: false, backing: below, settings: new Map(layer.settings) });
 }
 
 /** Rarely needed modules are loaded on demand: most threads start without them, and sooner. */
