@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'check completion convert create ctl diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'attach check completion convert create ctl detach diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'check completion convert create ctl diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'attach check completion convert create ctl detach diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -51,8 +51,8 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "ctl --exec" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
-      _cowtool_layer
+    "attach --export" | "attach --server" | "attach --wait" | "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --bandwidth" | "ctl --below" | "ctl --iops" | "ctl --quota" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+      _cowtool_words ''
       return
       ;;
     *" --json")
@@ -63,12 +63,12 @@ _cowtool() {
       _cowtool_words 'auto bar plain json none'
       return
       ;;
-    "convert --abi" | "create --abi" | "invert --abi" | "measure --abi" | "squash --abi")
-      _cowtool_words 'le64 le32 be64 be32'
+    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "ctl --exec" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+      _cowtool_layer
       return
       ;;
-    "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --bandwidth" | "ctl --below" | "ctl --iops" | "ctl --quota" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
-      _cowtool_words ''
+    "convert --abi" | "create --abi" | "invert --abi" | "measure --abi" | "squash --abi")
+      _cowtool_words 'le64 le32 be64 be32'
       return
       ;;
     "convert --to" | "measure --to")
@@ -113,11 +113,13 @@ _cowtool() {
     return
   fi
   case $command in
+    attach) _cowtool_words '--export --list --server --wait --help --json --no-color --progress --quiet --verbose' ;;
     check) _cowtool_words '--force-share --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
     ctl) _cowtool_words '--bandwidth --below --drain --ephemeral --exec --force --iops --no-wait --quota --read-only --repair --reserve --server --help --json --no-color --progress --quiet --verbose' ;;
+    detach) _cowtool_words '--dry-run --orphans --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;

@@ -23,11 +23,13 @@ function __cowtool_layers
     end
 end
 
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments attach --description 'attach an export as a block device of this machine'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of cowfiles'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments ctl --description 'control a running server'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments detach --description 'detach a block device of the kernel\'s NBD client'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
@@ -47,11 +49,13 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --condition '__cowtool_is_first' --short-option h --long-option help --description 'show help and do nothing else'
 complete --command cowtool --condition '__cowtool_is_first' --short-option V --long-option version --description 'show the version'
 
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments attach --description 'attach an export as a block device of this machine'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of cowfiles'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments ctl --description 'control a running server'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments detach --description 'detach a block device of the kernel\'s NBD client'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
@@ -74,6 +78,12 @@ complete --command cowtool --condition 'not __cowtool_is_first' --long-option no
 complete --command cowtool --condition 'not __cowtool_is_first' --long-option progress --exclusive --arguments 'auto bar plain json none' --description 'how to show progress on stderr'
 complete --command cowtool --condition 'not __cowtool_is_first' --short-option q --long-option quiet --description 'no notes and no automatic progress'
 complete --command cowtool --condition 'not __cowtool_is_first' --short-option v --long-option verbose --description 'print more details'
+
+complete --command cowtool --condition '__cowtool_runs attach' --long-option export --exclusive --description 'with a unix socket: the name of the export'
+complete --command cowtool --condition '__cowtool_runs attach' --long-option list --description 'list the attached devices, orphans too, and attach nothing'
+complete --command cowtool --condition '__cowtool_runs attach' --long-option server --exclusive --description 'with a name: which server has the export'
+complete --command cowtool --condition '__cowtool_runs attach' --long-option wait --exclusive --description 'requests fail when the server is gone for this many seconds'
+complete --command cowtool --condition '__cowtool_runs attach' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs check' --long-option force-share --description 'read the file even while another process writes it'
 complete --command cowtool --condition '__cowtool_runs check' --long-option keep-going --description 'of several files, go on behind one that fails: the default'
@@ -118,6 +128,10 @@ complete --command cowtool --condition '__cowtool_runs ctl' --long-option repair
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option reserve --exclusive --description 'add: keep at least SIZE free on its file system'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option server --exclusive --description 'which server: the path of its control socket, or its name'
 complete --command cowtool --condition '__cowtool_runs ctl' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs detach' --short-option n --long-option dry-run --description 'open everything read-only and report what the real run would do'
+complete --command cowtool --condition '__cowtool_runs detach' --long-option orphans --description 'all devices that no process keeps connected and nothing uses'
+complete --command cowtool --condition '__cowtool_runs detach' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs diff' --short-option f --long-option force --description 'replace the output if it exists and is a cowfile, or a picture; take layers whose base was changed'
 complete --command cowtool --condition '__cowtool_runs diff' --long-option hexdump --exclusive --description 'show the bytes of the first N differences'

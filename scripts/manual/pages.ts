@@ -72,6 +72,14 @@ export function proseNames(): readonly string[] {
 /** Pages of other prose than a command's. */
 export const OTHER_PROSE = ["cowtool", "cowfile", "shared"] as const;
 
+/** Commands for the administrator: their pages are in section 8. */
+const ADMINISTRATION: readonly string[] = ["attach", "detach"];
+
+/** The section of a command's page. */
+export function sectionOf(id: string): 1 | 8 {
+  return ADMINISTRATION.includes(id) ? 8 : 1;
+}
+
 function parseExitStatus(text: string): Map<ExitName, string> {
   const own = new Map<ExitName, string>();
   for (const part of text.split(/\n(?=[a-z]+: )/)) {
@@ -101,14 +109,14 @@ function examples(command: CommandRow, prose: ReadonlyMap<string, string>): stri
 }
 
 function seeAlso(self: string, commands: readonly CommandRow[], others: string | undefined): string {
-  const ours = ["cowtool(1)", ...commands.map(({ id }) => `cowtool-${id}(1)`), "cowfile(5)"];
+  const ours = ["cowtool(1)", ...commands.map(({ id }) => `cowtool-${id}(${sectionOf(id)})`), "cowfile(5)"];
   const theirs = (others ?? "").split(/[\s,]+/).filter((name) => name !== "");
   return [...ours.filter((name) => !name.startsWith(`${self}(`)), ...theirs]
     .map((name) => name.replace(/^(.*)(\(\d\))$/, "**$1**$2"))
     .join(",\n");
 }
 
-function titleOf(name: string, section: 1 | 5, summary: string): PageTitle {
+function titleOf(name: string, section: PageTitle["section"], summary: string): PageTitle {
   const { version } = JSON.parse(readFileSync(PACKAGE, "utf8")) as { readonly version: string };
   return { name, section, summary, date: MANUAL_DATE, source: `cowtool ${version}` };
 }
@@ -146,7 +154,7 @@ function commandPage(command: CommandRow, commands: readonly CommandRow[]): stri
     ["ENVIRONMENT", readProse("shared").get("ENVIRONMENT") ?? ""],
     ["SEE ALSO", seeAlso(name, commands, prose.get("SEE ALSO"))],
   ]);
-  return pageToRoff(titleOf(name, 1, command.summary), inOrder(sections));
+  return pageToRoff(titleOf(name, sectionOf(command.id), command.summary), inOrder(sections));
 }
 
 /** `--version` goes before a command only; the shared ones are on every command. */
@@ -157,7 +165,7 @@ function mainFlags({ flags }: CommandRow): FlagRow[] {
 function mainPage(commands: readonly CommandRow[]): string {
   const prose = readProse("cowtool");
   const shared = readProse("shared");
-  const rows = commands.map(({ id, summary }) => `**cowtool-${id}**(1)\n: ${sentence(plain(summary))}`);
+  const rows = commands.map(({ id, summary }) => `**cowtool-${id}**(${sectionOf(id)})\n: ${sentence(plain(summary))}`);
   const [some] = commands;
   const sections = new Map([
     ...prose,
@@ -185,7 +193,9 @@ function formatPage(commands: readonly CommandRow[]): string {
 export function manPages(commands: readonly CommandRow[]): ReadonlyMap<string, string> {
   return new Map([
     ["man/cowfile.5", formatPage(commands)],
-    ...commands.map((command) => [`man/cowtool-${command.id}.1`, commandPage(command, commands)] as const),
+    ...commands.map(
+      (command) => [`man/cowtool-${command.id}.${sectionOf(command.id)}`, commandPage(command, commands)] as const,
+    ),
     ["man/cowtool.1", mainPage(commands)],
   ]);
 }

@@ -129,7 +129,7 @@ function bodyToRoff(text: string): string[] {
 
 export interface PageTitle {
   readonly name: string;
-  readonly section: 1 | 5;
+  readonly section: 1 | 5 | 8;
   /** For `man -k`, in one line. */
   readonly summary: string;
   /** ISO date of the text. */
@@ -143,7 +143,7 @@ export type Sections = ReadonlyMap<string, string>;
 
 /** The whole page. */
 export function pageToRoff(title: PageTitle, sections: Sections): string {
-  const manual = title.section === 1 ? "User Commands" : "File Formats";
+  const manual = { 1: "User Commands", 5: "File Formats", 8: "System Administration" }[title.section];
   const lines = [
     `.\\" Made by "npm run man" from the commands and from man/prose: do not edit.`,
     `.TH ${title.name.toUpperCase()} ${title.section} "${title.date}" "${title.source}" "${manual}"`,

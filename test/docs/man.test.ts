@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadCommands } from "../../scripts/manual/command-table.ts";
 import { generatedFiles, leftoverFiles } from "../../scripts/manual/generate.ts";
-import { OTHER_PROSE, proseNames } from "../../scripts/manual/pages.ts";
+import { OTHER_PROSE, proseNames, sectionOf } from "../../scripts/manual/pages.ts";
 import { pageToRoff } from "../../scripts/manual/roff.ts";
 import { type CommandRow, HELP_FLAG, VERSION_FLAG } from "../../src/cli/command-row.ts";
 import { EXIT } from "../../src/cli/exit-codes.ts";
@@ -32,7 +32,7 @@ function read(page: string): string {
 }
 
 function pageOf({ id }: CommandRow): string {
-  return read(`man/cowtool-${id}.1`);
+  return read(`man/cowtool-${id}.${sectionOf(id)}`);
 }
 
 function section(page: string, heading: string): string {
@@ -130,7 +130,7 @@ test.each(["check", "repair"])("cowtool-%s(1) has every problem", (id) => {
 
 test("cowtool(1) leads to every command and exit status", () => {
   const page = read("man/cowtool.1");
-  for (const { id } of commands) expect(section(page, "COMMANDS")).toContain(`cowtool-${id}(1)`);
+  for (const { id } of commands) expect(section(page, "COMMANDS")).toContain(`cowtool-${id}(${sectionOf(id)})`);
   for (const status of Object.values(EXIT))
     expect(section(page, "EXIT STATUS")).toMatch(new RegExp(`^${status}$`, "m"));
 });

@@ -57,6 +57,10 @@ export interface CommandRow {
   readonly progress?: (at: At) => readonly string[];
   /** It speaks to a server: arguments with which it fails, as there is none. Its runs are in a test of their own. */
   readonly needsServer?: readonly string[];
+  /** Arguments, in lower case, that name no files. */
+  readonly names?: readonly string[];
+  /** Its examples need what the machine may not have: a module of the kernel, a running server. */
+  readonly needsMore?: true;
   /** It prints its result and goes on until a signal ends it: a file that is there once it can be ended, in its first run. */
   readonly stays?: (at: At) => string;
 }

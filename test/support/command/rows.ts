@@ -3,6 +3,7 @@
  * place where it takes a file. A command without a row here fails the contract. Must not run anything.
  */
 import type { CommandRow } from "./row.ts";
+import { attach, detach } from "./rows-attach.ts";
 import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
 import { hash, invert, map, rebase, resize, squash } from "./rows-stacks.ts";
@@ -271,6 +272,7 @@ const verifyFingerprint: CommandRow = {
 
 /** By the name of the command's file. */
 export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
+  attach,
   check,
   completion: {
     runs: ["bash", "zsh", "fish"].map((shell) => ({ title: `of ${shell}`, argv: () => [shell], readOnly: true })),
@@ -287,6 +289,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
     collisions: [],
     needsServer: ["list"],
   },
+  detach,
   diff,
   hash,
   info,

@@ -44,6 +44,8 @@ export interface Wanted {
   readonly name: string;
   readonly exportName: string;
   readonly contexts: readonly string[];
+  /** Only simple replies, as the kernel's client understands them. */
+  readonly isSimple?: boolean;
   /** Puts TLS over the connection; undefined if it is not wanted. */
   readonly secure: (() => Promise<Duplex>) | undefined;
 }
@@ -129,8 +131,8 @@ export async function negotiate(fresh: Duplex, wanted: Wanted): Promise<Agreed> 
   }
   const secured = wanted.secure !== undefined;
   if (wanted.secure) await startTls(haggling, wanted, wanted.secure);
-  const extended = await haggling.accepts(Option.EXTENDED_HEADERS);
-  const structured = extended || (await haggling.accepts(Option.STRUCTURED_REPLY));
+  const extended = !wanted.isSimple && (await haggling.accepts(Option.EXTENDED_HEADERS));
+  const structured = extended || (!wanted.isSimple && (await haggling.accepts(Option.STRUCTURED_REPLY)));
   const contexts = structured ? await selectContexts(haggling, wanted) : new Map<number, string>();
   const facts = await go(haggling, wanted);
   if (facts === undefined) {

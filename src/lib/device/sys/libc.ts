@@ -37,6 +37,8 @@ export interface Libc {
   fcntlBuffer(fd: number, command: number, buffer: Uint8Array): number;
   fcntlNumber(fd: number, command: number, value: number): number;
   shutdown(fd: number, how: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  setsockopt(fd: number, level: number, name: number, value: Uint8Array): number;
   socketpair(domain: number, type: number, protocol: number, fds: Int32Array): number;
   /** poll(2) without waiting; `fds` are `count` structs pollfd. */
   pollNow(fds: Uint8Array, count: number): number;
@@ -110,6 +112,8 @@ function bind(): Libc | null {
     const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
     const shutdown = lib.func("int shutdown(int fd, int how)");
+    const socket = lib.func("int socket(int domain, int type, int protocol)");
+    const setsockopt = lib.func("int setsockopt(int fd, int level, int name, const void *value, unsigned int length)");
     const socketpair = lib.func("int socketpair(int domain, int type, int protocol, void *fds)");
     const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
     const writev = lib.func("int64_t writev(int fd, uintptr_t iovec, int count)");
@@ -148,6 +152,8 @@ function bind(): Libc | null {
       fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
       fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
       shutdown: (fd, how) => Number(shutdown(fd, how)),
+      socket: (domain, type, protocol) => Number(socket(domain, type, protocol)),
+      setsockopt: (fd, level, name, value) => Number(setsockopt(fd, level, name, value, value.length)),
       socketpair: (domain, type, protocol, fds) => Number(socketpair(domain, type, protocol, fds)),
       recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
       writev: (fd, iovec, count) => Number(writev(fd, iovec, count)),
