@@ -31,8 +31,10 @@ const WAIT_SECONDS = 300;
 const LOOK_AGAIN_MS = 600;
 const MIN_BLOCK_BYTES = 512;
 const MAX_BLOCK_BYTES = 4096;
-/** Between attempts to reach a server that is gone. */
-const RETRY_MS = { first: 10, most: 500 } as const;
+/** Between attempts to reach a server that is gone: often at first, for one that is just being restarted. */
+const RETRY_MS = 25;
+const RETRY_LATER_MS = 500;
+const LATER_MS = 10_000;
 
 export interface AttachRequest {
   /** `/dev/nbdN`; default: the first free one. */
@@ -193,7 +195,8 @@ class Keeper {
     const say = (severity: "note" | "warning", message: string): void =>
       onNotice?.({ severity, file: this.#device, message });
     say("note", "its connection died: requests wait");
-    for (let wait: number = RETRY_MS.first; !isOver(); wait = Math.min(2 * wait, RETRY_MS.most)) {
+    let isTold = false;
+    while (!isOver()) {
       try {
         const socket = await this.#dial(this.#target.parsed);
         try {
@@ -208,8 +211,10 @@ class Keeper {
         // A server that is just starting may not have this export yet.
         const mayCome = error instanceof ConnectionLost || (error instanceof CowError && error.code !== "unsuitable");
         if (!mayCome) throw error;
-        if (wait === 8 * RETRY_MS.first) say("warning", `still not connected: ${error.message}`);
-        await sleep(wait, undefined, { signal }).catch(() => undefined);
+        const isLater = performance.now() - start > LATER_MS;
+        if (isLater && !isTold) say("warning", `still has no connection: ${error.message}`);
+        isTold = isLater;
+        await sleep(isLater ? RETRY_LATER_MS : RETRY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
   }
