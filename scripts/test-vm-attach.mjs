@@ -32,7 +32,7 @@ export LD_LIBRARY_PATH=/opt/lib:$LD_LIBRARY_PATH HOME=/tmp URI=nbd://10.0.2.2:$P
 cowtool() { /opt/bin/node /opt/cowtool/bin/run.js "$@" 3>&-; }
 attached() { [ -e /sys/block/nbd0/pid ]; }
 attach() {
-  cowtool attach $URI /dev/nbd0 > /tmp/attach.out 2>> /tmp/attach.err & pid=$!
+  : > /tmp/attach.out; (exec /opt/bin/node /opt/cowtool/bin/run.js attach $URI /dev/nbd0 > /tmp/attach.out 2>> /tmp/attach.err 3>&-) & pid=$!
   i=0; until grep -q nbd0 /tmp/attach.out; do sleep 0.2; i=$((i+1)); [ $i -lt 600 ] || fail "not attached"; done
 }
 attach

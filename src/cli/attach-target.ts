@@ -4,7 +4,7 @@
 import { resolve } from "node:path";
 import { nodeStorage } from "../lib/device/node-storage.ts";
 import { CowError } from "../lib/errors.ts";
-import { formatNbdUri, isNbdUri } from "../lib/protocol/uri.ts";
+import { formatNbdUri, isNbdUri, parseNbdUri } from "../lib/protocol/uri.ts";
 
 /** @returns the URI @throws CowError `usage`, `not-found` */
 export async function attachTarget(
@@ -22,7 +22,12 @@ export async function attachTarget(
       tls: undefined,
     });
   if (target.includes("/")) throw new CowError("not-found", "no such file or directory", { file: target });
-  throw new CowError("not-found", `no running server has the export "${target}"${server ? ` (${server})` : ""}`, {
-    hints: ["the URI that `cowtool serve` printed names it, too"],
-  });
+  const { connect } = await import("../lib/control/client.ts");
+  const { uri, more_uris } = await (await connect({ server })).show(target);
+  const uris = [uri, ...more_uris].filter((each) => each !== "");
+  const [first] = uris;
+  if (first === undefined)
+    throw new CowError("unsuitable", `the server listens nowhere, so that nothing can be attached to "${target}"`);
+  // The kernel's client does no TLS.
+  return uris.find((each) => parseNbdUri(each).tls === undefined) ?? first;
 }

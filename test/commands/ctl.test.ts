@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { attachTarget } from "../../src/cli/attach-target.ts";
 import Ctl from "../../src/commands/ctl.ts";
 import { fakeTerminal } from "../support/command/fake-terminal.ts";
 import { expectErrorLine, expectJson, type Ran } from "../support/command/harness.ts";
@@ -51,6 +52,22 @@ describe("ctl", () => {
     expect(await answer("list", "--server", at("run/one.sock"))).toMatch(/writable/);
     await servers.pop()?.stop();
     expect(expectErrorLine(await ctl("list", "--server", "two"), 8)).toContain("no server listens");
+  });
+
+  test("has the URI by which attach finds an export by its name", async () => {
+    const uri = await attachTarget("", { name: undefined, server: undefined });
+    expect(uri).toContain("?socket=");
+    await expect(attachTarget("vm9", { name: undefined, server: undefined })).rejects.toMatchObject({
+      code: "not-found",
+    });
+    const socket = new URL(uri).searchParams.get("socket") ?? "";
+    expect(await attachTarget(socket, { name: "vm 1", server: undefined })).toBe(uri.replace("///?", "///vm%201?"));
+    expect(await attachTarget(uri, { name: undefined, server: undefined })).toBe(uri);
+    const wrong = attachTarget(uri, { name: "vm1", server: undefined });
+    await expect(wrong).rejects.toMatchObject({ code: "usage" });
+    await expect(attachTarget("./none", { name: undefined, server: undefined })).rejects.toMatchObject({
+      code: "not-found",
+    });
   });
 
   test("adds, shows, closes, opens again and removes an export by names relative to here", async () => {
