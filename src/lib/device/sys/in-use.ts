@@ -103,7 +103,7 @@ function isClaimed(device: string): boolean {
   }
 }
 
-/** Every visible use of a file or block device. @internal */
+/** Every visible use of a file or block device. */
 export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
   const folder = stat.isBlockDevice() ? sysfsFolder(stat.rdev, roots.sys) : undefined;
   return [...usesAt(identityOf(stat), folder, roots, 0)];

@@ -62,6 +62,7 @@ function valueBytes(value: Value): Uint8Array {
   return bytes;
 }
 
+/** @internal */
 export function encodeAttributes(attributes: readonly Attribute[]): Uint8Array {
   return Buffer.concat(
     attributes.map(([type, value]) => {
@@ -75,7 +76,7 @@ export function encodeAttributes(attributes: readonly Attribute[]): Uint8Array {
   );
 }
 
-/** Each attribute by its type; of a list of the same type, the last one. What is cut short is left out. */
+/** Each attribute by its type; of a list of the same type, the last one. What is cut short is left out. @internal */
 export function decodeAttributes(bytes: Uint8Array): Map<number, Uint8Array> {
   return new Map(listAttributes(bytes));
 }
@@ -101,6 +102,7 @@ function textIn(value: Uint8Array | undefined): string {
     .replace(/\0.*/s, "");
 }
 
+/** @internal */
 export function encodeRequest(
   { family, command }: Pick<GenericMessage, "family" | "command">,
   sequence: number,
@@ -119,7 +121,7 @@ export function encodeRequest(
   return bytes;
 }
 
-/** The messages in what was received: generic ones, and the end of a request with its errno (0: it was done). */
+/** The messages in what was received: generic ones, and the end of a request with its errno (0: it was done). @internal */
 export function* decodeMessages(
   bytes: Uint8Array,
 ): Generator<GenericMessage | { readonly sequence: number; readonly errno: number }> {
