@@ -20,7 +20,7 @@ describe("histograms", () => {
         const counts = new Float64Array(BUCKETS);
         for (const value of values) counts[bucketOf(value)] = (counts[bucketOf(value)] ?? 0) + 1;
         const sorted = [...values].sort((a, b) => a - b);
-        const { p50, p99, p999 } = percentiles(counts);
+        const { p50, p99, p999 } = percentiles(counts, values.length);
         for (const [share, got] of [
           [0.5, p50],
           [0.99, p99],
@@ -67,6 +67,7 @@ interface Client {
   readonly bytes: number;
   readyMs: number;
   done: number;
+  waits: boolean;
 }
 
 /** Lets clients ask as fast as they may for some seconds of a clock of its own. @returns how many requests each was let in */
@@ -79,13 +80,14 @@ function simulate(
   let nowMs = 5;
   const limit = new Limit(newShared(), () => BigInt(Math.round(nowMs * 1e6)));
   limit.set(limits);
-  const clients: Client[] = sizes.map((bytes) => ({ turn: new Turn(limit), bytes, readyMs: 0, done: 0 }));
+  const clients: Client[] = sizes.map((bytes) => ({ turn: new Turn(limit), bytes, readyMs: 0, done: 0, waits: false }));
   let hasChanged = false;
   while (nowMs < seconds * 1000) {
     for (const client of clients) {
       // A burst of one client ends before the next one's turn.
       while (client.readyMs <= nowMs) {
-        const waitMs = client.turn.ask(client.bytes);
+        const waitMs = client.turn.ask(client.bytes, client.waits);
+        client.waits = waitMs > 0;
         if (waitMs > 0) client.readyMs = nowMs + waitMs;
         else client.done++;
       }

@@ -95,9 +95,10 @@ describe.each(STYLES)("counts, %s replies", (style) => {
       // A client that has its replies finds them counted.
       expect(meter.snapshot()).toMatchObject(wanted);
     };
-    const sessions = await Promise.all(Array.from({ length: CLIENTS }, () => RawSession.open(served.socket, style)));
+    const clients = style === "structured" ? CLIENTS : 2;
+    const sessions = await Promise.all(Array.from({ length: clients }, () => RawSession.open(served.socket, style)));
     for (const session of sessions) for (let round = 0; round < runs(2); round++) await perform(session);
-    expect(meter.snapshot().connections).toBe(CLIENTS);
+    expect(meter.snapshot().connections).toBe(clients);
     const [first, ...others] = sessions;
     await Promise.all(others.map((session) => session.goodbye()));
     const before = withoutLatency(meter.snapshot());

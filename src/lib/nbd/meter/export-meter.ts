@@ -11,7 +11,7 @@ import { Unflushed } from "./unflushed.ts";
 
 /**
  * What an export has done since it was added. Requests count once they are answered without an error, before the reply is
- * sent. The original driver's names: `rdoreads` is baseReads, `cowreads` the sum of layerReads, `cowwrites` writes and
+ * sent; a read whose mapped data turns out to be unreadable while it is sent is among the errors as well. The original driver's names: `rdoreads` is baseReads, `cowreads` the sum of layerReads, `cowwrites` writes and
  * zeroes, `nrcowblocks` blocksAllocated. The driver counted each part of a request that was in one file; here a request
  * counts once for each file that it reads, so that the figures are at most the driver's.
  */
@@ -73,7 +73,7 @@ export class ExportMeter {
   readonly #limit = new Limit(this.#shared);
   readonly #unflushed = new Unflushed(this.#shared);
   /** What connections did that have ended. */
-  #ended = new Float64Array(Place.LEVELS + 1);
+  #ended: Float64Array = new Float64Array(0);
   readonly #slots = new Set<SharedArrayBuffer>();
   /** Of a connection that has ended: clients that come and go take no new memory. */
   #spare: SharedArrayBuffer | undefined;
@@ -82,9 +82,6 @@ export class ExportMeter {
   use(stack: MeteredStack): void {
     this.#stack = stack;
     this.#spare = undefined;
-    const longer = new Float64Array(Math.max(this.#ended.length, Place.LEVELS + stack.depth + 1));
-    longer.set(this.#ended);
-    this.#ended = longer;
   }
 
   /** A connection begins to use the export. */
@@ -98,7 +95,7 @@ export class ExportMeter {
       close: () => {
         const counts = new Float64Array(slot);
         if (!this.#slots.delete(slot)) return;
-        addTo(this.#ended, counts);
+        this.#ended = sumOf([this.#ended, counts], counts.length);
         counts.fill(0);
         if (counts.length === Place.LEVELS + this.#stack.depth + 1) this.#spare = slot;
       },
@@ -135,11 +132,12 @@ export class ExportMeter {
   /** Several exports as one; layers are added by their place in the stack. */
   static total(meters: Iterable<ExportMeter>): ExportStats {
     const all = Array.from(meters, (meter) => meter.#figures());
-    const sums = new Float64Array(Math.max(Place.LEVELS + 1, ...all.map((figures) => figures.sums.length)));
-    for (const figures of all) addTo(sums, figures.sums);
     const sum = (of: (figures: Figures) => number): number => all.reduce((total, figures) => total + of(figures), 0);
     return statsOf({
-      sums,
+      sums: sumOf(
+        all.map(({ sums }) => sums),
+        Place.LEVELS + 1,
+      ),
       blocksAllocated: sum((figures) => figures.blocksAllocated),
       unflushedBytes: sum((figures) => figures.unflushedBytes),
       connections: sum((figures) => figures.connections),
@@ -147,10 +145,9 @@ export class ExportMeter {
   }
 
   #figures(): Figures {
-    const sums = Float64Array.from(this.#ended);
-    for (const slot of this.#slots) addTo(sums, new Float64Array(slot));
+    const slots = Array.from(this.#slots, (slot) => new Float64Array(slot));
     return {
-      sums,
+      sums: sumOf([this.#ended, ...slots], Place.LEVELS + this.#stack.depth + 1),
       blocksAllocated: this.#stack.blocksAllocated,
       unflushedBytes: this.#unflushed.bytes,
       connections: this.#slots.size,
@@ -158,9 +155,13 @@ export class ExportMeter {
   }
 }
 
-/** Adds a slot's counts. */
-function addTo(sums: Float64Array, slot: Float64Array): void {
-  for (let place = Place.COMMANDS; place < slot.length; place++) sums[place] = (sums[place] ?? 0) + (slot[place] ?? 0);
+/** The sums of slots, of any lengths. @param length at least */
+function sumOf(slots: readonly Float64Array[], length: number): Float64Array {
+  const sums = new Float64Array(Math.max(length, ...slots.map((slot) => slot.length)));
+  for (const slot of slots)
+    for (let place: number = Place.COMMANDS; place < slot.length; place++)
+      sums[place] = (sums[place] ?? 0) + (slot[place] ?? 0);
+  return sums;
 }
 
 function histogramOf(sums: Float64Array, kind: number): Float64Array {
@@ -170,7 +171,8 @@ function histogramOf(sums: Float64Array, kind: number): Float64Array {
 
 function statsOf({ sums, ...others }: Figures): ExportStats {
   const at = (place: number): number => sums[place] ?? 0;
-  const latencyOf = (command: number): Percentiles => percentiles(histogramOf(sums, TIMED.indexOf(command)));
+  const latencyOf = (command: number): Percentiles =>
+    percentiles(histogramOf(sums, TIMED.indexOf(command)), at(Place.COMMANDS + command));
   return {
     reads: at(Place.COMMANDS + Command.READ),
     writes: at(Place.COMMANDS + Command.WRITE),

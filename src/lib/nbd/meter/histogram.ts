@@ -37,20 +37,20 @@ export interface Percentiles {
   readonly p999: number;
 }
 
-export function percentiles(counts: Float64Array): Percentiles {
-  return { p50: percentile(counts, 0.5), p99: percentile(counts, 0.99), p999: percentile(counts, 0.999) };
-}
+const NONE: Percentiles = { p50: 0, p99: 0, p999: 0 };
 
-/** The value that a share of all values does not exceed, as the middle of its bucket. */
-function percentile(counts: Float64Array, share: number): number {
-  const rank = Math.ceil(counts.reduce((sum, count) => sum + count, 0) * share);
-  if (rank === 0) return 0;
+/** Each is the middle of the bucket that has it. @param total of the counts */
+export function percentiles(counts: Float64Array, total: number): Percentiles {
+  if (total === 0) return NONE;
+  let bucket = -1;
   let seen = 0;
-  const bucket = counts.findIndex((count) => {
-    seen += count;
-    return seen >= rank;
-  });
-  return (startNs(bucket) + startNs(bucket + 1)) / 2 / 1000;
+  /** Of growing shares, so that one pass has all. */
+  const next = (share: number): number => {
+    const rank = Math.ceil(total * share);
+    while (seen < rank && bucket < BUCKETS - 1) seen += counts[++bucket] ?? 0;
+    return (startNs(bucket) + startNs(bucket + 1)) / 2 / 1000;
+  };
+  return { p50: next(0.5), p99: next(0.99), p999: next(0.999) };
 }
 
 export interface LatencyHistogram {

@@ -87,8 +87,12 @@ export class Turn {
     this.#limit = limit;
   }
 
-  /** @returns milliseconds to wait and then ask again; 0: the request may begin */
-  ask(bytes: number): number {
+  /**
+   * @param isAgain for the same request as before, which has waited
+   * @returns milliseconds to wait and then ask again; 0: the request may begin
+   */
+  ask(bytes: number, isAgain: boolean): number {
+    if (!isAgain) this.#left = undefined;
     do {
       const requests = this.#left === undefined ? 1 : 0;
       const left = this.#left ?? bytes;

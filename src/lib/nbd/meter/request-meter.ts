@@ -141,14 +141,13 @@ export class RequestMeter {
     return this.#limit.isOn && Atomics.load(this.#wakes, Wake.IS_ENDING) === 0;
   }
 
-  /** @returns milliseconds that a request has to wait, by sleep() or pause(); ask again then */
-  waitOf({ type, length }: Counted): number {
+  /** @param isAgain it has waited @returns milliseconds that a request has to wait, by sleep() or pause(); ask again then */
+  waitOf({ type, length }: Counted, isAgain: boolean): number {
     if (type !== Command.READ && type !== Command.WRITE && type !== Command.TRIM && type !== Command.WRITE_ZEROES)
       return 0;
     this.#seenWake = Atomics.load(this.#wakes, Wake.COUNT);
-    return this.#turn.ask(
-      type === Command.READ || type === Command.WRITE ? Math.min(length, CHARGED_BYTES_AT_MOST) : 0,
-    );
+    const bytes = type === Command.READ || type === Command.WRITE ? Math.min(length, CHARGED_BYTES_AT_MOST) : 0;
+    return this.#turn.ask(bytes, isAgain);
   }
 
   /** Blocks this thread until the time is over, the limit changes or the connection ends. @param hasGone has the client? */

@@ -85,6 +85,8 @@ export class Transmission {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
     this.#image.lookAtFiles(this.#meter.begunNs);
     const { isLimited } = this.#meter;
+    /** The first request is the one that waited. */
+    let isAgain = this.waitMs > 0;
     this.waitMs = 0;
     let at = 0;
     while (!this.isOver && !this.#outbox.isBlocked()) {
@@ -99,7 +101,8 @@ export class Transmission {
         this.isOver = true;
         break;
       }
-      if (isLimited) this.waitMs = this.#meter.waitOf(this.#request);
+      if (isLimited) this.waitMs = this.#meter.waitOf(this.#request, isAgain);
+      isAgain = false;
       if (this.waitMs > 0) break;
       this.#request.arrivedNs = this.#meter.arrivedNs;
       at += this.#headBytes;
