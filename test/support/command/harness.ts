@@ -102,9 +102,14 @@ export function schemaOf(name: string): JsonSchema {
 
 /** Keys of `value` that the schema doesn't describe: readers may meet them, so they have to be in it. */
 function undescribed(value: unknown, schema: JsonSchema, root: JsonSchema, path: string): string[] {
-  // One of several kinds of documents: some kind describes all of it.
+  // One of several kinds of documents: what the schema itself does not describe, one kind describes.
   const kinds = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])].map((kind) => undescribed(value, kind, root, path));
-  if (kinds.length > 0) return kinds.reduce((least, each) => (each.length < least.length ? each : least));
+  const least = kinds.reduce((some, each) => (each.length < some.length ? each : some), kinds[0] ?? []);
+  const own = undescribedByItself(value, schema, root, path);
+  return kinds.length === 0 ? own : own.filter((key) => least.includes(key));
+}
+
+function undescribedByItself(value: unknown, schema: JsonSchema, root: JsonSchema, path: string): string[] {
   const named = schema.$ref ? root.$defs?.[schema.$ref.replace("#/$defs/", "")] : undefined;
   const { properties, items, additionalProperties } = { ...(schema.$ref === "#" ? root : named), ...schema };
   if (additionalProperties) return [];
