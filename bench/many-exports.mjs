@@ -5,7 +5,16 @@
  *     node bench/many-exports.mjs [--counts 100,1000] [--rounds 3] [--size BYTES] [--connections 20000] [--dir DIR]
  */
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -37,14 +46,23 @@ function ownKib(pid) {
   return of("Pss_Anon") + of("Pss_Shmem");
 }
 
+/** Processor time of all its threads. */
+function cpuMs(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** Cowfiles without base records. */
+/** Cowfiles without base records, sparse as new ones are. */
 function cowfiles(dir, count) {
   mkdirSync(dir);
+  const head = readFileSync(empty).subarray(0, 4096);
+  const { size } = statSync(empty);
   return Array.from({ length: count }, (_, i) => {
     const file = join(dir, `vm${i}.cow`);
-    copyFileSync(empty, file);
+    writeFileSync(file, head);
+    truncateSync(file, size);
     return file;
   });
 }
@@ -61,6 +79,7 @@ async function serve(files, socket) {
   return {
     pid: child.pid,
     ms: performance.now() - start,
+    cpuMs: cpuMs(child.pid),
     stop: () => {
       child.kill("SIGTERM");
       return ended;
@@ -140,6 +159,7 @@ async function measureStart(count, round) {
   await pause(3000);
   const result = {
     ready_ms: server.ms,
+    ready_cpu_ms: server.cpuMs,
     one_ms: one.ms,
     kib_each: (ownKib(server.pid) - oneKib) / (count - 1),
     fds_each: (descriptors(server.pid) - oneFds) / (count - 1),

@@ -87,6 +87,7 @@ export class Life {
     this.#trace(`${parts.join(",")}, ${blockCount} blocks`);
     const release = watchMemory({
       isShared: (memory) => this.#shared.has(memory) && this.#requests !== undefined,
+      thread: () => this.#requests?.current,
       step: () => this.#letOthersIn(this.#control[Control.ORDER] === 0 ? 0.08 : 0.12),
       sleep: () => {
         if (!this.#requests) throw new Violation("waits for a lock while it opens or closes");
@@ -189,7 +190,7 @@ export class Life {
     let config: CowfileConfig | undefined;
     const open: typeof WritableCowfile.open = (...parameters) => {
       const cowfile = openWritable(...parameters);
-      const control = new Int32Array(cowfile.shared.config.state.control);
+      const control = cowfile.shared.config.state.control;
       const slotsPerHalf = slots + (control[Control.NEXT_SLOT] ?? 0);
       if (slotsPerHalf < cowfile.shared.config.slotsPerHalf) {
         Object.assign(cowfile.shared.config, { slotsPerHalf });
@@ -234,8 +235,8 @@ export class Life {
       isDatabase: next() < 0.4,
     });
     this.#requests = requests;
-    this.#shared = new Set([config.state.control, config.state.locks, config.state.allocations, config.state.pages]);
-    this.#control = new Int32Array(config.state.control);
+    this.#shared = new Set([config.state.control.buffer]);
+    this.#control = config.state.control;
     this.witness.journalEnd = config.logOffsetBytes + config.logBytes;
     for (let i = 0; i < steps; i++) {
       requests.step();

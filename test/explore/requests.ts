@@ -55,6 +55,11 @@ export class Requests {
     this.threads = options.images.map((image, i) => ({ name: `t${i + 1}`, image, batch: [], owesReply: false }));
   }
 
+  /** The thread that is at work: the others in the middle of something are stopped. */
+  get current(): Thread | undefined {
+    return [...this.#running].at(-1);
+  }
+
   /** One thread does something. */
   step(): void {
     const { next } = this.#options;

@@ -6,6 +6,8 @@
 export interface MemoryWatch {
   /** Is this memory of the threads that are explored? */
   readonly isShared: (memory: ArrayBufferLike) => boolean;
+  /** The thread that is at work. */
+  readonly thread: () => unknown;
   /** A thread is about to read or change shared memory. */
   readonly step: () => void;
   /** A thread would sleep until a lock is free: lets go of one, or throws. */
@@ -27,20 +29,23 @@ export function watchMemory(watch: MemoryWatch): () => void {
     originals.set(name, Atomics[name]);
     Object.defineProperty(Atomics, name, { configurable: true, writable: true, value: replacement });
   };
-  let last: { readonly memory: Int32Array; readonly index: number; readonly seen: number } | undefined;
+  let last:
+    | { readonly at: unknown; readonly memory: Int32Array; readonly index: number; readonly seen: number }
+    | undefined;
   let times = 0;
   for (const name of OPERATIONS) {
     const original = Atomics[name] as Operation;
     replace(name, ((memory, index, ...values) => {
       if (!watch.isShared(memory.buffer)) return original(memory, index, ...values);
-      const isAgain = last?.memory === memory && last.index === index;
+      const at = watch.thread();
+      const isAgain = last?.at === at && last?.memory === memory && last.index === index;
       // What was just found to be so has not changed, unless another thread was let in: once is enough.
       if (!isAgain) watch.step();
       const seen = original(memory, index, ...values);
       const isInVain = name === "load" || (name === "compareExchange" && seen !== values[0]);
       times = isAgain && isInVain && last?.seen === seen ? times + 1 : 0;
       if (times > SPINS_AT_MOST) watch.spin();
-      last = isInVain ? { memory, index, seen } : undefined;
+      last = isInVain ? { at, memory, index, seen } : undefined;
       return seen;
     }) satisfies Operation);
   }

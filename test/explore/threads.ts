@@ -23,8 +23,8 @@ export class Locks {
   readonly #locks: Int32Array;
 
   constructor(state: SharedState) {
-    this.#control = new Int32Array(state.control);
-    this.#locks = new Int32Array(state.locks);
+    this.#control = state.control;
+    this.#locks = state.locks;
   }
 
   #get(index: number): number {

@@ -3,9 +3,11 @@
  * room that a first change makes. What a full disk then refuses leaves the cowfile clean.
  */
 import { expect, test } from "vitest";
+import { LARGE_BYTES } from "../../../src/lib/device/sys/memory.ts";
 import { JOURNAL_HEADER_BYTES, readJournal } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { create, MemoryStorage } from "../../../src/lib/index.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
+import { newSharedState } from "../../../src/lib/stack/live/shared-state.ts";
 import { type Fault, FaultyStorage } from "../../support/storage/faulty-storage.ts";
 
 const JOURNAL = "cow.cowtool-live";
@@ -55,4 +57,17 @@ test("a first change that finds no room in the journal is refused, changes nothi
   const found = readJournal(storage.open(JOURNAL));
   expect(found?.runs).toEqual([{ first: 0, count: 1 }]);
   stack.close();
+});
+
+test("what threads share of it is one piece of memory, large enough to take only what is touched", () => {
+  const parts = Object.values(newSharedState(4096));
+  const [memory] = new Set(parts.map(({ buffer }) => buffer));
+  expect(memory?.byteLength).toBeGreaterThan(LARGE_BYTES);
+  // Each part by itself.
+  let end = 0;
+  for (const { byteOffset, byteLength } of parts) {
+    expect(byteOffset).toBeGreaterThanOrEqual(end);
+    end = byteOffset + byteLength;
+  }
+  expect(new Set(parts.map(({ buffer }) => buffer)).size).toBe(1);
 });

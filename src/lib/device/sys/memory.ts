@@ -6,8 +6,13 @@ import { libc } from "./libc.ts";
 
 const MMAP_THRESHOLD = -3;
 const ARENA_MAX = -8;
-/** Buffers of this size and more are returned as soon as they are free; the C library would raise the limit by itself. */
-const LARGE_BYTES = 128 * 1024;
+/**
+ * Buffers of this size and more take only the memory that is touched, and are returned as soon as they are free; the C
+ * library would raise the limit by itself.
+ *
+ * @internal
+ */
+export const LARGE_BYTES = 128 * 1024;
 /** Each thread that comes and goes would leave a heap of its own behind. */
 const ARENAS = 2;
 

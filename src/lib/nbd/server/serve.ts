@@ -13,11 +13,9 @@ import { PidFile } from "./pid-file.ts";
 import type { Ready, ReadyExport, ServeRequest } from "./serve-request.ts";
 import { NbdServer } from "./server.ts";
 import { TlsConfig } from "./tls-config.ts";
-import { lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
+import { checkpointNowAndThen, lookAtFiles, watchFiles, watchSpace } from "./watch.ts";
 
 const DEFAULT_MAX_CONNECTIONS = 256;
-/** A flush may be covered by the journal's log alone for at most this long. */
-const CHECKPOINT_MS = 5000;
 
 /** A running server, for what is beside it. */
 export interface RunningServer {
@@ -168,8 +166,7 @@ async function run({ request, context, exports, tlsConfig, running, attendant, o
     onReady();
     exports.begin();
     await request.onReady?.({ ...readyOf(exports.all, urisOf), ...beside });
-    watches.push(watchSpace(request, exports, context), watchFiles(exports, context));
-    watches.push(setInterval(() => checkpointAll(exports), CHECKPOINT_MS).unref());
+    watches.push(watchSpace(request, exports, context), watchFiles(exports, context), checkpointNowAndThen(exports));
     if (context.signal?.aborted) end();
     if (request.stdio)
       void server
@@ -184,16 +181,6 @@ async function run({ request, context, exports, tlsConfig, running, attendant, o
     await attendant?.stop();
     await server.stop();
     process.off("exit", wakeAll);
-  }
-}
-
-function checkpointAll(exports: Exports): void {
-  for (const { stack } of exports.open) {
-    try {
-      stack.checkpoint();
-    } catch {
-      // The next flush meets the same, and tells its client.
-    }
   }
 }
 

@@ -60,7 +60,7 @@ export function warmUp(session: BlockingSession, memoryFd: number): void {
 function partsOver(file: BorrowedFile): ImageParts {
   const bare = bareConfig("warm-up", SIZE_BYTES);
   const nonce = new Uint8Array(NONCE_BYTES);
-  const control = new Int32Array(bare.state.control);
+  const control = bare.state.control;
   const slotsPerHalf = writeNewJournal(file, { nonce, generation: 0, kept: [] }, [], control);
   const config = {
     ...bare,

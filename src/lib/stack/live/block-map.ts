@@ -6,14 +6,14 @@ import { countBits } from "../../bytes/bitmap.ts";
 
 export class BlockMap {
   readonly blockCount: number;
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly #words: Int32Array;
 
-  /** @param buffer a multiple of 4 bytes, at least `blockCount` bits */
-  constructor(buffer: SharedArrayBuffer, blockCount: number) {
+  /** @param bytes a multiple of 4, at least `blockCount` bits */
+  constructor(bytes: Uint8Array<SharedArrayBuffer>, blockCount: number) {
     this.blockCount = blockCount;
-    this.bytes = new Uint8Array(buffer);
-    this.#words = new Int32Array(buffer);
+    this.bytes = bytes;
+    this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   }
 
   has(block: number): boolean {

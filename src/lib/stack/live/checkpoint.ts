@@ -46,8 +46,8 @@ export class Checkpoint {
 
   constructor(parts: OrderParts) {
     this.#parts = parts;
-    this.#control = new Int32Array(parts.state.control);
-    this.#pages = new Uint8Array(parts.state.pages);
+    this.#control = parts.state.control;
+    this.#pages = parts.state.pages;
   }
 
   /** Makes everything durable, in its place. @throws CowError `io`, `no-space` */

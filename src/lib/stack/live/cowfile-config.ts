@@ -77,7 +77,7 @@ export function usageOf({ usage, path }: CowfileConfig): SpaceUsage {
 /** One thread's ordering of writes to an open cowfile. */
 export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
   const { state, nonce, stamp, dirtyHead } = config;
-  const control = new Int32Array(state.control);
+  const { control } = state;
   const map = new BlockMap(state.bitmap, config.blockCount);
   const head = dirtyHead && new HeadWriter(cow, dirtyHead, stamp, control);
   return new WriteOrder({

@@ -50,9 +50,9 @@ export class FlushLogWriter {
     this.#journal = journal;
     this.#nonce = nonce;
     this.#place = place;
-    this.#control = new Int32Array(state.control);
-    this.#extents = new Float64Array(state.log, 0, 2 * MAX_RECORD_EXTENTS);
-    this.#data = new Uint8Array(state.log, 2 * MAX_RECORD_EXTENTS * Float64Array.BYTES_PER_ELEMENT);
+    this.#control = state.control;
+    this.#extents = state.logPlaces;
+    this.#data = state.logData;
   }
 
   /**

@@ -11,7 +11,7 @@ import type { OpenPart } from "../open-part.ts";
 import { BlockMap } from "./block-map.ts";
 import type { PassedFile, PassedLayer } from "./passed-image.ts";
 import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
-import { newSharedState } from "./shared-state.ts";
+import { newBitmap } from "./shared-state.ts";
 
 export interface KeptLayer {
   readonly layer: Layer;
@@ -40,7 +40,7 @@ export function keepInMemory(layer: Layer, part: OpenPart | undefined, files: re
 export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: readonly BlockRun[] = []): KeptLayer {
   const { geometry } = cowfile.opened;
   const blockCount = geometry.rdoBlocks;
-  const { bitmap } = newSharedState(geometry.mapSizeBytes);
+  const bitmap = newBitmap(geometry.mapSizeBytes);
   const map = new BlockMap(bitmap, blockCount);
   loadBitmap(source, blockCount, map.bytes);
   for (const { offset, length } of extentsOfRuns(runs, geometry))

@@ -136,7 +136,7 @@ export class WritableCowfile implements Top {
 
     const isSameSession = old !== undefined && (found === "recovered" || log !== undefined);
     const { nonce, generation, stamp, dirty } = nextHead(opened, isSameSession ? goesOn : undefined, boot);
-    const control = new Int32Array(state.control);
+    const { control } = state;
     // Earlier writes of any process may still be in the page cache only, including the dirty head of a killed session:
     // the first change makes them durable, and so does the first flush.
     control[Control.HEAD_DIRTY] = 0;
@@ -186,8 +186,9 @@ export class WritableCowfile implements Top {
    * @throws CowError `io`
    */
   checkpoint(): void {
-    const order = this.writable();
-    if (order.needsCheckpoint) order.checkpoint();
+    const { control } = this.shared.config.state;
+    // For most of a thousand exports nothing else is done every few seconds.
+    if ((control[Control.LOG_END] ?? 0) > 0) this.writable().checkpoint();
   }
 
   /**
@@ -202,7 +203,7 @@ export class WritableCowfile implements Top {
       order.checkpoint();
       // If killed between the clean head and its removal, it would seem to belong to another cowfile.
       writeSettled(journal, config.nonce);
-      const control = new Int32Array(config.state.control);
+      const { control } = config.state;
       if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
     } catch (error) {
       this.abandon();
@@ -226,12 +227,12 @@ export class WritableCowfile implements Top {
     const { device, opened, kept } = this.#session;
     const { head, headBlock, geometry } = opened;
     const { state, blockCount, mapSizeBytes } = this.shared.config;
-    const hasResidue = new Int32Array(state.control)[Control.RESIDUE] === 1;
+    const hasResidue = state.control[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
       sweepUnmarked(device, geometry, kept);
       device.flush();
     }
-    const used = countMarks(new BlockMap(state.bitmap, blockCount), new Uint8Array(state.pages), mapSizeBytes);
+    const used = countMarks(new BlockMap(state.bitmap, blockCount), state.pages, mapSizeBytes);
     const sector = Uint8Array.from(headBlock).slice(0, SECTOR_BYTES);
     const old = readStamp(head, headBlock);
     clearStamps(sector);

@@ -31,7 +31,7 @@ export type PassedLayer = PassedFile &
         readonly kind: "resident";
         readonly dataOffsetBytes: number;
         readonly blockCount: number;
-        readonly bitmap: SharedArrayBuffer;
+        readonly bitmap: Uint8Array<SharedArrayBuffer>;
         readonly base: BaseIdentity;
       }
   );

@@ -53,6 +53,8 @@ export class ServedStack {
   readonly depth: number;
   /** The written file; undefined if there is none, or it has no name. */
   readonly writtenPath: string | undefined;
+  /** Tells the file system that holds the written file from others. */
+  readonly fileSystem: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
   readonly #lower: LowerStack;
@@ -81,6 +83,7 @@ export class ServedStack {
     const written = top?.written ?? [];
     const [layer] = written;
     this.writtenPath = layer?.device.name;
+    this.fileSystem = layer?.device.file?.identity.split(":")[0];
     const own = [...(left ? [left.device] : []), ...(layer ? [layer.device] : [])];
     this.guard = new FileGuard(storage, own, written);
   }

@@ -19,8 +19,10 @@ export function pageOf(block: number): number {
 /** Number of locks; regions that are a multiple of this apart share one. */
 export const LOCKS = 8192;
 
-/** Limits of the flush log's memory: places and data. */
-const REMEMBERED_BYTES = MAX_RECORD_EXTENTS * 2 * Float64Array.BYTES_PER_ELEMENT + MAX_RECORD_DATA_BYTES;
+/** Two for each place that the flush log's memory has. */
+const LOG_NUMBERS = 2 * MAX_RECORD_EXTENTS;
+/** Parts begin at a multiple of this: the unit in which processors share memory. */
+const LINE_BYTES = 64;
 
 /** Places in `control`. */
 export const Control = {
@@ -104,16 +106,18 @@ export const Failure = {
   COMMIT: 2,
 } as const;
 
+/** Parts of one SharedArrayBuffer: it is so large that the system gives memory only for what is touched. */
 export interface SharedState {
-  readonly control: SharedArrayBuffer;
-  readonly locks: SharedArrayBuffer;
+  readonly control: Int32Array<SharedArrayBuffer>;
+  readonly locks: Int32Array<SharedArrayBuffer>;
   /** One word per lock: how often blocks were allocated under it. */
-  readonly allocations: SharedArrayBuffer;
+  readonly allocations: Int32Array<SharedArrayBuffer>;
   /** One byte per page of the bitmap, see PageState. */
-  readonly pages: SharedArrayBuffer;
-  readonly bitmap: SharedArrayBuffer;
-  /** What the flush log remembers. */
-  readonly log: SharedArrayBuffer;
+  readonly pages: Uint8Array<SharedArrayBuffer>;
+  readonly bitmap: Uint8Array<SharedArrayBuffer>;
+  /** What the flush log remembers: places, and data. */
+  readonly logPlaces: Float64Array<SharedArrayBuffer>;
+  readonly logData: Uint8Array<SharedArrayBuffer>;
 }
 
 /** Values of a byte of `pages`. */
@@ -132,21 +136,48 @@ export const PageState = {
  * @throws CowError `unsuitable` if there is no memory for it
  */
 export function newSharedState(mapSizeBytes: number): SharedState {
+  const sizes = [
+    Control.LENGTH * 4,
+    Math.ceil(mapSizeBytes / MAP_PAGE_BYTES) + 1,
+    roundUp(mapSizeBytes, 4),
+    LOG_NUMBERS * 8,
+    MAX_RECORD_DATA_BYTES,
+    LOCKS * 4,
+    LOCKS * 4,
+  ] as const;
+  const starts: number[] = [];
+  let end = 0;
+  for (const size of sizes) {
+    starts.push(end);
+    end = roundUp(end + size, LINE_BYTES);
+  }
+  const memory = newMemory(end, mapSizeBytes);
+  const [control = 0, pages, bitmap, logPlaces, logData, locks, allocations] = starts;
+  return {
+    control: new Int32Array(memory, control, Control.LENGTH),
+    pages: new Uint8Array(memory, pages, sizes[1]),
+    bitmap: new Uint8Array(memory, bitmap, sizes[2]),
+    logPlaces: new Float64Array(memory, logPlaces, LOG_NUMBERS),
+    logData: new Uint8Array(memory, logData, MAX_RECORD_DATA_BYTES),
+    locks: new Int32Array(memory, locks, LOCKS),
+    allocations: new Int32Array(memory, allocations, LOCKS),
+  };
+}
+
+/** A bitmap alone, for a layer that is only read. @throws CowError `unsuitable` if there is no memory for it */
+export function newBitmap(mapSizeBytes: number): Uint8Array<SharedArrayBuffer> {
+  return new Uint8Array(newMemory(roundUp(mapSizeBytes, 4), mapSizeBytes));
+}
+
+function newMemory(bytes: number, mapSizeBytes: number): SharedArrayBuffer {
   try {
-    return allocate(mapSizeBytes);
+    return new SharedArrayBuffer(bytes);
   } catch (cause) {
     const message = `the bitmap of an image as large as this, ${mapSizeBytes} bytes, does not fit into memory`;
     throw new CowError("unsuitable", message, { cause });
   }
 }
 
-function allocate(mapSizeBytes: number): SharedState {
-  return {
-    control: new SharedArrayBuffer(Control.LENGTH * 4),
-    locks: new SharedArrayBuffer(LOCKS * 4),
-    allocations: new SharedArrayBuffer(LOCKS * 4),
-    pages: new SharedArrayBuffer(Math.ceil(mapSizeBytes / MAP_PAGE_BYTES) + 1),
-    bitmap: new SharedArrayBuffer(Math.ceil(mapSizeBytes / 4) * 4),
-    log: new SharedArrayBuffer(REMEMBERED_BYTES),
-  };
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
 }

@@ -30,7 +30,7 @@ export type KnownSession = Extract<LastSession, { kind: "killed" | "restarted" }
 export function loadMarks(device: BlockDevice, { geometry }: OpenedCowfile, runs: readonly BlockRun[]) {
   const state = newSharedState(geometry.mapSizeBytes);
   const map = new BlockMap(state.bitmap, geometry.rdoBlocks);
-  const pages = new Uint8Array(state.pages);
+  const { pages } = state;
   loadBitmap(device, geometry.rdoBlocks, map.bytes, (from, to) => setPages(pages, from, to, PageState.STORED));
   for (const { first, count } of runs) {
     const end = Math.min(first + count, geometry.rdoBlocks);

@@ -39,7 +39,7 @@ export interface Top {
 export function throwAway(storage: Storage, name: string, sizeBytes: number): Top {
   const cow = storage.scratch(`${name} (throw-away layer)`);
   const config = bareConfig(cow.name, sizeBytes);
-  new Int32Array(config.state.control)[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
+  config.state.control[Control.CAN_PUNCH] = cow.punchHole(0, 4096) ? 1 : 0;
   const close = (): void => cow.close();
   const shared = { cow: asLent(cow), journal: undefined, config };
   return {

@@ -82,10 +82,10 @@ export class WriteOrder implements WritableLayer {
     this.usage = parts.usage;
     this.#claim.shift = parts.layer.dataOffsetBytes;
     this.#checkpoint = new Checkpoint(parts);
-    this.#control = new Int32Array(parts.state.control);
-    this.#locks = new Int32Array(parts.state.locks);
-    this.#allocations = new Int32Array(parts.state.allocations);
-    this.#pages = new Uint8Array(parts.state.pages);
+    this.#control = parts.state.control;
+    this.#locks = parts.state.locks;
+    this.#allocations = parts.state.allocations;
+    this.#pages = parts.state.pages;
   }
 
   get canPunch(): boolean {
@@ -305,11 +305,6 @@ export class WriteOrder implements WritableLayer {
   checkpoint(): void {
     this.commit();
     if (this.#parts.head) this.#checkpoint.make();
-  }
-
-  /** Is there anything that is durable in the flush log only? */
-  get needsCheckpoint(): boolean {
-    return this.#parts.log?.isInUse ?? false;
   }
 
   /** Has a commit failed, of any thread? Then replies that wait must not go out. */
