@@ -2,7 +2,7 @@
  * Proves what a server counts: exactly what clients did, in threads and on the event loop, however data is sent; what a
  * limit does to waiting clients, and to nobody else; and a quota as clients meet it.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, truncateSync } from "node:fs";
 import { afterEach, describe, expect, test } from "vitest";
 import { openCowfile } from "../../../src/lib/formats/cowfile/layer.ts";
 import type { ExportMeter, ExportStats } from "../../../src/lib/nbd/meter/export-meter.ts";
@@ -145,6 +145,23 @@ describe.each(STYLES)("counts, %s replies", (style) => {
   });
 });
 
+test.each(["simple", "structured"] as const)(
+  "errors are the requests that were answered with one, wherever it happened, %s replies",
+  async (style) => {
+    const served = await serveFresh();
+    const session = await RawSession.open(served.socket, style);
+    const asks = Array.from({ length: 64 }, (_, i) => ({ type: CMD.READ, offset: i * 32 * KIB, length: 8 * KIB }));
+    for (const answer of await session.all(...asks)) succeed(answer);
+    truncateSync(String(served.exports.get("").settings.stack).split(",")[0] ?? "", 1024 * KIB + 100);
+    const errors = (await session.all(...asks)).filter(({ error }) => error !== 0).length;
+    expect(errors).toBeGreaterThanOrEqual(31);
+    expect(meterOf(served).snapshot().errors).toBe(errors);
+    session.client.leave();
+    await served.stop().catch(() => undefined);
+    server = undefined;
+  },
+);
+
 test("unflushed bytes are those that no flush of any client has covered", async () => {
   const served = await serveFresh();
   const meter = meterOf(served);
@@ -217,6 +234,7 @@ describe("a limit", () => {
   test("does not keep clients from leaving, nor the server from its end", async () => {
     const { of, sessions, answers } = await waiting(CLIENTS);
     for (const { client } of sessions.slice(0, CLIENTS - 2)) client.leave();
+    while (meterOf(of).snapshot().connections > 2) await new Promise((resolve) => setTimeout(resolve, 20));
     await of.stop();
     server = undefined;
     await Promise.all(answers);

@@ -13,6 +13,9 @@ import { Transmission } from "./transmission.ts";
 /** Unread replies: above this, no further request is begun. */
 const UNSENT_AT_MOST = 4 << 20;
 
+/** What is received while the next request waits for the limit: above this, the rest stays in the socket. */
+const HELD_AT_MOST = 256 * 1024;
+
 /** Replies gather here; between two turns of the loop it is empty. */
 const sharedOutbox = new ArrayBuffer(OUTBOX_BYTES);
 
@@ -54,7 +57,8 @@ export class LoopSession {
       this.#reject = reject;
       this.#stream.on("data", (chunk: Buffer) => {
         if (this.#isEnding) return;
-        this.#meter.received();
+        if (!this.#isPausing) this.#meter.received();
+        else if (this.#bytes > HELD_AT_MOST) this.#stream.pause();
         this.#take(chunk);
         this.#work();
       });
@@ -71,6 +75,7 @@ export class LoopSession {
   /** Takes no more requests, answers received ones, and ends the connection. */
   finish(): void {
     this.#isEnding = true;
+    if (this.#isPausing) this.#meter.release();
     this.#work();
   }
 
@@ -110,10 +115,9 @@ export class LoopSession {
     this.#work();
   }
 
-  /** Other connections of this thread go on meanwhile. */
+  /** Other connections of this thread go on meanwhile. The stream is read, so that a client that leaves is noticed. */
   async #pause(milliseconds: number): Promise<void> {
     this.#isPausing = true;
-    this.#stream.pause();
     await this.#meter.pause(milliseconds);
     this.#isPausing = false;
     this.#resume();
