@@ -5,7 +5,7 @@
 import type { Target } from "./engine.ts";
 import { client } from "./targets/client.ts";
 import { cowfile, head, packed } from "./targets/images.ts";
-import { journal, mergeJournal, note } from "./targets/notes.ts";
+import { journal, mergeJournal, note, stackFile } from "./targets/notes.ts";
 import { handshake, transmission } from "./targets/server.ts";
 
 export const TARGETS: Readonly<Record<string, Target>> = {
@@ -15,6 +15,7 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   journal,
   note,
   "merge-journal": mergeJournal,
+  "stack-file": stackFile,
   handshake,
   client,
   transmission,

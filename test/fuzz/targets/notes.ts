@@ -1,4 +1,4 @@
-/** Owns the targets that lie beside images: stamp and live journal of a killed server, note of a base, merge journal. */
+/** Owns the targets that lie beside images: stamp and live journal of a killed server, note of a base, merge journal, stack file. */
 import { encodeHead } from "../../../src/lib/formats/cowfile/head.ts";
 import { encodeRecord } from "../../../src/lib/formats/cowfile/live/flush-log.ts";
 import {
@@ -18,11 +18,14 @@ import {
   MemoryDevice,
   MemoryStorage,
   merge,
+  openStack,
   repair,
   SparseBytes,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
+import { decodeStackDocument, encodeStackDocument } from "../../../src/lib/stack/stack-document.ts";
+import { documentOf, partsOf, readStackFile } from "../../../src/lib/stack/stack-file.ts";
 import { base, sample } from "../../support/images/hostile-sample.ts";
 import type { Target } from "../engine.ts";
 import { Input, refusalOrResult } from "./input.ts";
@@ -225,5 +228,52 @@ export const mergeJournal: Target = {
       storage.put(JOURNAL, input);
       await refusalOrResult(() => work(storage));
     }
+  },
+};
+
+const STACK_WORDS = [
+  ...JSON_WORDS,
+  '"base"',
+  '"layers"',
+  '"file"',
+  '"uri"',
+  '"format"',
+  '"settings"',
+  '"more_files"',
+  '"checkpoint"',
+  '"shared"',
+  '"x_a"',
+  '"qcow2"',
+  '"raw"',
+  '"snap"',
+  '"nbd://h/e"',
+  '"cow"',
+  '"\\ud800"',
+];
+const STACK = { cowtool_stack: 1, base: { file: "base" }, layers: [{ file: "cow" }] } as const;
+const CHECKPOINT = { name: "a", time: "2026-11-29T12:00:00Z", note: "b" };
+
+/** Whatever it says: what is read can be written again, and is the same then; and it can be opened, or is refused. */
+export const stackFile: Target = {
+  seeds: () =>
+    [
+      STACK,
+      { ...STACK, base: { uri: "nbd://h/e" }, x_more: [1] },
+      { ...STACK, layers: [{ file: "cow", checkpoint: CHECKPOINT, shared: true, format: "cowfile" }] },
+      { ...STACK, layers: [{ file: "a", format: "snap", settings: { word: "4" }, more_files: ["b"] }] },
+    ].map((document) => Buffer.from(JSON.stringify(document))),
+  words: STACK_WORDS.map((word) => Buffer.from(word)),
+  run: async (bytes) => {
+    const storage = await withNote();
+    storage.put("vm.stack", bytes);
+    await refusalOrResult(() => {
+      const { document } = readStackFile(storage, "vm.stack");
+      const again = decodeStackDocument(encodeStackDocument(document, "vm.stack"), "vm.stack");
+      if (JSON.stringify(again) !== JSON.stringify(document)) throw new Error("it is not what was written");
+      documentOf(storage, "vm.stack", partsOf({ name: "vm.stack", path: "vm.stack", document }));
+    });
+    await refusalOrResult(async () => (await openStack(storage, "stack:vm.stack")).close());
+    await refusalOrResult(() => info("stack:vm.stack", {}, { storage }));
+    await refusalOrResult(() => info("vm.stack", {}, { storage }));
   },
 };
