@@ -98,96 +98,78 @@ export function libc(): Libc | null {
   return loaded;
 }
 
+/** Calls that are bound as C declares them. Integers that a double holds come as numbers. */
+const DECLARED = {
+  lseek: "int64_t lseek(int fd, int64_t offset, int whence)",
+  fallocate: "int fallocate(int fd, int mode, int64_t offset, int64_t length)",
+  syncFileRange: "int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)",
+  shutdown: "int shutdown(int fd, int how)",
+  socket: "int socket(int domain, int type, int protocol)",
+  socketpair: "int socketpair(int domain, int type, int protocol, void *fds)",
+  recv: "int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)",
+  writev: "int64_t writev(int fd, uintptr_t iovec, int count)",
+  pread: "int64_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)",
+  pwrite: "int64_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)",
+  syscall: "int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)",
+  munmap: "int munmap(uintptr_t address, size_t length)",
+  mincore: "int mincore(uintptr_t address, size_t length, void *pages)",
+  getrusage: "int getrusage(int who, void *usage)",
+  posixFadvise: "int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)",
+} as const satisfies Partial<Record<keyof Libc, string>>;
+
 function bind(): Libc | null {
-  let koffi: typeof import("koffi");
   try {
-    koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
+    const koffi = createRequire(import.meta.url)("koffi") as typeof import("koffi");
     const lib = koffi.load(null);
-    const lseek = lib.func("int64_t lseek(int fd, int64_t offset, int whence)");
-    const fallocate = lib.func("int fallocate(int fd, int mode, int64_t offset, int64_t length)");
+    /** A function that some C libraries lack (musl, for one): then its answer is -1. */
+    const optional = (declaration: string): ((...args: unknown[]) => number) => {
+      try {
+        return lib.func(declaration);
+      } catch {
+        return () => -1;
+      }
+    };
     const copyFileRange = lib.func(
       "int64_t copy_file_range(int fd_in, void *off_in, int fd_out, void *off_out, size_t length, unsigned int flags)",
     );
-    const syncFileRange = lib.func("int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)");
     const ioctl = lib.func("int ioctl(int fd, unsigned long request, ...)");
     const fcntl = lib.func("int fcntl(int fd, int command, ...)");
-    const shutdown = lib.func("int shutdown(int fd, int how)");
-    const socket = lib.func("int socket(int domain, int type, int protocol)");
     const setsockopt = lib.func("int setsockopt(int fd, int level, int name, const void *value, unsigned int length)");
-    const socketpair = lib.func("int socketpair(int domain, int type, int protocol, void *fds)");
-    const recv = lib.func("int64_t recv(int fd, uintptr_t buffer, size_t length, int flags)");
-    const writev = lib.func("int64_t writev(int fd, uintptr_t iovec, int count)");
-    const pread = lib.func("int64_t pread(int fd, uintptr_t buffer, size_t length, int64_t offset)");
-    const pwrite = lib.func("int64_t pwrite(int fd, uintptr_t buffer, size_t length, int64_t offset)");
     const mmap = lib.func(
       "uintptr_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)",
     );
-    const syscall = lib.func(
-      "int64_t syscall(int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)",
-    );
-    const munmap = lib.func("int munmap(uintptr_t address, size_t length)");
-    const mincore = lib.func("int mincore(uintptr_t address, size_t length, void *pages)");
-    const getrusage = lib.func("int getrusage(int who, void *usage)");
-    // musl has no preadv2: then every read takes the plain way.
-    const preadv2 = optional(() =>
-      lib.func("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
-    );
-    const posixFadvise = lib.func("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
     const poll = lib.func("int poll(void *fds, unsigned long count, int timeout)");
-    const mallocOption = optional(() => lib.func("int mallopt(int parameter, int value)"));
-    const memfdCreate = optional(() => lib.func("int memfd_create(const char *name, unsigned int flags)"));
-    const getdents = optional(() => lib.func("int64_t getdents64(int fd, void *list, size_t length)"));
-    const mallocTrim = optional(() => lib.func("int malloc_trim(size_t pad)"));
     const strerror = lib.func("const char *strerror(int errnum)");
+    const memfdCreate = optional("int memfd_create(const char *name, unsigned int flags)");
+    const getdents = optional("int64_t getdents64(int fd, void *list, size_t length)");
+    const mallocTrim = optional("int malloc_trim(size_t pad)");
+    const declared = Object.entries(DECLARED).map(([name, declaration]) => [name, lib.func(declaration)]);
     return {
+      ...(Object.fromEntries(declared) as Pick<Libc, keyof typeof DECLARED>),
       errno: () => koffi.errno(),
       describe: (errno) => String(strerror(errno)).toLowerCase(),
-      lseek: (fd, offset, whence) => Number(lseek(fd, offset, whence)),
-      fallocate: (fd, mode, offset, length) => Number(fallocate(fd, mode, offset, length)),
-      copyFileRange: (fdIn, offIn, fdOut, offOut, length) =>
-        Number(copyFileRange(fdIn, offIn, fdOut, offOut, length, 0)),
-      syncFileRange: (fd, offset, length, flags) => Number(syncFileRange(fd, offset, length, flags)),
-      ioctlNumber: (fd, request, value) => Number(ioctl(fd, request, "long", value)),
-      ioctlBuffer: (fd, request, buffer) => Number(ioctl(fd, request, "void *", buffer)),
-      fcntlBuffer: (fd, command, buffer) => Number(fcntl(fd, command, "void *", buffer)),
-      fcntlNumber: (fd, command, value) => Number(fcntl(fd, command, "long", value)),
-      shutdown: (fd, how) => Number(shutdown(fd, how)),
-      socket: (domain, type, protocol) => Number(socket(domain, type, protocol)),
-      setsockopt: (fd, level, name, value) => Number(setsockopt(fd, level, name, value, value.length)),
-      socketpair: (domain, type, protocol, fds) => Number(socketpair(domain, type, protocol, fds)),
-      recv: (fd, address, length, flags) => Number(recv(fd, address, length, flags)),
-      writev: (fd, iovec, count) => Number(writev(fd, iovec, count)),
-      pread: (fd, address, length, offset) => Number(pread(fd, address, length, offset)),
-      pwrite: (fd, address, length, offset) => Number(pwrite(fd, address, length, offset)),
-      mmap: (address, length, protection, flags, fd, offset) => {
-        const got = Number(mmap(address, length, protection, flags, fd, offset));
+      copyFileRange: (fdIn, offIn, fdOut, offOut, length) => copyFileRange(fdIn, offIn, fdOut, offOut, length, 0),
+      ioctlNumber: (fd, request, value) => ioctl(fd, request, "long", value),
+      ioctlBuffer: (fd, request, buffer) => ioctl(fd, request, "void *", buffer),
+      fcntlBuffer: (fd, command, buffer) => fcntl(fd, command, "void *", buffer),
+      fcntlNumber: (fd, command, value) => fcntl(fd, command, "long", value),
+      setsockopt: (fd, level, name, value) => setsockopt(fd, level, name, value, value.length),
+      mmap: (...args) => {
+        const got = Number(mmap(...args));
         return got < ADDRESSES_END ? got : undefined;
       },
       viewOf: (address, length) => koffi.view(BigInt(address), length),
-      syscall: (number, a, b, c, d, e) => Number(syscall(number, a, b, c, d, e)),
-      munmap: (address, length) => Number(munmap(address, length)),
-      mincore: (address, length, pages) => Number(mincore(address, length, pages)),
-      getrusage: (who, usage) => Number(getrusage(who, usage)),
-      preadv2: (fd, iovec, count, offset, flags) => (preadv2 ? Number(preadv2(fd, iovec, count, offset, flags)) : -1),
-      posixFadvise: (fd, offset, length, advice) => Number(posixFadvise(fd, offset, length, advice)),
-      pollNow: (fds, count) => Number(poll(fds, count, 0)),
-      mallocOption: (parameter, value) => void mallocOption?.(parameter, value),
-      mallocTrim: () => void mallocTrim?.(0),
-      memfdCreate: (name) => (memfdCreate ? Number(memfdCreate(name, MFD_CLOEXEC)) : -1),
-      getdents: (fd, list) => (getdents ? Number(getdents(fd, list, list.length)) : -1),
+      // musl has no preadv2: then every read takes the plain way.
+      preadv2: optional("int64_t preadv2(int fd, uintptr_t iovec, int count, int64_t offset, int flags)"),
+      pollNow: (fds, count) => poll(fds, count, 0),
+      mallocOption: optional("int mallopt(int parameter, int value)"),
+      mallocTrim: () => void mallocTrim(0),
+      memfdCreate: (name) => memfdCreate(name, MFD_CLOEXEC),
+      getdents: (fd, list) => getdents(fd, list, list.length),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {
     return null;
-  }
-}
-
-/** A function that some C libraries lack (musl, for one). */
-function optional<Bound>(bindOne: () => Bound): Bound | undefined {
-  try {
-    return bindOne();
-  } catch {
-    return undefined;
   }
 }
 
