@@ -40,6 +40,8 @@ const LONGEST = [
   "docs/docs",
   "commands/signals",
   "faults/operations",
+  "faults/live",
+  "nbd/robust-many",
   "nbd/robust-kill",
   "commands/serve-stacks",
   "explore/explore",

@@ -18,6 +18,7 @@ import { collected } from "../../support/collected.ts";
 import { expectJson } from "../../support/command/harness.ts";
 import { type FormatSample, formatSamples } from "../../support/images/format-samples.ts";
 import { random } from "../../support/random.ts";
+import { runs } from "../../support/sample.ts";
 
 const samples = await formatSamples();
 const PIECE = 64 * 1024;
@@ -129,7 +130,7 @@ describe.each(samples.map((sample) => [sample.title, sample] as const))("%s", (_
         }
         expect(placed).toEqual(covered);
       }),
-      { numRuns: 200 },
+      { numRuns: runs(100) },
     );
     stack.close();
   });
@@ -153,7 +154,7 @@ describe.each(samples.map((sample) => [sample.title, sample] as const))("%s", (_
             Buffer.compare(piece.subarray(0, got), wanted.subarray(at, at + got)) === 0
           );
         }),
-        { numRuns: 100 },
+        { numRuns: runs(50) },
       );
       const data = [...device.dataExtents(0, wanted.length)];
       let at = 0;
