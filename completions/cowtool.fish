@@ -217,6 +217,7 @@ complete --command cowtool --condition '__cowtool_runs serve' --long-option expo
 complete --command cowtool --condition '__cowtool_runs serve' --short-option f --long-option force --description 'serve although the base has changed in blocks that the cowfile has not allocated'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option insecure --description 'allow a public address without TLS'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option listen --exclusive --description 'listen on TCP [default: 127.0.0.1:10809]'
+complete --command cowtool --condition '__cowtool_runs serve' --long-option log --exclusive --arguments 'error warn info debug' --description 'log what happens to stderr'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option max-connections --exclusive --description 'connections at a time [default: 256]'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option pid-file --require-parameter --arguments '(__cowtool_layers)' --description 'write the process id here once it is ready'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option quota --exclusive --description 'the most that a cowfile\'s blocks may take'

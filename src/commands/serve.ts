@@ -5,6 +5,7 @@ import { BaseCommand, type Outcome } from "../cli/base-command.ts";
 import { EXIT } from "../cli/exit-codes.ts";
 import { forceFlag } from "../cli/flags.ts";
 import { renderExports } from "../cli/render/exports.ts";
+import { LOG_LEVELS, type LogLevel, openLog } from "../cli/serve-log.ts";
 import { serveRequest } from "../cli/serve-request.ts";
 import { preferSoonFast } from "../cli/soon-fast.ts";
 import type { Ready } from "../lib/nbd/server/serve-request.ts";
@@ -50,6 +51,11 @@ export default class Serve extends BaseCommand<typeof Serve> {
     force: forceFlag("serve although the base has changed in blocks that the cowfile has not allocated"),
     control: Flags.string({ description: "the path of its control socket, or none", helpValue: "PATH" }),
     state: Flags.string({ description: "keep the exports that are added here, for the next start", helpValue: "DIR" }),
+    log: Flags.custom<LogLevel>({
+      description: "log what happens to stderr",
+      options: [...LOG_LEVELS],
+      helpValue: "LEVEL",
+    })(),
     insecure: Flags.boolean({ default: false, description: "allow a public address without TLS" }),
   };
 
@@ -66,7 +72,9 @@ export default class Serve extends BaseCommand<typeof Serve> {
     const toStderr = this.flags.stdio || isActivated();
     const render = (result: Ready) => renderExports(result, this.terminal.stdoutIsTerminal);
     const onReady = (result: Ready) => this.announce({ result, toStderr, render: () => render(result) });
-    await serve({ ...request, onReady }, this.context());
+    const { log } = this.flags;
+    const logged = log && { onEvent: await openLog(log, this.terminal) };
+    await serve({ ...request, ...logged, onReady }, { ...this.context(), ...(log && { onNotice: undefined }) });
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };
   }
 }

@@ -12,6 +12,8 @@ import type { Attendant, RunningServer } from "../nbd/server/serve.ts";
 import type { Ready } from "../nbd/server/serve-request.ts";
 import { storageOf } from "../operations/files.ts";
 import { Control } from "./control.ts";
+import type { EventDocument } from "./documents.ts";
+import { EventHub } from "./events.ts";
 import { removeDeadSockets } from "./socket-place.ts";
 import { StateFile } from "./state-file.ts";
 
@@ -20,6 +22,8 @@ export interface ControlRequest {
   readonly control?: string | undefined;
   /** Serve without it where it cannot be made. */
   readonly isControlOptional?: boolean | undefined;
+  /** Told what happens while it runs: the events of the control socket. */
+  readonly onEvent?: ((event: EventDocument) => void) | undefined;
   /** A directory in which the exports that are added are kept, so that the next server has them again. */
   readonly state?: string | undefined;
 }
@@ -30,6 +34,7 @@ export class ControlAttendant implements Attendant {
   readonly #state: StateFile | undefined;
   /** Exports of the command line, which a restart brings again by itself. */
   readonly #given = new Set<string>();
+  readonly #events: EventHub;
   #listener: Listener | undefined;
   #http: Promise<Server> | undefined;
   #control: Control | undefined;
@@ -38,10 +43,14 @@ export class ControlAttendant implements Attendant {
   constructor(request: ControlRequest, context: OperationContext) {
     this.#request = request;
     this.#context = context;
+    this.#events = new EventHub(request.onEvent);
     if (request.state !== undefined) this.#state = new StateFile(storageOf(context), request.state);
   }
 
   async restore(exports: Exports): Promise<void> {
+    exports.onChange((type, { name, failure }) => {
+      this.#events.publish({ type, name, ...(failure && { message: failure.message, file: failure.file }) });
+    });
     const state = this.#state;
     if (!state) return;
     for (const { name } of exports.all) this.#given.add(name);
@@ -63,6 +72,7 @@ export class ControlAttendant implements Attendant {
 
   async start(server: RunningServer): Promise<Partial<Ready>> {
     const { control: path, state = null } = this.#request;
+    this.#events.publish({ type: "serving" });
     if (path === undefined) return {};
     const storage = storageOf(this.#context);
     const waiting = (socket: Socket): void => this.#answer(socket);
@@ -76,18 +86,19 @@ export class ControlAttendant implements Attendant {
     }
     void removeDeadSockets();
     const control = this.#listener.at.kind === "unix" ? this.#listener.at.path : path;
-    this.#control = new Control(server, storage, { control, state });
+    this.#control = new Control(server, storage, this.#events, { control, state });
     return { control };
   }
 
   /** What the server tells its user, as an event. */
   notice(notice: Parameters<NonNullable<OperationContext["onNotice"]>>[0]): void {
-    this.#control?.events.publish({ type: "notice", ...notice });
+    this.#events.publish({ type: "notice", ...notice });
   }
 
   async stop(): Promise<void> {
     this.#listener?.close();
-    await this.#control?.end();
+    await this.#control?.jobs.end();
+    this.#events.end();
     const http = await this.#http;
     http?.close();
     // Answers that are on their way are small: what is not read within a moment is not read.

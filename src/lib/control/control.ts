@@ -24,7 +24,7 @@ import {
   type ShownDocument,
   statsDocument,
 } from "./documents.ts";
-import { EventHub } from "./events.ts";
+import type { EventHub } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 
 export interface ControlFacts {
@@ -34,21 +34,19 @@ export interface ControlFacts {
 }
 
 export class Control {
-  readonly events = new EventHub();
-  readonly jobs = new Jobs(this.events);
+  readonly events: EventHub;
+  readonly jobs: Jobs;
   readonly #server: RunningServer;
   readonly #storage: Storage;
   readonly #facts: ControlFacts;
   readonly #startedMs = Date.now();
-  readonly #unlisten: () => void;
 
-  constructor(server: RunningServer, storage: Storage, facts: ControlFacts) {
+  constructor(server: RunningServer, storage: Storage, events: EventHub, facts: ControlFacts) {
+    this.events = events;
+    this.jobs = new Jobs(events);
     this.#server = server;
     this.#storage = storage;
     this.#facts = facts;
-    this.#unlisten = server.exports.onChange((type, { name, failure }) => {
-      this.events.publish({ type, name, ...(failure && { message: failure.message, file: failure.file }) });
-    });
   }
 
   server(): ServerDocument {
@@ -162,13 +160,6 @@ export class Control {
   /** Begins the orderly end of the server. */
   stop(): void {
     this.#server.end();
-  }
-
-  /** The server ends: streams of events end, jobs are cancelled. */
-  async end(): Promise<void> {
-    await this.jobs.end();
-    this.events.end();
-    this.#unlisten();
   }
 
   #document(entry: ExportEntry): ExportDocument {

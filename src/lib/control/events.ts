@@ -14,11 +14,18 @@ export type NewEvent = Omit<EventDocument, "id" | "time_ms">;
 export class EventHub {
   readonly #kept: EventDocument[] = [];
   readonly #listeners = new Set<(event: EventDocument) => void>();
+  readonly #onEvent: ((event: EventDocument) => void) | undefined;
   #nextId = 1;
   #isOver = false;
 
+  /** @param onEvent told every event at once */
+  constructor(onEvent?: (event: EventDocument) => void) {
+    this.#onEvent = onEvent;
+  }
+
   publish(event: NewEvent): void {
     const whole = { id: this.#nextId++, time_ms: Date.now(), ...event };
+    this.#onEvent?.(whole);
     this.#kept.push(whole);
     if (this.#kept.length > KEPT) this.#kept.shift();
     for (const listener of this.#listeners) listener(whole);

@@ -17,7 +17,8 @@ export interface ServeRequest extends BareRequest, ControlRequest {}
  * is kept there); `io` (address in use; something could not be made durable at the end)
  */
 export async function serve(request: ServeRequest, context: OperationContext = {}): Promise<void> {
-  if (request.control === undefined && request.state === undefined) return serveExports(request, context);
+  const { control, state, onEvent } = request;
+  if (control === undefined && state === undefined && !onEvent) return serveExports(request, context);
   const { ControlAttendant } = await import("./attendant.ts");
   const attendant = new ControlAttendant(request, context);
   const onNotice: OperationContext["onNotice"] = (notice) => {
