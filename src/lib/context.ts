@@ -24,6 +24,7 @@ export interface Notice {
   readonly message: string;
 }
 
+/** What an operation works with besides its request; every part may be left out. */
 export interface OperationContext {
   /** Where files are; default: the file system of this machine. */
   readonly storage?: Storage | undefined;

@@ -42,11 +42,13 @@ export const ERROR_CODES = [
   "interrupted",
 ] as const;
 
+/** Why an operation failed; a program may branch on these. */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** Facts about an error for programs: snake_case keys, byte offsets as integers. */
 export type ErrorDetails = Readonly<Record<string, string | number | boolean | null>>;
 
+/** What an error says besides its message. */
 export interface CowErrorOptions {
   /** The file the message is about; printed before the message and given in JSON as `details.file`. */
   readonly file?: string | undefined;

@@ -20,11 +20,13 @@ export interface MachineModel {
   readonly wordBytes: 4 | 8;
 }
 
+/** A field of a structure, at its place. */
 export interface PlacedField<Name extends string = string> extends FieldSpec<Name> {
   readonly offsetBytes: number;
   readonly sizeBytes: number;
 }
 
+/** Where the fields of a structure are, for one kind of machine. */
 export interface StructLayout<Name extends string = string> {
   readonly model: MachineModel;
   readonly fields: readonly PlacedField<Name>[];

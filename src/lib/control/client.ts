@@ -21,12 +21,14 @@ import type {
 import { segmentOf } from "./export-name.ts";
 import { socketOf, socketsIn } from "./socket-place.ts";
 
+/** How a running server is reached. */
 export interface ConnectOptions {
   /** The path of a control socket, or its name in the directory of this user's; default: the only one there. */
   readonly server?: string | undefined;
   readonly env?: NodeJS.ProcessEnv;
 }
 
+/** Which events of a server are read. */
 export interface EventsOptions {
   /** Only of this export. */
   readonly name?: string | undefined;
@@ -98,7 +100,7 @@ export class ControlClient {
     return this.#json({ method: "POST", path: "/v1/exports", body: request });
   }
 
-  /** @param options.force hang up on clients that use it, after what was received has been answered */
+  /** Removes an export. With `force`, clients that use it are hung up on, after what was received has been answered. */
   async remove(name: string, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
     await this.#send({ method: "DELETE", path: `${exportPath(name)}?force=${force}` });
   }

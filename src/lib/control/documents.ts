@@ -28,6 +28,7 @@ export interface ExportDocument {
   readonly error: ErrorDocument | null;
 }
 
+/** The exports of a server. */
 export interface ExportsDocument {
   readonly exports: readonly ExportDocument[];
 }
@@ -49,6 +50,7 @@ export interface ShownDocument extends ExportDocument {
   readonly free_bytes: number | null;
 }
 
+/** A running server. */
 export interface ServerDocument {
   readonly pid: number;
   readonly started_ms: number;
@@ -59,8 +61,10 @@ export interface ServerDocument {
   readonly state: string | null;
 }
 
+/** What a job does now, or how it ended. */
 export type JobState = "running" | "done" | "failed" | "cancelled";
 
+/** A job of a server: what it does and how far it is. */
 export interface JobDocument {
   readonly id: number;
   /** What it does: `drain`. */
@@ -73,6 +77,7 @@ export interface JobDocument {
   readonly error: ErrorDocument | null;
 }
 
+/** The jobs of a server. */
 export interface JobsDocument {
   readonly jobs: readonly JobDocument[];
 }
@@ -131,6 +136,7 @@ export interface StatsDocument {
   readonly nrcowblocks: number;
 }
 
+/** The counters of all exports of a server. */
 export interface AllStatsDocument {
   readonly exports: readonly StatsDocument[];
 }

@@ -6,6 +6,7 @@ import { serveExports } from "../nbd/server/serve.ts";
 import type { ServeRequest as BareRequest } from "../nbd/server/serve-request.ts";
 import type { ControlRequest } from "./attendant.ts";
 
+/** What `serve` is asked for. */
 export interface ServeRequest extends BareRequest, ControlRequest {}
 
 /**

@@ -9,6 +9,7 @@ const LENGTH = 0;
 const FOUND = 1;
 const NUMBERS_BYTES = 2 * Float64Array.BYTES_PER_ELEMENT;
 
+/** The length of a file as it is known to all threads that use it. */
 export class KnownLength {
   readonly shared: SharedArrayBuffer;
   readonly #numbers: Float64Array;

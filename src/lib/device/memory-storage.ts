@@ -18,6 +18,7 @@ export type StorageChange =
   | { readonly kind: "name"; readonly path: string; readonly file: number | undefined }
   | { readonly kind: "sync-names" };
 
+/** Files in memory, with a record of every change: for tests, and for work without a file system. */
 export class MemoryStorage implements Storage {
   readonly #contents = new Map<number, SparseBytes>();
   readonly #names = new Map<string, number>();

@@ -11,6 +11,7 @@ import type { Place } from "./sys/underlying.ts";
 /** `remote`: an export of an NBD server, named by its URI. */
 export type FileKind = "file" | "block" | "remote" | "directory" | "other";
 
+/** What a storage knows of a file without opening it. */
 export interface FileFacts {
   readonly kind: FileKind;
   /** In bytes; for block devices, the device's; undefined where only opening it would tell. */
@@ -43,6 +44,7 @@ export interface FileStamp {
   readonly bornNs: string;
 }
 
+/** How a file is opened: for what, and with which lock. */
 export interface OpenOptions {
   readonly writable?: boolean;
   /** Opened for reading, but refused if it could not be opened for writing: for a question that a write will follow. */
@@ -59,6 +61,7 @@ export interface OpenOptions {
   readonly mounted?: "refuse" | "allow";
 }
 
+/** How a new file is made. */
 export interface CreateOptions {
   /** The name is one that cowtool gives to files of its own, and these begin like this; see own-file.ts. */
   readonly own?: string;
@@ -73,6 +76,7 @@ export interface CreateOptions {
   readonly onNotice?: ((notice: Notice) => void) | undefined;
 }
 
+/** What a rename may replace. */
 export interface RenameOptions extends Pick<CreateOptions, "inputs" | "onNotice"> {
   readonly replace: boolean;
 }
@@ -88,6 +92,7 @@ export interface PendingFile {
   abandon(): void;
 }
 
+/** Where files are: a file system, or memory. Operations open, make, rename and remove files only through it. */
 export interface Storage {
   /** Directories for files of ours that are beside no other file, the best first. They need not exist. */
   readonly stateDirectories: readonly string[];

@@ -31,6 +31,7 @@ export interface PlacedSource extends ByteSource {
   readonly layered?: Layered | undefined;
 }
 
+/** The parts of an image of several layers. */
 export interface Layered {
   readonly base: ByteSource | undefined;
   /** Bottom to top. */
@@ -110,6 +111,7 @@ export interface PartOptions {
   readonly more?: readonly ByteSource[] | undefined;
 }
 
+/** How a layer is opened. */
 export interface OpenLayerOptions extends PartOptions {
   readonly allowDirty: boolean;
 }
@@ -142,8 +144,10 @@ export interface CheckOptions extends SurveyHooks {
   readonly base?: ByteSource | undefined;
 }
 
+/** What the head of a layer says: it was closed in order, or not. */
 export type CleanState = "clean" | "dirty";
 
+/** What `check` found. */
 export interface CheckReport {
   /** The state in the head; undefined if the format has none. */
   readonly state: CleanState | undefined;
@@ -185,6 +189,7 @@ export interface AsideFile {
   commit(): string;
 }
 
+/** What `repair` found and did, or with `dryRun` would do. */
 export interface RepairReport {
   readonly stateBefore: CleanState;
   readonly state: CleanState;

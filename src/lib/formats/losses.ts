@@ -25,6 +25,7 @@ export const LOSSES = {
   "bitmaps-dropped": "Bitmaps inside a qcow2 file are not converted.",
 } as const;
 
+/** The id of something that a conversion cannot carry over. */
 export type LossId = keyof typeof LOSSES;
 
 export function loss(id: LossId, message: string): Loss {

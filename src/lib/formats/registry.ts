@@ -19,6 +19,7 @@ import { snapFormat } from "./snap/index.ts";
 
 const PROBE_BYTES = 4096;
 
+/** The formats of layers that are read. */
 export const layerFormats: readonly LayerFormat[] = [
   cowfileFormat,
   dmSnapshotFormat,
@@ -31,6 +32,7 @@ export const layerFormats: readonly LayerFormat[] = [
 /** The formats that new images are written in. */
 export const writtenFormats = [rawWritten, cowfileWritten, dmSnapshotWritten, dmCowWritten, qcow2Written] as const;
 
+/** The id of a format in which new images are written. */
 export type WrittenId = (typeof writtenFormats)[number]["id"];
 
 export function writtenFormat(id: WrittenId): WrittenFormat {

@@ -13,6 +13,7 @@ import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 import { askAboutBase } from "./identity/ask.ts";
 import { baseProblems } from "./identity/judge.ts";
 
+/** What `check` is asked for. */
 export interface CheckRequest {
   /** The stack that the file should belong to. */
   readonly rdofile?: GivenStack | undefined;
@@ -27,6 +28,7 @@ export interface PartReport extends CheckReport {
   readonly fits: boolean | null;
 }
 
+/** What `check` found; of a stack, for each of its parts as well. */
 export interface StackReport extends CheckReport {
   /** Of a stack: each part, base first. `problems` has those of all. */
   readonly parts?: readonly PartReport[];

@@ -13,6 +13,7 @@ import { openSides } from "./create.ts";
 import { OpenFiles } from "./files.ts";
 import { withStackFile } from "./new-stack-file.ts";
 
+/** What `createStoreFile` is asked for. */
 export interface CreateStoreRequest extends Overwrite {
   /** Default 16 KiB. */
   readonly chunkBytes?: number | undefined;
@@ -22,6 +23,7 @@ export interface CreateStoreRequest extends Overwrite {
   readonly stackFile?: string | undefined;
 }
 
+/** The exception store that `createStoreFile` made. */
 export interface CreateStoreResult {
   readonly format: "dm-snapshot";
   readonly rdofile: string;

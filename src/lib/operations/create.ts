@@ -17,6 +17,7 @@ import { requireSameBases } from "./identity/stack-bases.ts";
 import { makeCowfile } from "./new-cowfile.ts";
 import { withStackFile } from "./new-stack-file.ts";
 
+/** What `create` is asked for. */
 export interface CreateRequest extends Overwrite {
   readonly abi?: CowAbi;
   /** A stack: the new cowfile holds exactly the blocks in which it differs from the base. */
@@ -29,6 +30,7 @@ export interface CreateRequest extends Overwrite {
   readonly identity?: IdentityMode;
 }
 
+/** The cowfile that `create` made. */
 export interface CreateResult {
   readonly rdofile: string;
   readonly cowfile: string;

@@ -3,8 +3,10 @@
  */
 
 export const HASH_DIGESTS = ["sha256", "sha512", "sha1", "blake2b512", "blake2s256", "sha3-256"] as const;
+/** A digest that `hash` can be made of. */
 export type HashDigest = (typeof HASH_DIGESTS)[number];
 
+/** What `hash` is asked for. */
 export interface HashRequest {
   /** Default sha256. */
   readonly digest?: HashDigest | undefined;
@@ -12,6 +14,7 @@ export interface HashRequest {
   readonly blockBytes?: number | undefined;
 }
 
+/** The checksum of an image. */
 export interface HashResult {
   readonly stack: string;
   readonly algorithm: "blkhash";

@@ -14,6 +14,7 @@ import { asProblem, pendingMergeOf, refuseSecondBase } from "./chain.ts";
 import { type GivenStack, notesOfServer, OpenFiles } from "./files.ts";
 import { describeChain, type LinkFacts, pendingFact } from "./info-chain.ts";
 
+/** What `info` is asked for. */
 export interface InfoOptions {
   /** A stack to compare with the identity of the base in the file. */
   readonly rdofile?: GivenStack | undefined;
@@ -28,6 +29,7 @@ export interface MapExtent extends Extent {
   readonly allocated: boolean;
 }
 
+/** The facts about an image; a format adds its own. */
 export interface InfoResult extends ImageFacts {
   readonly file: string;
   readonly file_size: number;
@@ -35,6 +37,7 @@ export interface InfoResult extends ImageFacts {
   readonly allocated_size: number | null;
 }
 
+/** What `info` found. Its lists are made while they are read: close it afterwards. */
 export interface Info {
   readonly facts: InfoResult;
   /** Of a stack: its parts, base first. */

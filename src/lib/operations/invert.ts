@@ -26,6 +26,7 @@ import { noticeUnmarkedOf } from "./merge/doubts.ts";
 import { type CowfileFacts, cowfileFacts, fillCowfile } from "./new-cowfile.ts";
 import { wholeView, writeWhole } from "./whole-image.ts";
 
+/** What `invert` is asked for. */
 export interface InvertRequest extends Overwrite {
   /** The new base. */
   readonly output: string;

@@ -25,6 +25,7 @@ export interface MapEntry {
   readonly offset?: number | undefined;
 }
 
+/** Where the data of an image is. Its list is made while it is read: close it afterwards. */
 export interface MapResult {
   readonly virtualSizeBytes: number;
   /** The files of the stack, by depth. */

@@ -27,6 +27,7 @@ import { requireNothingLost } from "./merge/doubts.ts";
 import { takeIdentity } from "./new-cowfile.ts";
 import { type OwnCowfile, openOwnCowfile, replaceCowfile } from "./replace-cowfile.ts";
 
+/** What `rebase` is asked for. */
 export interface RebaseRequest {
   /** The stack that the cowfile is over; may be missing if `unsafe`. */
   readonly from?: string | StackSpec | undefined;
@@ -44,6 +45,7 @@ export interface RebaseRequest {
   readonly force?: boolean | undefined;
 }
 
+/** What `rebase` did, or with `dryRun` would do. */
 export interface RebaseResult {
   readonly cowfile: string;
   readonly from: string | null;

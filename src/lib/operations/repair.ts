@@ -14,6 +14,7 @@ import { formatOfPart } from "../stack/open-part.ts";
 import { parsePart } from "../stack/part.ts";
 import { type GivenStack, notesOfServer, OpenFiles, refuseSameFile } from "./files.ts";
 
+/** What `repair` is asked for. */
 export interface RepairRequest {
   readonly dryRun?: boolean;
   /** Examine a clean file, too. */

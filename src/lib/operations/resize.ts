@@ -22,6 +22,7 @@ import { forgetOld, noteOrWarn } from "./identity/take.ts";
 import { requireNothingLost } from "./merge/doubts.ts";
 import { type OwnCowfile, openOwnCowfile } from "./replace-cowfile.ts";
 
+/** What `resize` is asked for. */
 export interface ResizeRequest {
   /** The new size of the image in bytes, in whole blocks of 1024 bytes. */
   readonly sizeBytes?: number | undefined;
@@ -34,6 +35,7 @@ export interface ResizeRequest {
   readonly force?: boolean | undefined;
 }
 
+/** What `resize` did, or with `dryRun` would do. */
 export interface ResizeResult {
   readonly cowfile: string;
   readonly virtual_size_before: number;

@@ -15,6 +15,7 @@ import { requireSameBases } from "./identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
 import { type CowfileFacts, makeCowfile } from "./new-cowfile.ts";
 
+/** What `squash` is asked for. */
 export interface SquashRequest extends Overwrite {
   /** The lowest layer, from 1; default the first. */
   readonly from?: number | undefined;
@@ -23,6 +24,7 @@ export interface SquashRequest extends Overwrite {
   readonly abi?: CowAbi;
 }
 
+/** The cowfile that `squash` made. */
 export interface SquashResult extends CowfileFacts {
   readonly stack: string;
   readonly output: string;

@@ -23,8 +23,10 @@ import { requireSameBases } from "./identity/stack-bases.ts";
 import { noticeUnmarkedOf, requireUndoubted } from "./merge/doubts.ts";
 import { makeCowfile } from "./new-cowfile.ts";
 
+/** The side that is taken where both changed the same. */
 export type Preferred = "a" | "b";
 
+/** What `mergeSiblings` is asked for. */
 export interface ThreeWayRequest extends Overwrite {
   /** The new cowfile. */
   readonly output: string;
@@ -33,6 +35,7 @@ export interface ThreeWayRequest extends Overwrite {
   readonly dryRun?: boolean | undefined;
 }
 
+/** What `mergeSiblings` took from which side, and where they contradict each other. */
 export interface ThreeWayResult {
   readonly rdofile: string;
   readonly cowfile: string;

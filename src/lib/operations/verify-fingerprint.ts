@@ -13,6 +13,7 @@ import { askAboutBase } from "./identity/ask.ts";
 import { type BaseJudgement, type ChangedExtent, showsThrough, type Verdict } from "./identity/judge.ts";
 import { QUICK, UNLIMITED } from "./identity/sampling.ts";
 
+/** What `verifyFingerprint` is asked for. */
 export interface VerifyRequest {
   /** Read everything that was recorded of the base, whatever its times say and however long it takes. */
   readonly full?: boolean;
@@ -34,6 +35,7 @@ export interface BaseReport {
   readonly shows_through: boolean;
 }
 
+/** Does a layer belong to a base? */
 export interface FingerprintResult {
   readonly rdofile: string;
   readonly cowfile: string;

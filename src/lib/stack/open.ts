@@ -34,6 +34,7 @@ export interface Stack {
   close(): void;
 }
 
+/** How a stack is opened. */
 export interface OpenStackOptions extends Pick<OperationContext, "signal" | "onNotice"> {
   /** The lowest parts, which are open already, and stay open when the stack is closed. */
   readonly below?: Stack | undefined;

@@ -8,6 +8,7 @@ import type { Layer } from "../formats/format.ts";
 import { allocatedBy, LayeredImage, shown, topLevel } from "../formats/layered-image.ts";
 import { ImageDevice } from "./image-device.ts";
 
+/** Layers over a base as one read-only device. */
 export class Overlay extends ImageDevice {
   readonly #base: BlockDevice;
   readonly #layers: readonly Layer[];

@@ -42,6 +42,7 @@ interface UriPart extends Foreign {
   readonly uri: string;
 }
 
+/** A layer of a stack. */
 export interface LayerPart extends FilePart {
   /** It is frozen, and has a name. */
   readonly checkpoint?: Checkpoint & Foreign;
@@ -49,6 +50,7 @@ export interface LayerPart extends FilePart {
   readonly shared?: boolean;
 }
 
+/** What a stack file says. */
 export interface StackDocument extends Foreign {
   readonly cowtool_stack: typeof VERSION;
   readonly base: FilePart | UriPart;

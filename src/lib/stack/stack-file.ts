@@ -17,6 +17,7 @@ import {
   type StackDocument,
 } from "./stack-document.ts";
 
+/** A file that names the parts of a stack. */
 export interface StackFile {
   /** As the user named it. */
   readonly name: string;

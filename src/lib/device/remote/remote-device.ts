@@ -32,6 +32,7 @@ function* inParts(extents: readonly Extent[]): Generator<Extent> {
 /** Numbers of an extent in the answer to STATUS. */
 const NUMBERS_PER_EXTENT = 2;
 
+/** How an export of an NBD server is opened. */
 export interface RemoteOptions extends RemoteLimits {
   /** By a device of the same export, in this thread or another: it must be the same image. */
   readonly remembered?: Remembered | undefined;

@@ -5,6 +5,7 @@
 import * as path from "node:path";
 import { deviceNumber, readSysText, sysfsFolder } from "./device-number.ts";
 
+/** What tells a block device from others, over restarts of the machine. */
 export interface DeviceKey {
   readonly key: string;
   /** The boot in which the key is valid; null for a lasting key. */

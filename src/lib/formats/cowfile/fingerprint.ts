@@ -18,6 +18,7 @@ export interface Contribution {
   readonly sum: number;
 }
 
+/** The fingerprint of a base, and the blocks that it is made of. */
 export interface Fingerprint {
   /** Unsigned 32-bit value. */
   readonly value: number;
@@ -49,6 +50,7 @@ export interface FingerprintOverride {
   readonly contributions: readonly Contribution[];
 }
 
+/** How a fingerprint is taken. */
 export interface FingerprintOptions {
   readonly signal?: AbortSignal | undefined;
   readonly override?: FingerprintOverride | undefined;

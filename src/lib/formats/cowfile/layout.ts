@@ -30,6 +30,7 @@ const COW_HEAD_FIELDS = [
 
 export type CowField = (typeof COW_HEAD_FIELDS)[number]["name"];
 
+/** The four kinds of machines that a cowfile may come from. */
 export const ABI_NAMES = ["le64", "le32", "be64", "be32"] as const;
 /** The machine a cowfile comes from: byte order and width of `unsigned long`. */
 export type CowAbi = (typeof ABI_NAMES)[number];

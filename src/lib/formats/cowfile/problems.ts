@@ -4,6 +4,7 @@
  */
 import { findingsFrom, type ProblemSpec } from "../problems.ts";
 
+/** Everything that can be wrong with a cowfile, by id: how bad it is, what it is, and what `repair` does about it. */
 export const COW_PROBLEMS = {
   dirty: {
     severity: "error",
@@ -143,6 +144,7 @@ export const COW_PROBLEMS = {
   },
 } as const satisfies Record<string, ProblemSpec>;
 
+/** The id of a problem of a cowfile. */
 export type CowProblemId = keyof typeof COW_PROBLEMS;
 
 export const cowProblem = findingsFrom(COW_PROBLEMS);

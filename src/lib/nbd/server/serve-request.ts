@@ -6,6 +6,7 @@ import type { Access } from "../../stack/live/served-stack.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { TlsRequest } from "./tls-config.ts";
 
+/** An export that is served from the start. */
 export interface ExportRequest {
   /** "" is the default export. */
   readonly name: string;
@@ -45,6 +46,7 @@ export interface ServeRequest {
   readonly env?: NodeJS.ProcessEnv;
 }
 
+/** An export, once the server is ready. */
 export interface ReadyExport {
   readonly name: string;
   readonly uri: string;

@@ -9,6 +9,7 @@ import * as tls from "node:tls";
 import type { OperationContext } from "../../context.ts";
 import { CowError, systemError } from "../../errors.ts";
 
+/** Keys for TLS, and whether clients must use it. */
 export interface TlsRequest {
   /** A directory with server-cert.pem, server-key.pem, and ca-cert.pem if clients must have certificates, too. */
   readonly certificates?: string | undefined;

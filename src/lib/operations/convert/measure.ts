@@ -15,8 +15,10 @@ import type { ConvertFormat, ConvertRequest } from "./request.ts";
 const STEP_BYTES = 64 << 20;
 const OUTPUT = "OUTPUT";
 
+/** What `measure` is asked for: as `convert`, without what concerns the file. */
 export type MeasureRequest = Pick<ConvertRequest, "to" | "base" | "chunkBytes" | "clusterBytes" | "abi">;
 
+/** How large a file of another format would be. */
 export interface MeasureResult {
   readonly stack: string;
   readonly to: ConvertFormat;

@@ -5,9 +5,12 @@ import type { WriteOptions } from "../../formats/image-writer.ts";
 import type { Loss } from "../../formats/losses.ts";
 import { type WrittenId, writtenFormats } from "../../formats/registry.ts";
 
+/** A format that `convert` writes. */
 export type ConvertFormat = WrittenId;
+/** The formats that `convert` writes. */
 export const CONVERT_FORMATS: readonly ConvertFormat[] = writtenFormats.map(({ id }) => id);
 
+/** What `convert` is asked for. */
 export interface ConvertRequest extends WriteOptions {
   readonly to: ConvertFormat;
   /**
@@ -24,6 +27,7 @@ export interface ConvertRequest extends WriteOptions {
   readonly dryRun?: boolean;
 }
 
+/** What `convert` wrote, and what that could not carry over. */
 export interface ConvertResult {
   readonly stack: string;
   readonly output: string;

@@ -3,6 +3,7 @@
  */
 import type { Extent, ExtentList } from "../../bytes/extent.ts";
 
+/** How two images differ in a part. */
 export type DifferenceKind = "changed" | "only_a" | "only_b";
 
 /** Whole blocks of 1024 bytes (the last one of an image may be shorter), joined while they are of one kind. */
@@ -10,6 +11,7 @@ export interface Difference extends Extent {
   readonly kind: DifferenceKind;
 }
 
+/** What `diff` is asked for. */
 export interface DiffRequest {
   /** A stack that bare cowfiles are read over. */
   readonly rdofile?: string | undefined;
@@ -30,6 +32,7 @@ export interface DifferenceSample {
   readonly b: Uint8Array;
 }
 
+/** In what two images differ. */
 export interface DiffResult {
   readonly identical: boolean;
   /** Of the larger side. */

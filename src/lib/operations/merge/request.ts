@@ -16,6 +16,7 @@ export interface MergeQuestion {
   readonly givesUp?: boolean;
 }
 
+/** What `merge` is asked for. */
 export interface MergeRequest {
   /** Write a new image there, and leave both inputs unchanged. */
   readonly output?: string | undefined;
@@ -34,6 +35,7 @@ export interface MergeRequest {
   readonly confirm?: ((question: MergeQuestion) => Promise<void>) | undefined;
 }
 
+/** What `merge` did, or with `dryRun` would do. */
 export interface MergeResult {
   readonly rdofile: string;
   readonly cowfile: string;

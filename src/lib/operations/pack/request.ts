@@ -11,6 +11,7 @@ export interface Streams {
   readonly output?: StreamSink | undefined;
 }
 
+/** What `pack` is asked for. */
 export interface PackRequest {
   /** Default `zstd`. */
   readonly format?: PackKind | undefined;
@@ -25,6 +26,7 @@ export interface PackRequest {
   readonly streams?: Streams | undefined;
 }
 
+/** What `pack` or `unpack` wrote. */
 export interface PackResult {
   readonly cowfile: string;
   readonly packfile: string;

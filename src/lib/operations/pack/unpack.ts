@@ -12,6 +12,7 @@ import { OpenFiles, refuseSameFile } from "../files.ts";
 import { type PackRequest, type PackResult, requireThreads } from "./request.ts";
 import { pourOut, spool } from "./streams.ts";
 
+/** What `unpack` is asked for. */
 export type UnpackRequest = Pick<PackRequest, "threads" | "force" | "replace" | "streams">;
 
 /**
