@@ -34,7 +34,7 @@ beforeAll(async () => {
   process.env["COWTOOL_RUNTIME_DIR"] = at("run");
   makeImage(at("base.img"), Buffer.from("golden"), 1 << 20);
   for (const name of ["vm1", "vm2"]) await makeCowfile(at("base.img"), at(`${name}.cow`));
-  servers.push(await startServing(at, [at("base.img"), at("vm1.cow")], { control: at("run/one.sock") }));
+  servers.push(await startServing(at, [at("base.img"), at("vm1.cow")], { control: at("run/one.control") }));
 });
 
 afterAll(async () => {
@@ -45,11 +45,11 @@ afterAll(async () => {
 describe("ctl", () => {
   test("finds the only server, and asks which one where there are two", async () => {
     expect(await answer("list")).toMatch(/^NAME .*\n\(default\) +open +writable +1048576 \(1 MiB\) +0 +\S+vm1\.cow\n$/);
-    servers.push(await startServing(at, [at("base.img")], { control: at("run/two.sock") }));
+    servers.push(await startServing(at, [at("base.img")], { control: at("run/two.control") }));
     const unsure = expectErrorLine(await ctl("list"), 16);
     expect(unsure).toContain("2 servers are running");
     expect(await answer("list", "--server", "two")).toMatch(/read-only/);
-    expect(await answer("list", "--server", at("run/one.sock"))).toMatch(/writable/);
+    expect(await answer("list", "--server", at("run/one.control"))).toMatch(/writable/);
     await servers.pop()?.stop();
     expect(expectErrorLine(await ctl("list", "--server", "two"), 8)).toContain("no server listens");
   });

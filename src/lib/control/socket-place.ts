@@ -7,7 +7,8 @@ import { basename, isAbsolute, join, resolve } from "node:path";
 import { CowError, errnoName } from "../errors.ts";
 import { isAlive } from "../nbd/server/listeners.ts";
 
-const SUFFIX = ".sock";
+/** The directory may have other sockets, such as those of disks. */
+const SUFFIX = ".control";
 
 /** Undefined where there is no directory for files of this user's running programs. */
 function controlDirectory(env: NodeJS.ProcessEnv = process.env): string | undefined {
@@ -18,12 +19,12 @@ function controlDirectory(env: NodeJS.ProcessEnv = process.env): string | undefi
   return runtime && isAbsolute(runtime) ? join(runtime, "cowtool") : undefined;
 }
 
-/** Makes the directory for this server's socket, which only this user may enter. Undefined where there is none. */
+/** Makes the directory for this server's socket. Undefined where there is none, or others could put files there. */
 export function ownSocketPath(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const directory = controlDirectory(env);
   if (directory === undefined) return undefined;
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
     const { uid, mode } = fs.lstatSync(directory);
     if (uid !== process.geteuid?.() || (mode & 0o022) !== 0) return undefined;
   } catch {
