@@ -158,9 +158,18 @@ export class ExportMeter {
 /** The sums of slots, of any lengths. @param length at least */
 function sumOf(slots: readonly Float64Array[], length: number): Float64Array {
   const sums = new Float64Array(Math.max(length, ...slots.map((slot) => slot.length)));
-  for (const slot of slots)
-    for (let place: number = Place.COMMANDS; place < slot.length; place++)
-      sums[place] = (sums[place] ?? 0) + (slot[place] ?? 0);
+  const add = (slot: Float64Array, from: number, to: number): void => {
+    for (let place = from; place < to; place++) sums[place] = (sums[place] ?? 0) + (slot[place] ?? 0);
+  };
+  for (const slot of slots) {
+    add(slot, Place.COMMANDS, Place.HISTOGRAMS);
+    for (const [kind, command] of TIMED.entries()) {
+      const from = Place.HISTOGRAMS + kind * BUCKETS;
+      // Most of a slot is histograms, and mostly some of them are empty.
+      if ((slot[Place.COMMANDS + command] ?? 0) > 0) add(slot, from, from + BUCKETS);
+    }
+    add(slot, Place.LEVELS, slot.length);
+  }
   return sums;
 }
 
