@@ -12,9 +12,12 @@ import { parsePart } from "../lib/stack/part.ts";
 /** Head and bitmap of a cowfile of half a gigabyte. */
 const BYTES = 64 << 10;
 const FILES_AHEAD = 32;
+/** The unit of stat's count of blocks. */
+const SECTOR_BYTES = 512;
 
 export class ReadAhead {
   readonly #files: readonly string[];
+  readonly #isFile: boolean[] = [];
   #next = 0;
 
   /** @param files as users write them */
@@ -25,20 +28,19 @@ export class ReadAhead {
   /** The space that each file takes on disk, in bytes, but at least 1; asked of many files at a time. */
   async sizes(): Promise<readonly number[]> {
     return Promise.all(
-      this.#files.map((file) =>
-        stat(file).then(
-          ({ blocks }) => blocks * 512 || 1,
-          () => 1,
-        ),
-      ),
+      this.#files.map(async (file, index) => {
+        const found = await stat(file).catch(() => undefined);
+        this.#isFile[index] = found?.isFile() ?? false;
+        return (found?.blocks ?? 0) * SECTOR_BYTES || 1;
+      }),
     );
   }
 
-  /** The file with that index is the next one. Lets the reads of others go on first. */
+  /** The file with that index is the next one; sizes() came first. Lets the reads of others go on. */
   async reach(index: number): Promise<void> {
     this.#next = Math.max(this.#next, index + 1);
     for (; this.#next < Math.min(this.#files.length, index + FILES_AHEAD); this.#next++)
-      void readBeginning(this.#files[this.#next] ?? "").catch(() => undefined);
+      if (this.#isFile[this.#next]) void readBeginning(this.#files[this.#next] ?? "").catch(() => undefined);
     await setImmediate();
   }
 }
@@ -54,7 +56,6 @@ function pathOf(file: string): string {
 }
 
 async function readBeginning(file: string): Promise<void> {
-  if (!(await stat(file)).isFile()) return;
   const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     await handle.read(Buffer.allocUnsafe(BYTES), 0, BYTES, 0);
