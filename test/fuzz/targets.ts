@@ -4,6 +4,7 @@
  */
 import type { Target } from "./engine.ts";
 import { client } from "./targets/client.ts";
+import { control } from "./targets/control.ts";
 import { cowfile, head, packed } from "./targets/images.ts";
 import { journal, mergeJournal, note, stackFile } from "./targets/notes.ts";
 import { handshake, transmission } from "./targets/server.ts";
@@ -19,4 +20,5 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   handshake,
   client,
   transmission,
+  control,
 };

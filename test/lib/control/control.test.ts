@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import * as http from "node:http";
+import * as net from "node:net";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
@@ -15,6 +16,7 @@ import { info } from "../../../src/lib/operations/info.ts";
 import { ROOT } from "../../support/command/run-command.ts";
 import { CMD, FLAG, RawSession } from "../../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
+import { noise } from "../../support/random.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const SIZE = 1 << 20;
@@ -361,6 +363,23 @@ test("rubbish is refused by name, and the server goes on", async () => {
     const answer = await ask(path, method, body);
     expect([method, path, body, answer.status]).toEqual([method, path, body, status]);
     expect(JSON.parse(answer.text)).toMatchObject({ error: { code: expect.any(String), message: expect.any(String) } });
+  }
+  expect(await control.list()).toEqual({ exports: [] });
+});
+
+test("what is no HTTP, or stops in the middle, is hung up on, and the server goes on", async () => {
+  const control = await startControlled();
+  const said = [
+    "NBDMAGIC",
+    "GET /\r\n\r\n",
+    `GET / HTTP/1.1\r\nx: ${"y".repeat(100_000)}\r\n\r\n`,
+    "POST /v1/stop HTTP/1.1\r\n",
+  ];
+  for (const bytes of [...said, Buffer.from(noise(5000, 3))]) {
+    const socket = net.connect(server?.ready.control ?? "");
+    socket.on("error", () => undefined);
+    socket.end(bytes);
+    await new Promise((resolve) => socket.once("close", resolve).resume());
   }
   expect(await control.list()).toEqual({ exports: [] });
 });
