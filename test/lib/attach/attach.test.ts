@@ -159,6 +159,16 @@ describe("attach", () => {
     expect(kernel.calls).not.toContainEqual(expect.stringMatching(/^reconnect/));
   });
 
+  it("leaves nothing attached if it cannot say so, or the note cannot be written", async () => {
+    const gone = new Error("the reader has gone");
+    await expect(attach(URI, { onReady: () => Promise.reject(gone) }, {}, system)).rejects.toBe(gone);
+    rmSync(at("run"), { recursive: true });
+    writeFileSync(at("run"), "");
+    await expect(attach(URI, {}, {}, system)).rejects.toMatchObject({ file: at("run") });
+    expect(kernel.calls.filter((call) => call === "disconnect 0")).toHaveLength(2);
+    expect(listAttached(system)).toEqual([]);
+  });
+
   it("ends when the device is detached by another process", async () => {
     await attached(() => kernel.disconnect(0));
     expect(kernel.calls).toEqual(["connect 0 1048576 512 1 7", "disconnect 0", "close"]);

@@ -77,6 +77,7 @@ export async function attach(
     const keeper = new Keeper(kernel, system, { uri, parsed, waitSeconds: request.waitSeconds ?? WAIT_SECONDS });
     await keeper.begin(wanted, orphan);
     try {
+      keeper.note();
       await request.onReady?.(keeper.result(orphan !== undefined));
       await keeper.keep(context);
     } finally {
@@ -137,6 +138,10 @@ class Keeper {
       socket.close();
     }
     this.#lookAgainSoon();
+  }
+
+  /** @throws CowError `permission`, … */
+  note(): void {
     noteKeeper(this.#system.roots, this.#index);
   }
 
