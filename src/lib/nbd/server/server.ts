@@ -8,6 +8,7 @@ import { canOpen } from "../../device/sys/descriptors.ts";
 import { canTakeSockets } from "../../device/sys/socket.ts";
 import type { ExportFacts } from "../handshake/export.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
+import { MemoryTidier } from "../threads/tidy-memory.ts";
 import { THREAD_DESCRIPTORS, WorkerPool } from "../threads/worker-pool.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
 import type { Exports } from "./exports.ts";
@@ -41,6 +42,7 @@ export class NbdServer implements ConnectionHost {
   readonly pool: WorkerPool | undefined;
   readonly #options: ServerOptions;
   readonly #connections = new Set<Connection>();
+  readonly #tidier = new MemoryTidier();
   #isStopping = false;
   #wasUsed = false;
   /** Was there a warning about too few descriptors? */
@@ -95,6 +97,7 @@ export class NbdServer implements ConnectionHost {
     this.#connections.add(connection);
     await connection.run();
     this.#connections.delete(connection);
+    this.#tidier.connectionEnded();
     this.#wasUsed ||= connection.hasBegun;
     if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
   }
@@ -133,6 +136,7 @@ export class NbdServer implements ConnectionHost {
       // The remaining connections wait for a thread that has died.
       if (waited > 2 * PATIENCE_MS) break;
     }
+    this.#tidier.end();
     await this.pool?.close();
   }
 }

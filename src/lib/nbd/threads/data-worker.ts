@@ -10,6 +10,7 @@ import type { LiveImage } from "../../stack/live/image.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { BlockingSession } from "./blocking-session.ts";
 import { ThreadImages } from "./thread-images.ts";
+import { MemoryTidier } from "./tidy-memory.ts";
 import { warmUp } from "./warm-up.ts";
 import { END, type Forget, type NumberedJob, READY, type WorkerDone, type WorkerSetup } from "./worker-messages.ts";
 
@@ -17,6 +18,7 @@ assert(parentPort, "this file is a worker");
 const port = parentPort;
 const { busy, warmUpFd } = workerData as WorkerSetup;
 const images = new ThreadImages();
+const tidier = new MemoryTidier();
 let session: BlockingSession | undefined;
 
 function serve(job: NumberedJob): Promise<void> {
@@ -41,6 +43,7 @@ async function serveOnLoop(job: NumberedJob, image: LiveImage): Promise<void> {
 port.on("message", (job: NumberedJob | Forget | typeof END) => {
   if (job === END) {
     closeThreadFetcher();
+    tidier.end();
     port.close();
     return;
   }
@@ -51,6 +54,7 @@ port.on("message", (job: NumberedJob | Forget | typeof END) => {
   const tell = (failure: string | undefined): void => {
     const done: WorkerDone = { id: job.id, failure };
     port.postMessage(done);
+    tidier.connectionEnded();
   };
   serve(job).then(
     () => tell(undefined),

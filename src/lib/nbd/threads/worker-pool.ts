@@ -23,6 +23,8 @@ import {
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
 const SHARED_THREADS = 2;
+/** A shared thread without a connection ends after this time: what a new one costs is more than what one keeps. */
+const SHARED_IDLE_MS = 5000;
 /** A thread that has not ended after this time hangs in a native call. */
 const END_MS = 3000;
 /** Threads that are kept ready, including those with a connection: as many as most clients open at once. */
@@ -57,6 +59,8 @@ type Ending = string | undefined | NotBegun;
 
 class Thread {
   readonly worker: Worker;
+  /** Ends a shared thread that has had no connection for a while. */
+  idleTimer: NodeJS.Timeout | undefined;
   /** Before that it has not seen an image. */
   #isReady = false;
   readonly #waiting = new Map<number, (ending: Ending) => void>();
@@ -187,13 +191,20 @@ export class WorkerPool {
   async #runShared(job: NumberedJob): Promise<Ending> {
     const thread = this.#share();
     const failure = await thread.run(job);
-    if (thread.connections === 0) this.#end(thread);
+    if (thread.connections === 0) this.#endSharedLater(thread);
     return failure;
   }
 
   /** No connection uses the export of that number any more, and none will. */
   forget(exportNumber: number): void {
     for (const thread of this.#all) thread.post({ forget: exportNumber } satisfies Forget);
+  }
+
+  #endSharedLater(thread: Thread): void {
+    clearTimeout(thread.idleTimer);
+    thread.idleTimer = setTimeout(() => {
+      if (thread.connections === 0 && this.#shared.includes(thread)) this.#end(thread);
+    }, SHARED_IDLE_MS).unref();
   }
 
   /** Ends all threads; none of them has a connection any more. */
