@@ -139,7 +139,7 @@ export {
   type VerifyRequest,
   verifyFingerprint,
 } from "./operations/verify-fingerprint.ts";
-export type { Access } from "./stack/live/served-stack.ts";
+export type { Access } from "./stack/live/access.ts";
 export { type OpenStackOptions, openStack, type Stack } from "./stack/open.ts";
 export type { OpenPart } from "./stack/open-part.ts";
 export { Overlay } from "./stack/overlay.ts";

@@ -17,7 +17,8 @@ import {
 } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
 import { create, merge, nodeStorage } from "../../src/lib/index.ts";
-import { type Access, ServedStack } from "../../src/lib/stack/live/served-stack.ts";
+import type { Access } from "../../src/lib/stack/live/access.ts";
+import { ServedStack } from "../../src/lib/stack/live/served-stack.ts";
 import { HeldStackFile, readStackFile } from "../../src/lib/stack/stack-file.ts";
 import { expectErrorLine, expectJson, run } from "../support/command/harness.ts";
 import { noise } from "../support/random.ts";

@@ -7,7 +7,7 @@ import type { ControlClient } from "../../lib/control/client.ts";
 import type { EventDocument } from "../../lib/control/documents.ts";
 import { nodeStorage } from "../../lib/device/node-storage.ts";
 import { CowError } from "../../lib/errors.ts";
-import type { Access } from "../../lib/stack/live/served-stack.ts";
+import type { Access } from "../../lib/stack/live/access.ts";
 import { StackSpec } from "../../lib/stack/spec.ts";
 import { renderKeyValue } from "../render/key-value.ts";
 import type { TableView } from "../render/table.ts";

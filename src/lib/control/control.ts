@@ -8,7 +8,7 @@ import { CowError } from "../errors.ts";
 import type { ExportEntry } from "../nbd/server/live-export.ts";
 import type { RunningServer } from "../nbd/server/serve.ts";
 import { isNbdUri } from "../protocol/uri.ts";
-import type { Access } from "../stack/live/served-stack.ts";
+import type { Access } from "../stack/live/access.ts";
 import { StackSpec } from "../stack/spec.ts";
 import {
   type AddRequest,

@@ -3,7 +3,7 @@
  * describes them. Keys are snake_case, sizes are bytes, times are milliseconds since 1970; keys are only ever added.
  */
 import type { ExportEntry, ExportState } from "../nbd/server/live-export.ts";
-import type { Access } from "../stack/live/served-stack.ts";
+import type { Access } from "../stack/live/access.ts";
 
 /** An export in a list. */
 export interface ExportDocument {

@@ -1,7 +1,7 @@
 /**
  * Owns reading the fields of JSON objects that others wrote. Throws plain errors in words; callers say what they are of.
  */
-import type { Access } from "../stack/live/served-stack.ts";
+import type { Access } from "../stack/live/access.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 

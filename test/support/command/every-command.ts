@@ -19,7 +19,8 @@ import {
   type Storage,
   verifyFingerprint,
 } from "../../../src/lib/index.ts";
-import { type Access, ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
+import type { Access } from "../../../src/lib/stack/live/access.ts";
+import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { collected } from "../collected.ts";
 import { sameBytes } from "../images/driver-model.ts";
 

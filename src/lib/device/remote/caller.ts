@@ -2,7 +2,9 @@
  * Owns the caller's side of the shared memory: it starts the helper thread, calls, and blocks until there is an answer.
  * Must not wait for ever, whatever becomes of the thread.
  */
+
 import { Worker } from "node:worker_threads";
+import type { Shared } from "../../bytes/shared.ts";
 import { CowError } from "../../errors.ts";
 import type { Failure, HelperData } from "./helper.ts";
 import type { Remembered } from "./sameness.ts";
@@ -114,7 +116,7 @@ export class Caller {
   }
 
   /** Blocks until `array[index]` is at least `settled`. @returns its value @throws CowError `io` if the helper is dead */
-  #settled(array: Int32Array<SharedArrayBuffer>, index: number, settled: number): number {
+  #settled(array: Shared<Int32Array>, index: number, settled: number): number {
     const { words } = this.memory;
     for (let looks = 0; looks < LOOKS; looks++) {
       const value = Atomics.load(array, index);

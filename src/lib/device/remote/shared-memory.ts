@@ -7,6 +7,7 @@
  * - Pieces: slots of PIECE_BYTES become PENDING and their numbers are put into the ring; the helper makes each READY or
  *   FAILED. A slot that is PENDING belongs to the helper, all others to the caller.
  */
+import type { Shared } from "../../bytes/shared.ts";
 
 /** Read-ahead works in pieces of this size, at multiples of it. */
 export const PIECE_BYTES = 64 << 10;
@@ -35,18 +36,18 @@ export const Slot = { EMPTY: 0, PENDING: 1, READY: 2, FAILED: 3 } as const;
 
 export interface SharedMemory {
   readonly buffer: SharedArrayBuffer;
-  readonly words: Int32Array<SharedArrayBuffer>;
+  readonly words: Shared<Int32Array>;
   /** Of each slot. */
-  readonly states: Int32Array<SharedArrayBuffer>;
+  readonly states: Shared<Int32Array>;
   /** Numbers of slots that are to be filled. */
-  readonly ring: Int32Array<SharedArrayBuffer>;
-  readonly numbers: Float64Array<SharedArrayBuffer>;
+  readonly ring: Shared<Int32Array>;
+  readonly numbers: Shared<Float64Array>;
   /** Of each slot: where in the export its piece begins, in bytes. */
-  readonly offsets: Float64Array<SharedArrayBuffer>;
-  readonly text: Uint8Array<SharedArrayBuffer>;
+  readonly offsets: Shared<Float64Array>;
+  readonly text: Shared<Uint8Array>;
   /** Data of the call. */
-  readonly data: Uint8Array<SharedArrayBuffer>;
-  readonly pieces: Uint8Array<SharedArrayBuffer>;
+  readonly data: Shared<Uint8Array>;
+  readonly pieces: Shared<Uint8Array>;
 }
 
 const BYTES =
@@ -94,7 +95,7 @@ export function takeText({ words, text }: SharedMemory): unknown {
 }
 
 /** Sets a word and wakes threads that wait for it. */
-export function announce(array: Int32Array<SharedArrayBuffer>, index: number, value: number): void {
+export function announce(array: Shared<Int32Array>, index: number, value: number): void {
   Atomics.store(array, index, value);
   Atomics.notify(array, index);
 }

@@ -7,7 +7,7 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
-import type { Access } from "../../stack/live/served-stack.ts";
+import type { Access } from "../../stack/live/access.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import type { ExportFacts } from "../handshake/export.ts";
 import {

@@ -2,7 +2,7 @@
  * Owns the request to a server, and its report when it is ready.
  */
 import type { Duplex } from "node:stream";
-import type { Access } from "../../stack/live/served-stack.ts";
+import type { Access } from "../../stack/live/access.ts";
 import type { StackSpec } from "../../stack/spec.ts";
 import type { TlsRequest } from "./tls-config.ts";
 

@@ -2,15 +2,17 @@
  * Owns a bitmap of blocks that stays in memory, shared by every thread that serves an image: bit b is block b, LSB first,
  * as on disk. Block numbers may exceed 32 bits, so nothing here shifts a block number.
  */
+
 import { countBits } from "../../bytes/bitmap.ts";
+import type { Shared } from "../../bytes/shared.ts";
 
 export class BlockMap {
   readonly blockCount: number;
-  readonly bytes: Uint8Array<SharedArrayBuffer>;
+  readonly bytes: Shared<Uint8Array>;
   readonly #words: Int32Array;
 
   /** @param bytes a multiple of 4, at least `blockCount` bits */
-  constructor(bytes: Uint8Array<SharedArrayBuffer>, blockCount: number) {
+  constructor(bytes: Shared<Uint8Array>, blockCount: number) {
     this.blockCount = blockCount;
     this.bytes = bytes;
     this.#words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);

@@ -2,6 +2,7 @@
  * Owns passing an open stack to another thread: as descriptors (which all threads of a process share), shared memory
  * and a few numbers. The opener keeps the files open, locked, and closes them.
  */
+import type { Shared } from "../../bytes/shared.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { BorrowedFile, type Lent } from "../../device/borrowed-file.ts";
 import type { Remembered } from "../../device/remote/sameness.ts";
@@ -31,7 +32,7 @@ export type PassedLayer = PassedFile &
         readonly kind: "resident";
         readonly dataOffsetBytes: number;
         readonly blockCount: number;
-        readonly bitmap: Uint8Array<SharedArrayBuffer>;
+        readonly bitmap: Shared<Uint8Array>;
         readonly base: BaseIdentity;
       }
   );

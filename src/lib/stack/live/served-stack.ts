@@ -8,6 +8,7 @@ import { CowError } from "../../errors.ts";
 import { frozenAs, isFrozen, type StackPart } from "../part.ts";
 import { StackSpec } from "../spec.ts";
 import { HeldStackFile } from "../stack-file.ts";
+import type { Access } from "./access.ts";
 import { assembleImage } from "./assemble.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
@@ -19,15 +20,6 @@ import type { PassedImage } from "./passed-image.ts";
 import { type LowerStack, LowerStacks, Mappings, passLayer } from "./shared-lower.ts";
 import type { SpaceUsage } from "./space-usage.ts";
 import { type Top, throwAway } from "./top.ts";
-
-/** How the top of a stack is served. */
-export type Access =
-  /** The stack's last layer is a cowfile that takes the writes. */
-  | "writable"
-  /** Nothing can be written. */
-  | "read-only"
-  /** Writes go to a layer that is discarded with the server. */
-  | "ephemeral";
 
 export interface ServeStackOptions extends OpenTopOptions {
   readonly access: Access;

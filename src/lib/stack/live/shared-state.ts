@@ -3,6 +3,7 @@
  * the locks, and a few counters. Plain SharedArrayBuffers, so that it can be posted to a worker.
  */
 
+import type { Shared } from "../../bytes/shared.ts";
 import { CowError } from "../../errors.ts";
 import { BITMAP_OFFSET_BYTES } from "../../formats/cowfile/layout.ts";
 import { MAX_RECORD_DATA_BYTES, MAX_RECORD_EXTENTS } from "../../formats/cowfile/live/flush-log.ts";
@@ -108,16 +109,16 @@ export const Failure = {
 
 /** Parts of one SharedArrayBuffer: it is so large that the system gives memory only for what is touched. */
 export interface SharedState {
-  readonly control: Int32Array<SharedArrayBuffer>;
-  readonly locks: Int32Array<SharedArrayBuffer>;
+  readonly control: Shared<Int32Array>;
+  readonly locks: Shared<Int32Array>;
   /** One word per lock: how often blocks were allocated under it. */
-  readonly allocations: Int32Array<SharedArrayBuffer>;
+  readonly allocations: Shared<Int32Array>;
   /** One byte per page of the bitmap, see PageState. */
-  readonly pages: Uint8Array<SharedArrayBuffer>;
-  readonly bitmap: Uint8Array<SharedArrayBuffer>;
+  readonly pages: Shared<Uint8Array>;
+  readonly bitmap: Shared<Uint8Array>;
   /** What the flush log remembers: places, and data. */
-  readonly logPlaces: Float64Array<SharedArrayBuffer>;
-  readonly logData: Uint8Array<SharedArrayBuffer>;
+  readonly logPlaces: Shared<Float64Array>;
+  readonly logData: Shared<Uint8Array>;
 }
 
 /** Values of a byte of `pages`. */
@@ -165,7 +166,7 @@ export function newSharedState(mapSizeBytes: number): SharedState {
 }
 
 /** A bitmap alone, for a layer that is only read. @throws CowError `unsuitable` if there is no memory for it */
-export function newBitmap(mapSizeBytes: number): Uint8Array<SharedArrayBuffer> {
+export function newBitmap(mapSizeBytes: number): Shared<Uint8Array> {
   return new Uint8Array(newMemory(roundUp(mapSizeBytes, 4), mapSizeBytes));
 }
 
