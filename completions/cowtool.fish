@@ -211,6 +211,7 @@ complete --command cowtool --condition '__cowtool_runs resize' --long-option shr
 complete --command cowtool --condition '__cowtool_runs resize' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs serve' --long-option control --require-parameter --arguments '(__cowtool_layers)' --description 'the path of its control socket, or none'
+complete --command cowtool --condition '__cowtool_runs serve' --long-option dashboard --exclusive --description 'serve a page that shows it all in a browser'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option ephemeral --description 'discard all writes when the server ends'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option exit-last --description 'end when the last client has left'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option export --require-parameter --arguments '(__cowtool_layers)' --description 'serve a stack under a name'

@@ -1,11 +1,12 @@
 /**
  * Owns dist/program: the command line, bundled with the packages that it uses, so that an installed cowtool needs no
  * package but koffi, and starts from a few files. CommonJS, since that loads faster: node copies every built-in module's
- * exports for an ECMAScript import. A command is a file of its own, and so is each thread's program.
+ * exports for an ECMAScript import. A command is a file of its own, and so is each thread's program. Beside it dist/page: what
+ * the page of `serve --dashboard` is in the browser.
  *
  *   node scripts/bundle.mjs FOLDER
  */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
@@ -114,6 +115,10 @@ const { output } = await bundle.write({
     ],
   },
 });
+const page = await rolldown({ input: join(root, "src/page/main.ts"), platform: "browser" });
+await page.write({ file: join(folder, "../page/page.js"), format: "esm", minify: true });
+for (const name of ["index.html", "page.css", "icon.svg"])
+  copyFileSync(join(root, "src/page", name), join(folder, "../page", name));
 writeFileSync(join(folder, "package.json"), '{ "type": "commonjs" }\n');
 const packages = [...output, ...own.output].flatMap(({ moduleIds = [] }) => moduleIds.map((id) => packageOf(id)));
 const used = new Set(packages.filter((each) => each !== undefined && existsSync(join(each, "package.json"))));

@@ -3,6 +3,7 @@
  * and npm, must say what it cannot do, and must cost next to nothing when all is there.
  *
  *   node scripts/setup.mjs             packages, runtime, dist, test clients
+ *   node scripts/setup.mjs --browser   the same with a browser, for the tests of the page
  *   node scripts/setup.mjs --prepare   runtime and dist only: what npm runs at the end of `npm ci`
  *
  * The scripts in package.json call it inline, not as a `pre…` script, because npm skips those when `ignore-scripts` is
@@ -43,6 +44,17 @@ const CLIENTS = [
   },
   { package: "fio", program: "fio", use: "verified load on the NBD server" },
   { package: "gnutls-bin", program: "certtool", use: "trying NBD over TLS" },
+];
+
+/** Large, and for `npm run test:browser` only. */
+const BROWSER = [
+  { package: "chromium", program: "chromium", use: "trying the page" },
+  {
+    package: "fonts-dejavu-core",
+    program: "DejaVu",
+    file: "/usr/share/fonts/truetype/dejavu",
+    use: "pictures of the page",
+  },
 ];
 
 class SetupError extends Error {}
@@ -149,8 +161,8 @@ function isThere({ program, file }) {
 }
 
 /** Test clients are a help, not a need: where one can't be had, its tests skip and we say so. */
-function ensureClients() {
-  const missing = () => CLIENTS.filter((client) => !isThere(client));
+function ensureClients(clients) {
+  const missing = () => clients.filter((client) => !isThere(client));
   const wanted = missing().map((client) => client.package);
   if (wanted.length === 0) return;
   const mayInstall = process.getuid?.() === 0 && isInstalled("apt-get");
@@ -173,7 +185,7 @@ try {
   if (!isPrepare) ensurePackages();
   ensureRuntime();
   ensureDist();
-  if (!isPrepare) ensureClients();
+  if (!isPrepare) ensureClients(process.argv.includes("--browser") ? [...CLIENTS, ...BROWSER] : CLIENTS);
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
   say(error.message);

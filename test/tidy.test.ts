@@ -28,6 +28,7 @@ const ROOMS = [
   "index",
   "cli",
   "commands",
+  "page",
 ];
 
 /** Importable from anywhere; they themselves import only each other. */

@@ -33,10 +33,12 @@ export interface ServeFlags {
   readonly force: boolean;
   readonly control: string | undefined;
   readonly state: string | undefined;
+  readonly dashboard: string | undefined;
 }
 
 const MAX_CONNECTIONS = 65_536;
 const MAX_PORT = 65_535;
+const DASHBOARD_PORT = 8080;
 
 /** @param files the positional arguments: the base of the default export and its layers @throws CowError `usage` */
 export function serveRequest(files: readonly string[], flags: ServeFlags): ServeRequest {
@@ -59,7 +61,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
   return {
     exports,
     socket: flags.socket,
-    listen: flags.listen === undefined ? undefined : parseAddress(flags.listen),
+    listen: flags.listen === undefined ? undefined : parseAddress(flags.listen, DEFAULT_PORT),
     readOnly: flags["read-only"],
     ephemeral: flags.ephemeral,
     repair: flags.repair,
@@ -74,6 +76,7 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     force: flags.force,
     ...controlOf(flags),
     ...(flags.state !== undefined && { state: flags.state }),
+    ...(flags.dashboard !== undefined && { dashboard: parseAddress(flags.dashboard, DASHBOARD_PORT) }),
     // Last of all: as long as it is open, the process does not end.
     stdio: flags.stdio ? standardStream() : undefined,
   };
@@ -92,9 +95,9 @@ function namedStack(text: string): ExportRequest {
 }
 
 /** `HOST:PORT`, `[IPv6]:PORT`, `HOST` or `:PORT`. */
-function parseAddress(text: string): { readonly host: string; readonly port: number } {
+function parseAddress(text: string, defaultPort: number): { readonly host: string; readonly port: number } {
   const match = /^(?:\[([0-9a-f:.%]+)\]|([^:[\]]*))(?::(\d+))?$/i.exec(text);
-  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
   if (!match || port > MAX_PORT || text === "")
     throw new CowError("usage", `"${text}" is no address: expected HOST:PORT, an IPv6 address in brackets`);
   return { host: match[1] ?? (match[2] || "127.0.0.1"), port };

@@ -56,6 +56,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
       options: [...LOG_LEVELS],
       helpValue: "LEVEL",
     })(),
+    dashboard: Flags.string({ description: "serve a page that shows it all in a browser", helpValue: "HOST:PORT" }),
     insecure: Flags.boolean({ default: false, description: "allow a public address without TLS" }),
   };
 

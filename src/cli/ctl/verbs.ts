@@ -173,6 +173,16 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       return { result, render: () => statsTable(result.exports, view) };
     },
   },
+  dashboard: {
+    usage: "",
+    summary: "the address of the page of serve --dashboard, with the token for its buttons",
+    args: [0, 0],
+    flags: [],
+    run: async ({ client }) => {
+      const result = await client.dashboard();
+      return { result, render: () => `${result.url}#token=${result.token}\n` };
+    },
+  },
   jobs: {
     usage: "[cancel ID]",
     summary: "what takes long and was begun, or cancel one of them",

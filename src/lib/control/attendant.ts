@@ -9,11 +9,13 @@ import { CowError } from "../errors.ts";
 import type { Exports } from "../nbd/server/exports.ts";
 import { type Listener, listenUnix } from "../nbd/server/listeners.ts";
 import type { Attendant, RunningServer } from "../nbd/server/serve.ts";
-import type { Ready } from "../nbd/server/serve-request.ts";
+import type { Ready, ServeRequest } from "../nbd/server/serve-request.ts";
 import { storageOf } from "../operations/files.ts";
 import { Control } from "./control.ts";
 import type { EventDocument } from "./documents.ts";
 import { EventHub } from "./events.ts";
+import { checkDashboard, type DashboardAddress } from "./page/address.ts";
+import type { Dashboard } from "./page/dashboard.ts";
 import { removeDeadSockets } from "./socket-place.ts";
 import { StateFile } from "./state-file.ts";
 
@@ -26,10 +28,14 @@ export interface ControlRequest {
   readonly onEvent?: ((event: EventDocument) => void) | undefined;
   /** A directory in which the exports that are added are kept, so that the next server has them again. */
   readonly state?: string | undefined;
+  /** Where the page is served; default: there is none. */
+  readonly dashboard?: DashboardAddress | undefined;
 }
 
+type AttendedRequest = ControlRequest & Pick<ServeRequest, "tls">;
+
 export class ControlAttendant implements Attendant {
-  readonly #request: ControlRequest;
+  readonly #request: AttendedRequest;
   readonly #context: OperationContext;
   readonly #state: StateFile | undefined;
   /** Exports of the command line, which a restart brings again by itself. */
@@ -38,9 +44,11 @@ export class ControlAttendant implements Attendant {
   #listener: Listener | undefined;
   #http: Promise<Server> | undefined;
   #control: Control | undefined;
+  #dashboard: Dashboard | undefined;
 
-  /** @throws CowError `locked` if another server uses the state directory */
-  constructor(request: ControlRequest, context: OperationContext) {
+  /** @throws CowError `locked` if another server uses the state directory; `usage` for a page that others could reach */
+  constructor(request: AttendedRequest, context: OperationContext) {
+    if (request.dashboard) checkDashboard(request.dashboard, request.tls);
     this.#request = request;
     this.#context = context;
     this.#events = new EventHub(request.onEvent);
@@ -71,10 +79,19 @@ export class ControlAttendant implements Attendant {
   }
 
   async start(server: RunningServer): Promise<Partial<Ready>> {
-    const { control: path, state = null } = this.#request;
+    const { state = null, dashboard } = this.#request;
     this.#events.publish({ type: "serving" });
-    if (path === undefined) return {};
-    const storage = storageOf(this.#context);
+    const control = await this.#listen();
+    if (control === undefined && !dashboard) return {};
+    this.#control = new Control(server, storageOf(this.#context), this.#events, { control: control ?? "", state });
+    const page = dashboard && (await this.#openPage(this.#control, dashboard));
+    return { ...(control !== undefined && { control }), ...(page && { dashboard: page.url }) };
+  }
+
+  /** @returns the path of the control socket; undefined for none */
+  async #listen(): Promise<string | undefined> {
+    const { control: path } = this.#request;
+    if (path === undefined) return undefined;
     const waiting = (socket: Socket): void => this.#answer(socket);
     try {
       this.#listener = await listenUnix(path, waiting);
@@ -82,12 +99,19 @@ export class ControlAttendant implements Attendant {
       if (!this.#request.isControlOptional || !(error instanceof CowError)) throw error;
       const message = `${error.message}: this server has no control socket`;
       this.#context.onNotice?.({ severity: "note", file: error.file, message });
-      return {};
+      return undefined;
     }
     void removeDeadSockets();
-    const control = this.#listener.at.kind === "unix" ? this.#listener.at.path : path;
-    this.#control = new Control(server, storage, this.#events, { control, state });
-    return { control };
+    return this.#listener.at.kind === "unix" ? this.#listener.at.path : path;
+  }
+
+  async #openPage(control: Control, address: DashboardAddress): Promise<Dashboard> {
+    const { Dashboard } = await import("./page/dashboard.ts");
+    this.#dashboard = await Dashboard.open(control, address, this.#request.tls);
+    control.announce(this.#dashboard);
+    const message = `the page is at ${this.#dashboard.url}; \`cowtool ctl dashboard\` prints its address with the token`;
+    this.#context.onNotice?.({ severity: "note", message });
+    return this.#dashboard;
   }
 
   /** What the server tells its user, as an event. */
@@ -97,6 +121,7 @@ export class ControlAttendant implements Attendant {
 
   async stop(): Promise<void> {
     this.#listener?.close();
+    this.#dashboard?.close();
     await this.#control?.jobs.end();
     this.#events.end();
     const http = await this.#http;

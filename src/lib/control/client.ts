@@ -7,6 +7,7 @@ import { CowError, ERROR_CODES, errnoName, systemError } from "../errors.ts";
 import type {
   AddRequest,
   AllStatsDocument,
+  DashboardDocument,
   ErrorDocument,
   EventDocument,
   ExportDocument,
@@ -85,6 +86,11 @@ export class ControlClient {
 
   server(): Promise<ServerDocument> {
     return this.#json({ method: "GET", path: "/v1/server" });
+  }
+
+  /** Where the page is, and its token. */
+  dashboard(): Promise<DashboardDocument> {
+    return this.#json({ method: "GET", path: "/v1/dashboard" });
   }
 
   list(): Promise<ExportsDocument> {

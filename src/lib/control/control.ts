@@ -13,6 +13,7 @@ import { StackSpec } from "../stack/spec.ts";
 import {
   type AddRequest,
   type AllStatsDocument,
+  type DashboardDocument,
   type ExportDocument,
   type ExportsDocument,
   exportDocument,
@@ -28,7 +29,7 @@ import type { EventHub } from "./events.ts";
 import { Jobs } from "./jobs.ts";
 
 export interface ControlFacts {
-  /** The path of the control socket. */
+  /** The path of the control socket; "" for none, which only the page knows. */
   readonly control: string;
   readonly state: string | null;
 }
@@ -40,6 +41,7 @@ export class Control {
   readonly #storage: Storage;
   readonly #facts: ControlFacts;
   readonly #startedMs = Date.now();
+  #dashboard: DashboardDocument | undefined;
 
   constructor(server: RunningServer, storage: Storage, events: EventHub, facts: ControlFacts) {
     this.events = events;
@@ -60,8 +62,19 @@ export class Control {
     };
   }
 
+  /** @throws CowError `not-found` for a server without a page */
+  get dashboard(): DashboardDocument {
+    if (this.#dashboard) return this.#dashboard;
+    throw new CowError("not-found", "this server has no page: start it with --dashboard 127.0.0.1:8080");
+  }
+
+  /** The page is there. */
+  announce({ url, token }: DashboardDocument): void {
+    this.#dashboard = { url, token };
+  }
+
   list(): ExportsDocument {
-    return { exports: this.#server.exports.all.map((entry) => this.#document(entry)) };
+    return { exports: this.#server.exports.all.map((entry) => this.document(entry)) };
   }
 
   /** @throws CowError `not-found` */
@@ -69,7 +82,7 @@ export class Control {
     const entry = this.#server.exports.get(name);
     const written = entry.served?.stack.writtenPath ?? null;
     return {
-      ...this.#document(entry),
+      ...this.document(entry),
       base: entry.spec.base.text,
       written,
       free_bytes: this.freeBytes(name) ?? null,
@@ -81,7 +94,12 @@ export class Control {
    * @throws CowError `not-found`
    */
   freeBytes(name: string): number | undefined {
-    return this.#storage.freeBytes(this.#server.exports.get(name).spec.top.path);
+    return this.freeBytesAt(this.#server.exports.get(name).spec.top.path);
+  }
+
+  /** Bytes that the file system of a file has left; undefined if unknown. */
+  freeBytesAt(file: string): number | undefined {
+    return this.#storage.freeBytes(file);
   }
 
   /** @throws CowError `usage` for names of files that are not absolute; as Exports.add() */
@@ -92,7 +110,7 @@ export class Control {
       throw new CowError("usage", "is not an absolute name, and the server may have been started elsewhere", { file });
     }
     const settings = { name, stack, access, repair, force, reserveBytes: reserve, quotaBytes: quota };
-    return this.#document(await this.#server.exports.add(settings));
+    return this.document(await this.#server.exports.add(settings));
   }
 
   /** @throws CowError as Exports.remove() */
@@ -109,12 +127,12 @@ export class Control {
 
   /** @throws CowError as Exports.close() */
   async close(name: string): Promise<ExportDocument> {
-    return this.#document(await this.#server.exports.close(name));
+    return this.document(await this.#server.exports.close(name));
   }
 
   /** @throws CowError as Exports.reopen() */
   async reopen(name: string, access: Access | undefined): Promise<ExportDocument> {
-    return this.#document(await this.#server.exports.reopen(name, { access }));
+    return this.document(await this.#server.exports.reopen(name, { access }));
   }
 
   /**
@@ -128,7 +146,7 @@ export class Control {
     let failure: unknown;
     for (const each of names) {
       try {
-        synced.push(this.#document(await exports.sync(each)));
+        synced.push(this.document(await exports.sync(each)));
       } catch (error) {
         failure ??= error;
       }
@@ -162,7 +180,7 @@ export class Control {
     this.#server.end();
   }
 
-  #document(entry: ExportEntry): ExportDocument {
+  document(entry: ExportEntry): ExportDocument {
     return exportDocument(entry, this.#server.urisOf(entry.name));
   }
 }

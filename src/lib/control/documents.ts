@@ -61,6 +61,13 @@ export interface ServerDocument {
   readonly state: string | null;
 }
 
+/** Where the page is. */
+export interface DashboardDocument {
+  readonly url: string;
+  /** For the page's buttons: `URL#token=TOKEN` gives it to them. */
+  readonly token: string;
+}
+
 /** What a job does now, or how it ended. */
 export type JobState = "running" | "done" | "failed" | "cancelled";
 

@@ -33,16 +33,7 @@ export function controlApp(control: Control): Hono {
   const app = new Hono();
   let metrics: Metrics | undefined;
   app.use(bodyLimit({ maxSize: BODY_BYTES_AT_MOST, onError: () => refuse("the request is too long") }));
-  app.onError((error, c) => {
-    if (error instanceof HTTPException) return error.getResponse();
-    const known = error instanceof CowError;
-    const code = known ? (STATUS[error.code] ?? 422) : 500;
-    const message = `internal error: ${error.message} (a bug in cowtool)`;
-    return c.json(
-      { error: known ? errorDocument(error) : { code: "internal", message, details: {}, hints: [] } },
-      code,
-    );
-  });
+  app.onError(answerError);
   app.notFound((c) => {
     const message = `there is no ${c.req.method} ${c.req.path}`;
     return c.json({ error: { code: "not-found", message, details: {}, hints: ["see schemas/openapi.json"] } }, 404);
@@ -53,6 +44,7 @@ export function controlApp(control: Control): Hono {
     control.stop();
     return c.json(control.server(), 202);
   });
+  app.get("/v1/dashboard", (c) => c.json(control.dashboard));
   app.get("/v1/exports", (c) => c.json(control.list()));
   app.post("/v1/exports", async (c) => {
     const fields = await bodyOf(c, ["name", "stack", "access", "repair", "force", "reserve", "quota"]);
@@ -112,6 +104,15 @@ export function controlApp(control: Control): Hono {
   app.delete("/v1/jobs/:id", async (c) => c.json(await control.jobs.cancel(jobIdOf(c))));
   app.get("/v1/events", (c) => eventStream(control, c));
   return app;
+}
+
+/** An error as an answer. */
+export function answerError(error: Error, c: Context): Response {
+  if (error instanceof HTTPException) return error.getResponse();
+  const known = error instanceof CowError;
+  const code = known ? (STATUS[error.code] ?? 422) : 500;
+  const message = `internal error: ${error.message} (a bug in cowtool)`;
+  return c.json({ error: known ? errorDocument(error) : { code: "internal", message, details: {}, hints: [] } }, code);
 }
 
 /** Server-sent events, from now on or after `Last-Event-ID`; with `name` and `below` also one when space falls below. */

@@ -3,7 +3,7 @@
  * them within, so that the published library needs none of them.
  */
 export { createAdaptorServer } from "@hono/node-server";
-export { type Context, Hono } from "hono";
+export { type Context, Hono, type Next } from "hono";
 export { bodyLimit } from "hono/body-limit";
 export { HTTPException } from "hono/http-exception";
 export { streamSSE } from "hono/streaming";

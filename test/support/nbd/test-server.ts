@@ -55,7 +55,7 @@ export async function startServing(
   const ready = await new Promise<Ready>((resolve, reject) => {
     const listen = request.listen ? request.socket : socket;
     const whole = { ...request, exports, socket: listen, env: {}, onReady: resolve };
-    const isControlled = request.control !== undefined || request.state !== undefined;
+    const isControlled = Boolean(request.control ?? request.state ?? request.dashboard);
     ended = isControlled ? serve(whole, context) : serveExports(whole, context, attendant);
     ended.catch(reject);
   });

@@ -7,6 +7,7 @@ import { BUCKETS, cumulative, type LatencyHistogram, type Percentiles, percentil
 import { Limit, type Limits } from "./limit.ts";
 import { TIMED } from "./request-meter.ts";
 import { newShared, newSlot, type PassedMeter, Place, wake } from "./slot.ts";
+import { Touched } from "./touched.ts";
 import { Unflushed } from "./unflushed.ts";
 
 /**
@@ -72,6 +73,8 @@ export class ExportMeter {
   readonly #shared = newShared();
   readonly #limit = new Limit(this.#shared);
   readonly #unflushed = new Unflushed(this.#shared);
+  /** Which cells of the image were written. */
+  readonly touched = new Touched(this.#shared);
   /** What connections did that have ended. */
   #ended: Float64Array = new Float64Array(0);
   readonly #slots = new Set<SharedArrayBuffer>();
@@ -119,6 +122,11 @@ export class ExportMeter {
 
   snapshot(): ExportStats {
     return statsOf(this.#figures());
+  }
+
+  /** The latencies of all requests so far, to be given to latencyBetween() later. */
+  histograms(): Float64Array {
+    return this.#figures().sums.slice(Place.HISTOGRAMS, Place.LEVELS);
   }
 
   /** For histograms of Prometheus. */
@@ -171,6 +179,19 @@ function sumOf(slots: readonly Float64Array[], length: number): Float64Array {
     add(slot, Place.LEVELS, slot.length);
   }
   return sums;
+}
+
+/** The latencies of what was answered between two histograms(). */
+export function latencyBetween(before: Float64Array, after: Float64Array): ExportStats["latency"] {
+  const counts = after.map((count, bucket) => count - (before[bucket] ?? 0));
+  const of = (kind: number): Percentiles => {
+    const ofKind = counts.subarray(kind * BUCKETS, (kind + 1) * BUCKETS);
+    return percentiles(
+      ofKind,
+      ofKind.reduce((sum, count) => sum + count, 0),
+    );
+  };
+  return { read: of(0), write: of(1), flush: of(2) };
 }
 
 function histogramOf(sums: Float64Array, kind: number): Float64Array {

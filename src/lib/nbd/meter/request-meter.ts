@@ -11,6 +11,7 @@ import { nowNs } from "./clock.ts";
 import { BUCKETS, bucketOf } from "./histogram.ts";
 import { Limit, Turn } from "./limit.ts";
 import { type PassedMeter, Place, Wake, wake } from "./slot.ts";
+import { Touched } from "./touched.ts";
 import { Unflushed } from "./unflushed.ts";
 
 /** Requests whose latency is kept, by the order of their histograms. */
@@ -33,6 +34,7 @@ export class RequestMeter {
   arrivedNs = nowNs();
   /** When its work began or, after a wait, went on. */
   begunNs = this.arrivedNs;
+  readonly touched: Touched;
   readonly #memory: PassedMeter;
   readonly #slot: Float64Array;
   readonly #wakes: Int32Array;
@@ -56,6 +58,7 @@ export class RequestMeter {
     this.#memory = memory;
     this.#slot = new Float64Array(memory.slot);
     this.#wakes = new Int32Array(memory.slot, 0, 2);
+    this.touched = new Touched(memory.shared);
     this.#unflushed = new Unflushed(memory.shared);
     this.#limit = new Limit(memory.shared);
     this.#turn = new Turn(this.#limit);

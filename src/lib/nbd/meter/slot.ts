@@ -36,6 +36,9 @@ export const Wake = {
   IS_ENDING: 1,
 } as const;
 
+/** An image has at most as many cells. */
+export const TOUCHED_CELLS = 1024;
+
 /** Places in an export's memory, 64 bits each. */
 export const Shared = {
   /** As a word of 32 bits: 1 where there is a limit. */
@@ -47,7 +50,9 @@ export const Shared = {
   /** When all that was let in is paid for, at the rate of requests and of bytes. */
   OPERATIONS_PAID_NS: 5,
   BYTES_PAID_NS: 6,
-  LENGTH: 7,
+  /** Which cells of the image were written, a byte for each: see touched.ts. */
+  TOUCHED: 7,
+  LENGTH: 7 + TOUCHED_CELLS / 8,
 } as const;
 
 /** The memory that a connection's thread needs. */

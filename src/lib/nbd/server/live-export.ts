@@ -53,10 +53,10 @@ export interface ExportEntry {
   readonly settings: ExportSettings;
   readonly spec: StackSpec;
   readonly state: ExportState;
-  /** Counts go on where it is closed and opened again. */
-  readonly meter: ExportMeter;
   /** Undefined unless files are open. */
   readonly served: ServedExport | undefined;
+  /** Counts go on where it is closed and opened again. */
+  readonly meter: ExportMeter;
   /** Why it is not open. */
   readonly failure: CowError | undefined;
 }

@@ -67,4 +67,6 @@ export interface Ready {
   readonly pid: number;
   /** The path of its control socket; absent if there is none. */
   readonly control?: string;
+  /** The URL of its page, without the token; absent if there is none. */
+  readonly dashboard?: string;
 }

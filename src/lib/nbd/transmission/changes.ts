@@ -20,6 +20,7 @@ export class Changes {
   /** Writes a part of a payload. @throws what writing threw */
   write(payload: Uint8Array, offset: number): void {
     this.#meter.changed(payload.length);
+    this.#meter.touched.mark(offset, payload.length, this.#image.sizeBytes);
     this.#image.write(payload, offset);
   }
 
@@ -32,6 +33,7 @@ export class Changes {
       case Command.TRIM:
         requireWritable(this.#image);
         requireRange(request, this.#image, WireError.EINVAL);
+        this.#meter.touched.mark(request.offset, request.length, this.#image.sizeBytes);
         this.#image.trim(request.offset, request.length);
         break;
       case Command.CACHE:
@@ -53,6 +55,7 @@ export class Changes {
       throw new Refusal(WireError.ENOTSUP, "zeros would have to be written");
     if (length === 0) return;
     this.#meter.changed(length);
+    this.#meter.touched.mark(offset, length, this.#image.sizeBytes);
     this.#image.zero(offset, length, { mayPunch });
   }
 
