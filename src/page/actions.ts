@@ -19,9 +19,14 @@ export function takeToken(): URLSearchParams {
   return given;
 }
 
-/** Tells what was done, also to screen readers. */
+const SAID_MS = 8000;
+let forgetting = 0;
+
+/** Tells for a while what was done, also to screen readers. */
 function say(text: string): void {
   setText(byId("said"), text);
+  clearTimeout(forgetting);
+  forgetting = setTimeout(() => setText(byId("said"), ""), SAID_MS);
 }
 
 /** @param name undefined for all exports */

@@ -28,7 +28,7 @@ class Page {
     );
     this.#chosen = chosen;
     this.#listen();
-    // What nobody sees is not sent.
+    // A page that is not seen is not sent anything.
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#source?.close();
       else this.#listen();

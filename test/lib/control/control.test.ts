@@ -306,7 +306,7 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   const api = JSON.parse(readFileSync(join(ROOT, "schemas/openapi.json"), "utf8")) as Api;
   const ajv = new Ajv2020({ strict: false });
   ajv.addSchema(api, "api");
-  await startControlled();
+  await startControlled({ dashboard: { host: "127.0.0.1", port: 0 } });
   const stack = await freshStack();
   const bodies: Record<string, string> = { "post /v1/exports": JSON.stringify({ name: "x", stack }) };
   const order = ["post /v1/exports", "post /v1/exports/{name}/close", "post /v1/exports/{name}/reopen"];

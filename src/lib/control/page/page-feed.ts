@@ -1,5 +1,5 @@
 /**
- * Owns what the page shows, once a second: read when somebody looks, shared by all who look, and gathered in pieces, so
+ * Owns what the page shows, once a second: read while a page is open, shared by all pages, and gathered in pieces, so
  * that a thousand exports do not keep the main thread from its work. Of the export that is looked at it has the map, too.
  */
 import { hostname } from "node:os";
@@ -104,7 +104,7 @@ export class PageFeed {
     if (look.viewers === 0 && this.#looks.get(name) === look) this.#looks.delete(name);
   }
 
-  /** Makes its map again and again, as long as somebody looks. */
+  /** Makes its map again and again, as long as a page looks at it. */
   async #keepMap(entry: ExportEntry, look: Look): Promise<void> {
     const goesOn = (): boolean => this.#looks.get(entry.name) === look && entry.served === look.served;
     // The first viewer joins right after this call.
