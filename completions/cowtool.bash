@@ -135,7 +135,7 @@ _cowtool() {
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
-    serve) _cowtool_words '--control --ephemeral --exit-last --export --force --insecure --listen --log --max-connections --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--control --dashboard --ephemeral --exit-last --export --force --insecure --listen --log --max-connections --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --keep-going --no-keep-going --help --json --no-color --progress --quiet --verbose' ;;

@@ -73,9 +73,8 @@ export default class Serve extends BaseCommand<typeof Serve> {
     const toStderr = this.flags.stdio || isActivated();
     const render = (result: Ready) => renderExports(result, this.terminal.stdoutIsTerminal);
     const onReady = (result: Ready) => this.announce({ result, toStderr, render: () => render(result) });
-    const { log } = this.flags;
-    const logged = log && { onEvent: await openLog(log, this.terminal) };
-    await serve({ ...request, ...logged, onReady }, { ...this.context(), ...(log && { onNotice: undefined }) });
+    const log = this.flags.log && { onEvent: await openLog(this.flags.log, this.terminal) };
+    await serve({ ...request, ...log, onReady }, { ...this.context(), ...(log && { onNotice: undefined }) });
     return { result: undefined, exitCode: EXIT.ok, render: () => "" };
   }
 }
