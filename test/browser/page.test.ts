@@ -108,6 +108,7 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
     await choose(page, "vm1");
     expect(page.url()).toMatch(/#export=vm1$/);
     expect(await page.locator("h2").textContent()).toBe("vm1writable");
+    await until(page, 'document.querySelector(".tree")?.textContent?.includes("shows")');
     expect(await page.locator(".tree li").allTextContents()).toEqual([
       expect.stringMatching(/^golden\.imgbase · shows .* in 200 exports$/),
       expect.stringMatching(/^vm1\.cowlayer, written · shows /),

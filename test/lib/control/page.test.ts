@@ -220,8 +220,9 @@ test("the map has each cell from where it is, and what was written since", async
   await session.goodbye();
 });
 
-test("an export that is closed and opened again is shown as it is then", async () => {
-  const { url, control } = await startPage((await freshStack()).join(","));
+test("an export that is closed and opened again, or removed and added, is shown as it is then", async () => {
+  const stack = (await freshStack()).join(",");
+  const { url, control } = await startPage(stack);
   await dataUntil(url, "vm1", isMapped);
   const closed = dataUntil(url, "vm1", ({ looked_at, exports }) => exports[0]?.state === "closed" && !looked_at?.map);
   await control.close("vm1");
@@ -230,7 +231,14 @@ test("an export that is closed and opened again is shown as it is then", async (
   await control.reopen("vm1", { access: "read-only" });
   expect((await open).looked_at?.parts).toMatchObject([{ role: "base" }, { role: "layer" }]);
   await control.remove("vm1");
-  expect((await dataUntil(url, "vm1", () => true)).looked_at).toBe(null);
+  let wasGone = false;
+  const again = dataUntil(url, "vm1", ({ looked_at }) => {
+    wasGone ||= looked_at === null;
+    return wasGone && looked_at !== null;
+  });
+  await dataUntil(url, "vm1", ({ looked_at }) => looked_at === null);
+  await control.add({ name: "vm1", stack });
+  expect((await again).looked_at).toMatchObject({ name: "vm1" });
 });
 
 test("a page that others could reach needs a certificate; then it is known by the names in it only", async () => {

@@ -64,12 +64,12 @@ export class PageFeed {
   /** Documents, one a second, until the signal fires. @param name of the export that is looked at */
   async *watch(name: string | undefined, signal: AbortSignal): AsyncGenerator<PageDocument> {
     while (!signal.aborted) {
-      const entry = this.#control.entries.find((each) => each.name === name);
+      const entry = this.#find(name);
       const look = this.#join(entry);
       try {
-        while (!signal.aborted && this.#isCurrent(entry, look)) {
+        while (!signal.aborted && this.#isCurrent(name, entry, look)) {
           const document = await this.#current();
-          if (!this.#isCurrent(entry, look)) break;
+          if (!this.#isCurrent(name, entry, look)) break;
           yield { ...document, looked_at: entry ? this.#lookedAt(entry, look, document.time_ms) : null };
           await sleep(EVERY_MS, undefined, { signal }).catch(() => undefined);
         }
@@ -80,9 +80,12 @@ export class PageFeed {
   }
 
   /** Is the export still there, opened as it was? */
-  #isCurrent(entry: ExportEntry | undefined, look: Look | undefined): boolean {
-    if (!entry) return true;
-    return this.#control.entries.includes(entry) && entry.served === look?.served;
+  #isCurrent(name: string | undefined, entry: ExportEntry | undefined, look: Look | undefined): boolean {
+    return this.#find(name) === entry && entry?.served === look?.served;
+  }
+
+  #find(name: string | undefined): ExportEntry | undefined {
+    return this.#control.entries.find((each) => each.name === name);
   }
 
   #join(entry: ExportEntry | undefined): Look | undefined {
