@@ -118,7 +118,7 @@ export function* resizeSummary(result: ResizeResult): Generator<string> {
   const end = dry_run ? "; nothing was changed (--dry-run)" : "";
   yield `${cowfile}: ${dry_run ? "would have" : "now has"} ${formatSize(size)}; before: ${formatSize(result.virtual_size_before)}${end}\n`;
   if (blocks_dropped > 0)
-    yield `${cowfile}: ${blocks_dropped} allocated ${blocks_dropped === 1 ? "block" : "blocks"} beyond the end ${dry_run ? "would be" : "are"} lost\n`;
+    yield `${cowfile}: beyond the end, ${blocks_dropped} allocated ${blocks_dropped === 1 ? "block" : "blocks"} ${dry_run ? "would be lost" : "lost"}\n`;
   const base = base_blocks * BLOCK_BYTES;
   if (base !== size)
     yield `${cowfile}: its base has ${formatSize(base)} and stays as it is; the original driver takes the cowfile only with a base of ${formatSize(size)}\n`;

@@ -87,7 +87,7 @@ export async function resize(
     const end = layer.virtualSizeBytes;
     const [kept, dropped] = [await count(0, Math.min(end, target)), await count(Math.min(end, target), end)];
     if (target < end && !request.shrink)
-      throw new CowError("usage", `is larger: ${formatSize(end)}; ${dropped} allocated blocks are beyond the new end`, {
+      throw new CowError("usage", `is larger: ${formatSize(end)}; allocated blocks beyond the new end: ${dropped}`, {
         file: cowfile,
         details: { virtual_size: end, blocks_dropped: dropped },
         hints: ["--shrink makes it smaller; what is beyond the new end is lost"],
@@ -135,7 +135,7 @@ function sizeOf({ virtualSizeBytes, opened, name }: CowfileLayer, { sizeBytes, a
   if (blocks * BLOCK_BYTES !== wanted)
     throw new CowError("usage", `${wanted} bytes are no whole number of blocks of ${BLOCK_BYTES}`, {
       file: name,
-      hints: [`${blocks * BLOCK_BYTES} and ${(blocks + 1) * BLOCK_BYTES} are`],
+      hints: [`the next size is ${(blocks + 1) * BLOCK_BYTES}`],
     });
   if (blocks === 0)
     throw new CowError("usage", "cannot be resized to nothing: a cowfile has one block at least", { file: name });

@@ -153,7 +153,7 @@ test("a layer is merged into a resized cowfile, which stays one", async () => {
 });
 
 test.each<[string, Parameters<typeof resize>[1], ErrorCode, string, RegExp]>([
-  ["less without shrink", { sizeBytes: 8 * BLOCK }, "usage", "cow", /1 allocated blocks are beyond/],
+  ["less without shrink", { sizeBytes: 8 * BLOCK }, "usage", "cow", /beyond the new end: 1$/],
   ["a part of a block", { sizeBytes: 50 * BLOCK + 1 }, "usage", "cow", /no whole number of blocks/],
   ["nothing", { sizeBytes: 0, shrink: true }, "usage", "cow", /one block at least/],
   ["too much", { sizeBytes: 2 ** 52 }, "unsuitable", "cow", /at most/],
