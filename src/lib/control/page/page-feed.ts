@@ -54,6 +54,8 @@ export class PageFeed {
   /** The list that is being gathered, or was last. */
   #list: Promise<PageDocument> | undefined;
   #listMs = Number.NEGATIVE_INFINITY;
+  /** In how many exports each file is. */
+  #sharers: ReadonlyMap<string, number> = new Map();
   /** One map is made at a time. */
   #mapping: Promise<void> = Promise.resolve();
 
@@ -143,10 +145,13 @@ export class PageFeed {
     const { pid, started_ms, connections } = this.#control.server();
     const yieldToEventLoop = makeYielder(PACE);
     const exports: PageExport[] = [];
+    const sharers = new Map<string, number>();
     for (const entry of this.#control.entries) {
       await yieldToEventLoop();
       exports.push(this.#exportOf(entry));
+      for (const file of new Set(entry.spec.files)) sharers.set(file, (sharers.get(file) ?? 0) + 1);
     }
+    this.#sharers = sharers;
     return {
       time_ms: timeMs,
       server: { pid, host: hostname(), started_ms, connections },
@@ -205,7 +210,7 @@ export class PageFeed {
         text,
         role: level === 0 ? "base" : isWritten ? "written" : "layer",
         reads: (level === 0 ? baseReads : layerReads[level - 1]) ?? 0,
-        shared_by: this.#control.entries.filter((other) => other.spec.files.includes(path)).length,
+        shared_by: this.#sharers.get(path) ?? 1,
         shown_bytes: shown?.[level] ?? null,
         checkpoint: listed?.checkpoint?.name ?? null,
       };
