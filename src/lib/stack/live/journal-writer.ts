@@ -59,6 +59,10 @@ export function writeNewJournal(
   if (runs.length > 0 || log.length > 0) {
     const place = { logOffsetBytes: logOffset(slotsPerHalf), logBytes: LOG_BYTES };
     makeRoom(journal, { slotsPerHalf, ...place }, control, encodeLog(log, nonce));
+  } else {
+    // What a session cannot do without, as a hole: a limit of the size of files is noticed now.
+    const end = JOURNAL_HEADER_BYTES + (slotsPerHalf + GROWTH_SLOTS) * ENTRY_BYTES;
+    if (journal.sizeBytes < end) journal.resize(end);
   }
   return slotsPerHalf;
 }
