@@ -120,6 +120,17 @@ describe("ctl", () => {
     expect(await answer("stats")).toMatch(/^NAME +READS .*\n\(default\) +0 +0 +0 B +0 B +0 +0 +0\/0\n$/);
   });
 
+  test("prints the page's address with its token, and says where there is no page", async () => {
+    expect(expectErrorLine(await ctl("dashboard"), 8)).toContain("--dashboard");
+    const dashboard = { host: "127.0.0.1", port: 0 };
+    servers.push(await startServing(at, [at("base.img")], { control: at("page.sock"), dashboard }));
+    expect(await answer("dashboard", "--server", at("page.sock"))).toMatch(
+      /^http:\/\/127\.0\.0\.1:\d+\/#token=[\w-]{32}\n$/,
+    );
+    expectJson((await ctl("dashboard", "--server", at("page.sock"), "--json")).stdout, "ctl");
+    await servers.pop()?.stop();
+  });
+
   test("runs a command once space is low", async () => {
     const command = `echo "$COWTOOL_EXPORT:$COWTOOL_BELOW" >${at("told")}`;
     expect(await answer("watch", "", "--below", "1000T", "--exec", command)).toMatch(
