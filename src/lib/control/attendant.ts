@@ -4,10 +4,12 @@
  */
 import type { Server } from "node:http";
 import type { Socket } from "node:net";
+import { resolve } from "node:path";
 import type { OperationContext } from "../context.ts";
 import { CowError } from "../errors.ts";
 import type { Exports } from "../nbd/server/exports.ts";
 import { type Listener, listenUnix } from "../nbd/server/listeners.ts";
+import type { KeptExport } from "../nbd/server/live-export.ts";
 import type { Attendant, RunningServer } from "../nbd/server/serve.ts";
 import type { Ready, ServeRequest } from "../nbd/server/serve-request.ts";
 import { storageOf } from "../operations/files.ts";
@@ -32,14 +34,16 @@ export interface ControlRequest {
   readonly dashboard?: DashboardAddress | undefined;
 }
 
+/** How long callers may take to read the last answers. */
+const ANSWERS_MS = 300;
+
 type AttendedRequest = ControlRequest & Pick<ServeRequest, "tls">;
 
 export class ControlAttendant implements Attendant {
   readonly #request: AttendedRequest;
   readonly #context: OperationContext;
   readonly #state: StateFile | undefined;
-  /** Exports of the command line, which a restart brings again by itself. */
-  readonly #given = new Set<string>();
+  readonly #sockets = new Set<Socket>();
   readonly #events: EventHub;
   #listener: Listener | undefined;
   #http: Promise<Server> | undefined;
@@ -61,21 +65,24 @@ export class ControlAttendant implements Attendant {
     });
     const state = this.#state;
     if (!state) return;
-    for (const { name } of exports.all) this.#given.add(name);
+    const given = new Set(exports.all.map(({ name }) => name));
+    // They are kept for a server without such a command line.
+    const hidden: KeptExport[] = [];
     for (const kept of state.read()) {
       const { name } = kept.settings;
-      if (this.#given.has(name)) {
+      if (given.has(name)) {
+        hidden.push(kept);
         const message = `export "${name}" is on the command line, too: that of the command line is served`;
         this.#context.onNotice?.({ severity: "warning", file: this.#request.state, message });
         continue;
       }
-      await exports.restore(kept.settings, kept.state);
+      await exports.restore(kept);
       const { failure } = exports.get(name);
       if (!failure) continue;
       const message = `export "${name}" is not served: ${failure.message}`;
       this.#context.onNotice?.({ severity: "warning", file: failure.file, message });
     }
-    exports.keepWith((entries) => state.write(entries.filter(({ name }) => !this.#given.has(name))));
+    exports.keepWith((kept) => state.write([...hidden, ...kept.filter(({ settings }) => !settings.isGiven)]));
   }
 
   async start(server: RunningServer): Promise<Partial<Ready>> {
@@ -83,7 +90,10 @@ export class ControlAttendant implements Attendant {
     this.#events.publish({ type: "serving" });
     const control = await this.#listen();
     if (control === undefined && !dashboard) return {};
-    this.#control = new Control(server, storageOf(this.#context), this.#events, { control: control ?? "", state });
+    this.#control = new Control(server, storageOf(this.#context), this.#events, {
+      control: control ?? "",
+      state: state && resolve(state),
+    });
     const page = dashboard && (await this.#openPage(this.#control, dashboard));
     return { ...(control !== undefined && { control }), ...(page && { dashboard: page.url }) };
   }
@@ -124,12 +134,11 @@ export class ControlAttendant implements Attendant {
     this.#dashboard?.close();
     await this.#control?.jobs.end();
     this.#events.end();
-    const http = await this.#http;
-    http?.close();
-    // Answers that are on their way are small: what is not read within a moment is not read.
-    const limit = setTimeout(() => http?.closeAllConnections(), 1000).unref();
-    http?.closeIdleConnections();
-    http?.once("close", () => clearTimeout(limit));
+    // Answers that are on their way are small: what is not read within a moment is not read. An open connection, also one that
+    // asks nothing, would keep the process from ending.
+    setTimeout(() => {
+      for (const socket of this.#sockets) socket.destroy();
+    }, ANSWERS_MS).unref();
   }
 
   /** Lets go of the state directory, after all exports were closed. */
@@ -144,6 +153,8 @@ export class ControlAttendant implements Attendant {
       return;
     }
     socket.on("error", () => undefined);
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
     this.#http ??= openHttp(control);
     this.#http.then(
       (http) => http.emit("connection", socket),

@@ -240,10 +240,13 @@ async function textOf(response: http.IncomingMessage): Promise<string> {
 }
 
 /** The error in a server's answer. */
-function failureIn(text: string, server: string): CowError {
+function failureIn(text: string, server: string): Error {
   try {
     const { error } = JSON.parse(text) as { readonly error: ErrorDocument };
     const { message, hints, details } = error;
+    if (error.code === "internal")
+      return new Error(error.message.replace(/^internal error: | \(a bug in cowtool\)$/g, ""));
+    // A newer server may have others.
     const code = ERROR_CODES.find((each) => each === error.code) ?? "io";
     const { file } = details;
     return new CowError(code, message, { details, hints, file: typeof file === "string" ? file : undefined });

@@ -83,7 +83,7 @@ export class Control {
     const written = entry.served?.stack.writtenPath ?? null;
     return {
       ...this.document(entry),
-      base: entry.spec.base.text,
+      base: entry.spec?.base.text ?? entry.stack,
       written,
       free_bytes: this.freeBytes(name) ?? null,
     };
@@ -94,7 +94,8 @@ export class Control {
    * @throws CowError `not-found`
    */
   freeBytes(name: string): number | undefined {
-    return this.freeBytesAt(this.#server.exports.get(name).spec.top.path);
+    const { spec } = this.#server.exports.get(name);
+    return spec && this.freeBytesAt(spec.top.path);
   }
 
   /** Bytes that the file system of a file has left; undefined if unknown. */
@@ -121,7 +122,11 @@ export class Control {
   /** A job that removes an export when its clients have left. @throws CowError `not-found` */
   drain(name: string): JobDocument {
     const { exports } = this.#server;
-    exports.get(name);
+    // One that is waited for already need not be waited for twice.
+    const running = this.jobs.all.find(
+      ({ kind, state, ...job }) => job.name === name && state === "running" && kind === "drain",
+    );
+    if (exports.get(name).state === "draining" && running) return running;
     return this.jobs.begin("drain", name, (signal) => exports.drain(name, signal));
   }
 
@@ -171,6 +176,8 @@ export class Control {
 
   /** @throws CowError as Exports.limit() */
   async limit(name: string, { iops, bandwidth, quota }: LimitRequest): Promise<LimitsDocument> {
+    const isQuestion = iops === undefined && bandwidth === undefined && quota === undefined;
+    if (isQuestion) return limitsDocument(this.#server.exports.get(name));
     const limits = { iops, bytesPerSecond: bandwidth, quotaBytes: quota };
     return limitsDocument(await this.#server.exports.limit(name, limits));
   }

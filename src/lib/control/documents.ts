@@ -178,16 +178,16 @@ export interface AddRequest {
 
 /** @param uris of the export */
 export function exportDocument(entry: ExportEntry, uris: readonly string[]): ExportDocument {
-  const { name, spec, settings, served, state, failure } = entry;
+  const { name, stack, spec, access, served, state, failure } = entry;
   const [uri = "", ...more] = uris;
   return {
     name,
-    stack: spec.text,
+    stack,
     uri,
     more_uris: more,
-    access: served?.stack.access ?? settings.access ?? (spec.layers.length > 0 ? "writable" : "read-only"),
+    access: served?.stack.access ?? access,
     virtual_size: served?.stack.sizeBytes ?? null,
-    layers: spec.layers.map(({ text }) => text),
+    layers: (spec?.layers ?? []).map(({ text }) => text),
     connections: served?.users.size ?? 0,
     state,
     found: served?.stack.found ?? null,
@@ -221,7 +221,7 @@ export function statsDocument({ name, meter }: ExportEntry): StatsDocument {
   };
 }
 
-export function limitsDocument({ name, settings: { limits, quotaBytes } }: ExportEntry): LimitsDocument {
+export function limitsDocument({ name, settings: { limits }, quotaBytes }: ExportEntry): LimitsDocument {
   return {
     name,
     iops: limits?.iops ?? null,

@@ -24,11 +24,16 @@ export class EventHub {
   }
 
   publish(event: NewEvent): void {
-    const whole = { id: this.#nextId++, time_ms: Date.now(), ...event };
+    const whole = this.stamp(event);
     this.#onEvent?.(whole);
     this.#kept.push(whole);
     if (this.#kept.length > KEPT) this.#kept.shift();
     for (const listener of this.#listeners) listener(whole);
+  }
+
+  /** Numbers an event that only one listener gets. */
+  stamp(event: NewEvent): EventDocument {
+    return { id: this.#nextId++, time_ms: Date.now(), ...event };
   }
 
   /** Ends every listener's stream. */

@@ -1,13 +1,12 @@
 /**
- * Owns how an export's name is written in a path of the API: percent-encoded; `~` for the default export, whose name is
- * empty, and one more `~` before a name that begins with one. So every name has one spelling, and every spelling one name.
+ * Owns how an export's name is written in a path of the API: percent-encoded; with a `~` before it if it is empty, as that of the
+ * default export is, `.` or `..`, which mean something else in a path, or begins with a `~`. So every name has one spelling, and
+ * every spelling one name.
  */
 
 /** The segment of a path for a name. */
 export function segmentOf(name: string): string {
-  return encodeURIComponent(name === "" || name.startsWith("~") ? `~${name}` : name).replace(/^\.+$/, (dots) =>
-    dots.replaceAll(".", "%2E"),
-  );
+  return encodeURIComponent(/^(?:~.*|\.{0,2})$/s.test(name) ? `~${name}` : name);
 }
 
 /** @param segment decoded already */

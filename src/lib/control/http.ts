@@ -4,7 +4,7 @@
  */
 import { CowError, type ErrorCode } from "../errors.ts";
 import type { Control } from "./control.ts";
-import { errorDocument } from "./documents.ts";
+import { type EventDocument, errorDocument } from "./documents.ts";
 import { nameIn } from "./export-name.ts";
 import { accessIn, type Fields, fieldsOf, limitIn, numberIn, textIn, truthIn } from "./fields.ts";
 import type { Metrics } from "./metrics.ts";
@@ -64,6 +64,7 @@ export function controlApp(control: Control): Hono {
   app.get("/v1/exports/:name", (c) => c.json(control.show(nameOf(c))));
   app.delete("/v1/exports/:name", async (c) => {
     const { force, drain } = queryOf(c, ["force", "drain"]);
+    if (isTrue(drain, "drain") && isTrue(force, "force")) refuse("force and drain are two ways: give one of them");
     if (isTrue(drain, "drain")) return c.json(control.drain(nameOf(c)), 202);
     await control.remove(nameOf(c), isTrue(force, "force"));
     return c.body(null, 204);
@@ -125,18 +126,20 @@ function eventStream(control: Control, c: Context): Response | Promise<Response>
   const free = of === undefined ? undefined : control.freeBytes(of);
   if (limit !== undefined && free === undefined)
     throw new CowError("unsuitable", `what is left for export "${of}" cannot be told`);
+  // A stream without a reader would never end.
+  if (c.req.method === "HEAD") return c.body(null);
   return streamSSE(c, async (stream) => {
     const gone = new AbortController();
     stream.onAbort(() => gone.abort());
     const alive = setInterval(() => void stream.write(": alive\n\n"), KEEP_ALIVE_MS).unref();
-    const space = of !== undefined && limit !== undefined ? watchSpace(control, of, limit) : undefined;
+    const send = (event: EventDocument): Promise<void> =>
+      stream.writeSSE({ id: String(event.id), event: event.type, data: JSON.stringify(event) });
+    const space = of !== undefined && limit !== undefined ? watchSpace(control, of, limit, send) : undefined;
     // A reader knows by it that nothing that comes now is missed.
     await stream.write(": listening\n\n");
     try {
       for await (const event of control.events.listen(gone.signal, lastId)) {
-        const isAsked = event.type === "space-below" ? event.name === of && event.below === limit : true;
-        if (!isAsked || (of !== undefined && event.name !== of && event.type !== "ending")) continue;
-        await stream.writeSSE({ id: String(event.id), event: event.type, data: JSON.stringify(event) });
+        if (of === undefined || event.name === of || event.type === "ending") await send(event);
       }
     } finally {
       clearInterval(alive);
@@ -145,8 +148,13 @@ function eventStream(control: Control, c: Context): Response | Promise<Response>
   });
 }
 
-/** Publishes an event each time when space falls below `limit`, also if it is below already. */
-function watchSpace(control: Control, name: string, limit: number): NodeJS.Timeout {
+/** Sends an event each time when space falls below `limit`, also if it is below already; only to who asked for it. */
+function watchSpace(
+  control: Control,
+  name: string,
+  limit: number,
+  send: (event: EventDocument) => Promise<void>,
+): NodeJS.Timeout {
   let isBelow = false;
   const look = (): void => {
     let free: number | undefined;
@@ -158,7 +166,7 @@ function watchSpace(control: Control, name: string, limit: number): NodeJS.Timeo
     const wasBelow = isBelow;
     isBelow = free !== undefined && free < limit;
     if (isBelow && !wasBelow && free !== undefined)
-      control.events.publish({ type: "space-below", name, free_bytes: free, below: limit });
+      void send(control.events.stamp({ type: "space-below", name, free_bytes: free, below: limit }));
   };
   setImmediate(look);
   return setInterval(look, SPACE_MS).unref();

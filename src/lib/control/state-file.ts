@@ -5,18 +5,14 @@
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
-import type { ExportEntry, ExportSettings } from "../nbd/server/live-export.ts";
-import { accessIn, fieldsOf, numberIn, textIn, truthIn } from "./fields.ts";
+import { checkExportName } from "../nbd/server/export-rules.ts";
+import type { KeptExport } from "../nbd/server/live-export.ts";
+import { accessIn, fieldsOf, limitIn, numberIn, textIn, truthIn } from "./fields.ts";
 
 const LIMIT_BYTES = 64 << 20;
 const VERSION = 1;
+const STATES = ["open", "closed"] as const;
 const KEYS = ["name", "stack", "access", "repair", "force", "reserve", "quota", "iops", "bandwidth", "state"];
-
-/** An export as it is to be put back. */
-export interface KeptExport {
-  readonly settings: ExportSettings;
-  readonly state: "open" | "closed";
-}
 
 export class StateFile {
   readonly #storage: Storage;
@@ -61,7 +57,11 @@ export class StateFile {
       const { version, exports } = fieldsOf(JSON.parse(Buffer.from(bytes).toString("utf8")), ["version", "exports"]);
       if (version !== VERSION) throw new Error(`it has version ${JSON.stringify(version)}, and ${VERSION} is known`);
       if (!Array.isArray(exports)) throw new Error("exports is no list");
-      return exports.map(keptExport);
+      const kept = exports.map(keptExport);
+      const names = kept.map(({ settings }) => settings.name);
+      const twice = names.find((name, i) => names.indexOf(name) !== i);
+      if (twice !== undefined) throw new Error(`it has export ${JSON.stringify(twice)} twice`);
+      return kept;
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new CowError("damaged", `is no list of exports: ${why}`, {
@@ -72,10 +72,10 @@ export class StateFile {
   }
 
   /** Makes them durable. @throws CowError `no-space`, `io` */
-  write(entries: readonly ExportEntry[]): void {
-    const exports = entries.map(({ name, spec, settings, state }) => ({
-      name,
-      stack: spec.text,
+  write(kept: readonly KeptExport[]): void {
+    const exports = kept.map(({ settings, state }) => ({
+      name: settings.name,
+      stack: String(settings.stack),
       access: settings.access,
       repair: settings.repair,
       force: settings.force,
@@ -83,7 +83,7 @@ export class StateFile {
       quota: settings.quotaBytes,
       iops: settings.limits?.iops,
       bandwidth: settings.limits?.bytesPerSecond,
-      state: state === "closed" ? "closed" : "open",
+      state,
     }));
     const text = `${JSON.stringify({ version: VERSION, exports }, null, 1)}\n`;
     if (text === this.#text) return;
@@ -104,17 +104,21 @@ export class StateFile {
 
 function keptExport(entry: unknown): KeptExport {
   const fields = fieldsOf(entry, KEYS);
+  const name = textIn(fields, "name");
+  checkExportName(name);
+  const state = STATES.find((each) => each === (fields["state"] ?? "open"));
+  if (!state) throw new Error(`the state of export ${JSON.stringify(name)} is neither ${STATES.join(" nor ")}`);
   return {
     settings: {
-      name: textIn(fields, "name"),
+      name,
       stack: textIn(fields, "stack"),
       access: accessIn(fields),
       repair: truthIn(fields, "repair"),
       force: truthIn(fields, "force"),
       reserveBytes: numberIn(fields, "reserve"),
-      quotaBytes: numberIn(fields, "quota"),
+      quotaBytes: limitIn(fields, "quota", 0),
       limits: { iops: numberIn(fields, "iops"), bytesPerSecond: numberIn(fields, "bandwidth") },
     },
-    state: fields["state"] === "closed" ? "closed" : "open",
+    state,
   };
 }

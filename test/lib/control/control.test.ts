@@ -2,7 +2,7 @@
  * Proves the control socket of a server against a running one: exports that come and go under their clients, what survives
  * a restart, what callers may send, and that schemas/openapi.json describes what is answered.
  */
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import * as http from "node:http";
 import * as net from "node:net";
 import { join } from "node:path";
@@ -12,6 +12,7 @@ import { afterEach, expect, test } from "vitest";
 import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
 import { nameIn, segmentOf } from "../../../src/lib/control/export-name.ts";
 import { BITMAP_OFFSET_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
+import { create } from "../../../src/lib/operations/create.ts";
 import { info } from "../../../src/lib/operations/info.ts";
 import { ROOT } from "../../support/command/run-command.ts";
 import { CMD, FLAG, RawSession } from "../../support/nbd/raw-session.ts";
@@ -42,6 +43,10 @@ async function freshStack(): Promise<string> {
   const cowfile = at(`vm${count++}.cow`);
   await makeCowfile(base, cowfile);
   return `${base},${cowfile}`;
+}
+
+async function createStack(path: string): Promise<void> {
+  await create(base, at(`vm${count++}.cow`), { stackFile: path }, {});
 }
 
 async function client(name: string): Promise<RawSession> {
@@ -167,8 +172,130 @@ test("what was added is there again after a restart, closed exports are closed, 
   expect(await again.reopen("lost")).toMatchObject({ state: "open", error: null });
 });
 
+test("what the server was started with holds for what is added and put back, and is the most that there is", async () => {
+  const state = at("most");
+  const control = await startControlled({ state });
+  await control.add({ name: "was", stack: await freshStack(), access: "writable" });
+  await server?.stop();
+  const reader = await startControlled({ state, readOnly: true });
+  await reader.add({ name: "new", stack: await freshStack() });
+  expect((await reader.list()).exports.map(({ access }) => access)).toEqual(["read-only", "read-only"]);
+  await expect(reader.reopen("was", { access: "writable" })).rejects.toMatchObject({ code: "usage" });
+  await server?.stop();
+  const quota = await startControlled({ state: at("quota"), quotaBytes: 4096 });
+  await quota.add({ name: "x", stack: await freshStack() });
+  await quota.limit("x", { iops: 1000 });
+  await quota.reopen("x");
+  expect(await quota.limit("x")).toMatchObject({ iops: 1000, quota: 4096 });
+  const session = await client("x");
+  await write(session);
+  expect((await session.ask({ type: CMD.WRITE, offset: 8192, payload: DATA })).error).toBe(28);
+});
+
+test("a stack file that is away keeps one export from being served, and no server from starting", async () => {
+  const state = at("away");
+  const control = await startControlled({ state });
+  const [stack, file] = [at("one.stack"), at("away.stack")];
+  await createStack(stack);
+  await control.add({ name: "open", stack: `stack:${stack}` });
+  await createStack(file);
+  await control.add({ name: "closed", stack: `stack:${file}` });
+  await control.close("closed");
+  await server?.stop();
+  const kept = [stack, file].map((path) => readFileSync(path));
+  for (const path of [stack, file]) rmSync(path);
+  const again = await startControlled({ state });
+  const found = (await again.list()).exports.map(({ name, state: how, error }) => [name, how, error?.code]);
+  expect(found).toEqual([
+    ["open", "failed", "not-found"],
+    ["closed", "closed", undefined],
+  ]);
+  for (const [i, path] of [stack, file].entries()) writeFileSync(path, kept[i] ?? "");
+  for (const name of ["open", "closed"]) expect(await again.reopen(name)).toMatchObject({ state: "open" });
+});
+
+test("a name of the command line is not given to another disk, and changes to such an export are not kept", async () => {
+  const state = at("given");
+  const stack = await freshStack();
+  const both = { control: at(`control${count++}`), state };
+  server = await startServing(at, [{ name: "x", stack }], both);
+  const control = await connect({ server: both.control });
+  await control.remove("x");
+  await expect(control.add({ name: "x", stack: await freshStack() })).rejects.toMatchObject({ code: "exists" });
+  expect(JSON.parse(readFileSync(join(state, "exports.json"), "utf8"))).toMatchObject({ exports: [] });
+});
+
+test("a change that cannot be kept is not made", async () => {
+  const state = at("full");
+  const control = await startControlled({ state });
+  for (const name of ["x", "y"]) await control.add({ name, stack: await freshStack() });
+  const before = [await control.list(), await control.limit("x")];
+  // A directory in its place cannot be replaced by a file.
+  rmSync(join(state, "exports.json"));
+  mkdirSync(join(state, "exports.json/x"), { recursive: true });
+  const changes = [
+    control.remove("x"),
+    control.close("x"),
+    control.reopen("x", { access: "read-only" }),
+    control.limit("x", { iops: 1 }),
+    control.add({ name: "z", stack: await freshStack() }),
+  ];
+  expect((await Promise.allSettled(changes)).map(({ status }) => status)).toEqual(Array(5).fill("rejected"));
+  expect([await control.list(), await control.limit("x")]).toEqual(before);
+  rmSync(join(state, "exports.json"), { recursive: true });
+  await control.remove("x");
+  expect(JSON.parse(readFileSync(join(state, "exports.json"), "utf8"))).toMatchObject({ exports: [{ name: "y" }] });
+});
+
+test("an export that is being added is neither listed nor kept, and one that is refused leaves nothing", async () => {
+  const state = at("pending");
+  const control = await startControlled({ state });
+  await control.add({ name: "x", stack: await freshStack() });
+  const [, cowfile = ""] = (await freshStack()).split(",");
+  const other = makeImage(at("other.img"), Buffer.from(noise(SIZE, 5)));
+  const refused = Promise.allSettled([control.add({ name: "bad", stack: `${other},${cowfile}` })]);
+  await control.limit("x", { iops: 9 });
+  expect(await refused).toMatchObject([{ reason: { code: "wrong-base" } }]);
+  const names = (text: string): string[] =>
+    (JSON.parse(text) as { exports: { name: string }[] }).exports.map((e) => e.name);
+  expect(names(readFileSync(join(state, "exports.json"), "utf8"))).toEqual(["x"]);
+});
+
+test("a server ends although connections are open that ask nothing", async () => {
+  const control = await startControlled();
+  const sockets = ["", "GET /v1/exp", "POST /v1/exports HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"].map((text) => {
+    const socket = net.connect(control.path);
+    socket.on("error", () => undefined).resume();
+    socket.write(text);
+    return socket;
+  });
+  await control.list();
+  const closed = sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve)));
+  await control.stop();
+  await server?.ended;
+  await Promise.all(closed);
+});
+
+test("an export that is closed is drained at once; a second drain is the first one; a file in use names who has it", async () => {
+  const control = await startControlled();
+  const stack = await freshStack();
+  await control.add({ name: "x", stack });
+  await expect(control.add({ name: "y", stack })).rejects.toThrow('is used by export "x" of this server');
+  const session = await client("x");
+  const first = await control.drain("x");
+  expect((await control.drain("x")).id).toBe(first.id);
+  await control.cancel(first.id);
+  await session.goodbye();
+  await control.close("x");
+  const job = await control.drain("x");
+  expect(await control.waitFor(job.id)).toMatchObject({ state: "done" });
+});
+
 test.each([
   ["text", "{"],
+  ["a name twice", '{"version":1,"exports":[{"name":"a","stack":"/x"},{"name":"a","stack":"/y"}]}'],
+  ["a name that is no text", '{"version":1,"exports":[{"name":"\\ud800","stack":"/x"}]}'],
+  ["an unknown state", '{"version":1,"exports":[{"name":"a","stack":"/x","state":"draining"}]}'],
   ["another version", '{"version":2,"exports":[]}'],
   ["an export without a stack", '{"version":1,"exports":[{"name":"a"}]}'],
 ])("a state directory with %s is refused and stays as it is", async (title, text) => {
@@ -275,10 +402,10 @@ test("a caller stops the server in order", async () => {
 
 test("a name and its segment of a path stand for each other", () => {
   fc.assert(
-    fc.property(fc.string({ unit: "binary" }), (name) => {
+    fc.property(fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom(".", "..", "~", "~.", "...", "")), (name) => {
       const segment = segmentOf(name);
       expect(segment).toMatch(/^[^/?#]+$/);
-      expect(segment).not.toMatch(/^\.+$/);
+      expect(new URL(`http://x/a/${segment}/b`).pathname).toBe(`/a/${segment}/b`);
       expect(nameIn(decodeURIComponent(segment))).toBe(name);
     }),
   );
@@ -354,6 +481,8 @@ test("rubbish is refused by name, and the server goes on", async () => {
     ["/v1/exports/x", "PUT", undefined, 404],
     ["/v1/exports/%ff", "GET", undefined, 404],
     ["/v1/exports/x?force=maybe", "DELETE", undefined, 400],
+    ["/v1/exports", "POST", `{"name":"\\ud800","stack":"${base}"}`, 400],
+    ["/v1/exports/x?force=true&drain=true", "DELETE", undefined, 400],
     ["/v1/jobs/-1", "GET", undefined, 400],
     ["/v1/events?below=5", "GET", undefined, 400],
     ["/v1/events?name=none", "GET", undefined, 404],

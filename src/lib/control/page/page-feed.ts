@@ -94,7 +94,7 @@ export class PageFeed {
     if (!entry?.served) return undefined;
     let look = this.#looks.get(entry.name);
     if (look?.served !== entry.served) {
-      look = new Look(entry.served, entry.spec.files.some(isNbdUri));
+      look = new Look(entry.served, entry.spec?.files.some(isNbdUri) ?? false);
       this.#looks.set(entry.name, look);
       void this.#keepMap(entry, look);
     }
@@ -149,7 +149,7 @@ export class PageFeed {
     for (const entry of this.#control.entries) {
       await yieldToEventLoop();
       exports.push(this.#exportOf(entry));
-      for (const file of new Set(entry.spec.files)) sharers.set(file, (sharers.get(file) ?? 0) + 1);
+      for (const file of new Set(entry.spec?.files)) sharers.set(file, (sharers.get(file) ?? 0) + 1);
     }
     this.#sharers = sharers;
     return {
@@ -171,7 +171,7 @@ export class PageFeed {
       state,
       access,
       virtual_size,
-      layers: entry.spec.layers.length,
+      layers: entry.spec?.layers.length ?? 0,
       connections,
       reads: stats.reads,
       writes: stats.writes,
@@ -201,6 +201,7 @@ export class PageFeed {
 
   #partsOf(entry: ExportEntry, look: Look | undefined): readonly PagePart[] {
     const { spec, meter } = entry;
+    if (!spec) return [];
     const { baseReads, layerReads } = meter.snapshot();
     const access = entry.served?.stack.access;
     const shown = look?.cells.shownBytes;

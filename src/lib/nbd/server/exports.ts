@@ -6,37 +6,20 @@
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
-import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/access.ts";
-import { StackSpec } from "../../stack/spec.ts";
 import type { ExportFacts } from "../handshake/export.ts";
+import { checkExportName, missing, ownLock, requireAccess, requireUnused } from "./export-rules.ts";
 import {
-  type ClosingHost,
-  type ExportDefaults,
+  type ExportChange,
   type ExportEntry,
   type ExportSettings,
+  type ExportsHost,
+  type KeptExport,
   LiveExport,
   type NewLimits,
 } from "./live-export.ts";
 import type { ServedExport } from "./served-export.ts";
 import { SharedParts } from "./shared-parts.ts";
-
-/** What happened to an export. */
-export type ExportChange =
-  | "added"
-  | "removed"
-  | "closed"
-  | "reopened"
-  | "synced"
-  | "limited"
-  | "draining"
-  | "open"
-  | "failed";
-
-export interface ExportsHost extends ClosingHost {
-  /** What every export is opened with unless its settings say otherwise. */
-  readonly defaults: ExportDefaults;
-}
 
 export class Exports {
   readonly #context: OperationContext;
@@ -44,7 +27,9 @@ export class Exports {
   readonly #entries = new Map<string, LiveExport>();
   readonly #listeners = new Set<(change: ExportChange, entry: ExportEntry) => void>();
   /** Makes what is there durable before a change is answered. */
-  #keep: ((entries: readonly ExportEntry[]) => void) | undefined;
+  #keep: ((kept: readonly KeptExport[]) => void) | undefined;
+  /** Names of the command line. */
+  readonly #given = new Set<string>();
   /** Base records that are not written yet: a start that fails leaves nothing behind. */
   readonly #unsettled: (() => void)[] = [];
   #isServing = false;
@@ -60,7 +45,7 @@ export class Exports {
 
   /** In the order in which they were added. */
   get all(): readonly ExportEntry[] {
-    return [...this.#entries.values()];
+    return [...this.#entries.values()].filter(({ isPending }) => !isPending);
   }
 
   /** Clients can connect. */
@@ -88,56 +73,55 @@ export class Exports {
   /** @throws CowError `not-found` */
   get(name: string): LiveExport {
     const entry = this.#entries.get(name);
-    if (!entry) throw missing(name);
+    if (!entry || entry.isPending) throw missing(name);
     return entry;
   }
 
-  /** @param keep makes the entries durable; called before a change is answered; may throw */
-  keepWith(keep: (entries: readonly ExportEntry[]) => void): void {
+  /** @param keep makes durable what there is to be; called before it is so; may throw */
+  keepWith(keep: (kept: readonly KeptExport[]) => void): void {
     this.#keep = keep;
   }
 
-  /** @returns what ends it */
-  onChange(listener: (change: ExportChange, entry: ExportEntry) => void): () => void {
+  onChange(listener: (change: ExportChange, entry: ExportEntry) => void): void {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   /**
    * Opens a stack and offers it to clients.
    *
-   * @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow; as opening the stack
+   * @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow, or for more access than the
+   *   server gives; as opening the stack
    */
   async add(settings: ExportSettings): Promise<ExportEntry> {
+    requireAccess(this.#host.defaults.access, settings.access);
     const entry = this.#claim(settings);
+    entry.isPending = true;
     return this.#inTurn(entry, async () => {
       try {
         await this.#open(entry);
-        this.#remember();
+        this.#keepAs(entry, entry.kept);
       } catch (error) {
         this.#entries.delete(entry.name);
         await entry.close(this.#host);
         throw error;
       }
+      entry.isPending = false;
       this.#tell("added", entry);
       return entry;
     });
   }
 
-  /**
-   * Puts back an export of an earlier server. One that cannot be opened stays in the list with its failure.
-   *
-   * @param state `closed` leaves it closed
-   */
-  async restore(settings: ExportSettings, state: "open" | "closed"): Promise<void> {
+  /** Puts back an export of an earlier server. One that cannot be opened stays in the list with its failure. */
+  async restore({ settings, state }: KeptExport): Promise<void> {
     const entry = this.#claim(settings);
-    if (state === "closed") return;
+    entry.wanted = state;
     await this.#inTurn(entry, async () => {
       try {
-        await this.#open(entry);
+        if (state === "open") await this.#open(entry);
+        else entry.parse(storageOf(this.#context));
       } catch (error) {
         if (!(error instanceof CowError) || error.code === "interrupted") throw error;
-        this.#fail(entry, error);
+        if (state === "open") this.#fail(entry, error);
       }
     });
   }
@@ -152,37 +136,40 @@ export class Exports {
     const entry = this.get(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
-      if (!force) this.#requireUnused(entry, "removed", "drain waits until they have left, force hangs up on them");
+      if (!force) requireUnused(entry);
+      this.#keepAs(entry, undefined);
       try {
         await entry.close(this.#host);
       } finally {
         this.#entries.delete(name);
-        this.#remember();
         this.#tell("removed", entry);
       }
     });
   }
 
   /**
-   * Lets no new client in, waits until those that are there have left, and removes the export.
+   * Lets no new client in, waits until those that are there have left, and removes the export. One that is not open is
+   * removed at once.
    *
    * @param signal ends the waiting, and the export is as it was
    * @throws CowError as remove(); `interrupted`
    */
   async drain(name: string, signal?: AbortSignal): Promise<void> {
     const entry = this.get(name);
-    await this.#inTurn(entry, async () => {
-      if (entry.state !== "open") return;
+    const isOpen = await this.#inTurn(entry, async () => {
+      if (entry.state !== "open") return false;
       entry.state = "draining";
       this.#tell("draining", entry);
+      return true;
     });
+    if (!isOpen) return this.remove(name);
     await entry.unused(signal);
     if (!signal?.aborted && entry.state === "draining") return this.remove(name);
     if (this.#entries.get(name) === entry && entry.state === "draining") {
       entry.state = "open";
       this.#tell("open", entry);
     }
-    throw new CowError("interrupted", `export "${name}" is not removed: it is open to clients again`);
+    throw new CowError("interrupted", `export "${name}" is not removed: it is ${entry.state} again`);
   }
 
   /**
@@ -193,6 +180,8 @@ export class Exports {
    */
   close(name: string): Promise<ExportEntry> {
     return this.#change(name, "closed", async (entry) => {
+      this.#keepAs(entry, { ...entry.kept, state: "closed" });
+      entry.wanted = "closed";
       await entry.close(this.#host);
       entry.state = "closed";
       entry.failure = undefined;
@@ -203,12 +192,17 @@ export class Exports {
    * Opens a closed or failed export again; an open one is closed first.
    *
    * @param how.access another way to serve it from now on
-   * @throws CowError `not-found`; as opening the stack: the export then is `failed`
+   * @throws CowError `not-found`; `usage` for more access than the server gives; as opening the stack: the export then is
+   *   `failed`
    */
   reopen(name: string, { access }: { readonly access?: Access | undefined } = {}): Promise<ExportEntry> {
     return this.#change(name, "reopened", async (entry) => {
+      requireAccess(this.#host.defaults.access, access);
+      const settings = access ? { ...entry.settings, access } : entry.settings;
+      this.#keepAs(entry, { settings: { ...settings, stack: entry.stack }, state: "open" });
+      entry.wanted = "open";
+      entry.settings = settings;
       await entry.close(this.#host);
-      if (access) entry.settings = { ...entry.settings, access };
       try {
         await this.#open(entry);
       } catch (error) {
@@ -233,7 +227,12 @@ export class Exports {
    * @throws CowError `not-found`
    */
   limit(name: string, limits: NewLimits): Promise<ExportEntry> {
-    return this.#change(name, "limited", (entry) => entry.limit(limits));
+    return this.#change(name, "limited", (entry) => {
+      const settings = entry.settingsWith(limits);
+      this.#keepAs(entry, { ...entry.kept, settings: { ...settings, stack: entry.stack } });
+      entry.settings = settings;
+      entry.limit();
+    });
   }
 
   /** Ends all of them. @returns what could not be made durable first */
@@ -252,25 +251,40 @@ export class Exports {
     return failure;
   }
 
-  /** Does what changes an export, keeps that, and tells it. */
+  /** Does what changes an export, and tells it. */
   #change(name: string, change: ExportChange, work: (entry: LiveExport) => void | Promise<void>): Promise<ExportEntry> {
     const entry = this.get(name);
     return this.#inTurn(entry, async () => {
       this.#requireThere(entry);
       await work(entry);
-      this.#remember();
       this.#tell(change, entry);
       return entry;
     });
   }
 
+  /**
+   * Makes durable what one export is to be, before it becomes that: a change that cannot be kept is not made, and one that was
+   * answered is there after a crash.
+   *
+   * @param next undefined: the export goes
+   */
+  #keepAs(entry: LiveExport, next: KeptExport | undefined): void {
+    const others = [...this.#entries.values()].filter(({ isPending }) => !isPending || entry.isPending);
+    this.#keep?.(others.flatMap((each) => (each === entry ? (next ?? []) : each.isPending ? [] : each.kept)));
+  }
+
   #claim(settings: ExportSettings): LiveExport {
-    const { name } = settings;
+    const { name, isGiven } = settings;
     if (this.#isEnding) throw new CowError("unsuitable", "the server is ending");
     if (this.#entries.has(name)) throw new CowError("exists", `there is an export "${name}" already`);
-    if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0"))
-      throw new CowError("usage", `an export's name has at most ${MAX_STRING_BYTES} bytes, none of them NUL`);
-    const entry = new LiveExport(settings, StackSpec.parse(storageOf(this.#context), settings.stack));
+    checkExportName(name);
+    if (isGiven) this.#given.add(name);
+    else if (this.#keep && this.#given.has(name))
+      throw new CowError(
+        "exists",
+        `the command line of the server has an export "${name}", and the next server has it again`,
+      );
+    const entry = new LiveExport(settings, this.#host.defaults);
     this.#entries.set(name, entry);
     return entry;
   }
@@ -280,13 +294,6 @@ export class Exports {
     if (this.#entries.get(entry.name) !== entry) throw missing(entry.name);
   }
 
-  #requireUnused({ name, served }: LiveExport, what: string, hint: string): void {
-    const count = served?.users.size ?? 0;
-    if (count === 0) return;
-    const who = count === 1 ? "a client uses it" : `${count} clients use it`;
-    throw new CowError("locked", `export "${name}" cannot be ${what}: ${who}`, { hints: [hint] });
-  }
-
   #inTurn<Result>(entry: LiveExport, work: () => Promise<Result>): Promise<Result> {
     const done = entry.turn.then(work, work);
     entry.turn = done.catch(() => undefined);
@@ -294,7 +301,9 @@ export class Exports {
   }
 
   async #open(entry: LiveExport): Promise<void> {
-    const settle = await entry.open(this.#host.defaults, this.#nextNumber++, this.shared, this.#context);
+    const settle = await entry.open(this.#nextNumber++, this.shared, this.#context).catch((error: unknown) => {
+      throw ownLock(this.all, entry, error);
+    });
     if (this.#isServing) settle();
     else this.#unsettled.push(settle);
   }
@@ -305,15 +314,7 @@ export class Exports {
     this.#tell("failed", entry);
   }
 
-  #remember(): void {
-    this.#keep?.(this.all);
-  }
-
   #tell(change: ExportChange, entry: ExportEntry): void {
     for (const listener of this.#listeners) listener(change, entry);
   }
-}
-
-function missing(name: string): CowError {
-  return new CowError("not-found", `there is no export "${name}"`);
 }

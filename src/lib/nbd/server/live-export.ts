@@ -3,6 +3,7 @@
  * to do one thing after the other: exports.ts sees to that.
  */
 import type { OperationContext } from "../../context.ts";
+import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import { refusePending, storageOf } from "../../operations/files.ts";
 import type { BaseLook } from "../../operations/identity/serve-base.ts";
@@ -33,10 +34,18 @@ export interface ExportSettings extends ExportRequest {
   readonly force?: boolean | undefined;
   /** Bytes to keep free on the file system of the cowfile. */
   readonly reserveBytes?: number | undefined;
-  /** The most bytes that the written layer may allocate. */
-  readonly quotaBytes?: number | undefined;
+  /** The most bytes that the written layer may allocate; null: none, whatever the server's default is. */
+  readonly quotaBytes?: number | null | undefined;
   /** Over all of its clients. */
   readonly limits?: Limits | undefined;
+  /** The command line has it, and so has that of the next server. */
+  readonly isGiven?: boolean;
+}
+
+/** How an export is to be put back by the next server. */
+export interface KeptExport {
+  readonly settings: ExportSettings;
+  readonly state: "open" | "closed";
 }
 
 /**
@@ -51,8 +60,15 @@ export type ExportState = "open" | "draining" | "closed" | "failed";
 export interface ExportEntry {
   readonly name: string;
   readonly settings: ExportSettings;
-  readonly spec: StackSpec;
+  /** As written. */
+  readonly stack: string;
+  /** Undefined for a stack that cannot be read, such as a stack file that is away. */
+  readonly spec: StackSpec | undefined;
   readonly state: ExportState;
+  /** The most bytes that its written layer may allocate. */
+  readonly quotaBytes: number | undefined;
+  /** What clients may do when it is open. */
+  readonly access: Access;
   /** Undefined unless files are open. */
   readonly served: ServedExport | undefined;
   /** Counts go on where it is closed and opened again. */
@@ -61,7 +77,7 @@ export interface ExportEntry {
   readonly failure: CowError | undefined;
 }
 
-/** Undefined leaves a limit as it is, null takes it away. */
+/** Undefined leaves a limit as it is, null takes it away. Nothing at all only asks. */
 export interface NewLimits {
   /** Requests per second. */
   readonly iops?: number | null | undefined;
@@ -80,11 +96,34 @@ export interface ClosingHost {
   readonly isSound: () => boolean;
 }
 
+/** What happened to an export. */
+export type ExportChange =
+  | "added"
+  | "removed"
+  | "closed"
+  | "reopened"
+  | "synced"
+  | "limited"
+  | "draining"
+  | "open"
+  | "failed";
+
+export interface ExportsHost extends ClosingHost {
+  /** What every export is opened with unless its settings say otherwise. */
+  readonly defaults: ExportDefaults;
+}
+
 export class LiveExport implements ExportEntry {
   readonly name: string;
+  readonly stack: string;
   settings: ExportSettings;
-  spec: StackSpec;
+  spec: StackSpec | undefined;
   state: ExportState = "closed";
+  /** What the next server is to do with it. */
+  wanted: "open" | "closed" = "open";
+  /** It is being added: not listed, and not kept. */
+  isPending = false;
+  readonly #defaults: ExportDefaults;
   served: ServedExport | undefined;
   failure: CowError | undefined;
   #look: BaseLook | undefined;
@@ -93,11 +132,37 @@ export class LiveExport implements ExportEntry {
   /** The last change that was begun. */
   turn: Promise<unknown> = Promise.resolve();
 
-  constructor(settings: ExportSettings, spec: StackSpec) {
+  constructor(settings: ExportSettings, defaults: ExportDefaults) {
     this.name = settings.name;
     this.settings = settings;
-    this.spec = spec;
+    this.stack = typeof settings.stack === "string" ? settings.stack : settings.stack.text;
+    this.#defaults = defaults;
     this.meter.setLimit(settings.limits ?? {});
+  }
+
+  get kept(): KeptExport {
+    return { settings: { ...this.settings, stack: this.stack }, state: this.wanted };
+  }
+
+  get quotaBytes(): number | undefined {
+    const { quotaBytes = this.#defaults.quotaBytes } = this.settings;
+    return quotaBytes ?? undefined;
+  }
+
+  /** What its clients may do: never more than the server was started for. */
+  get access(): Access {
+    const most = this.#defaults.access;
+    const wanted = this.settings.access;
+    if (most === "read-only" || wanted === "read-only") return "read-only";
+    if (most === "ephemeral" || wanted === "ephemeral") return "ephemeral";
+    return this.spec && this.spec.layers.length === 0 ? "read-only" : "writable";
+  }
+
+  /** @throws CowError as StackSpec.parse() */
+  parse(storage: Storage): StackSpec {
+    // A stack file may name other layers by now.
+    if (!this.spec || this.spec.stackFile) this.spec = StackSpec.parse(storage, this.settings.stack);
+    return this.spec;
   }
 
   /**
@@ -107,19 +172,14 @@ export class LiveExport implements ExportEntry {
    * @returns to be called when clients can connect: writes the base record
    * @throws CowError as opening the stack does
    */
-  async open(
-    defaults: ExportDefaults,
-    number: number,
-    { lowers, looks }: SharedParts,
-    context: OperationContext,
-  ): Promise<() => void> {
+  async open(number: number, { lowers, looks }: SharedParts, context: OperationContext): Promise<() => void> {
     const storage = storageOf(context);
-    // A stack file may name other layers by now.
-    if (this.spec.stackFile) this.spec = StackSpec.parse(storage, this.spec.text);
-    const { spec } = this;
-    const { repair = false, force = false, reserveBytes = 0, quotaBytes, access } = { ...defaults, ...this.settings };
+    const spec = this.parse(storage);
+    const repair = this.settings.repair ?? this.#defaults.repair ?? false;
+    const force = this.settings.force ?? this.#defaults.force ?? false;
+    const reserveBytes = this.settings.reserveBytes ?? this.#defaults.reserveBytes ?? 0;
+    const { quotaBytes, access: how } = this;
     refusePending(storage, spec, [], false);
-    const how = spec.layers.length === 0 && access !== "ephemeral" ? "read-only" : (access ?? "writable");
     const looking = { isWritten: how === "writable", force };
     this.#look = spec.layers.length > 0 ? await looks.look(spec, looking) : undefined;
     const { signal, onNotice } = context;
@@ -169,18 +229,22 @@ export class LiveExport implements ExportEntry {
       await Promise.race([Promise.all([...this.served.users].map(({ ended }) => ended)), stopped]);
   }
 
-  /** Holds at once, also for requests that wait, and each time that it is opened. Undefined changes nothing, null takes it away. */
-  limit({ iops, bytesPerSecond, quotaBytes }: NewLimits): void {
+  /** Its settings with other limits. */
+  settingsWith({ iops, bytesPerSecond, quotaBytes }: NewLimits): ExportSettings {
     const { limits = {}, quotaBytes: oldQuota } = this.settings;
-    const chosen = <Value>(given: Value | null | undefined, old: Value | undefined): Value | undefined =>
+    const chosen = (given: number | null | undefined, old: number | undefined): number | undefined =>
       given === undefined ? old : (given ?? undefined);
-    const wanted: Limits = {
-      iops: chosen(iops, limits.iops),
-      bytesPerSecond: chosen(bytesPerSecond, limits.bytesPerSecond),
+    return {
+      ...this.settings,
+      limits: { iops: chosen(iops, limits.iops), bytesPerSecond: chosen(bytesPerSecond, limits.bytesPerSecond) },
+      quotaBytes: quotaBytes === undefined ? oldQuota : quotaBytes,
     };
-    this.settings = { ...this.settings, limits: wanted, quotaBytes: chosen(quotaBytes, oldQuota) };
-    this.meter.setLimit(wanted);
-    if (quotaBytes !== undefined) this.served?.stack.usage?.setQuota(quotaBytes ?? undefined);
+  }
+
+  /** Has the limits of its settings hold, also for requests that wait. */
+  limit(): void {
+    this.meter.setLimit(this.settings.limits ?? {});
+    this.served?.stack.usage?.setQuota(this.quotaBytes);
   }
 
   /** @throws CowError `unsuitable` if it is not open; `io` */

@@ -79,7 +79,7 @@ async function openAndRun(
   );
   let failure: unknown;
   try {
-    for (const each of request.exports) await exports.add(each);
+    for (const each of request.exports) await exports.add({ ...each, isGiven: true });
     await attendant?.restore(exports);
     await run({ request, context, exports, tlsConfig, running, attendant, onReady: () => pidFile?.write() });
   } catch (error) {

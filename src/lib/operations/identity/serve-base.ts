@@ -104,7 +104,7 @@ export class BaseLooks {
         if (answer.verdict === "changed")
           await requireBelongs(new CowfileLayer(cow, { allowDirty: true }), stack.device);
         const way = isWritten && !force ? "--force serves it anyway, --read-only without being written" : undefined;
-        const say = (): void => sayChanged(answer, { rdofile: below.base.text, cowfile }, way, context);
+        const say = (): void => sayChanged(answer, { rdofile: below.text, cowfile }, way, context);
         if (!isWritten || !isProven(answer) || times.includes(null)) return { say };
         const note = { ...record, cowfile: identity, files: times };
         const work = (): void => void noteOrWarn(storage, cowfile, context, () => writeSidecar(storage, cowfile, note));

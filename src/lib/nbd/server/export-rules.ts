@@ -1,0 +1,44 @@
+/**
+ * Owns what is refused of exports that come and go, and in which words: names, access, exports in use.
+ */
+import { CowError } from "../../errors.ts";
+import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
+import type { Access } from "../../stack/live/access.ts";
+import type { ExportEntry } from "./live-export.ts";
+
+/** @throws CowError `usage` for a name that NBD does not allow */
+export function checkExportName(name: string): void {
+  if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0") || !name.isWellFormed())
+    throw new CowError("usage", `an export's name is at most ${MAX_STRING_BYTES} bytes of UTF-8, none of them NUL`);
+}
+
+export function missing(name: string): CowError {
+  return new CowError("not-found", `there is no export "${name}"`);
+}
+
+/**
+ * @param most what the server was started for; undefined for anything
+ * @throws CowError `usage` for more than that
+ */
+export function requireAccess(most: Access | undefined, wanted: Access | undefined): void {
+  if (most === undefined || wanted === undefined || wanted === most || wanted === "read-only") return;
+  throw new CowError("usage", `the server was started with --${most}: none of its exports is ${wanted}`);
+}
+
+/** @throws CowError `locked` for an export that clients use */
+export function requireUnused({ name, served }: ExportEntry): void {
+  const count = served?.users.size ?? 0;
+  if (count === 0) return;
+  const who = count === 1 ? "a client uses it" : `${count} clients use it`;
+  const hints = ["drain waits until they have left, force hangs up on them"];
+  throw new CowError("locked", `export "${name}" cannot be removed: ${who}`, { hints });
+}
+
+/** A file that another export of this server has is not locked by a stranger: the error says which one has it. */
+export function ownLock(exports: readonly ExportEntry[], { name }: ExportEntry, error: unknown): unknown {
+  if (!(error instanceof CowError) || error.code !== "locked") return error;
+  const { file } = error;
+  const other = exports.find((each) => each.served && each.name !== name && each.spec?.top.path === file);
+  if (!other) return error;
+  return new CowError("locked", `is used by export "${other.name}" of this server`, { file, cause: error });
+}
