@@ -243,6 +243,8 @@ export class WorkerPool {
     clearTimeout(this.#timer);
     if (this.#isClosed || !this.#wantsMore) return;
     this.#timer = setTimeout(() => {
+      // Clients may have left their threads since.
+      if (!this.#wantsMore) return;
       // It is only urgent if there is no other thread; otherwise it can wait until the clients have gone.
       if (this.#ownThreads === 0 || this.#idle.length === 0) this.#startAhead();
       else this.#refillLater();
