@@ -4,6 +4,7 @@
  */
 
 import { repairCowfile } from "../../src/lib/formats/cowfile/check.ts";
+import { LOG_BYTES } from "../../src/lib/formats/cowfile/live/flush-log.ts";
 import { CowError, SparseBytes } from "../../src/lib/index.ts";
 import { asideFile } from "../../src/lib/stack/live/aside-file.ts";
 import type { CowfileConfig } from "../../src/lib/stack/live/cowfile-config.ts";
@@ -35,8 +36,11 @@ type Ending = "close" | "kill" | "power-cut";
 /** Entries that a half of the journal takes: many, or so few that halves are used again all the time. */
 const SLOTS = [1 << 20, 40, 12, 5] as const;
 
-/** Bytes of the flush log: many records, or so few that checkpoints come all the time; none, as on a full disk. */
-const LOGS = [1 << 20, 1 << 20, 16 << 10, 4 << 10, 0] as const;
+/**
+ * Bytes of the flush log: many records, or so few that checkpoints come all the time; none, as on a full disk. Never more than
+ * there is: behind it is the list of blocks that a session leaves alone.
+ */
+const LOGS = [LOG_BYTES, LOG_BYTES, 16 << 10, 4 << 10, 0] as const;
 
 /** Of a session that is to die, which may never come: on a disk that takes nothing there are no changes any more. */
 const STEPS_AT_MOST = 400;
