@@ -18,7 +18,7 @@ import type { EventDocument } from "./documents.ts";
 import { EventHub } from "./events.ts";
 import { checkDashboard, type DashboardAddress } from "./page/address.ts";
 import type { Dashboard } from "./page/dashboard.ts";
-import { removeDeadSockets } from "./socket-place.ts";
+import { makeControlDirectory, removeDeadSockets } from "./socket-place.ts";
 import { StateFile } from "./state-file.ts";
 
 export interface ControlRequest {
@@ -100,13 +100,13 @@ export class ControlAttendant implements Attendant {
 
   /** @returns the path of the control socket; undefined for none */
   async #listen(): Promise<string | undefined> {
-    const { control: path } = this.#request;
-    if (path === undefined) return undefined;
+    const { control: path, isControlOptional = false } = this.#request;
+    if (path === undefined || (isControlOptional && !makeControlDirectory(path))) return undefined;
     const waiting = (socket: Socket): void => this.#answer(socket);
     try {
       this.#listener = await listenUnix(path, waiting);
     } catch (error) {
-      if (!this.#request.isControlOptional || !(error instanceof CowError)) throw error;
+      if (!isControlOptional || !(error instanceof CowError)) throw error;
       const message = `${error.message}: this server has no control socket`;
       this.#context.onNotice?.({ severity: "note", file: error.file, message });
       return undefined;

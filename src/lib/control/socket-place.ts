@@ -3,7 +3,7 @@
  * place, or none if it is empty. A server's own is named by its process id unless it was told another path.
  */
 import * as fs from "node:fs";
-import { basename, isAbsolute, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { CowError, errnoName } from "../errors.ts";
 import { isAlive } from "../nbd/server/listeners.ts";
 
@@ -19,18 +19,22 @@ function controlDirectory(env: NodeJS.ProcessEnv = process.env): string | undefi
   return runtime && isAbsolute(runtime) ? join(runtime, "cowtool") : undefined;
 }
 
-/** Makes the directory for this server's socket. Undefined where there is none, or others could put files there. */
+/** Where this server's socket is to be, unless it was told another path. Makes nothing. */
 export function ownSocketPath(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const directory = controlDirectory(env);
-  if (directory === undefined) return undefined;
+  return directory && join(directory, `${process.pid}${SUFFIX}`);
+}
+
+/** Makes the directory of that socket. @returns false where it cannot be made, or others could put files there */
+export function makeControlDirectory(socket: string): boolean {
+  const directory = dirname(socket);
   try {
     fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
     const { uid, mode } = fs.lstatSync(directory);
-    if (uid !== process.geteuid?.() || (mode & 0o022) !== 0) return undefined;
+    return uid === process.geteuid?.() && (mode & 0o022) === 0;
   } catch {
-    return undefined;
+    return false;
   }
-  return join(directory, `${process.pid}${SUFFIX}`);
 }
 
 /** Removes what servers that were killed have left in the directory. */

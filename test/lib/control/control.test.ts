@@ -8,10 +8,15 @@ import * as net from "node:net";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
+import { Control } from "../../../src/lib/control/control.ts";
+import { EventHub } from "../../../src/lib/control/events.ts";
 import { nameIn, segmentOf } from "../../../src/lib/control/export-name.ts";
+import { controlApp } from "../../../src/lib/control/http.ts";
+import { MemoryStorage } from "../../../src/lib/device/memory-storage.ts";
 import { BITMAP_OFFSET_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
+import { Exports } from "../../../src/lib/nbd/server/exports.ts";
 import { create } from "../../../src/lib/operations/create.ts";
 import { info } from "../../../src/lib/operations/info.ts";
 import { ROOT } from "../../support/command/run-command.ts";
@@ -22,6 +27,8 @@ import { scratchDirectory } from "../../support/scratch.ts";
 
 const SIZE = 1 << 20;
 const DATA = Buffer.alloc(4096, 0x5a);
+/** Exports without a server. */
+const NO_SERVER = { defaults: {}, onClosed: () => undefined, isSound: () => true };
 const at = scratchDirectory();
 const base = makeImage(at("base.img"), Buffer.from("golden"), SIZE);
 let server: TestServer | undefined;
@@ -248,17 +255,18 @@ test("a change that cannot be kept is not made", async () => {
 });
 
 test("an export that is being added is neither listed nor kept, and one that is refused leaves nothing", async () => {
-  const state = at("pending");
-  const control = await startControlled({ state });
-  await control.add({ name: "x", stack: await freshStack() });
+  const exports = new Exports(NO_SERVER, {});
+  await exports.add({ name: "x", stack: await freshStack() });
+  const kept: string[][] = [];
+  exports.keepWith((all) => void kept.push(all.map(({ settings }) => settings.name)));
   const [, cowfile = ""] = (await freshStack()).split(",");
   const other = makeImage(at("other.img"), Buffer.from(noise(SIZE, 5)));
-  const refused = Promise.allSettled([control.add({ name: "bad", stack: `${other},${cowfile}` })]);
-  await control.limit("x", { iops: 9 });
+  const refused = Promise.allSettled([exports.add({ name: "bad", stack: `${other},${cowfile}` })]);
+  await exports.limit("x", { iops: 9 });
+  expect([exports.all.map(({ name }) => name), kept]).toEqual([["x"], [["x"]]]);
   expect(await refused).toMatchObject([{ reason: { code: "wrong-base" } }]);
-  const names = (text: string): string[] =>
-    (JSON.parse(text) as { exports: { name: string }[] }).exports.map((e) => e.name);
-  expect(names(readFileSync(join(state, "exports.json"), "utf8"))).toEqual(["x"]);
+  expect(exports.all.map(({ name }) => name)).toEqual(["x"]);
+  await exports.end();
 });
 
 test("a server ends although connections are open that ask nothing", async () => {
@@ -329,6 +337,25 @@ test("events come as they happen, and after a break from where they ended", asyn
     expect(event).toMatchObject({ type: "removed", name: "x0" });
     break;
   }
+});
+
+test("a stream that is asked for without its body is not begun: it would never end", async () => {
+  const bare = {
+    exports: new Exports(NO_SERVER, {}),
+    urisOf: () => [],
+    connectionCount: () => 0,
+    end: () => undefined,
+  };
+  const control = new Control(bare, new MemoryStorage(), new EventHub(), { control: "", state: null });
+  const app = controlApp(control);
+  const timers = vi.spyOn(globalThis, "setInterval");
+  const ask = (method: string) => app.fetch(new Request("http://x/v1/events", { method }));
+  expect((await ask("HEAD")).status).toBe(200);
+  expect(timers).not.toHaveBeenCalled();
+  const response = await ask("GET");
+  await response.body?.cancel();
+  expect(timers).toHaveBeenCalledTimes(1);
+  timers.mockRestore();
 });
 
 test("an event tells that space has fallen below a limit", async () => {

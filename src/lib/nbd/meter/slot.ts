@@ -4,8 +4,8 @@
  * Each connection has a slot of its own, and only the thread that serves it writes there, with plain stores of 64-bit
  * floats: nothing is locked and nothing is lost. Counts are exact up to 2^53 and never wrap. The server's main thread
  * reads while they are written: each number is one store on 64-bit machines, so a number is never torn; but numbers of a
- * batch may be new beside others that are not yet. A thread writes its slot before it sends the replies, so whoever has a
- * reply finds it counted. When a connection has ended, the main thread adds its slot to the export's totals.
+ * batch may be new beside others that are not yet. A thread writes its slot before it sends the replies: a client that
+ * has a reply finds it counted. When a connection has ended, the main thread adds its slot to the export's totals.
  *
  * What connections of an export need of each other is in the export's own memory, and changed by Atomics only: how much
  * was written and flushed, and the limits' state, as 64-bit integers. A count of bytes would wrap after 8 EiB.
@@ -70,7 +70,7 @@ export function newShared(): SharedArrayBuffer {
   return new SharedArrayBuffer(Shared.LENGTH * 8);
 }
 
-/** Tells whoever waits in a slot to look again. */
+/** Wakes the thread that waits in a slot: it looks at the limit again. */
 export function wake(slot: SharedArrayBuffer, isEnding: boolean): void {
   const words = new Int32Array(slot, 0, 2);
   if (isEnding) Atomics.store(words, Wake.IS_ENDING, 1);

@@ -114,7 +114,7 @@ export class NbdServer implements ConnectionHost {
     return false;
   }
 
-  /** Nobody will use the image of that number any more: threads give back what it took. */
+  /** The image of that number is not used any more: threads release it. */
   forget(number: number): void {
     this.pool?.forget(number);
   }

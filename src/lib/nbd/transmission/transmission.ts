@@ -33,7 +33,7 @@ interface Payload {
 export class Transmission {
   /** The client disconnected, or broke the protocol: nothing more is to be read. */
   isOver = false;
-  /** Above 0 where the next request has to wait for the export's limit: for so many milliseconds, and then consume(). */
+  /** Above 0 where the next request has to wait for the export's limit: in milliseconds. Then call consume(). */
   waitMs = 0;
   readonly #image: LiveImage;
   readonly #outbox: Outbox;

@@ -53,7 +53,7 @@ export class BaseLooks {
   readonly #known = new KnownBases();
   readonly #waiting = new Set<Look>();
   #isWorking = false;
-  /** Looks whose end somebody waits for: then there is no rest. */
+  /** Looks whose end is awaited: they are made without pauses. */
   #urgent = 0;
 
   constructor(lowers: LowerStacks, context: OperationContext) {
