@@ -7,9 +7,10 @@ import { describe, expect, it } from "vitest";
 import {
   CowError,
   check,
+  diff,
   info,
   layerFormats,
-  type MemoryStorage,
+  MemoryStorage,
   openStack,
   repair,
   SparseBytes,
@@ -42,6 +43,18 @@ describe("the registry", () => {
     const noise = Uint8Array.from({ length: 4096 }, () => next() * 256);
     for (const head of [new Uint8Array(0), new Uint8Array(4096), noise])
       for (const { id, matches } of layerFormats) expect(matches(head), id).toBe(false);
+  });
+
+  it("takes a raw image that begins as gzip for packed only if a whole header of gzip is there", async () => {
+    const storage = new MemoryStorage();
+    storage.put("base.img", new Uint8Array(1024));
+    for (const head of ["1f8b4fb589f50e1b", "1f8b084089f50e1b", "1f8b"]) {
+      storage.put(
+        "image.img",
+        Uint8Array.from({ ...Buffer.from(head, "hex"), length: 1024 }, (byte) => byte ?? 0),
+      );
+      expect((await diff("base.img", "image.img", {}, { storage })).identical, head).toBe(false);
+    }
   });
 });
 

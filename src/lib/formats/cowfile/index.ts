@@ -13,7 +13,7 @@ import { judgeHead } from "./geometry.ts";
 import { hasCowMagic } from "./head.ts";
 import { judgeBase } from "./judge-base.ts";
 import { CowfileLayer } from "./layer.ts";
-import { isGzip, packKind } from "./pack/kind.ts";
+import { hasGzipHeader, packKind } from "./pack/kind.ts";
 import { unpackInto } from "./pack/open-pack.ts";
 import { PackedView } from "./pack/packed-view.ts";
 import { identityOf } from "./resized.ts";
@@ -24,7 +24,7 @@ export const cowfileFormat: LayerFormat = {
   recordsBase: true,
   matches: hasCowMagic,
   // Of compressed files only packs matter here; the content shows whether it is one.
-  mayBePacked: (head) => isGzip(head) || isZstd(head),
+  mayBePacked: (head) => hasGzipHeader(head) || isZstd(head),
   openLayer: (source, options) => new CowfileLayer(source, options),
   describe: describeCowfile,
   isCompressed: (source) => ["gzip", "zstd"].includes(packKind(source) ?? ""),

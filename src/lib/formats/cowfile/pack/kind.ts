@@ -8,11 +8,23 @@ import { decodeHead, hasCowMagic, isPacked } from "../head.ts";
 import { HEAD_BLOCK_BYTES } from "../layout.ts";
 
 export const PACK_KINDS = ["zstd", "gzip", "plain"] as const;
+/** RFC 1952, 2.3.1: the only method there is, and the flags that must be zero. */
+const DEFLATE = 8;
+const RESERVED_FLAGS = 0xe0;
+
 export type PackKind = (typeof PACK_KINDS)[number];
 
 /** Does it begin as a gzip stream does? */
 export function isGzip(head: Uint8Array): boolean {
   return head[0] === 0x1f && head[1] === 0x8b;
+}
+
+/**
+ * Does it begin with the header of a gzip member, as far as one byte can be told from another? Two bytes alone are the
+ * beginning of one raw image in 65 536: what is only guessed at asks for the method (deflate) and the reserved flags too.
+ */
+export function hasGzipHeader(head: Uint8Array): boolean {
+  return isGzip(head) && head[2] === DEFLATE && ((head[3] ?? RESERVED_FLAGS) & RESERVED_FLAGS) === 0;
 }
 
 /** The kind of pack a file is, or undefined for an unpacked cowfile and everything else. */
