@@ -11,6 +11,7 @@ export { type ConnectOptions, ControlClient, connect, type EventsOptions } from 
 export type {
   AddRequest,
   AllStatsDocument,
+  CheckpointDocument,
   ErrorDocument,
   EventDocument,
   ExportDocument,
@@ -21,6 +22,7 @@ export type {
   LatencyDocument,
   LimitRequest,
   LimitsDocument,
+  PartDocument,
   ServerDocument,
   ShownDocument,
   StatsDocument,

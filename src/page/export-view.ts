@@ -107,7 +107,7 @@ export class ExportView {
     this.#updateSpace(shown, history, time_ms);
     if (looked_at?.name !== shown.name) return;
     setText(this.#uris, looked_at.uris.join("  "));
-    this.#chain.update(looked_at.parts, connections);
+    this.#chain.update(looked_at.parts, connections, time_ms);
     this.#map.update(looked_at);
   }
 

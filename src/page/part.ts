@@ -12,10 +12,13 @@ export function partColour(level: number, parts: number): string {
   return level === parts - 1 ? "top" : `layer-${(level - 1) % 5}`;
 }
 
-/** The last part of its file's name, and the checkpoint that it is. */
+/** The last part of its file's name. */
+export function partFile({ role, text }: PagePart): string {
+  return role === "discarded" ? "discarded writes" : visible(text.slice(text.lastIndexOf("/") + 1));
+}
+
+/** The same with the checkpoint that it is. */
 export function partName(part: PagePart | undefined): string {
   if (!part) return "";
-  if (part.role === "discarded") return "discarded writes";
-  const file = visible(part.text.slice(part.text.lastIndexOf("/") + 1));
-  return part.checkpoint === null ? file : `${file} @${visible(part.checkpoint)}`;
+  return part.checkpoint === null ? partFile(part) : `${partFile(part)} @${visible(part.checkpoint)}`;
 }

@@ -10,6 +10,7 @@ import Ctl from "../../src/commands/ctl.ts";
 import { fakeTerminal } from "../support/command/fake-terminal.ts";
 import { expectErrorLine, expectJson, type Ran } from "../support/command/harness.ts";
 import { runCommand } from "../support/command/run-command.ts";
+import { makeChain } from "../support/nbd/chained-stack.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../support/nbd/test-server.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
@@ -111,6 +112,27 @@ describe("ctl", () => {
       expect([argv, status]).toEqual([argv, 0]);
       expectJson(stdout, "ctl");
     }
+  });
+
+  test("shows a chain as a tree, with other exports where they branch off", async () => {
+    const monday = { name: "monday", time: "2026-11-23T06:00:00.000Z", note: "before the update" };
+    const stack = await makeChain(at, "t.stack", at("base.img"), [{ file: "t1.cow", checkpoint: monday }], "t2.cow");
+    const fork = await makeChain(at, "f.stack", at("base.img"), [{ file: "t1.cow", shared: true }], "f.cow");
+    for (const [name, text] of [
+      ["tree", stack],
+      ["fork", fork],
+    ])
+      await answer("add", `${name}=${text}`);
+    const shown = (await answer("show", "tree")).split("\n").slice(-7, -1);
+    expect(shown).toEqual([
+      expect.stringMatching(/^CHAIN +CHECKPOINT +ROLE +HELD +AGE +NOTE$/),
+      expect.stringMatching(/^base\.img +- +base +4 KiB +new$/),
+      expect.stringMatching(/^├─\s\(default\) +- +export +- +-$/),
+      expect.stringMatching(/^└─\st1\.cow +monday +frozen +\d+ KiB +(?:new|\d+ \w+) +before the update$/),
+      expect.stringMatching(/^\s{3}├─\sfork +- +export +- +-$/),
+      expect.stringMatching(/^\s{3}└─\st2\.cow +- +written +\d+ KiB +new$/),
+    ]);
+    for (const name of ["tree", "fork"]) await answer("remove", name, "-q");
   });
 
   test("shows limits and figures", async () => {

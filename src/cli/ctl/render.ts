@@ -71,7 +71,7 @@ export function exportTable(exports: readonly ExportDocument[], view: TableView)
 }
 
 export function shownRows(shownExport: ShownDocument): [string, string][] {
-  const { uri, more_uris, base, layers, state, access, virtual_size, connections, free_bytes, written } = shownExport;
+  const { uri, more_uris, state, access, virtual_size, connections, free_bytes, written } = shownExport;
   return [
     ["name", shown(shownExport.name)],
     ["state", state],
@@ -79,8 +79,6 @@ export function shownRows(shownExport: ShownDocument): [string, string][] {
     ["access", access],
     ...[uri, ...more_uris].filter((each) => each !== "").map((each): [string, string] => ["URI", each]),
     ["size", virtual_size === null ? "unknown while it is not open" : formatSize(virtual_size)],
-    ["base", base],
-    ...layers.map((layer, i): [string, string] => [`layer ${i + 1}`, layer]),
     ...(written === null ? [] : ([["written", written]] as [string, string][])),
     ...(free_bytes === null ? [] : ([["space left", formatSize(free_bytes)]] as [string, string][])),
     ["clients", String(connections)],

@@ -12,7 +12,8 @@ import { StackSpec } from "../../lib/stack/spec.ts";
 import { renderKeyValue } from "../render/key-value.ts";
 import type { TableView } from "../render/table.ts";
 import type { Text } from "../render/text.ts";
-import { eventLine, eventLines, exportTable, jobTable, limitRows, shown, shownRows, statsTable } from "./render.ts";
+import { renderShown } from "./chain.ts";
+import { eventLine, eventLines, exportTable, jobTable, limitRows, shown, statsTable } from "./render.ts";
 import { runCommand } from "./run-command.ts";
 
 export interface CtlFlags {
@@ -67,12 +68,12 @@ export const VERBS: Readonly<Record<string, Verb>> = {
   },
   show: {
     usage: "NAME",
-    summary: "one export with its layers and the space left",
+    summary: "one export with its chain as a tree, and the space left",
     args: [1, 1],
     flags: [],
-    run: async ({ client, args: [name = ""] }) => {
+    run: async ({ client, args: [name = ""], view }) => {
       const result = await client.show(name);
-      return { result, render: () => renderKeyValue(shownRows(result)) };
+      return { result, render: () => renderShown(result, view) };
     },
   },
   add: {

@@ -74,7 +74,7 @@ const UNITS = [
 ] as const;
 
 /** `3 days`: how long ago that was, rounded down; `new` if it is less than two minutes. */
-function age(when: string | null): string {
+export function age(when: string | null): string {
   if (when === null) return "-";
   const seconds = Math.max(0, (Date.now() - Date.parse(when)) / 1000);
   const [length, unit] = UNITS.find(([length]) => seconds >= 2 * length) ?? [];

@@ -9,7 +9,9 @@ import type { ExportEntry } from "../nbd/server/live-export.ts";
 import type { RunningServer } from "../nbd/server/serve.ts";
 import { isNbdUri } from "../protocol/uri.ts";
 import type { Access } from "../stack/live/access.ts";
+import type { StackPart } from "../stack/part.ts";
 import { StackSpec } from "../stack/spec.ts";
+import { chainOf, heldBy } from "./chain-document.ts";
 import {
   type AddRequest,
   type AllStatsDocument,
@@ -78,14 +80,16 @@ export class Control {
   }
 
   /** @throws CowError `not-found` */
-  show(name: string): ShownDocument {
-    const entry = this.#server.exports.get(name);
+  async show(name: string): Promise<ShownDocument> {
+    const { exports } = this.#server;
+    const entry = exports.get(name);
     const written = entry.served?.stack.writtenPath ?? null;
     return {
       ...this.document(entry),
       base: entry.spec?.base.text ?? entry.stack,
       written,
       free_bytes: this.freeBytes(name) ?? null,
+      chain: await chainOf(entry, exports.all, this.#storage),
     };
   }
 
@@ -96,6 +100,11 @@ export class Control {
   freeBytes(name: string): number | undefined {
     const { spec } = this.#server.exports.get(name);
     return spec && this.freeBytesAt(spec.top.path);
+  }
+
+  /** Bytes that the files of a part take; null if unknown. */
+  heldBy(part: StackPart): number | null {
+    return heldBy(this.#storage, part);
   }
 
   /** Bytes that the file system of a file has left; undefined if unknown. */

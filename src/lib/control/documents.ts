@@ -4,6 +4,9 @@
  */
 import type { ExportEntry, ExportState } from "../nbd/server/live-export.ts";
 import type { Access } from "../stack/live/access.ts";
+import { type CheckpointDocument, checkpointsOf, type PartDocument } from "./chain-document.ts";
+
+export type { CheckpointDocument, PartDocument };
 
 /** An export in a list. */
 export interface ExportDocument {
@@ -19,6 +22,8 @@ export interface ExportDocument {
   readonly virtual_size: number | null;
   /** Its layers, bottom to top, as they are written in the stack. */
   readonly layers: readonly string[];
+  /** Of its stack file, bottom to top; none without one. */
+  readonly checkpoints: readonly CheckpointDocument[];
   /** Clients that use it. */
   readonly connections: number;
   readonly state: ExportState;
@@ -48,6 +53,8 @@ export interface ShownDocument extends ExportDocument {
   readonly written: string | null;
   /** Bytes that its file system has left; null if unknown. */
   readonly free_bytes: number | null;
+  /** Base first. */
+  readonly chain: readonly PartDocument[];
 }
 
 /** A running server. */
@@ -188,6 +195,7 @@ export function exportDocument(entry: ExportEntry, uris: readonly string[]): Exp
     access: served?.stack.access ?? access,
     virtual_size: served?.stack.sizeBytes ?? null,
     layers: (spec?.layers ?? []).map(({ text }) => text),
+    checkpoints: checkpointsOf(entry),
     connections: served?.users.size ?? 0,
     state,
     found: served?.stack.found ?? null,

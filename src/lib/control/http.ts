@@ -61,7 +61,7 @@ export function controlApp(control: Control): Hono {
     );
     return c.json(added, 201);
   });
-  app.get("/v1/exports/:name", (c) => c.json(control.show(nameOf(c))));
+  app.get("/v1/exports/:name", async (c) => c.json(await control.show(nameOf(c))));
   app.delete("/v1/exports/:name", async (c) => {
     const { force, drain } = queryOf(c, ["force", "drain"]);
     if (isTrue(drain, "drain") && isTrue(force, "force")) refuse("force and drain are two ways: give one of them");

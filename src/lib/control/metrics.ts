@@ -3,6 +3,7 @@
  * twice. docs/operate.md lists them.
  */
 import type { ExportEntry } from "../nbd/server/live-export.ts";
+import { checkpointsOf } from "./chain-document.ts";
 import type { Control } from "./control.ts";
 import { type StatsDocument, statsDocument } from "./documents.ts";
 import { collectDefaultMetrics, Registry } from "./vendor.ts";
@@ -71,6 +72,18 @@ const METRICS: readonly Metric[] = [
     "gauge",
     (s) => s.unflushed_bytes,
   ),
+  {
+    name: "cowtool_export_depth",
+    help: "Layers of its stack, the written one among them.",
+    type: "gauge",
+    samplesOf: (_stats, { name, spec }) => [{ value: spec?.layers.length ?? 0, labels: { export: name } }],
+  },
+  {
+    name: "cowtool_export_checkpoints",
+    help: "Checkpoints in its stack.",
+    type: "gauge",
+    samplesOf: (_stats, entry) => [{ value: checkpointsOf(entry).length, labels: { export: entry.name } }],
+  },
   {
     name: "cowtool_export_open",
     help: "1 while clients can use it, else 0.",

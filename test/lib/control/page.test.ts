@@ -180,6 +180,7 @@ test("the data has counters, latencies, and hostile names as they are", async ()
   expect(exports[0]?.bytes_written).toBe((exports[0]?.writes ?? 0) * 4096);
   expect(exports[0]?.free_bytes).toBeGreaterThan(0);
   expect(looked_at).toMatchObject({ name, parts: [{ role: "base", shared_by: 1 }, { role: "written" }] });
+  for (const { held_bytes } of looked_at?.parts ?? []) expect(held_bytes).toBeGreaterThan(0);
   await session.goodbye();
 });
 

@@ -74,6 +74,10 @@ export interface PagePart {
   readonly shown_bytes: number | null;
   /** The name of the checkpoint that it is, if a stack file says so. */
   readonly checkpoint: string | null;
+  /** When that was made. */
+  readonly checkpoint_ms: number | null;
+  /** Bytes that its files take; null if unknown. */
+  readonly held_bytes: number | null;
 }
 
 /** An image in at most 1024 cells. */

@@ -9,6 +9,7 @@ import { latencyBetween } from "../../nbd/meter/export-meter.ts";
 import type { ExportEntry } from "../../nbd/server/live-export.ts";
 import type { ServedExport } from "../../nbd/server/served-export.ts";
 import { isNbdUri } from "../../protocol/uri.ts";
+import type { StackPart } from "../../stack/part.ts";
 import type { Control } from "../control.ts";
 import { BlockCells } from "./block-cells.ts";
 import type { PageDocument, PageExport, PageLook, PagePart } from "./page-document.ts";
@@ -25,6 +26,8 @@ class Look {
   viewers = 0;
   readonly served: ServedExport;
   readonly cells: BlockCells;
+  /** What files take that are not written. */
+  readonly held = new Map<string, number | null>();
   #histograms: Float64Array;
   #latency: PageLook["latency"];
 
@@ -205,7 +208,9 @@ export class PageFeed {
     const { baseReads, layerReads } = meter.snapshot();
     const access = entry.served?.stack.access;
     const shown = look?.cells.shownBytes;
-    const parts = spec.parts.map(({ text, path, listed }, level): PagePart => {
+    const parts = spec.parts.map((part, level): PagePart => {
+      const { text, path, listed } = part;
+      const time = listed?.checkpoint?.time;
       const isWritten = level > 0 && level === spec.layers.length && access === "writable";
       return {
         text,
@@ -214,11 +219,27 @@ export class PageFeed {
         shared_by: this.#sharers.get(path) ?? 1,
         shown_bytes: shown?.[level] ?? null,
         checkpoint: listed?.checkpoint?.name ?? null,
+        checkpoint_ms: time === undefined ? null : Date.parse(time),
+        held_bytes: this.#heldBy(part, level < spec.layers.length ? look : undefined),
       };
     });
     if (access !== "ephemeral") return parts;
     const level = parts.length;
     const [reads, bytes] = [layerReads[level - 1] ?? 0, shown?.[level] ?? null];
-    return [...parts, { text: "", role: "discarded", reads, shared_by: 1, shown_bytes: bytes, checkpoint: null }];
+    const nothing = {
+      checkpoint: null,
+      checkpoint_ms: null,
+      held_bytes: entry.served?.stack.usage?.allocatedBytes ?? null,
+    };
+    return [...parts, { text: "", role: "discarded", reads, shared_by: 1, shown_bytes: bytes, ...nothing }];
+  }
+
+  /** @param look remembers it, for what is not written */
+  #heldBy(part: StackPart, look: Look | undefined): number | null {
+    const known = look?.held.get(part.path);
+    if (known !== undefined) return known;
+    const bytes = this.#control.heldBy(part);
+    look?.held.set(part.path, bytes);
+    return bytes;
   }
 }
