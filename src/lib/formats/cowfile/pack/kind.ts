@@ -15,7 +15,7 @@ const RESERVED_FLAGS = 0xe0;
 export type PackKind = (typeof PACK_KINDS)[number];
 
 /** Does it begin as a gzip stream does? */
-export function isGzip(head: Uint8Array): boolean {
+function isGzip(head: Uint8Array): boolean {
   return head[0] === 0x1f && head[1] === 0x8b;
 }
 
