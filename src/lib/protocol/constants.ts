@@ -126,6 +126,8 @@ export const Context = {
   ALLOCATION: "base:allocation",
   DEPTH: "qemu:allocation-depth",
   DIRTY: "qemu:dirty-bitmap:cowtool",
+  /** The name of a checkpoint follows. */
+  SINCE: "qemu:dirty-bitmap:since-",
 } as const;
 
 /** Strings are UTF-8 without NUL, at most this long. */

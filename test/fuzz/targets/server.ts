@@ -87,7 +87,7 @@ export const transmission: Target = {
       export: facts,
       structuredReplies: (mode & 2) !== 0,
       extendedHeaders: (mode & 4) !== 0,
-      contexts: facts.contexts.map((name, id) => ({ id, name })),
+      contexts: facts.contexts.map((context, id) => ({ id, ...context })),
     };
     const outbox = new Outbox((answer) => {
       if (answer.length > OUTBOX_BYTES) throw new Error("more than there is room for");

@@ -148,9 +148,10 @@ test("a random stack reads, tells its data, what is allocated and its status as 
         expect(marked(image.allocated(from, to), size).slice(from, to)).toEqual(isAllocated.slice(from, to));
         expect(listed(image.allocated(from, to))).toEqual(listed(allocatedBy(layers, from, to)));
 
+        const checkpoints = layers.map((_, i) => ({ name: `cp${i}`, time: "then", level: i + 1 }));
         const status = (kind: StatusKind): number[] => {
           const flags: number[] = [];
-          blockStatus(kind, { base: device, layers }, [from, to], (length, flag) => {
+          blockStatus(kind, { base: device, layers, checkpoints }, [from, to], (length, flag) => {
             flags.push(...new Array<number>(length).fill(flag));
             return true;
           });
@@ -163,6 +164,12 @@ test("a random stack reads, tells its data, what is allocated and its status as 
           part.map((level, i) => (level > 0 ? n - level + 1 : level === 0 && expected[i] !== 0 ? n + 1 : 0)),
         );
         expect(status("dirty")).toEqual(part.map((level) => (n > 0 && level === n ? 1 : 0)));
+        for (const { name, time, level } of checkpoints) {
+          const changed = level === n ? [] : model(base, specs.slice(level)).isAllocated;
+          const expectedFlags = part.map((_, i) => Number(changed[from + i] ?? false));
+          expect(status({ since: name, time })).toEqual(expectedFlags);
+          expect(() => status({ since: name, time: "later" })).toThrow(/no longer there/);
+        }
       },
     ),
     { numRuns: 500 },

@@ -42,7 +42,11 @@ const ERRORS = [
 export const FIXED = 1;
 export const NO_ZEROES = 2;
 
-const ALL = ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:cowtool"];
+const ALL = [
+  { name: "base:allocation", kind: "allocation" },
+  { name: "qemu:allocation-depth", kind: "depth" },
+  { name: "qemu:dirty-bitmap:cowtool", kind: "dirty" },
+] as const;
 const WIDE = { minimum: 1, preferred: 4096, maximum: 64 * 1024 * 1024 };
 
 /** flags: HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN */

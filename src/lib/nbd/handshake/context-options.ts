@@ -13,6 +13,9 @@ import { type Agreement, nothingAgreed } from "./agreement.ts";
 import type { ExportFacts } from "./export.ts";
 import { findExport } from "./export-options.ts";
 
+/** The most contexts of one connection: each costs a walk of the image in every BLOCK_STATUS. @internal */
+export const MAX_SELECTED = 64;
+
 /** `base:`, `qemu:` and `qemu:dirty-bitmap:` are wildcards when listing. Other namespaces simply match nothing. */
 function isListedBy(query: string, context: string): boolean {
   return query === context || (query.endsWith(":") && context.startsWith(query));
@@ -25,8 +28,9 @@ function isListedBy(query: string, context: string): boolean {
 export function answerListContexts(data: Uint8Array, exports: readonly ExportFacts[]): Uint8Array {
   const { exportName, queries } = decodeContextRequest(data);
   const { contexts } = findExport(exports, exportName);
+  const names = contexts.map(({ name }) => name);
   const listed =
-    queries.length === 0 ? contexts : contexts.filter((name) => queries.some((query) => isListedBy(query, name)));
+    queries.length === 0 ? names : names.filter((name) => queries.some((query) => isListedBy(query, name)));
   // Before a context was selected the id has no meaning; the protocol says 0.
   const lines = listed.map((name) => encodeContext(Option.LIST_META_CONTEXT, 0, name));
   return joined([...lines, encodeReply(Option.LIST_META_CONTEXT, Reply.ACK)]);
@@ -46,7 +50,12 @@ export function answerSetContexts(data: Uint8Array, exports: readonly ExportFact
   const { exportName, queries } = decodeContextRequest(data);
   const { contexts } = findExport(exports, exportName);
   const wanted = new Set(queries);
-  const selected = contexts.map((name, i) => ({ id: i + 1, name })).filter(({ name }) => wanted.has(name));
+  const selected = contexts.map((context, i) => ({ id: i + 1, ...context })).filter(({ name }) => wanted.has(name));
+  if (selected.length > MAX_SELECTED)
+    throw new OptionRefusal(
+      Reply.ERR_TOO_BIG,
+      `${selected.length} meta contexts are meant, ${MAX_SELECTED} can be had at once`,
+    );
   agreement.contexts = { exportName, selected };
   const lines = selected.map(({ id, name }) => encodeContext(Option.SET_META_CONTEXT, id, name));
   return joined([...lines, encodeReply(Option.SET_META_CONTEXT, Reply.ACK)]);

@@ -2,6 +2,14 @@
  * Owns the types that handshake and transmission share: a connection's view of an export, and what was negotiated.
  */
 
+import type { StatusKind } from "../../stack/live/image.ts";
+
+/** A meta context that an export has: a name for clients, and the question that it answers. */
+export interface ExportContext {
+  readonly name: string;
+  readonly kind: StatusKind;
+}
+
 /** An export as reported to clients. */
 export interface ExportFacts {
   /** "" is the default export. UTF-8, at most 4096 bytes. */
@@ -12,14 +20,13 @@ export interface ExportFacts {
   /** Transmission flags without SEND_DF and BLOCK_STATUS_PAYLOAD, which depend on what was negotiated. */
   readonly flags: number;
   readonly blockSizes: { readonly minimum: number; readonly preferred: number; readonly maximum: number };
-  /** Names of the meta contexts it has, in the order of their ids; see Context in protocol/constants.ts. */
-  readonly contexts: readonly string[];
+  /** In the order of their ids; see Context in protocol/constants.ts. Those of checkpoints come and go. */
+  readonly contexts: readonly ExportContext[];
 }
 
 /** A context that the client selected; the id is the server's choice and is unique in the connection. */
-export interface SelectedContext {
+export interface SelectedContext extends ExportContext {
   readonly id: number;
-  readonly name: string;
 }
 
 /** What both sides agreed on when transmission begins. */

@@ -6,7 +6,7 @@ import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../../protocol/constants
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { ServedStack } from "../../stack/live/served-stack.ts";
-import type { ExportFacts } from "../handshake/export.ts";
+import type { ExportContext, ExportFacts } from "../handshake/export.ts";
 import type { ExportMeter } from "../meter/export-meter.ts";
 
 /** The preferred request size: a page, and the block size of most file systems. */
@@ -15,6 +15,18 @@ const PREFERRED_BYTES = 4096;
 /** Every flush makes the replied writes of all connections durable, so that many connections are as good as one. */
 const READABLE = ExportFlag.HAS_FLAGS | ExportFlag.SEND_FLUSH | ExportFlag.CAN_MULTI_CONN | ExportFlag.SEND_CACHE;
 const WRITABLE = ExportFlag.SEND_FUA | ExportFlag.SEND_TRIM | ExportFlag.SEND_WRITE_ZEROES | ExportFlag.SEND_FAST_ZERO;
+
+const FIXED: readonly ExportContext[] = [
+  { name: Context.ALLOCATION, kind: "allocation" },
+  { name: Context.DEPTH, kind: "depth" },
+  { name: Context.DIRTY, kind: "dirty" },
+];
+
+/** The contexts that an export has now: one more for each checkpoint below its last layer. */
+function contextsOf({ checkpoints }: ServedStack): readonly ExportContext[] {
+  const since = checkpoints.map(({ name, time }) => ({ name: Context.SINCE + name, kind: { since: name, time } }));
+  return [...FIXED, ...since];
+}
 
 /** A connection that uses an export. */
 export interface ExportUser {
@@ -53,7 +65,9 @@ export class ServedExport {
       sizeBytes: stack.sizeBytes,
       flags: READABLE | (isWritable ? WRITABLE : ExportFlag.READ_ONLY),
       blockSizes: { minimum: 1, preferred: PREFERRED_BYTES, maximum: MAX_PAYLOAD_BYTES },
-      contexts: [Context.ALLOCATION, Context.DEPTH, Context.DIRTY],
+      get contexts() {
+        return contextsOf(stack);
+      },
     };
   }
 

@@ -2,7 +2,7 @@
  * Owns the answer to BLOCK_STATUS: one chunk for each selected context, neighbours with equal flags merged.
  */
 
-import { Chunk, CommandFlag, Context } from "../../protocol/constants.ts";
+import { Chunk, CommandFlag } from "../../protocol/constants.ts";
 import type { LiveImage, StatusKind } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
@@ -10,14 +10,10 @@ import type { Request } from "./request.ts";
 
 /** This many extents fit into the outbox, in either size; for more, a client asks again after the last one. */
 const EXTENTS_AT_MOST = 32 * 1024;
+/** Of all contexts together, which are in memory at once. */
+const ALL_EXTENTS_AT_MOST = 4 * EXTENTS_AT_MOST;
 /** An extent of a compact reply has 32 bits for its length. */
 const COMPACT_LENGTH_AT_MOST = 0xffff_ffff;
-
-const KINDS: Readonly<Record<string, StatusKind>> = {
-  [Context.ALLOCATION]: "allocation",
-  [Context.DEPTH]: "depth",
-  [Context.DIRTY]: "dirty",
-};
 
 interface Extents {
   readonly lengths: number[];
@@ -32,12 +28,11 @@ export function answerBlockStatus(
   negotiated: Negotiated,
   send: () => void,
 ): void {
-  const limit = (request.flags & CommandFlag.REQ_ONE) !== 0 ? 1 : EXTENTS_AT_MOST;
+  const { contexts } = negotiated;
+  const share = Math.min(EXTENTS_AT_MOST, Math.floor(ALL_EXTENTS_AT_MOST / contexts.length));
+  const limit = (request.flags & CommandFlag.REQ_ONE) !== 0 ? 1 : share;
   // All are looked up before the first is sent: a failure must be the whole answer, not half of one.
-  const found = negotiated.contexts.map(({ id, name }) => ({
-    id,
-    extents: collect(image, KINDS[name] ?? "allocation", request, limit),
-  }));
+  const found = contexts.map(({ id, kind }) => ({ id, extents: collect(image, kind, request, limit) }));
   const entryBytes = negotiated.extendedHeaders ? 16 : 8;
   for (const [i, { id, extents }] of found.entries()) {
     const count = extents.lengths.length;

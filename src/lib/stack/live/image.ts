@@ -4,10 +4,11 @@
  */
 
 import type { OnCacheMiss } from "../../device/block-device.ts";
+import type { Since } from "./checkpoint-level.ts";
 import type { LevelReads } from "./level-reads.ts";
 
 /** The status of a part of an image; the caller chooses which question it answers. */
-export type StatusKind = "allocation" | "depth" | "dirty";
+export type StatusKind = "allocation" | "depth" | "dirty" | Since;
 
 /** Called for each extent in turn, ascending and without gaps; neighbours may have equal flags. False stops it. */
 export type OnStatus = (lengthBytes: number, flags: number) => boolean;
@@ -55,5 +56,6 @@ export interface LiveImage {
   readonly failed: boolean;
   /** Makes every change durable that was committed before, by any thread. */
   flush(): void;
+  /** @throws CowError `not-found` for a checkpoint that the image has no more */
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void;
 }

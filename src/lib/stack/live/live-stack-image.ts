@@ -7,11 +7,12 @@ import { type Extent, widen } from "../../bytes/extent.ts";
 import { writeZeros } from "../../bytes/zero.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { type Layer, NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
+import type { CheckpointLevel } from "./checkpoint-level.ts";
 import type { Claim } from "./claim.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import type { LevelReads } from "./level-reads.ts";
-import { blockStatus } from "./status.ts";
+import { blockStatus, type Levels } from "./status.ts";
 import type { WritableLayer } from "./writable-layer.ts";
 
 /** Copies and zeros are written in pieces of at most this. */
@@ -30,6 +31,7 @@ export interface StackImageParts {
   /** The parts of `below`, layers bottom to top. */
   readonly base: BlockDevice;
   readonly layers: readonly Layer[];
+  readonly checkpoints: readonly CheckpointLevel[];
   readonly watch: FileWatch;
   readonly reads: LevelReads;
 }
@@ -43,13 +45,13 @@ export class LiveStackImage implements LiveImage {
   readonly #file: WritableLayer["file"];
   readonly #below: BlockDevice;
   readonly #unit: number;
-  readonly #levels: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
+  readonly #levels: Levels;
   readonly #topLevel: number;
   readonly #watch: FileWatch;
   readonly #scratchBytes: number;
   #scratch: Uint8Array | undefined;
 
-  constructor({ top, below, base, layers, watch, reads }: StackImageParts) {
+  constructor({ top, below, base, layers, checkpoints, watch, reads }: StackImageParts) {
     this.reads = reads;
     this.#top = top;
     this.#layer = top.layer;
@@ -59,7 +61,7 @@ export class LiveStackImage implements LiveImage {
     this.#scratchBytes = Math.max(JOINED_BYTES, Math.min(top.unitBytes, PIECE_BYTES));
     this.#watch = watch;
     this.sizeBytes = top.sizeBytes;
-    this.#levels = { base, layers: [...layers, top.layer] };
+    this.#levels = { base, layers: [...layers, top.layer], checkpoints };
     this.#topLevel = layers.length + 1;
   }
 

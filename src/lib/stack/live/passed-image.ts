@@ -11,6 +11,7 @@ import type { BaseIdentity, Layer } from "../../formats/format.ts";
 import { Overlay } from "../overlay.ts";
 import { assembleImage } from "./assemble.ts";
 import { BlockMap } from "./block-map.ts";
+import type { CheckpointLevel } from "./checkpoint-level.ts";
 import { type CowfileConfig, makeOrder } from "./cowfile-config.ts";
 import type { LiveImage } from "./image.ts";
 import { ResidentLayer } from "./resident-layer.ts";
@@ -52,6 +53,7 @@ export interface PassedLower {
 export interface PassedImage {
   readonly name: string;
   readonly lower: PassedLower;
+  readonly checkpoints: readonly CheckpointLevel[];
   /** A layer that is only read, and by this image alone. */
   readonly left: PassedLayer | undefined;
   readonly top:
@@ -82,7 +84,7 @@ export class ImageReceiver {
     return this.#lowers.size;
   }
 
-  async receive({ name, lower, left, top }: PassedImage): Promise<ReceivedImage> {
+  async receive({ name, lower, checkpoints, left, top }: PassedImage): Promise<ReceivedImage> {
     const release = (): void => this.#release(lower.number);
     try {
       const { base, layers, files } = await this.#lower(lower);
@@ -92,6 +94,7 @@ export class ImageReceiver {
         name,
         base,
         layers: own ? [...layers, own.layer] : layers,
+        checkpoints,
         top: cow && top && makeOrder({ cow, journal: top.journal && borrow(top.journal, true), config: top.config }),
         files: [...files, ...(own ? [own.file] : []), ...(cow ? [cow] : [])],
       });

@@ -5,16 +5,18 @@ import { readZeroFilled } from "../../bytes/byte-source.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
 import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
+import type { CheckpointLevel } from "./checkpoint-level.ts";
 import type { FileWatch } from "./file-watch.ts";
 import type { LiveImage, OnStatus, StatusKind } from "./image.ts";
 import type { LevelReads } from "./level-reads.ts";
-import { blockStatus } from "./status.ts";
+import { blockStatus, type Levels } from "./status.ts";
 
 export interface PlainImageParts {
   /** Base and layers as one: an Overlay that notes what it reads, or the base. */
   readonly below: BlockDevice;
   readonly base: BlockDevice;
   readonly layers: readonly Layer[];
+  readonly checkpoints: readonly CheckpointLevel[];
   readonly watch: FileWatch;
   readonly reads: LevelReads;
 }
@@ -25,7 +27,7 @@ export class PlainImage implements LiveImage {
   readonly failed = false;
   readonly reads: LevelReads;
   readonly #device: BlockDevice;
-  readonly #parts: { readonly base: BlockDevice; readonly layers: readonly Layer[] };
+  readonly #parts: Levels;
   readonly #watch: FileWatch;
 
   constructor({ below, watch, reads, ...parts }: PlainImageParts) {

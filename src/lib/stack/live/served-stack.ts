@@ -10,6 +10,7 @@ import { StackSpec } from "../spec.ts";
 import { HeldStackFile } from "../stack-file.ts";
 import type { Access } from "./access.ts";
 import { assembleImage } from "./assemble.ts";
+import { type CheckpointLevel, checkpointLevels } from "./checkpoint-level.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
 import type { LiveImage } from "./image.ts";
@@ -28,6 +29,8 @@ export interface ServeStackOptions extends OpenTopOptions {
   /** The most bytes that the written layer may allocate. */
   readonly quotaBytes?: number | undefined;
 }
+
+type StackFacts = Pick<ServedStack, "name" | "access" | "found" | "checkpoints">;
 
 interface OpenedStack {
   readonly lower: LowerStack;
@@ -49,6 +52,8 @@ export class ServedStack {
   readonly fileSystem: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
+  /** The oldest first. */
+  readonly checkpoints: readonly CheckpointLevel[];
   readonly #lower: LowerStack;
   readonly #left: LeftLayer | undefined;
   readonly #held: HeldStackFile | undefined;
@@ -61,11 +66,12 @@ export class ServedStack {
 
   private constructor(
     storage: Storage,
-    { name, access, found, lower, left, top, held }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
+    { name, access, found, checkpoints, lower, left, top, held }: StackFacts & OpenedStack,
   ) {
     this.name = name;
     this.access = access;
     this.found = found;
+    this.checkpoints = checkpoints;
     this.#lower = lower;
     this.#left = left;
     this.#held = held;
@@ -92,6 +98,7 @@ export class ServedStack {
     const spec = StackSpec.parse(storage, text);
     const { text: name, top: written } = spec;
     const { access, lowers = new LowerStacks(storage) } = options;
+    const facts = { name, access, checkpoints: checkpointLevels(spec) };
     const isWritable = access === "writable";
     if (isWritable && spec.layers.length === 0)
       throw new CowError("usage", "a base alone is never written", { file: name });
@@ -105,13 +112,13 @@ export class ServedStack {
       if (isWritable) {
         const top = await openTop(storage, written, lower, options);
         top.usage.setQuota(options.quotaBytes);
-        return new ServedStack(storage, { name, access, lower, left, top, held, found: top.found });
+        return new ServedStack(storage, { ...facts, lower, left, top, held, found: top.found });
       }
       const { sizeBytes } = lower.stack.device;
       const top =
         access === "ephemeral" ? throwAway(storage, name, left?.kept.layer.virtualSizeBytes ?? sizeBytes) : undefined;
       top?.usage.setQuota(options.quotaBytes);
-      return new ServedStack(storage, { name, access, lower, left, top, held, found: left && "recovered" });
+      return new ServedStack(storage, { ...facts, lower, left, top, held, found: left && "recovered" });
     } catch (error) {
       left?.device.close();
       lower?.release();
@@ -140,6 +147,7 @@ export class ServedStack {
       name: this.name,
       base,
       layers: this.#left ? [...layers, this.#left.kept.layer] : layers,
+      checkpoints: this.checkpoints,
       top: this.#top?.writable(),
       files: [...files, ...(this.#left ? [this.#left.device] : []), ...(this.#top ? [this.#top.device] : [])],
     });
@@ -155,6 +163,7 @@ export class ServedStack {
     return {
       name: this.name,
       lower,
+      checkpoints: this.checkpoints,
       left,
       top: top && {
         cow: {

@@ -4,27 +4,44 @@
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
 import type { Extent } from "../../bytes/extent.ts";
+import { CowError } from "../../errors.ts";
 import type { Layer } from "../../formats/format.ts";
-import { dataPlaces, shown } from "../../formats/layered-image.ts";
+import { allocatedBy, dataPlaces, shown } from "../../formats/layered-image.ts";
+import { type CheckpointLevel, levelOf } from "./checkpoint-level.ts";
 import type { OnStatus, StatusKind } from "./image.ts";
 
 /** Flags of `base:allocation`. Data is 0; HOLE alone would mean undefined contents, so it is never used. */
 const ZERO_AND_HOLE = 3;
 
+/** An image as status sees it. */
+export interface Levels {
+  readonly base: ByteSource;
+  /** Bottom to top. */
+  readonly layers: readonly Layer[];
+  readonly checkpoints: readonly CheckpointLevel[];
+}
+
 /**
  * Answers for `[from, to)` of layers over a base, until `onStatus` returns false. `depth` is 1 for the top layer and 0 where
- * nothing is allocated; `dirty` is 1 where the top layer has the part allocated.
+ * nothing is allocated; `dirty` is 1 where the top layer has the part allocated, and since a checkpoint where any layer above
+ * it has.
  *
- * @param layers bottom to top
+ * @throws CowError `not-found` for a checkpoint that is not there: no answer would say that nothing has changed
  */
 export function blockStatus(
   kind: StatusKind,
-  { base, layers }: { readonly base: ByteSource; readonly layers: readonly Layer[] },
+  { base, layers, checkpoints }: Levels,
   [from, to]: readonly [from: number, to: number],
   onStatus: OnStatus,
 ): void {
   const top = layers.at(-1);
-  if (kind === "allocation") tell(dataPlaces(shown(base, layers, from, to)), [from, to], ZERO_AND_HOLE, onStatus, 0);
+  if (typeof kind === "object") {
+    const level = levelOf(checkpoints, kind);
+    if (level === undefined)
+      throw new CowError("not-found", `checkpoint "${kind.since}" is no longer there: what changed since is unknown`);
+    tell(allocatedBy(layers.slice(level), from, to), [from, to], 0, onStatus, 1);
+  } else if (kind === "allocation")
+    tell(dataPlaces(shown(base, layers, from, to)), [from, to], ZERO_AND_HOLE, onStatus, 0);
   else if (kind === "dirty") tell(top?.extents(from, to) ?? [], [from, to], 0, onStatus, 1);
   else tell(depths(base, layers, from, to), [from, to], 0, onStatus);
 }

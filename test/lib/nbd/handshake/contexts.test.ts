@@ -2,6 +2,7 @@
  * Proves which meta contexts are listed and selected, when a selection ends, and that bad queries are refused.
  */
 import { describe, expect, test } from "vitest";
+import { MAX_SELECTED } from "../../../../src/lib/nbd/handshake/context-options.ts";
 import {
   CHUNKS,
   Client,
@@ -177,6 +178,19 @@ describe("NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT", () => {
   test.each(badQueries)("LIST and SET refuse $rule", ({ data, error }) => {
     expect(afterStructured(OPT.LIST_META_CONTEXT, data)).toEqual(["8 ACK", `9 ERR_${error}`]);
     expect(afterStructured(OPT.SET_META_CONTEXT, data)).toEqual(["8 ACK", `10 ERR_${error}`]);
+  });
+
+  test("no more contexts than one connection may have", () => {
+    const contexts = Array.from({ length: MAX_SELECTED + 1 }, (_, i) => ({
+      name: `qemu:dirty-bitmap:since-${i}`,
+      kind: "dirty" as const,
+    }));
+    const names = contexts.map(({ name }) => name);
+    const client = new Client("off", [{ ...SECOND, contexts }]);
+    client.say(HELLO, STRUCTURED);
+    expect(client.say(setContexts("second", ...names))).toEqual(["10 ERR_TOO_BIG"]);
+    expect(client.say(setContexts("second", ...names.slice(1)))).toHaveLength(MAX_SELECTED + 1);
+    expect(client.say(listContexts("second", "qemu:dirty-bitmap:"))).toHaveLength(contexts.length + 1);
   });
 
   test("as many queries as are taken", () => {
