@@ -86,12 +86,16 @@ export class LookStorage implements Storage {
   }
 
   create(path: string): PendingFile {
+    const rename = (): void => {
+      this.#created.add(path);
+      this.#contents.set(path, new SparseBytes());
+    };
     return {
       device: new Nothing(path, new SparseBytes()),
-      commit: () => {
-        this.#created.add(path);
-        this.#contents.set(path, new SparseBytes());
-      },
+      commit: rename,
+      prepare: () => undefined,
+      rename,
+      sync: () => undefined,
       abandon: () => undefined,
     };
   }

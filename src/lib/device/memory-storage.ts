@@ -92,14 +92,22 @@ export class MemoryStorage implements Storage {
     this.#contents.set(file, new SparseBytes());
     const device = this.#device(path, file, true);
     let settled = false;
+    const prepare = (): void => device.flush();
+    const rename: PendingFile["rename"] = ({ replace }) => {
+      if (!replace && this.#names.has(path)) throw new CowError("exists", "already exists", { file: path });
+      this.#name(path, file);
+      settled = true;
+    };
+    const sync = (): void => this.#record({ kind: "sync-names" });
     return {
       device,
-      commit: ({ replace }) => {
-        if (!replace && this.#names.has(path)) throw new CowError("exists", "already exists", { file: path });
-        device.flush();
-        this.#name(path, file);
-        settled = true;
-        this.#record({ kind: "sync-names" });
+      prepare,
+      rename,
+      sync,
+      commit: (options) => {
+        prepare();
+        rename(options);
+        sync();
       },
       abandon: () => {
         if (!settled) this.#contents.delete(file);

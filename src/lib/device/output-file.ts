@@ -115,11 +115,20 @@ export class OutputFile implements PendingFile {
     }
   }
 
-  commit({ replace }: { readonly replace: boolean }): void {
+  commit(options: { readonly replace: boolean }): void {
+    this.prepare(options);
+    this.rename(options);
+    this.sync();
+  }
+
+  prepare({ replace }: { readonly replace: boolean }): void {
     this.device.flush();
     const { own, held = false } = this.#options;
     if (own !== undefined) requireOwn(this.#finalPath, own);
     if (replace && (own === undefined || held)) keep(this.device.fd, this.#finalPath, this.#options);
+  }
+
+  rename({ replace }: { readonly replace: boolean }): void {
     try {
       if (replace) fs.renameSync(this.#temporaryPath, this.#finalPath);
       else renameToFreeName(this.#temporaryPath, this.#finalPath);
@@ -127,7 +136,10 @@ export class OutputFile implements PendingFile {
       throw systemError(error, this.#finalPath, "cannot create");
     }
     this.#settled = true;
-    if (!held) this.device.close();
+    if (!this.#options.held) this.device.close();
+  }
+
+  sync(): void {
     syncDirectory(path.dirname(this.#finalPath));
   }
 

@@ -86,8 +86,14 @@ export interface PendingFile {
   readonly device: BlockDevice;
   /** Inode and times, as they stay when it gets its name; undefined where there are none. */
   readonly stamp?: FileStamp;
-  /** Makes the content durable, then the name. @throws CowError `exists` if the name is taken and `replace` is false */
+  /** prepare(), rename() and sync(). @throws CowError `exists` if the name is taken and `replace` is false */
   commit(options: { readonly replace: boolean }): void;
+  /** Makes the content durable, with owner and mode. */
+  prepare(options: { readonly replace: boolean }): void;
+  /** Gives it its name, and waits for no disk. @throws CowError `exists` if the name is taken and `replace` is false */
+  rename(options: { readonly replace: boolean }): void;
+  /** Makes the name durable. */
+  sync(): void;
   /** Removes it; after commit it only closes what stayed open. */
   abandon(): void;
 }

@@ -50,12 +50,26 @@ export interface LayerPart extends FilePart {
   readonly shared?: boolean;
 }
 
+/** A checkpoint that is being made. */
+export interface Pending extends Foreign {
+  readonly checkpoint: Checkpoint & Foreign;
+  /** The new top, relative to the stack file or absolute: a cowfile that was made, and is empty. */
+  readonly file: string;
+  /** The stack file whose replacement decides for this one; if missing, its own. */
+  readonly decided_by?: string;
+}
+
 /** What a stack file says. */
 export interface StackDocument extends Foreign {
   readonly cowtool_stack: typeof VERSION;
   readonly base: FilePart | UriPart;
   /** Bottom to top. */
   readonly layers: readonly LayerPart[];
+  readonly pending?: Pending;
+}
+
+export function isCheckpointName(text: string): boolean {
+  return CHECKPOINT_NAME.test(text);
 }
 
 /** @param head the first bytes of a file; 64 are enough */
@@ -83,11 +97,15 @@ export function decodeStackDocument(bytes: Uint8Array, file: string): StackDocum
     throw at.in("cowtool_stack").wrong("is no version number");
   if (version !== VERSION)
     throw at.in("cowtool_stack").wrong(`is ${version}: this cowtool knows version ${VERSION} only`, "unsupported");
-  at.allow(fields, ["cowtool_stack", "base", "layers"]);
+  at.allow(fields, ["cowtool_stack", "base", "layers", "pending"]);
   checkBase(at.in("base"), fields["base"]);
   const layers = at.in("layers").list(fields["layers"], MAX_STACK_FILE_LAYERS);
   const names = new Set<string>();
   for (const [i, layer] of layers.entries()) checkLayer(at.in("layers").at(i), layer, names);
+  if (fields["pending"] !== undefined) {
+    if (layers.length === 0) throw at.in("pending").wrong("is a checkpoint without a layer");
+    checkPending(at.in("pending"), fields["pending"], names);
+  }
   return value as StackDocument;
 }
 
@@ -121,12 +139,22 @@ function checkLayer(at: Place, value: unknown, names: Set<string>): void {
   if (fields["format"] === RAW) throw at.in("format").wrong("is raw: a raw image is a base and no layer");
   if (fields["shared"] !== undefined && typeof fields["shared"] !== "boolean")
     throw at.in("shared").wrong("is neither true nor false");
-  if (fields["checkpoint"] === undefined) return;
-  const inside = at.in("checkpoint");
-  const checkpoint = inside.object(fields["checkpoint"]);
+  if (fields["checkpoint"] !== undefined) checkCheckpoint(at.in("checkpoint"), fields["checkpoint"], names);
+}
+
+function checkPending(at: Place, value: unknown, names: Set<string>): void {
+  const fields = at.object(value);
+  at.allow(fields, ["checkpoint", "file", "decided_by"]);
+  checkCheckpoint(at.in("checkpoint"), fields["checkpoint"], names);
+  at.in("file").name(fields["file"]);
+  if (fields["decided_by"] !== undefined) at.in("decided_by").name(fields["decided_by"]);
+}
+
+function checkCheckpoint(inside: Place, value: unknown, names: Set<string>): void {
+  const checkpoint = inside.object(value);
   inside.allow(checkpoint, ["name", "time", "note"]);
   const { name, time, note } = checkpoint;
-  if (typeof name !== "string" || !CHECKPOINT_NAME.test(name))
+  if (typeof name !== "string" || !isCheckpointName(name))
     throw inside.in("name").wrong("is no name of a checkpoint: letters, digits and . _ : + - (not ..), 100 at most");
   if (names.has(name)) throw inside.in("name").wrong(`is "${name}", as of another checkpoint`);
   names.add(name);

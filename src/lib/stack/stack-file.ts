@@ -3,17 +3,20 @@
  * that holds it. Names in it are relative to its own directory, behind links. stack-document.ts has the format.
  */
 import * as path from "node:path";
+import type { Notice } from "../context.ts";
 import type { BlockDevice } from "../device/block-device.ts";
 import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { formatById } from "../formats/registry.ts";
 import { isNbdUri } from "../protocol/uri.ts";
 import { RAW, type StackPart, textOf } from "./part.ts";
+import { namedBy, removeLeftTop, withoutPending } from "./pending.ts";
 import {
   decodeStackDocument,
   encodeStackDocument,
   type LayerPart,
   MAX_STACK_FILE_BYTES,
+  type Pending,
   type StackDocument,
 } from "./stack-document.ts";
 
@@ -23,6 +26,7 @@ export interface StackFile {
   readonly name: string;
   /** The file itself, behind links. */
   readonly path: string;
+  /** Without a pending checkpoint: with it if it was made, or as before it. */
   readonly document: StackDocument;
 }
 
@@ -40,7 +44,11 @@ export function readStackFile(storage: Storage, name: string): StackFile {
     );
   // The name as given makes shorter messages.
   const real = storage.facts(name, { own: true })?.kind === "file" ? name : storage.realPath(name);
-  return { name, path: real, document: readDocument(storage, real, name) };
+  return { name, path: real, document: asItCounts(storage, real, readDocument(storage, real, name)) };
+}
+
+function asItCounts(storage: Storage, real: string, document: StackDocument): StackDocument {
+  return withoutPending(storage, real, document, (other) => readDocument(storage, storage.realPath(other), other));
 }
 
 function readDocument(storage: Storage, real: string, name: string): StackDocument {
@@ -52,7 +60,7 @@ function readDocument(storage: Storage, real: string, name: string): StackDocume
 /** The parts that it names, base first. @throws CowError `damaged` if it names a file twice */
 export function partsOf({ name, path: real, document }: StackFile): readonly [StackPart, ...StackPart[]] {
   const { base, layers } = document;
-  const resolve = (file: string): string => (path.isAbsolute(file) ? file : path.join(path.dirname(real), file));
+  const resolve = (file: string): string => namedBy(real, file);
   const part = (stored: LayerPart): StackPart => {
     const { checkpoint, shared = false, settings = {}, more_files = [] } = stored;
     const parsed = {
@@ -105,6 +113,16 @@ export function documentOf(storage: Storage, name: string, parts: readonly [Stac
   };
 }
 
+/** A new document that is durable under a temporary name. */
+export interface PreparedStackFile {
+  /** Gives it the name of the stack file: a rename and nothing else. Readers see it from now on. */
+  commit(): void;
+  /** Makes that durable. */
+  sync(): void;
+  /** Instead of commit(): the old document stays. */
+  abandon(): void;
+}
+
 /** A stack file that this process holds: no other one changes it, or serves its disk for writing. */
 export class HeldStackFile {
   /** As the user named it. */
@@ -125,22 +143,30 @@ export class HeldStackFile {
   }
 
   /**
-   * Locks a stack file that was read, exclusively.
+   * Locks a stack file that was read, exclusively. A checkpoint that is pending in it is written down as made or as not made.
+   *
    * @throws CowError `locked` if another process holds it, or changed it since it was read; `exists` for one of another
    *   user, or with several names; `permission`, `not-found`, `io`
    */
-  static hold(storage: Storage, file: StackFile): HeldStackFile {
+  static hold(
+    storage: Storage,
+    file: StackFile,
+    { onNotice }: { readonly onNotice?: ((notice: Notice) => void) | undefined } = {},
+  ): HeldStackFile {
     const device = storage.open(file.path, { own: true, writable: true, lock: "exclusive" });
     try {
       const identity = device.file?.identity;
       const isPresent = identity === undefined || storage.facts(file.path)?.identity === identity;
-      const now = readDocument(storage, file.path, file.name);
+      const found = readDocument(storage, file.path, file.name);
+      const now = asItCounts(storage, file.path, found);
       if (!isPresent || JSON.stringify(now) !== JSON.stringify(file.document))
         throw new CowError("locked", "was changed by another process just now", {
           file: file.name,
           hints: ["run the same command again"],
         });
-      return new HeldStackFile(storage, file, device);
+      const held = new HeldStackFile(storage, file, device);
+      if (found.pending) held.#settle(found.pending, onNotice);
+      return held;
     } catch (error) {
       device.close();
       throw error;
@@ -151,23 +177,57 @@ export class HeldStackFile {
     return this.#document;
   }
 
+  /** The file itself, behind links. */
+  get path(): string {
+    return this.#path;
+  }
+
   /**
    * Replaces it as a whole: a reader finds the old or the new one, also after a power cut. The new one is locked before it
    * has its name.
    * @throws CowError `no-space`, `io`, …; the old one is there then
    */
   replace(document: StackDocument): void {
+    const prepared = this.prepare(document);
+    try {
+      prepared.commit();
+    } catch (error) {
+      prepared.abandon();
+      throw error;
+    }
+    prepared.sync();
+  }
+
+  /** Does all of replace() beforehand that takes long. @throws CowError `no-space`, `io`, … */
+  prepare(document: StackDocument): PreparedStackFile {
     const pending = this.#storage.create(this.#path, { own: "", held: true });
     try {
       pending.device.write(encodeStackDocument(document, this.name), 0);
-      pending.commit({ replace: true });
+      pending.prepare({ replace: true });
     } catch (error) {
       pending.abandon();
       throw error;
     }
-    this.#present?.close();
-    this.#present = pending.device;
-    this.#document = document;
+    let replaced: BlockDevice | undefined;
+    return {
+      commit: () => {
+        pending.rename({ replace: true });
+        replaced = this.#present;
+        this.#present = pending.device;
+        this.#document = document;
+      },
+      sync: () => {
+        replaced?.close();
+        pending.sync();
+      },
+      abandon: () => pending.abandon(),
+    };
+  }
+
+  /** The file first: killed in between, the next one finds the document, and nothing to remove. */
+  #settle(pending: Pending, onNotice: ((notice: Notice) => void) | undefined): void {
+    removeLeftTop(this.#storage, this, pending, onNotice);
+    this.replace(this.#document);
   }
 
   close(): void {

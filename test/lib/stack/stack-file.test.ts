@@ -41,9 +41,24 @@ const base = fc.oneof(
   fc.record({ file: name, format: fc.constant("qcow2"), settings: fc.constant({ backing: true as const }) }),
   fc.record({ uri: fc.constantFrom("nbd://host/golden", "nbd+unix:///?socket=/run/g.sock") }),
 );
+const pending = fc.record(
+  { checkpoint: checkpoint.map((each) => ({ ...each, name: `new-${each.name}` })), file: name, decided_by: name },
+  { requiredKeys: ["checkpoint", "file"] },
+);
 const documents: fc.Arbitrary<StackDocument> = fc
-  .tuple(base, fc.uniqueArray(layer, { maxLength: 5, selector: (each) => each.checkpoint?.name ?? each }), foreign)
-  .map(([bottom, layers, more]) => ({ cowtool_stack: 1, base: bottom, layers, ...more }));
+  .tuple(
+    base,
+    fc.uniqueArray(layer, { maxLength: 5, selector: (each) => each.checkpoint?.name ?? each }),
+    foreign,
+    fc.option(pending, { nil: undefined }),
+  )
+  .map(([bottom, layers, more, begun]) => ({
+    cowtool_stack: 1,
+    base: bottom,
+    layers,
+    ...more,
+    ...(begun && layers.length > 0 && { pending: begun }),
+  }));
 
 function refusalOf(text: string | Uint8Array): CowError {
   try {
@@ -113,6 +128,11 @@ describe("the format", () => {
     ["$.layers", "damaged", { cowtool_stack: 1, base: SOUND.base }],
     ["$.colour", "unsupported", { ...SOUND, colour: "red" }],
     ['$.layers[0]["a b"]', "unsupported", layerWith({ "a b": 1 })],
+    ["$.pending", "damaged", { ...SOUND, pending: true }],
+    ["$.pending", "damaged", { ...SOUND, layers: [], pending: { checkpoint: CP, file: "x" } }],
+    ["$.pending.file", "damaged", { ...SOUND, pending: { checkpoint: CP } }],
+    ["$.pending.checkpoint", "damaged", { ...SOUND, pending: { file: "x" } }],
+    ["$.pending.colour", "unsupported", { ...SOUND, pending: { checkpoint: CP, file: "x", colour: 1 } }],
     ["$.base.file", "damaged", { ...SOUND, base: {} }],
     ["$.base.file", "damaged", { ...SOUND, base: { file: "" } }],
     ["$.base.file", "damaged", { ...SOUND, base: { file: "a\0b" } }],

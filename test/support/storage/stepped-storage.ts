@@ -126,6 +126,15 @@ export class SteppedStorage implements Storage {
         this.#file("commit", path, () => pending.commit(options));
         if (!isKept) closed();
       },
+      prepare: (options) => {
+        device.flush();
+        pending.prepare(options);
+      },
+      rename: (options) => {
+        this.#file("commit", path, () => pending.rename(options));
+        if (!isKept) closed();
+      },
+      sync: () => this.#file("flush", path, () => pending.sync()),
       abandon: () => {
         pending.abandon();
         closed();

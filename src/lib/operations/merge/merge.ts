@@ -51,7 +51,8 @@ export async function merge(
     if (undo !== undefined) refuseSameFile(storage, undo, below.with(layer).files);
     if (output === undefined) requireWritableTarget(storage, below.top);
     if (output === undefined && stackFile) refuseFrozen(layer, "is never removed from it");
-    const held = stackFile && output === undefined ? files.keep(HeldStackFile.hold(storage, stackFile)) : undefined;
+    const held =
+      stackFile && output === undefined ? files.keep(HeldStackFile.hold(storage, stackFile, context)) : undefined;
     const named = cowfile === undefined ? { rdofile: below.text, cowfile: layer.text } : { rdofile, cowfile };
     const bare = { rdofile: below.base.path, cowfile: layer.path };
     if (request.giveUp)

@@ -52,6 +52,18 @@ export class JournalFile {
     onNotice?.({ severity: "warning", file: this.path, message });
   }
 
+  /** Does the journal of a cowfile, whoever has it open, say something that may be missing in it? */
+  static saysMore(storage: Storage, cowfile: string): boolean {
+    const { path } = new JournalFile(storage, cowfile);
+    if (!storage.facts(path, { own: true })) return false;
+    const journal = storage.open(path, { lock: "none", own: true });
+    try {
+      return isOfUse(journal);
+    } finally {
+      journal.close();
+    }
+  }
+
   /** Starts a new journal. @throws CowError `permission`, `no-space`, `io` */
   create(): PendingFile {
     return this.#storage.create(this.path, { own: JOURNAL_BEGINNING });

@@ -103,7 +103,7 @@ export class ServedStack {
     if (isWritable && spec.layers.length === 0)
       throw new CowError("usage", "a base alone is never written", { file: name });
     if (isWritable) refuseFrozen(written);
-    const held = isWritable && spec.stackFile ? HeldStackFile.hold(storage, spec.stackFile) : undefined;
+    const held = isWritable && spec.stackFile ? HeldStackFile.hold(storage, spec.stackFile, options) : undefined;
     let left: LeftLayer | undefined;
     let lower: LowerStack | undefined;
     try {

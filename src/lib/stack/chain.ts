@@ -1,0 +1,155 @@
+/**
+ * Owns what checkpoints, forks, rollbacks and squashes make of a stack file's document: pure functions, which open nothing.
+ * The last layer is the top, which is written; the layers below it are frozen. Layers are named by their index.
+ */
+import { CowError } from "../errors.ts";
+import { isCheckpointName, type LayerPart, type Pending, type StackDocument } from "./stack-document.ts";
+
+/** Neighbouring layers, both ends included. */
+export interface LayerRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A new document, and the layers that it no longer names. */
+export interface Shortened {
+  readonly document: StackDocument;
+  readonly gone: readonly LayerPart[];
+}
+
+/** The names of its checkpoints, bottom to top. @internal */
+export function checkpointNames({ layers }: Pick<StackDocument, "layers">): readonly string[] {
+  return layers.flatMap(({ checkpoint }) => checkpoint?.name ?? []);
+}
+
+/** The layer that is a checkpoint. @throws CowError `not-found` @internal */
+export function checkpointAt(document: StackDocument, name: string, stackFile: string): number {
+  const at = document.layers.findIndex(({ checkpoint }) => checkpoint?.name === name);
+  if (at >= 0) return at;
+  const names = checkpointNames(document);
+  throw new CowError("not-found", `has no checkpoint "${name}"`, {
+    file: stackFile,
+    details: { checkpoint: name },
+    hints: [names.length === 0 ? "it has no checkpoints" : `its checkpoints: ${names.join(", ")}`],
+  });
+}
+
+/** @throws CowError `usage` for what cannot be the name of a checkpoint, `exists` for one that the stack file has @internal */
+export function requireFreeName(document: StackDocument, name: string, stackFile: string): void {
+  const about = { file: stackFile, details: { checkpoint: name } };
+  if (!isCheckpointName(name))
+    throw new CowError(
+      "usage",
+      `"${name}" is no name of a checkpoint: letters, digits and . _ : + - (not ..), 100 at most`,
+      about,
+    );
+  if (checkpointNames(document).includes(name))
+    throw new CowError("exists", `has a checkpoint "${name}" already`, about);
+}
+
+/** A checkpoint is being made. @internal */
+export function begun(document: StackDocument, pending: Pending): StackDocument {
+  return { ...document, pending };
+}
+
+/** The pending checkpoint was made: the top is frozen, and the new file is the top. */
+export function committed({ pending, layers, ...rest }: StackDocument): StackDocument {
+  const top = layers.at(-1);
+  if (!pending || !top) throw new Error("no checkpoint is pending");
+  const frozen = { ...top, checkpoint: pending.checkpoint };
+  return { ...rest, layers: [...layers.slice(0, -1), frozen, { file: pending.file }] };
+}
+
+/** The pending checkpoint was not made. */
+export function withdrawn({ pending: _, ...rest }: StackDocument): StackDocument {
+  return rest;
+}
+
+/** A new top over the layers up to `at`. @internal */
+export function rolledBack(document: StackDocument, at: number, file: string): Shortened {
+  const { layers } = document;
+  return { document: { ...document, layers: [...layers.slice(0, at + 1), { file }] }, gone: layers.slice(at + 1) };
+}
+
+/** The layers up to `at` belong to other stack files, too. */
+function sharedUpTo(document: StackDocument, at: number): StackDocument {
+  return { ...document, layers: document.layers.map((layer, i) => (i <= at ? { ...layer, shared: true } : layer)) };
+}
+
+/** A second stack file over the layers up to `at`, with a top of its own. Names stay relative to the first one. @internal */
+export function forked(
+  document: StackDocument,
+  at: number,
+  file: string,
+): { readonly parent: StackDocument; readonly child: StackDocument } {
+  const parent = sharedUpTo(document, at);
+  const { cowtool_stack, base } = parent;
+  return { parent, child: { cowtool_stack, base, layers: [...parent.layers.slice(0, at + 1), { file }] } };
+}
+
+/**
+ * The runs of frozen layers that can be one without the loss of a checkpoint: each ends with the first layer that has a name, or
+ * below one that other stack files name, which would be copied and not become less.
+ @internal */
+export function unnamedRuns({ layers }: Pick<StackDocument, "layers">): readonly LayerRange[] {
+  const runs: LayerRange[] = [];
+  let from = 0;
+  const end = (to: number, next: number): void => {
+    if (to > from) runs.push({ from, to });
+    from = next;
+  };
+  const frozen = layers.slice(0, -1);
+  for (const [i, { checkpoint, shared }] of frozen.entries()) {
+    if (shared) end(i - 1, i + 1);
+    else if (checkpoint) end(i, i + 1);
+  }
+  end(frozen.length - 1, frozen.length);
+  return runs;
+}
+
+/**
+ * The layers above checkpoint FROM up to and including checkpoint TO; without FROM from the lowest on, without TO up to the
+ * last frozen one.
+ *
+ * @throws CowError `not-found`; `usage` if there is no such layer
+ @internal */
+export function rangeOf(
+  document: StackDocument,
+  { from, to }: { readonly from?: string | undefined; readonly to?: string | undefined },
+  stackFile: string,
+): LayerRange {
+  const first = from === undefined ? 0 : checkpointAt(document, from, stackFile) + 1;
+  const last = to === undefined ? document.layers.length - 2 : checkpointAt(document, to, stackFile);
+  if (last >= document.layers.length - 1)
+    throw new CowError("usage", `"${to}" is its topmost layer: only layers below that are squashed`, {
+      file: stackFile,
+    });
+  if (first > last)
+    throw new CowError("usage", `has no layers above ${from ?? "the base"} up to ${to ?? "the top"}`, {
+      file: stackFile,
+      hints: ["FROM is the lower checkpoint, TO the upper one"],
+    });
+  return { from: first, to: last };
+}
+
+/** The layers of a range are one, in `file`, which has the name of the topmost of them. @internal */
+export function squashed(document: StackDocument, { from, to }: LayerRange, file: string): Shortened {
+  const { layers } = document;
+  const name = layers[to]?.checkpoint;
+  const joined: LayerPart = { file, ...(name && { checkpoint: name }) };
+  const next = [...layers.slice(0, from), joined, ...layers.slice(to + 1)];
+  return { document: { ...document, layers: next }, gone: layers.slice(from, to + 1) };
+}
+
+/** The layer has no name any more; it stays. @internal */
+export function dropped(document: StackDocument, at: number): StackDocument {
+  const unnamed = ({ checkpoint: _, ...rest }: LayerPart): LayerPart => rest;
+  return { ...document, layers: document.layers.map((layer, i) => (i === at ? unnamed(layer) : layer)) };
+}
+
+/** The base and the layers up to `at` are one raw image, `base`. @internal */
+export function flattened(document: StackDocument, at: number, base: string): Shortened {
+  const { layers } = document;
+  const next = { ...document, base: { file: base, format: "raw" }, layers: layers.slice(at + 1) };
+  return { document: next, gone: layers.slice(0, at + 1) };
+}
