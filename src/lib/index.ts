@@ -43,6 +43,7 @@ export type {
   FileStamp,
   OpenOptions,
   PendingFile,
+  RemoveOptions,
   RenameOptions,
   Storage,
 } from "./device/storage.ts";

@@ -85,6 +85,12 @@ export class LookStorage implements Storage {
     return this.#created.has(path) ? new Nothing(path, content) : new MemoryDevice(path, content);
   }
 
+  make(path: string): BlockDevice {
+    this.#created.add(path);
+    this.#contents.set(path, new SparseBytes());
+    return this.open(path);
+  }
+
   create(path: string): PendingFile {
     const rename = (): void => {
       this.#created.add(path);

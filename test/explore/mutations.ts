@@ -244,6 +244,13 @@ export const MUTATIONS: readonly Mutation[] = [
     "if (head.flags < 0) return undefined;",
     4,
   ),
+  change(
+    "the journal's name is not durable when the head says dirty",
+    JOURNAL,
+    "      this.#journal.syncName?.();\n",
+    "",
+  ),
+  change("the journal is not durable when the head says dirty", JOURNAL, "      this.#journal.flush();\n", ""),
   change("the file is closed without a flush", OPEN, "      order.checkpoint();\n", "      order.commit();\n"),
   change(
     "marks out of the journal do not get into the bitmap",

@@ -64,5 +64,7 @@ export interface BlockDevice extends ByteTarget, Remarks {
    * noticed. Absent if it cannot be lost.
    */
   remember?(extents: readonly Extent[]): void;
+  /** Makes durable that the file has its name. Absent if it has none of its own. @throws CowError `io` */
+  syncName?(): void;
   close(): void;
 }

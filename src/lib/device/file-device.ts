@@ -6,6 +6,8 @@ import * as fs from "node:fs";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice, LocalFile } from "./block-device.ts";
+import { syncName } from "./durable-name.ts";
+import { openNewBeside } from "./file-modes.ts";
 import { KnownLength } from "./known-length.ts";
 import { openOwn } from "./own-file.ts";
 import type { OpenOptions } from "./storage.ts";
@@ -64,6 +66,17 @@ export class FileDevice implements BlockDevice, LocalFile {
     this.allocationUnitBytes = this.isBlockDevice ? 512 : stat.blksize || 4096;
     this.identity = this.isBlockDevice ? `block:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
     this.length = length ?? KnownLength.of(this.isBlockDevice ? blockDeviceSize(fd, name) : stat.size);
+  }
+
+  /** Makes a file of our own, with its name at once, exclusively locked. @throws CowError `exists`, `permission`, … */
+  static make(path: string): FileDevice {
+    try {
+      const device = new FileDevice(openNewBeside(path, path), path, true);
+      device.#unlock = lockThrough(device.fd, path, "exclusive", true);
+      return device;
+    } catch (error) {
+      throw systemError(error, path, "cannot create");
+    }
   }
 
   /** Takes ownership of an open descriptor; it is closed with the device. */
@@ -233,6 +246,10 @@ export class FileDevice implements BlockDevice, LocalFile {
     } catch (error) {
       throw systemError(error, this.name, "cannot make what was written durable (fdatasync)");
     }
+  }
+
+  syncName(): void {
+    syncName(this.fd, this.name);
   }
 
   *dataExtents(from: number, to: number): Generator<Extent> {

@@ -3,7 +3,7 @@
  * file that replaces another keeps its owner and mode, as far as that allows.
  */
 import * as fs from "node:fs";
-import { beside } from "./own-file.ts";
+import { beside, noteAsMade } from "./own-file.ts";
 import { statOf } from "./sys/device-number.ts";
 
 const NEW_FILE_MODE = 0o666; // less what the umask takes
@@ -35,8 +35,20 @@ export function openNew(temporary: string, inputs: readonly string[]): number {
   return fd;
 }
 
+/**
+ * Makes a file of our own.
+ * @param named the name that it has, or will have
+ * @throws a system error, such as EEXIST
+ */
+export function openNewBeside(file: string, named: string, inputs: readonly string[] = []): number {
+  const fd = openNew(file, [beside(named), ...inputs]);
+  noteAsMade(fd);
+  giveToOwner(fd, named);
+  return fd;
+}
+
 /** A file that root makes beside a user's file is given to the user, who needs to resume with it. */
-export function giveToOwner(fd: number, file: string): void {
+function giveToOwner(fd: number, file: string): void {
   const theirs = statOf(beside(file));
   if (process.geteuid?.() !== 0 || !theirs?.isFile()) return;
   try {

@@ -2,7 +2,9 @@
  * Owns a device in memory: sparse, in pages, so that holes are visible as on a file system. For tests, and for running
  * an operation without a disk.
  */
+
 import { coalesce, type Extent } from "../bytes/extent.ts";
+import { isZero } from "../bytes/zero.ts";
 import type { BlockDevice } from "./block-device.ts";
 
 const PAGE_BYTES = 4096;
@@ -104,6 +106,10 @@ export class SparseBytes {
       const stop = Math.min(end, offset + length);
       if (stop > start) yield { offset: start, length: stop - start };
     }
+  }
+
+  holdsZeros(): boolean {
+    return [...this.pages.values()].every((page) => isZero(page));
   }
 
   toBytes(): Uint8Array {

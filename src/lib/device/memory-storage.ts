@@ -7,7 +7,7 @@ import { CowError } from "../errors.ts";
 import type { BlockDevice } from "./block-device.ts";
 import { applyChange, type DeviceChange, MemoryDevice, SparseBytes } from "./memory-device.ts";
 import { requireBeginning } from "./own-file.ts";
-import type { CreateOptions, FileFacts, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type { CreateOptions, FileFacts, OpenOptions, PendingFile, RemoveOptions, Storage } from "./storage.ts";
 import type { DeviceKey } from "./sys/device-key.ts";
 
 const SECTOR_BYTES = 512;
@@ -86,6 +86,14 @@ export class MemoryStorage implements Storage {
     return this.#device(path, file, options.writable ?? false);
   }
 
+  make(path: string): BlockDevice {
+    if (this.#names.has(path)) throw new CowError("exists", "cannot create: it already exists", { file: path });
+    const file = this.#nextFile++;
+    this.#contents.set(file, new SparseBytes());
+    this.#name(path, file);
+    return this.#device(path, file, true);
+  }
+
   create(path: string, { own }: CreateOptions = {}): PendingFile {
     this.#requireOwn(path, own);
     const file = this.#nextFile++;
@@ -98,7 +106,7 @@ export class MemoryStorage implements Storage {
       this.#name(path, file);
       settled = true;
     };
-    const sync = (): void => this.#record({ kind: "sync-names" });
+    const sync = (): void => this.#syncNames();
     return {
       device,
       prepare,
@@ -119,11 +127,11 @@ export class MemoryStorage implements Storage {
     return new MemoryDevice(name, new SparseBytes());
   }
 
-  remove(path: string, { own }: CreateOptions = {}): void {
+  remove(path: string, { own, mayReturn = false }: RemoveOptions = {}): void {
     this.#requireOwn(path, own);
     if (!this.#names.has(path)) return;
     this.#name(path, undefined);
-    this.#record({ kind: "sync-names" });
+    if (!mayReturn) this.#syncNames();
   }
 
   rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
@@ -132,7 +140,7 @@ export class MemoryStorage implements Storage {
     if (!replace && this.#names.has(to)) throw new CowError("exists", "already exists", { file: to });
     this.#name(to, file);
     this.#name(from, undefined);
-    this.#record({ kind: "sync-names" });
+    this.#syncNames();
   }
 
   readSmall(path: string): Uint8Array | undefined {
@@ -180,7 +188,7 @@ export class MemoryStorage implements Storage {
 
   #requireOwn(path: string, own: string | undefined): void {
     const there = this.content(path);
-    if (own === undefined || !there?.sizeBytes) return;
+    if (own === undefined || !there?.sizeBytes || there.holdsZeros()) return;
     const head = new Uint8Array(own.length);
     there.read(head, 0);
     requireBeginning(path, head, own);
@@ -189,7 +197,10 @@ export class MemoryStorage implements Storage {
   #device(path: string, file: number, writable: boolean): MemoryDevice {
     const content = this.#contents.get(file);
     if (!content) throw new Error(`no content ${file}`);
-    return new MemoryDevice(path, content, writable, (change) => this.#record({ kind: "device", file, change }));
+    const device = new MemoryDevice(path, content, writable, (change) =>
+      this.#record({ kind: "device", file, change }),
+    );
+    return Object.assign(device, { syncName: () => this.#syncNames() });
   }
 
   #name(path: string, file: number | undefined): void {
@@ -200,6 +211,10 @@ export class MemoryStorage implements Storage {
   #setName(path: string, file: number | undefined): void {
     if (file === undefined) this.#names.delete(path);
     else this.#names.set(path, file);
+  }
+
+  #syncNames(): void {
+    this.#record({ kind: "sync-names" });
   }
 
   #record(change: StorageChange): void {

@@ -9,12 +9,21 @@ import { decodeUtf8 } from "../bytes/utf8.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { formatNbdUri, isNbdUri, parseNbdUri } from "../protocol/uri.ts";
 import type { BlockDevice } from "./block-device.ts";
+import { syncDirectory } from "./durable-name.ts";
 import { FileDevice } from "./file-device.ts";
 import { freeBytes } from "./free-space.ts";
-import { OutputFile, renameOwn, resolveTarget, stampOf, syncDirectory } from "./output-file.ts";
+import { OutputFile, renameOwn, resolveTarget, stampOf } from "./output-file.ts";
 import { openOwn, requireOwn } from "./own-file.ts";
 import { RemoteDevice } from "./remote/remote-device.ts";
-import type { CreateOptions, FileFacts, FileKind, OpenOptions, PendingFile, Storage } from "./storage.ts";
+import type {
+  CreateOptions,
+  FileFacts,
+  FileKind,
+  OpenOptions,
+  PendingFile,
+  RemoveOptions,
+  Storage,
+} from "./storage.ts";
 import { deviceKey } from "./sys/device-key.ts";
 import { identityOf, placesOf } from "./sys/underlying.ts";
 
@@ -79,6 +88,8 @@ export const nodeStorage: Storage = {
     return FileDevice.open(file, options);
   },
 
+  make: FileDevice.make,
+
   create(file: string, options: CreateOptions = {}): PendingFile {
     if (isNbdUri(file)) refuseToWrite(file);
     return new OutputFile(file, options);
@@ -97,7 +108,7 @@ export const nodeStorage: Storage = {
     }
   },
 
-  remove(file: string, { own }: CreateOptions = {}): void {
+  remove(file: string, { own, mayReturn = false }: RemoveOptions = {}): void {
     if (own !== undefined) requireOwn(file, own);
     try {
       fs.unlinkSync(file);
@@ -105,7 +116,7 @@ export const nodeStorage: Storage = {
       if (errnoName(error) === "ENOENT") return;
       throw systemError(error, file, "cannot remove");
     }
-    syncDirectory(path.dirname(path.resolve(file)));
+    if (!mayReturn) syncDirectory(path.dirname(path.resolve(file)));
   },
 
   rename: renameOwn,

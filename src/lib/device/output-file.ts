@@ -6,30 +6,13 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { decodeUtf8, showBytes } from "../bytes/utf8.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
+import { syncDirectory } from "./durable-name.ts";
 import { FileDevice } from "./file-device.ts";
-import { giveToOwner, keepOwnerAndMode, openNew } from "./file-modes.ts";
-import { beside, noteAsMade, openOwn, requireOwn } from "./own-file.ts";
+import { keepOwnerAndMode, openNew, openNewBeside } from "./file-modes.ts";
+import { openOwn, requireOwn } from "./own-file.ts";
 import type { CreateOptions, FileStamp, PendingFile, RenameOptions } from "./storage.ts";
 import { lockBeforeName } from "./sys/lock.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
-
-/** A rename, link or removal is durable once its directory is. */
-export function syncDirectory(directory: string): void {
-  let fd: number;
-  try {
-    fd = fs.openSync(directory, fs.constants.O_RDONLY);
-  } catch {
-    return; // a directory one may write to but not read cannot be synced
-  }
-  try {
-    fs.fsyncSync(fd);
-  } catch (error) {
-    // Some network file systems have no fsync of directories; a real I/O error must not be hidden.
-    if (errnoName(error) === "EIO") throw systemError(error, directory, "cannot make the directory durable (fsync)");
-  } finally {
-    fs.closeSync(fd);
-  }
-}
 
 /**
  * The name behind every symbolic link, so that an output replaces the file and not the link. For a file that does not
@@ -100,11 +83,7 @@ export class OutputFile implements PendingFile {
     for (let attempt = 0; ; attempt++) {
       const temporary = temporaryName(path.resolve(this.#finalPath));
       try {
-        const fd = openNew(temporary, own === undefined ? inputs : [beside(finalPath), ...inputs]);
-        if (own !== undefined) {
-          noteAsMade(fd);
-          giveToOwner(fd, finalPath);
-        }
+        const fd = own === undefined ? openNew(temporary, inputs) : openNewBeside(temporary, finalPath, inputs);
         this.#temporaryPath = temporary;
         this.device = FileDevice.fromDescriptor(fd, finalPath, true);
         if (options.held) lockBeforeName(fd, finalPath);

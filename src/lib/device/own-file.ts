@@ -5,15 +5,20 @@
  *   a FIFO may already do something;
  * - it is made with O_EXCL, under this name or a temporary one. One that is there already counts as cowtool's if it belongs
  *   to this user, to root, or to the owner of its directory or of the file beside, who could exchange that anyway; and, before
- *   it is replaced or removed, if it is empty or begins as cowtool's files of that kind do;
+ *   it is replaced or removed, if it is empty, holds nothing but zeros (a power cut can leave that of a file whose length was
+ *   durable), or begins as cowtool's files of that kind do;
  * - it is opened for writing only if it has no second name: a hard link may be a copy that the user keeps.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { isZero } from "../bytes/zero.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { JOURNAL_BEGINNING, JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
+import { seekDataExtents } from "./sys/holes.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+const PIECE_BYTES = 64 << 10;
 
 /** The end of the name of every file that cowtool makes beside a user's file. */
 const SUFFIX = /\.cowtool-[^/]*$/;
@@ -154,11 +159,21 @@ export function requireOwn(file: string, beginning: string): boolean {
   try {
     const head = Buffer.alloc(beginning.length);
     fs.readSync(fd, head, 0, head.length, 0);
-    requireBeginning(file, head, beginning);
+    const mayBeZeros = head.length > 0 && isZero(head);
+    if (!mayBeZeros || !holdsZeros(fd, file, stat.size)) requireBeginning(file, head, beginning);
     return true;
   } finally {
     fs.closeSync(fd);
   }
+}
+
+function holdsZeros(fd: number, file: string, sizeBytes: number): boolean {
+  const piece = Buffer.alloc(PIECE_BYTES);
+  for (const { offset, length } of seekDataExtents(fd, file, 0, sizeBytes)) {
+    for (let at = offset; at < offset + length; at += PIECE_BYTES)
+      if (!isZero(piece.subarray(0, fs.readSync(fd, piece, 0, PIECE_BYTES, at)))) return false;
+  }
+  return true;
 }
 
 /** @throws CowError `exists` unless `head` is how files of this kind begin */

@@ -81,6 +81,12 @@ export interface RenameOptions extends Pick<CreateOptions, "inputs" | "onNotice"
   readonly replace: boolean;
 }
 
+/** How a file is removed. */
+export interface RemoveOptions extends Pick<CreateOptions, "own"> {
+  /** May it be there again after a power cut? Default: no. */
+  readonly mayReturn?: boolean;
+}
+
 /** An output that appears under its final name whole, or not at all. */
 export interface PendingFile {
   readonly device: BlockDevice;
@@ -112,6 +118,12 @@ export interface Storage {
    *   file of our own that is not one
    */
   open(path: string, options?: OpenOptions): BlockDevice;
+  /**
+   * Makes a file of our own, which has its name at once and is exclusively locked. Nothing is durable yet: flush() makes the
+   * content so, syncName() the name.
+   * @throws CowError `exists`, `permission`, `no-space`, `io`
+   */
+  make(path: string): BlockDevice;
   /** Starts an output file in the directory of `path`. @throws CowError `exists` if it would replace what is not `own` */
   create(path: string, options?: CreateOptions): PendingFile;
   /**
@@ -124,8 +136,8 @@ export interface Storage {
   makeDirectory(path: string): void;
   /** A file without a name, gone when it is closed: for data that does not fit into memory. Messages call it `name`. */
   scratch(name: string): BlockDevice;
-  /** Removes a file durably, if it exists. @throws CowError `exists` if it is not `own` */
-  remove(path: string, options?: CreateOptions): void;
+  /** Removes a file, if it exists. @throws CowError `exists` if it is not `own` */
+  remove(path: string, options?: RemoveOptions): void;
   /**
    * The whole of a small file of our own, or undefined if there is none.
    * @throws CowError if it is larger than `limitBytes`; `exists` if it is no regular file

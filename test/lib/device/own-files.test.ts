@@ -12,6 +12,7 @@ import {
   readFileSync,
   rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -145,6 +146,18 @@ test("what an earlier conversion left with a second name stays under that name, 
   expect(readFileSync(kept)).toEqual(before);
   expect(readFileSync(out)).toEqual(readFileSync(base));
   expect(existsSync(`${out}.cowtool-partial-note`)).toBe(false);
+});
+
+test("what a power cut leaves of a journal, nothing but zeros, is replaced; zeros before something else are not", async () => {
+  const journal = `${cow}.cowtool-live`;
+  writeFileSync(journal, Buffer.alloc(70_000));
+  truncateSync(journal, 1 << 20);
+  await serve();
+  expect(existsSync(journal)).toBe(false);
+  const bytes = Buffer.concat([Buffer.alloc(70_000), Buffer.from(PRECIOUS)]);
+  writeFileSync(journal, bytes);
+  expect(await refusal(serve)).toMatchObject({ code: "exists", file: journal });
+  expect(readFileSync(journal)).toEqual(bytes);
 });
 
 test("a repair leaves what has the journal's name and is none, and says so", async () => {

@@ -1,6 +1,6 @@
 /**
- * Proves that an export to which nothing is written costs next to nothing on disk: a journal of one block, and none of the
- * room that a first change makes. What a full disk then refuses leaves the cowfile clean.
+ * Proves that an export to which nothing is written costs next to nothing on disk: a journal of one block, of which nothing
+ * is made durable, and none of the room that a first change makes. What a full disk then refuses leaves the cowfile clean.
  */
 import { expect, test } from "vitest";
 import { LARGE_BYTES } from "../../../src/lib/device/sys/memory.ts";
@@ -37,6 +37,41 @@ test("without a change the journal is its header; the first change makes room, o
   expect(again.found).toBe("recovered");
   again.close();
   expect(storage.paths()).not.toContain(JOURNAL);
+});
+
+test("opening and closing make nothing durable, also beside a journal that was left there; the first change does", async () => {
+  const storage = await start();
+  const synced = (from: number): number =>
+    storage.log
+      .slice(from)
+      .filter((each) => each.kind === "sync-names" || (each.kind === "device" && each.change.kind === "flush")).length;
+  const before = storage.log.length;
+  const stack = await ServedStack.open(storage, "base,cow", { access: "writable" });
+  stack.close();
+  expect(storage.paths()).not.toContain(JOURNAL);
+  expect(synced(before)).toBe(0);
+  // What a power cut may leave.
+  storage.put(JOURNAL, new Uint8Array(8192));
+  const again = await ServedStack.open(storage, "base,cow", { access: "writable" });
+  // The journal, its name, the head.
+  const opened = storage.log.length;
+  again.image().write(new Uint8Array(1024).fill(1), 0);
+  expect(synced(opened)).toBe(3);
+  again.close();
+  expect(storage.paths()).not.toContain(JOURNAL);
+});
+
+test("a cowfile whose head could not be made dirty durably keeps its journal", async () => {
+  const storage = await start();
+  const faulty = new FaultyStorage(storage, ({ kind, path }) =>
+    kind === "flush" && path === "cow" ? { errno: "EIO" } : undefined,
+  );
+  const stack = await ServedStack.open(faulty, "base,cow", { access: "writable" });
+  expect(() => stack.image().write(new Uint8Array(1024).fill(1), 0)).toThrow("fdatasync");
+  expect(() => stack.close()).toThrow("earlier write or fsync failed");
+  const again = await ServedStack.open(storage, "base,cow", { access: "writable" });
+  expect(again.found).toBe("recovered");
+  again.close();
 });
 
 test("a first change that finds no room in the journal is refused, changes nothing, and can be tried again", async () => {

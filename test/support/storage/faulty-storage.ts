@@ -15,7 +15,7 @@ export interface Fault {
 export type Judge = (operation: Step, index: number) => Fault | undefined;
 
 /** Operations that a full disk can make fail. */
-export const TAKES_SPACE: ReadonlySet<StepKind> = new Set(["create", "scratch", "write", "resize", "commit"]);
+export const TAKES_SPACE: ReadonlySet<StepKind> = new Set(["create", "make", "scratch", "write", "resize", "commit"]);
 
 /** Waits without letting anything else run, as a device call does that takes its time. */
 export function stall(ms: number): void {
@@ -28,6 +28,7 @@ function failure({ kind, path, offset }: Step, errno: string): Error {
     facts: "cannot look at it",
     open: "cannot open",
     create: "cannot create",
+    make: "cannot create",
     scratch: "cannot create",
     commit: "cannot create",
     read: `cannot read at ${atByte(offset)}`,
@@ -36,6 +37,7 @@ function failure({ kind, path, offset }: Step, errno: string): Error {
     punch: "cannot punch a hole",
     resize: "cannot set the size",
     flush: "cannot make what was written durable (fdatasync)",
+    "sync-name": "cannot make the directory durable (fsync)",
     remove: "cannot remove",
     rename: "cannot rename",
     "read-small": "cannot read",

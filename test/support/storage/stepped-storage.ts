@@ -10,6 +10,7 @@ import type {
   FileFacts,
   OpenOptions,
   PendingFile,
+  RemoveOptions,
   RenameOptions,
   Storage,
 } from "../../../src/lib/index.ts";
@@ -18,6 +19,7 @@ export type StepKind =
   | "facts"
   | "open"
   | "create"
+  | "make"
   | "scratch"
   | "read"
   | "extents"
@@ -25,6 +27,7 @@ export type StepKind =
   | "punch"
   | "resize"
   | "flush"
+  | "sync-name"
   | "commit"
   | "remove"
   | "rename"
@@ -110,6 +113,13 @@ export class SteppedStorage implements Storage {
     );
   }
 
+  make(path: string): BlockDevice {
+    return this.#watch(
+      this.#file("make", path, () => this.#inner.make(path)),
+      path,
+    );
+  }
+
   create(path: string, options?: CreateOptions): PendingFile {
     const isKept = options?.held ?? false;
     const pending = this.#file("create", path, () => this.#inner.create(path, options));
@@ -153,7 +163,7 @@ export class SteppedStorage implements Storage {
     );
   }
 
-  remove(path: string, options?: CreateOptions): void {
+  remove(path: string, options?: RemoveOptions): void {
     this.#file("remove", path, () => this.#inner.remove(path, options));
   }
 
@@ -245,6 +255,10 @@ class SteppedDevice implements BlockDevice {
 
   flush(): void {
     this.#step("flush", [0, 0], () => this.#inner.flush());
+  }
+
+  syncName(): void {
+    this.#step("sync-name", [0, 0], () => this.#inner.syncName?.());
   }
 
   close(): void {

@@ -1,6 +1,6 @@
 /**
- * Owns the file of a cowfile's live journal: opening an existing one, replacing it, removing it. A journal that may
- * still be needed by another cowfile is never overwritten or removed: it gets another name.
+ * Owns the file of a cowfile's live journal: opening an existing one, making and replacing it, removing it. A journal that
+ * may still be needed by another cowfile is never overwritten or removed: it gets another name.
  */
 import type { Notice } from "../../context.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
@@ -48,6 +48,7 @@ export class JournalFile {
     if (!found || isTakenOver || !isOfUse(found)) return;
     const name = freeName(this.#storage, this.path + OLD_SUFFIX);
     this.#storage.rename(this.path, name, { replace: false });
+    this.close();
     const message = `does not belong to the cowfile as it is now: kept as ${name}`;
     onNotice?.({ severity: "warning", file: this.path, message });
   }
@@ -64,7 +65,21 @@ export class JournalFile {
     }
   }
 
-  /** Starts a new journal. @throws CowError `permission`, `no-space`, `io` */
+  /**
+   * Makes a new journal in place of one that is of no use. Neither it nor its name is durable: for a cowfile that needs none
+   * as it is.
+   *
+   * @throws CowError `permission`, `no-space`, `io`
+   */
+  make(): BlockDevice {
+    if (this.find()) this.#storage.remove(this.path, { own: JOURNAL_BEGINNING, mayReturn: true });
+    this.close();
+    const made = this.#storage.make(this.path);
+    this.#identity = this.#storage.facts(this.path, { own: true })?.identity;
+    return made;
+  }
+
+  /** Starts a new journal, which is to be durable. @throws CowError `permission`, `no-space`, `io` */
   create(): PendingFile {
     return this.#storage.create(this.path, { own: JOURNAL_BEGINNING });
   }
@@ -83,10 +98,13 @@ export class JournalFile {
     this.#found = undefined;
   }
 
-  /** Removes the journal that was found or made, unless its name belongs to another file by now. */
-  remove(): void {
+  /**
+   * Removes the journal that was found or made, unless its name belongs to another file by now.
+   * @param how.mayReturn it says nothing
+   */
+  remove(how: { readonly mayReturn?: boolean } = {}): void {
     if (this.#identity !== undefined && this.#storage.facts(this.path, { own: true })?.identity === this.#identity)
-      this.#storage.remove(this.path, { own: JOURNAL_BEGINNING });
+      this.#storage.remove(this.path, { own: JOURNAL_BEGINNING, ...how });
   }
 }
 

@@ -142,8 +142,18 @@ export class JournalWriter {
     this.#head = parts.head;
   }
 
-  /** Before the first change of a session, under the ORDER lock. @throws CowError `no-space`, `io` */
-  makeRoom(): void {
+  /**
+   * Before the first change of a session, under the ORDER lock: makes the journal durable, and room in it. What a power cut
+   * leaves until then is empty or all zeros, and known as ours by that (own-file.ts).
+   *
+   * @throws CowError `no-space`, `io`
+   */
+  begin(): void {
+    if (Atomics.load(this.#control, Control.JOURNAL_DURABLE) === 0) {
+      this.#journal.flush();
+      this.#journal.syncName?.();
+      Atomics.store(this.#control, Control.JOURNAL_DURABLE, 1);
+    }
     if (Atomics.load(this.#control, Control.JOURNAL_ROOM) === 0)
       makeRoom(this.#journal, this.#places, this.#control, new Uint8Array(0));
   }

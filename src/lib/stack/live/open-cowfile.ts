@@ -153,7 +153,11 @@ export class WritableCowfile implements Top {
     // Without a durable head, the old journal may still be needed.
     if (!isSameSession && journalFile.find()) device.flush();
     journalFile.setAsideForeign(old !== undefined, options.onNotice);
-    const { journal, slotsPerHalf } = makeJournal(journalFile, { nonce, generation, kept }, { runs, log }, control);
+    const isNeeded = old !== undefined || kept.length > 0;
+    const begin = { nonce, generation, kept };
+    const { journal, slotsPerHalf } = isNeeded
+      ? makeJournal(journalFile, begin, { runs, log }, control)
+      : makeJournalLazily(journalFile, begin, control);
     // Tried on the journal, which is on the same file system: the cowfile is not touched before the first write.
     try {
       control[Control.CAN_PUNCH] = journal.punchHole(roundUp(journal.sizeBytes), MAP_PAGE_BYTES) ? 1 : 0;
@@ -198,13 +202,19 @@ export class WritableCowfile implements Top {
    */
   close(): void {
     const { journal, config } = this.shared;
+    const { control } = config.state;
+    // Nothing was changed, and clients' flushes are answered: there is nothing to make durable.
+    if (control[Control.HEAD_DIRTY] === 0 && this.found === "clean") {
+      this.abandon();
+      this.#session.journalFile.remove({ mayReturn: true });
+      return;
+    }
     try {
       const order = this.writable();
       order.checkpoint();
       // If killed between the clean head and its removal, it would seem to belong to another cowfile.
       writeSettled(journal, config.nonce);
-      const { control } = config.state;
-      if (control[Control.HEAD_DIRTY] === 1 || this.found !== "clean") this.#markClean();
+      this.#markClean();
     } catch (error) {
       this.abandon();
       throw error;
@@ -244,9 +254,29 @@ export class WritableCowfile implements Top {
   }
 }
 
+type JournalBegin = Parameters<typeof writeNewJournal>[1];
+
+/** Without a sync: the first change makes it durable. */
+function makeJournalLazily(
+  file: JournalFile,
+  begin: JournalBegin,
+  control: Int32Array,
+): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
+  let journal: BlockDevice | undefined;
+  try {
+    journal = file.make();
+    return { journal, slotsPerHalf: writeNewJournal(journal, begin, [], control) };
+  } catch (error) {
+    journal?.close();
+    if (journal) file.remove({ mayReturn: true });
+    throw withJournalHint(error, file.path);
+  }
+}
+
+/** Durable, with its name: it replaces one that is needed until then, or lists what the session must not erase. */
 function makeJournal(
   file: JournalFile,
-  begin: Parameters<typeof writeNewJournal>[1],
+  begin: JournalBegin,
   { runs, log }: { readonly runs: readonly BlockRun[]; readonly log: FoundLog | undefined },
   control: Int32Array,
 ): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
@@ -255,7 +285,9 @@ function makeJournal(
     try {
       const slotsPerHalf = writeNewJournal(pending.device, begin, runs, control, log?.records);
       // An old journal says nothing that the new one doesn't.
-      return { journal: file.replace(pending), slotsPerHalf };
+      const journal = file.replace(pending);
+      control[Control.JOURNAL_DURABLE] = 1;
+      return { journal, slotsPerHalf };
     } finally {
       pending.abandon();
     }

@@ -27,7 +27,7 @@ const LINE_BYTES = 64;
 
 /** Places in `control`. */
 export const Control = {
-  /** 1 once the head on disk says dirty, durably. */
+  /** 1 once the head on disk says dirty, durably; 2 while it may. */
   HEAD_DIRTY: 0,
   /** Mutex: flushing, marking dirty. */
   ORDER: 1,
@@ -68,6 +68,8 @@ export const Control = {
   LOG_END: 25,
   /** 1 once the journal has room for entries and records. */
   JOURNAL_ROOM: 26,
+  /** 1 once the journal, and its name, are durable. */
+  JOURNAL_DURABLE: 27,
   /** Mutex: writing head and stamp. */
   STAMP: 32,
   /** The stamp's values, guarded by STAMP: a generation and a record number in two words each, lower part first. */

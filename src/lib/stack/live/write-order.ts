@@ -1,16 +1,19 @@
 /**
  * Owns the order in which a writable cowfile's parts reach the disk: the one place that decides what is on disk when.
  *
- *   before the first change    room in the journal; head: dirty, with our stamp; fdatasync
+ *   at open                    a journal, not durable, nor is its name: a clean cowfile needs none
+ *   before the first change    fdatasync of the journal, fsync of its directory; room in the journal; head: dirty, with our
+ *                              stamp; fdatasync
  *   a write to allocated blocks  data in place
  *   a write that allocates     data and the copied-up rest of each block; then the mark in memory; then an entry in the
  *                              journal (no fsync); only then the reply
  *   checkpoint                 the marks so far are taken down; fdatasync (data); those pages of the bitmap; fdatasync
  *   flush, FUA                 of a few small writes: a record with their data in the flush log; fdatasync of the journal;
  *                              of all else: a checkpoint
- *   orderly close              checkpoint; head: clean, recounted, without stamp; fdatasync; journal removed
+ *   orderly close              checkpoint; head: clean, recounted, without stamp; fdatasync; journal removed; if nothing was
+ *                              changed, only that
  *
- * So a mark is on disk only when its data is (a power cut leaves old or new, nothing else), and a mark that was replied
+ * So a head that is dirty on disk has its journal beside it on disk. A mark is on disk only when its data is (a power cut leaves old or new, nothing else), and a mark that was replied
  * to is at least in the journal (a killed process loses nothing). An fsync that failed is never forgotten.
  *
  * What a flush may overlook: nothing that was replied to before it. Two rules hold it, whatever the threads do in between:
@@ -104,7 +107,8 @@ export class WriteOrder implements WritableLayer {
       if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
       if (head) {
         this.#checkpoint.requireSound();
-        this.#parts.journal?.makeRoom();
+        this.#parts.journal?.begin();
+        Atomics.store(this.#control, Control.HEAD_DIRTY, 2);
         head.markDirty();
         this.#checkpoint.sync();
       }
