@@ -5,6 +5,7 @@
 import type { OperationContext } from "../context.ts";
 import { makeYielder } from "../context.ts";
 import type { Storage } from "../device/storage.ts";
+import { nameAt } from "../nbd/server/checkpoint-views.ts";
 import type { ExportEntry } from "../nbd/server/live-export.ts";
 import { filesOf, type StackPart } from "../stack/part.ts";
 
@@ -14,6 +15,14 @@ export interface CheckpointDocument {
   /** When it was made, in ISO 8601. */
   readonly time: string;
   readonly note: string | null;
+}
+
+/** A checkpoint in the list of exports: it can be read beside its export, as NAME@CHECKPOINT. */
+export interface ReadableCheckpointDocument extends CheckpointDocument {
+  /** "" where clients cannot connect. */
+  readonly uri: string;
+  /** Clients that use it. */
+  readonly connections: number;
 }
 
 /** The base or a layer of an export. */
@@ -38,6 +47,20 @@ const PACE: OperationContext["pace"] = { everyMs: 2, restMs: 0 };
 /** The checkpoints of an export, bottom to top. */
 export function checkpointsOf({ spec }: ExportEntry): readonly CheckpointDocument[] {
   return (spec?.layers ?? []).flatMap((part) => checkpointOf(part) ?? []);
+}
+
+/** @param urisOf an export by its name */
+export function readableCheckpoints(
+  entry: ExportEntry,
+  urisOf: (name: string) => readonly string[],
+): readonly ReadableCheckpointDocument[] {
+  const { name, views, served } = entry;
+  const readable = new Set(served?.stack.readable.map((each) => each.name));
+  return checkpointsOf(entry).map((checkpoint) => ({
+    ...checkpoint,
+    uri: (readable.has(checkpoint.name) && urisOf(nameAt(name, checkpoint.name))[0]) || "",
+    connections: views.countOf(checkpoint.name),
+  }));
 }
 
 /** Base first. @param all exports of the server, this one among them */

@@ -197,6 +197,6 @@ export class Control {
   }
 
   document(entry: ExportEntry): ExportDocument {
-    return exportDocument(entry, this.#server.urisOf(entry.name));
+    return exportDocument(entry, this.#server.urisOf);
   }
 }

@@ -4,9 +4,14 @@
  */
 import type { ExportEntry, ExportState } from "../nbd/server/live-export.ts";
 import type { Access } from "../stack/live/access.ts";
-import { type CheckpointDocument, checkpointsOf, type PartDocument } from "./chain-document.ts";
+import {
+  type CheckpointDocument,
+  type PartDocument,
+  type ReadableCheckpointDocument,
+  readableCheckpoints,
+} from "./chain-document.ts";
 
-export type { CheckpointDocument, PartDocument };
+export type { CheckpointDocument, PartDocument, ReadableCheckpointDocument };
 
 /** An export in a list. */
 export interface ExportDocument {
@@ -23,8 +28,8 @@ export interface ExportDocument {
   /** Its layers, bottom to top, as they are written in the stack. */
   readonly layers: readonly string[];
   /** Of its stack file, bottom to top; none without one. */
-  readonly checkpoints: readonly CheckpointDocument[];
-  /** Clients that use it. */
+  readonly checkpoints: readonly ReadableCheckpointDocument[];
+  /** Clients that use it or one of its checkpoints. */
   readonly connections: number;
   readonly state: ExportState;
   /** How its cowfile was found when it was opened. */
@@ -183,10 +188,10 @@ export interface AddRequest {
   readonly quota?: number | undefined;
 }
 
-/** @param uris of the export */
-export function exportDocument(entry: ExportEntry, uris: readonly string[]): ExportDocument {
+/** @param urisOf an export by its name */
+export function exportDocument(entry: ExportEntry, urisOf: (name: string) => readonly string[]): ExportDocument {
   const { name, stack, spec, access, served, state, failure } = entry;
-  const [uri = "", ...more] = uris;
+  const [uri = "", ...more] = urisOf(name);
   return {
     name,
     stack,
@@ -195,8 +200,8 @@ export function exportDocument(entry: ExportEntry, uris: readonly string[]): Exp
     access: served?.stack.access ?? access,
     virtual_size: served?.stack.sizeBytes ?? null,
     layers: (spec?.layers ?? []).map(({ text }) => text),
-    checkpoints: checkpointsOf(entry),
-    connections: served?.users.size ?? 0,
+    checkpoints: readableCheckpoints(entry, urisOf),
+    connections: entry.users.length,
     state,
     found: served?.stack.found ?? null,
     error: failure ? errorDocument(failure) : null,

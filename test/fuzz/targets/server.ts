@@ -81,7 +81,7 @@ export const transmission: Target = {
     storage.put("cow", sample("le64"));
     const access = (mode & 1) === 0 ? "read-only" : "writable";
     const stack = await ServedStack.open(storage, "base,cow", { access });
-    const facts = client.hostWith("off", client.EXPORTS).exports()[0];
+    const facts = client.hostWith("off", client.EXPORTS).offers.find("")?.facts;
     if (!facts) throw new Error("no export");
     const agreed = {
       export: facts,

@@ -74,7 +74,11 @@ export const NARROW: ExportFacts = {
 export const FLAGGED: ExportFacts = { ...DEFAULT, name: "flagged", flags: 0b1_1000_1000_0000, sizeBytes: 4096 };
 
 export function hostWith(tls: TlsMode, exports: readonly ExportFacts[]): HandshakeHost {
-  return { tls, exports: () => exports };
+  const find = (name: string) => {
+    const facts = exports.find((each) => each.name === name);
+    return facts && { facts };
+  };
+  return { tls, offers: { listed: () => exports, find } };
 }
 
 export const EXPORTS = [DEFAULT, SECOND, FOREIGN, MARKED, NARROW, FLAGGED];

@@ -10,7 +10,7 @@ import {
   OptionRefusal,
 } from "../../protocol/option-codec.ts";
 import { type Agreement, nothingAgreed } from "./agreement.ts";
-import type { ExportFacts } from "./export.ts";
+import type { OfferedExports } from "./export.ts";
 import { findExport } from "./export-options.ts";
 
 /** The most contexts of one connection: each costs a walk of the image in every BLOCK_STATUS. @internal */
@@ -25,9 +25,9 @@ function isListedBy(query: string, context: string): boolean {
  * The whole answer to LIST_META_CONTEXT. Works without structured replies, too: it promises nothing.
  * @throws {OptionRefusal}
  */
-export function answerListContexts(data: Uint8Array, exports: readonly ExportFacts[]): Uint8Array {
+export function answerListContexts(data: Uint8Array, offers: OfferedExports): Uint8Array {
   const { exportName, queries } = decodeContextRequest(data);
-  const { contexts } = findExport(exports, exportName);
+  const { contexts } = findExport(offers, exportName);
   const names = contexts.map(({ name }) => name);
   const listed =
     queries.length === 0 ? names : names.filter((name) => queries.some((query) => isListedBy(query, name)));
@@ -40,7 +40,7 @@ export function answerListContexts(data: Uint8Array, exports: readonly ExportFac
  * The whole answer to SET_META_CONTEXT. What was selected before is given up in any case, also when this one fails.
  * @throws {OptionRefusal}
  */
-export function answerSetContexts(data: Uint8Array, exports: readonly ExportFacts[], agreement: Agreement): Uint8Array {
+export function answerSetContexts(data: Uint8Array, offers: OfferedExports, agreement: Agreement): Uint8Array {
   forgetContexts(agreement);
   if (!agreement.structuredReplies && !agreement.extendedHeaders)
     throw new OptionRefusal(
@@ -48,7 +48,7 @@ export function answerSetContexts(data: Uint8Array, exports: readonly ExportFact
       "meta contexts need structured replies or extended headers, which were not negotiated",
     );
   const { exportName, queries } = decodeContextRequest(data);
-  const { contexts } = findExport(exports, exportName);
+  const { contexts } = findExport(offers, exportName);
   const wanted = new Set(queries);
   const selected = contexts.map((context, i) => ({ id: i + 1, ...context })).filter(({ name }) => wanted.has(name));
   if (selected.length > MAX_SELECTED)

@@ -15,7 +15,7 @@ import {
   OptionRefusal,
 } from "../../protocol/option-codec.ts";
 import { type Agreement, transmissionFlags } from "./agreement.ts";
-import type { ExportFacts } from "./export.ts";
+import type { ExportFacts, OfferedExports } from "./export.ts";
 
 /** Clients may assume this size if a server reports none. */
 const DEFAULT_MAXIMUM_BYTES = 32 * 1024 * 1024;
@@ -27,16 +27,16 @@ function quoted(name: string): string {
 }
 
 /** @throws {OptionRefusal} if there is none of that name */
-export function findExport(exports: readonly ExportFacts[], name: string): ExportFacts {
-  const found = exports.find((facts) => facts.name === name);
-  if (found) return found;
+export function findExport(offers: OfferedExports, name: string): ExportFacts {
+  const found = offers.find(name);
+  if (found) return found.facts;
   const text = name === "" ? "this server has no default export" : `this server has no export ${quoted(name)}`;
   throw new OptionRefusal(Reply.ERR_UNKNOWN, `${text}; NBD_OPT_LIST tells which ones it has`);
 }
 
 /** The whole answer to LIST. */
-export function answerList(exports: readonly ExportFacts[]): Uint8Array {
-  const lines = exports.map(({ name, description }) => encodeServer(Option.LIST, name, description));
+export function answerList(listed: ReturnType<OfferedExports["listed"]>): Uint8Array {
+  const lines = Array.from(listed, ({ name, description }) => encodeServer(Option.LIST, name, description));
   return joined([...lines, encodeReply(Option.LIST, Reply.ACK)]);
 }
 
@@ -64,10 +64,10 @@ export function answerInfo(
  */
 export function answerExportName(
   name: Uint8Array,
-  exports: readonly ExportFacts[],
+  offers: OfferedExports,
   agreement: Agreement,
   withZeroes: boolean,
 ): { readonly facts: ExportFacts; readonly bytes: Uint8Array } {
-  const facts = findExport(exports, decodeText(name, "the export's name"));
+  const facts = findExport(offers, decodeText(name, "the export's name"));
   return { facts, bytes: encodeExportName(facts.sizeBytes, transmissionFlags(agreement, facts), withZeroes) };
 }

@@ -24,6 +24,13 @@ export interface ExportFacts {
   readonly contexts: readonly ExportContext[];
 }
 
+/** What a client can ask for. */
+export interface OfferedExports {
+  /** As LIST tells it, in this order; the default export has the name "". */
+  listed(): Iterable<Pick<ExportFacts, "name" | "description">>;
+  find(name: string): { readonly facts: ExportFacts } | undefined;
+}
+
 /** A context that the client selected; the id is the server's choice and is unique in the connection. */
 export interface SelectedContext extends ExportContext {
   readonly id: number;

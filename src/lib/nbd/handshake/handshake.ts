@@ -24,15 +24,14 @@ import {
 import { OptionInput } from "../../protocol/option-input.ts";
 import { type Agreement, negotiated, nothingAgreed } from "./agreement.ts";
 import { answerListContexts, answerSetContexts, forgetContexts } from "./context-options.ts";
-import type { ExportFacts, Negotiated } from "./export.ts";
+import type { ExportFacts, Negotiated, OfferedExports } from "./export.ts";
 import { answerExportName, answerInfo, answerList, findExport } from "./export-options.ts";
 
 /** `require`: only STARTTLS and ABORT are answered before TLS. */
 export type TlsMode = "off" | "allow" | "require";
 
 export interface HandshakeHost {
-  /** Every export, in the order of LIST; the default export has the name "". */
-  exports(): readonly ExportFacts[];
+  readonly offers: OfferedExports;
   readonly tls: TlsMode;
 }
 
@@ -217,16 +216,16 @@ export class Handshake {
       case Option.ABORT:
         return [this.#send(encodeReply(option, Reply.ACK)), ...this.#close()];
       case Option.LIST:
-        return [this.#send(answerList(this.#host.exports()))];
+        return [this.#send(answerList(this.#host.offers.listed()))];
       case Option.STARTTLS:
         return this.#startTls();
       case Option.INFO:
       case Option.GO:
         return this.#infoOrGo(option, data);
       case Option.LIST_META_CONTEXT:
-        return [this.#send(answerListContexts(data, this.#host.exports()))];
+        return [this.#send(answerListContexts(data, this.#host.offers))];
       case Option.SET_META_CONTEXT:
-        return [this.#send(answerSetContexts(data, this.#host.exports(), this.#agreement))];
+        return [this.#send(answerSetContexts(data, this.#host.offers, this.#agreement))];
       case Option.STRUCTURED_REPLY:
         return this.#structuredReply();
       default:
@@ -257,14 +256,14 @@ export class Handshake {
 
   #infoOrGo(option: number, data: Uint8Array): readonly HandshakeStep[] {
     const { exportName, infos } = decodeInfoRequest(data);
-    const facts = findExport(this.#host.exports(), exportName);
+    const facts = findExport(this.#host.offers, exportName);
     const answer = this.#send(answerInfo(option, infos, facts, this.#agreement));
     return option === Option.GO ? [answer, this.#transmit(facts)] : [answer];
   }
 
   #exportName(data: Uint8Array): readonly HandshakeStep[] {
     const withZeroes = !(this.#clientFlags & ClientFlag.NO_ZEROES);
-    const { facts, bytes } = answerExportName(data, this.#host.exports(), this.#agreement, withZeroes);
+    const { facts, bytes } = answerExportName(data, this.#host.offers, this.#agreement, withZeroes);
     return [this.#send(bytes), this.#transmit(facts)];
   }
 

@@ -7,13 +7,14 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { canTakeSockets, endSocket, takeSocket } from "../../device/sys/socket.ts";
-import type { ExportFacts, Negotiated } from "../handshake/export.ts";
+import type { Negotiated } from "../handshake/export.ts";
 import { Handshake, type HandshakeHost, type HandshakeStep } from "../handshake/handshake.ts";
 import type { MeteredConnection } from "../meter/export-meter.ts";
 import type { WorkerJob } from "../threads/worker-messages.ts";
 import type { WorkerPool } from "../threads/worker-pool.ts";
 import { LoopSession } from "../transmission/loop-session.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
+import type { Offers } from "./offers.ts";
 import type { ExportUser, ServedExport } from "./served-export.ts";
 import type { TlsConfig } from "./tls-config.ts";
 
@@ -25,8 +26,7 @@ const UNREAD_AT_MOST = 8 << 20;
 export interface ConnectionHost extends HandshakeHost {
   readonly tlsConfig: TlsConfig | undefined;
   readonly pool: WorkerPool | undefined;
-  /** The export that a client was told about, unless it was closed or replaced meanwhile. */
-  offeredAs(facts: ExportFacts): ServedExport | undefined;
+  readonly offers: Offers;
   /**
    * Waits until the connections whose clients have gone are done: a client that comes back must not have its new writes
    * overwritten by its old ones.
@@ -158,7 +158,7 @@ export class Connection implements ExportUser {
   #beginTransmission(negotiated: Negotiated, rest: Uint8Array): void {
     this.#handshake = undefined;
     clearTimeout(this.#timer);
-    const served = this.#host.offeredAs(negotiated.export);
+    const served = this.#host.offers.as(negotiated.export);
     if (!served || this.#isStopping) {
       this.#drop();
       return;

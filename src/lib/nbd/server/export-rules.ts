@@ -4,12 +4,25 @@
 import { CowError } from "../../errors.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/access.ts";
+import { AT } from "./checkpoint-views.ts";
 import type { ExportEntry } from "./live-export.ts";
 
 /** @throws CowError `usage` for a name that NBD does not allow */
 export function checkExportName(name: string): void {
   if (Buffer.byteLength(name) > MAX_STRING_BYTES || name.includes("\0") || !name.isWellFormed())
     throw new CowError("usage", `an export's name is at most ${MAX_STRING_BYTES} bytes of UTF-8, none of them NUL`);
+}
+
+/** Its own name would hide the checkpoint of another export. @throws CowError `usage` */
+export function refuseCheckpointName(name: string): void {
+  if (!name.includes(AT)) return;
+  throw new CowError(
+    "usage",
+    `"${name}" is no name of an export: NAME${AT}CHECKPOINT means a checkpoint of export NAME`,
+    {
+      hints: [`choose a name without ${AT}; one that is kept from before is removed by its old name`],
+    },
+  );
 }
 
 export function missing(name: string): CowError {
@@ -26,8 +39,8 @@ export function requireAccess(most: Access | undefined, wanted: Access | undefin
 }
 
 /** @throws CowError `locked` for an export that clients use */
-export function requireUnused({ name, served }: ExportEntry): void {
-  const count = served?.users.size ?? 0;
+export function requireUnused({ name, users }: ExportEntry): void {
+  const count = users.length;
   if (count === 0) return;
   const who = count === 1 ? "a client uses it" : `${count} clients use it`;
   const hints = ["drain waits until they have left, force hangs up on them"];

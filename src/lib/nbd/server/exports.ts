@@ -7,8 +7,14 @@ import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
 import type { Access } from "../../stack/live/access.ts";
-import type { ExportFacts } from "../handshake/export.ts";
-import { checkExportName, missing, ownLock, requireAccess, requireUnused } from "./export-rules.ts";
+import {
+  checkExportName,
+  missing,
+  ownLock,
+  refuseCheckpointName,
+  requireAccess,
+  requireUnused,
+} from "./export-rules.ts";
 import {
   type ExportChange,
   type ExportEntry,
@@ -18,6 +24,7 @@ import {
   LiveExport,
   type NewLimits,
 } from "./live-export.ts";
+import { Offers } from "./offers.ts";
 import type { ServedExport } from "./served-export.ts";
 import { SharedParts } from "./shared-parts.ts";
 
@@ -25,6 +32,8 @@ export class Exports {
   readonly #context: OperationContext;
   readonly #host: ExportsHost;
   readonly #entries = new Map<string, LiveExport>();
+  /** What clients can ask for. */
+  readonly offers = new Offers(this.#entries);
   readonly #listeners = new Set<(change: ExportChange, entry: ExportEntry) => void>();
   /** Makes what is there durable before a change is answered. */
   #keep: ((kept: readonly KeptExport[]) => void) | undefined;
@@ -59,17 +68,6 @@ export class Exports {
     return this.all.flatMap(({ served }) => served ?? []);
   }
 
-  /** Those that clients may begin to use. */
-  get offered(): readonly ServedExport[] {
-    return this.all.flatMap(({ served, state }) => (served && state === "open" ? [served] : []));
-  }
-
-  /** The export that a client was told about, unless it was closed or replaced meanwhile. */
-  offeredAs(facts: ExportFacts): ServedExport | undefined {
-    const { served, state } = this.#entries.get(facts.name) ?? {};
-    return served?.facts === facts && state === "open" ? served : undefined;
-  }
-
   /** @throws CowError `not-found` */
   get(name: string): LiveExport {
     const entry = this.#entries.get(name);
@@ -89,7 +87,7 @@ export class Exports {
   /**
    * Opens a stack and offers it to clients.
    *
-   * @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow, or for more access than the
+   * @throws CowError `exists` for a name that is taken; `usage` for one that means a checkpoint or that NBD does not allow, or for more access than the
    *   server gives; as opening the stack
    */
   async add(settings: ExportSettings): Promise<ExportEntry> {
@@ -284,7 +282,8 @@ export class Exports {
         "exists",
         `the command line of the server has an export "${name}", and the next server has it again`,
       );
-    const entry = new LiveExport(settings, this.#host.defaults);
+    const { defaults, onClosed } = this.#host;
+    const entry = new LiveExport(settings, defaults, { newNumber: () => this.#nextNumber++, onClosed });
     this.#entries.set(name, entry);
     return entry;
   }
@@ -301,6 +300,7 @@ export class Exports {
   }
 
   async #open(entry: LiveExport): Promise<void> {
+    refuseCheckpointName(entry.name);
     const settle = await entry.open(this.#nextNumber++, this.shared, this.#context).catch((error: unknown) => {
       throw ownLock(this.all, entry, error);
     });

@@ -13,8 +13,9 @@ import { ServedStack } from "../../stack/live/served-stack.ts";
 import { StackSpec } from "../../stack/spec.ts";
 import { ExportMeter } from "../meter/export-meter.ts";
 import type { Limits } from "../meter/limit.ts";
+import { CheckpointViews, type ViewsHost } from "./checkpoint-views.ts";
 import type { ExportRequest } from "./serve-request.ts";
-import { ServedExport } from "./served-export.ts";
+import { type ExportUser, ServedExport } from "./served-export.ts";
 import type { SharedParts } from "./shared-parts.ts";
 
 const FOUND_TEXTS: Readonly<Record<FoundState, string | undefined>> = {
@@ -71,6 +72,10 @@ export interface ExportEntry {
   readonly access: Access;
   /** Undefined unless files are open. */
   readonly served: ServedExport | undefined;
+  /** Its checkpoints that clients use. */
+  readonly views: Pick<CheckpointViews, "countOf">;
+  /** The connections that use it or one of its checkpoints. */
+  readonly users: readonly ExportUser[];
   /** Counts go on where it is closed and opened again. */
   readonly meter: ExportMeter;
   /** Why it is not open. */
@@ -129,15 +134,21 @@ export class LiveExport implements ExportEntry {
   #look: BaseLook | undefined;
   /** Goes on where the export is closed and opened again. */
   readonly meter = new ExportMeter();
+  readonly views: CheckpointViews;
   /** The last change that was begun. */
   turn: Promise<unknown> = Promise.resolve();
 
-  constructor(settings: ExportSettings, defaults: ExportDefaults) {
+  constructor(settings: ExportSettings, defaults: ExportDefaults, host: ViewsHost) {
     this.name = settings.name;
     this.settings = settings;
     this.stack = typeof settings.stack === "string" ? settings.stack : settings.stack.text;
     this.#defaults = defaults;
+    this.views = new CheckpointViews(host, settings.name, this.meter);
     this.meter.setLimit(settings.limits ?? {});
+  }
+
+  get users(): readonly ExportUser[] {
+    return [...(this.served?.users ?? []), ...this.views.users];
   }
 
   get kept(): KeptExport {
@@ -188,6 +199,7 @@ export class LiveExport implements ExportEntry {
       await this.#look?.end();
       throw error;
     });
+    this.meter.use(stack);
     this.served = new ServedExport(this.name, stack, number, this.meter);
     this.state = "open";
     this.failure = undefined;
@@ -205,8 +217,9 @@ export class LiveExport implements ExportEntry {
     const { served } = this;
     if (!served) return;
     this.state = "closed";
-    const isFree = await endUsers(served);
+    const isFree = await endUsers(this.users);
     this.served = undefined;
+    this.views.close();
     await this.#look?.end();
     try {
       // A thread that does not come back from a native call still has the files.
@@ -225,8 +238,8 @@ export class LiveExport implements ExportEntry {
       if (signal?.aborted) resolve();
       signal?.addEventListener("abort", () => resolve(), { once: true });
     });
-    while (this.served && this.served.users.size > 0 && !signal?.aborted)
-      await Promise.race([Promise.all([...this.served.users].map(({ ended }) => ended)), stopped]);
+    while (this.users.length > 0 && !signal?.aborted)
+      await Promise.race([Promise.all(this.users.map(({ ended }) => ended)), stopped]);
   }
 
   /** Its settings with other limits. */
@@ -260,14 +273,14 @@ export class LiveExport implements ExportEntry {
 }
 
 /** Answers what was received, then hangs up. @returns false if a connection did not end */
-async function endUsers({ users }: ServedExport): Promise<boolean> {
+async function endUsers(users: readonly ExportUser[]): Promise<boolean> {
   const waitAll = (): Promise<boolean> =>
     Promise.race([
-      Promise.all([...users].map(({ ended }) => ended)).then(() => true),
+      Promise.all(users.map(({ ended }) => ended)).then(() => true),
       new Promise<boolean>((resolve) => setTimeout(() => resolve(false), PATIENCE_MS).unref()),
     ]);
   for (const user of users) user.stop();
-  if (users.size === 0 || (await waitAll())) return true;
+  if (users.length === 0 || (await waitAll())) return true;
   for (const user of users) user.kill();
   return waitAll();
 }

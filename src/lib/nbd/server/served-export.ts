@@ -3,6 +3,7 @@
  */
 
 import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../../protocol/constants.ts";
+import type { Access } from "../../stack/live/access.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { ServedStack } from "../../stack/live/served-stack.ts";
@@ -28,6 +29,11 @@ function contextsOf({ checkpoints }: ServedStack): readonly ExportContext[] {
   return [...FIXED, ...since];
 }
 
+/** An export's description for clients. */
+export function descriptionOf(stackName: string, access: Access): string {
+  return `${stackName} (${access})`;
+}
+
 /** A connection that uses an export. */
 export interface ExportUser {
   /** Takes no more requests; received ones are answered. */
@@ -51,17 +57,16 @@ export class ServedExport {
 
   /**
    * @param name "" for the default export
-   * @param meter also counts what earlier openings of the export did
+   * @param meter uses the stack, or one of which this is a checkpoint
    */
   constructor(name: string, stack: ServedStack, number: number, meter: ExportMeter) {
     this.stack = stack;
     this.number = number;
     this.meter = meter;
-    meter.use(stack);
     const isWritable = stack.access !== "read-only";
     this.facts = {
       name,
-      description: isWritable ? `${stack.name} (${stack.access})` : `${stack.name} (read-only)`,
+      description: descriptionOf(stack.name, stack.access),
       sizeBytes: stack.sizeBytes,
       flags: READABLE | (isWritable ? WRITABLE : ExportFlag.READ_ONLY),
       blockSizes: { minimum: 1, preferred: PREFERRED_BYTES, maximum: MAX_PAYLOAD_BYTES },

@@ -6,13 +6,12 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { canOpen } from "../../device/sys/descriptors.ts";
 import { canTakeSockets } from "../../device/sys/socket.ts";
-import type { ExportFacts } from "../handshake/export.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
 import { MemoryTidier } from "../threads/tidy-memory.ts";
 import { THREAD_DESCRIPTORS, WorkerPool } from "../threads/worker-pool.ts";
 import { Connection, type ConnectionHost } from "./connection.ts";
 import type { Exports } from "./exports.ts";
-import type { ServedExport } from "./served-export.ts";
+import type { Offers } from "./offers.ts";
 import type { TlsConfig } from "./tls-config.ts";
 
 /** How long clients may take to read the last replies when the server ends. */
@@ -55,12 +54,8 @@ export class NbdServer implements ConnectionHost {
     this.pool = canTakeSockets() ? new WorkerPool(options.onFatal) : undefined;
   }
 
-  exports(): readonly ExportFacts[] {
-    return this.#options.exports.offered.map(({ facts }) => facts);
-  }
-
-  offeredAs(facts: ExportFacts): ServedExport | undefined {
-    return this.#options.exports.offeredAs(facts);
+  get offers(): Offers {
+    return this.#options.exports.offers;
   }
 
   /** All connections, also those that do not use an export yet. */

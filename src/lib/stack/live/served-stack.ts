@@ -54,6 +54,7 @@ export class ServedStack {
   readonly found: FoundState | undefined;
   /** The oldest first. */
   readonly checkpoints: readonly CheckpointLevel[];
+  readonly #storage: Storage;
   readonly #lower: LowerStack;
   readonly #left: LeftLayer | undefined;
   readonly #held: HeldStackFile | undefined;
@@ -72,6 +73,7 @@ export class ServedStack {
     this.access = access;
     this.found = found;
     this.checkpoints = checkpoints;
+    this.#storage = storage;
     this.#lower = lower;
     this.#left = left;
     this.#held = held;
@@ -125,6 +127,29 @@ export class ServedStack {
       held?.close();
       throw error;
     }
+  }
+
+  /** The checkpoints that can be read beside it: those below what is written. */
+  get readable(): readonly CheckpointLevel[] {
+    return this.checkpoints.filter(({ level }) => level <= this.#lower.layers.length);
+  }
+
+  /** The disk as it was at one of `readable`, over the same open files. The caller closes it. */
+  at(checkpoint: CheckpointLevel): ServedStack {
+    return new ServedStack(this.#storage, {
+      name: this.nameAt(checkpoint),
+      access: "read-only",
+      found: undefined,
+      checkpoints: this.checkpoints.filter(({ level }) => level < checkpoint.level),
+      lower: this.#lower.at(checkpoint.level),
+      left: undefined,
+      top: undefined,
+      held: undefined,
+    });
+  }
+
+  nameAt({ name }: CheckpointLevel): string {
+    return `${this.name}@${name}`;
   }
 
   /** What the written layer has allocated, and its quota; undefined if nothing is written. */

@@ -150,6 +150,12 @@ export class LowerStack {
     return this;
   }
 
+  /** What is below its layers from the `layerCount`-th on, or itself if it has no more, with one more user. */
+  at(layerCount: number): LowerStack {
+    if (layerCount >= this.layers.length || !this.#parts.below) return this.use();
+    return this.#parts.below.at(layerCount);
+  }
+
   /** One user less; the last one closes everything. No thread uses it for that one any more. */
   release(): void {
     if (--this.#users > 0) return;
