@@ -3,6 +3,7 @@
  * makes the state after the death of the process (everything that was done) and states after a power cut (of what no
  * fsync covered any part, torn at sectors; of each sector some content that the page cache had, for a disk gets nothing else).
  */
+import { dirname } from "node:path";
 import { applyChange, type DeviceChange } from "../../src/lib/device/memory-device.ts";
 import { MemoryStorage, SparseBytes, type StorageChange } from "../../src/lib/index.ts";
 
@@ -39,11 +40,13 @@ class TrackedFile {
   }
 }
 
+type NameChange = Extract<StorageChange, { kind: "name" }>;
+
 export class Disk {
   readonly #files = new Map<number, TrackedFile>();
   readonly #names = new Map<string, number>();
   readonly #durableNames = new Map<string, number>();
-  #pendingNames: { readonly path: string; readonly file: number | undefined }[] = [];
+  #pendingNames: NameChange[] = [];
 
   static of(files: Files): Disk {
     const disk = new Disk();
@@ -60,10 +63,11 @@ export class Disk {
   apply(change: StorageChange): void {
     if (change.kind === "name") {
       this.#pendingNames.push(change);
-      setName(this.#names, change.path, change.file);
+      setName(this.#names, change);
     } else if (change.kind === "sync-names") {
-      for (const { path, file } of this.#pendingNames) setName(this.#durableNames, path, file);
-      this.#pendingNames = [];
+      const isCovered = ({ path }: NameChange): boolean => dirname(path) === change.directory;
+      for (const name of this.#pendingNames.filter(isCovered)) setName(this.#durableNames, name);
+      this.#pendingNames = this.#pendingNames.filter((name) => !isCovered(name));
     } else {
       let file = this.#files.get(change.file);
       if (!file) {
@@ -110,12 +114,14 @@ export class Disk {
     });
   }
 
-  /** After a power cut. */
+  /** After a power cut: of the names that no fsync of their directory covered any are there, in no order but that of one path. */
   powerCut(next: Random, partOf: PartOf): Files {
     const names = new Map(this.#durableNames);
-    for (const { path, file } of this.#pendingNames) {
-      if (next() < 0.5) setName(names, path, file);
-      else break;
+    const lost = new Set<string>();
+    for (const name of this.#pendingNames) {
+      const { path, from = path } = name;
+      if (!lost.has(path) && !lost.has(from) && next() < 0.5) setName(names, name);
+      else lost.add(path).add(from);
     }
     const luck = new Map<string, number>();
     return this.#collect(names, (file, path) => afterPowerCut(file, path, next, partOf, luck));
@@ -164,14 +170,15 @@ export class Disk {
     for (const names of [this.#names, this.#durableNames]) {
       for (const [path, old] of names) names.set(path, numberOf(old));
     }
-    this.#pendingNames = this.#pendingNames.map(({ path, file }) => ({
-      path,
-      file: file === undefined ? undefined : numberOf(file),
+    this.#pendingNames = this.#pendingNames.map((name) => ({
+      ...name,
+      file: name.file === undefined ? undefined : numberOf(name.file),
     }));
   }
 }
 
-function setName(names: Map<string, number>, path: string, file: number | undefined): void {
+function setName(names: Map<string, number>, { path, file, from }: NameChange): void {
+  if (from !== undefined) names.delete(from);
   if (file === undefined) names.delete(path);
   else names.set(path, file);
 }

@@ -46,6 +46,15 @@ export class Oracle {
     this.current = Buffer.from(initial);
   }
 
+  /** What it says now, whatever happens to the image later. */
+  snapshot(): Oracle {
+    const copy = new Oracle(this.windows, this.current);
+    for (const [index, versions] of this.#history) copy.#history.set(index, [...versions]);
+    copy.#time = this.#time;
+    copy.#hadFailures = this.#hadFailures;
+    return copy;
+  }
+
   /** The number of a sector of the image here, or -1 outside of all windows. */
   indexOf(sector: number): number {
     let before = 0;
@@ -190,9 +199,14 @@ export class Oracle {
     for (let i = versions.length - 1; i >= 0; i--) {
       const version = versions[i];
       if (version && read.compare(version.bytes, 0, SECTOR_BYTES, at, at + SECTOR_BYTES) === 0) return true;
-      if (fate === "kill" && (!version?.change || version.change.repliedAt !== Number.POSITIVE_INFINITY)) return false;
+      if (fate === "kill" && (!version?.change || this.#isReplied(version.change))) return false;
     }
     return false;
+  }
+
+  /** Of a snapshot: as it was then. */
+  #isReplied({ repliedAt }: Change): boolean {
+    return repliedAt <= this.#time;
   }
 
   /** What a sector might have been, in words. */
@@ -202,7 +216,7 @@ export class Oracle {
     const versions = this.#history.get(index) ?? [];
     const known = versions.map(
       ({ change, bytes: content }) =>
-        `${change ? `${change.what}${change.repliedAt === Number.POSITIVE_INFINITY ? "" : " (replied)"}` : "settled"} = ${name(content)}`,
+        `${change ? `${change.what}${this.#isReplied(change) ? " (replied)" : ""}` : "settled"} = ${name(content)}`,
     );
     const part = bytes.subarray(index * SECTOR_BYTES, (index + 1) * SECTOR_BYTES);
     return `reads ${name(part)}; now ${name(this.#seenSector(index))}; possible: ${known.join(", ") || "only that"}`;

@@ -15,8 +15,14 @@ const SECTOR_BYTES = 512;
 /** One thing done to the storage. `file` numbers a content, whatever name it has. */
 export type StorageChange =
   | { readonly kind: "device"; readonly file: number; readonly change: DeviceChange }
-  | { readonly kind: "name"; readonly path: string; readonly file: number | undefined }
-  | { readonly kind: "sync-names" };
+  | {
+      readonly kind: "name";
+      readonly path: string;
+      readonly file: number | undefined;
+      /** The name that goes with it, in one step: a rename. */
+      readonly from?: string;
+    }
+  | { readonly kind: "sync-names"; readonly directory: string };
 
 /** Files in memory, with a record of every change: for tests, and for work without a file system. */
 export class MemoryStorage implements Storage {
@@ -106,7 +112,7 @@ export class MemoryStorage implements Storage {
       this.#name(path, file);
       settled = true;
     };
-    const sync = (): void => this.#syncNames();
+    const sync = (): void => this.#syncNames(path);
     return {
       device,
       prepare,
@@ -131,16 +137,15 @@ export class MemoryStorage implements Storage {
     this.#requireOwn(path, own);
     if (!this.#names.has(path)) return;
     this.#name(path, undefined);
-    if (!mayReturn) this.#syncNames();
+    if (!mayReturn) this.#syncNames(path);
   }
 
   rename(from: string, to: string, { replace }: { readonly replace: boolean }): void {
     const file = this.#names.get(from);
     if (file === undefined) throw new CowError("not-found", "no such file or directory", { file: from });
     if (!replace && this.#names.has(to)) throw new CowError("exists", "already exists", { file: to });
-    this.#name(to, file);
-    this.#name(from, undefined);
-    this.#syncNames();
+    this.#name(to, file, from);
+    this.#syncNames(to);
   }
 
   readSmall(path: string): Uint8Array | undefined {
@@ -172,7 +177,9 @@ export class MemoryStorage implements Storage {
     for (const [index, change] of this.log.entries()) {
       if (change.kind === "name") {
         const durable = this.log.slice(index).some(({ kind }) => kind === "sync-names");
-        if (durable || keep()) after.#setName(change.path, change.file);
+        if (!durable && !keep()) continue;
+        if (change.from !== undefined) after.#setName(change.from, undefined);
+        after.#setName(change.path, change.file);
       } else if (change.kind === "device") {
         const content = after.#contents.get(change.file) ?? new SparseBytes();
         after.#contents.set(change.file, content);
@@ -200,21 +207,22 @@ export class MemoryStorage implements Storage {
     const device = new MemoryDevice(path, content, writable, (change) =>
       this.#record({ kind: "device", file, change }),
     );
-    return Object.assign(device, { syncName: () => this.#syncNames() });
+    return Object.assign(device, { syncName: () => this.#syncNames(path) });
   }
 
-  #name(path: string, file: number | undefined): void {
-    this.#record({ kind: "name", path, file });
+  #name(path: string, file: number | undefined, from?: string): void {
+    this.#record({ kind: "name", path, file, ...(from === undefined ? {} : { from }) });
+    if (from !== undefined) this.#setName(from, undefined);
     this.#setName(path, file);
+  }
+
+  #syncNames(path: string): void {
+    this.#record({ kind: "sync-names", directory: dirname(path) });
   }
 
   #setName(path: string, file: number | undefined): void {
     if (file === undefined) this.#names.delete(path);
     else this.#names.set(path, file);
-  }
-
-  #syncNames(): void {
-    this.#record({ kind: "sync-names" });
   }
 
   #record(change: StorageChange): void {
