@@ -18,6 +18,7 @@ const { values } = parseArgs({
     lives: { type: "string" },
     jobs: { type: "string" },
     mutation: { type: "string" },
+    chains: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
   },
 });
@@ -43,6 +44,7 @@ function work(job) {
   if (values.lives !== undefined) options.push("--lives", values.lives);
   else if (values.states !== undefined) options.push("--states", String(Math.ceil(Number(values.states) / jobs)));
   else options.push("--seconds", String(seconds));
+  if (values.chains) options.push("--chains");
   if (values.mutation !== undefined) options.push("--mutation", values.mutation);
   if (values.trace) options.push("--trace");
   const child = spawn(process.execPath, [run, ...options], { stdio: ["ignore", "pipe", "inherit"] });

@@ -84,6 +84,11 @@ export class Disk {
     return file === undefined ? undefined : this.#files.get(file)?.current;
   }
 
+  /** What a file has now that may have no name. */
+  contentOf(file: number): SparseBytes | undefined {
+    return this.#files.get(file)?.current;
+  }
+
   /** What a file surely has on disk. */
   durable(path: string): SparseBytes | undefined {
     const file = this.#names.get(path);

@@ -1,6 +1,7 @@
 /**
  * Owns an exploration: life after life from a seed, until there were enough states or the time is up.
  */
+import { ChainLife } from "./chain/chain-life.ts";
 import { Life } from "./life.ts";
 import { Violation } from "./violation.ts";
 
@@ -10,6 +11,8 @@ export interface ExploreOptions {
   /** How far it is from one life's seed to the next: that many processes can share the seeds. */
   readonly stride?: number;
   readonly lives?: number;
+  /** Lives of disks with checkpoints, instead of lives of a cowfile. */
+  readonly chains?: boolean;
   readonly states?: number;
   readonly milliseconds?: number;
   /** Stop at the first failure. */
@@ -29,9 +32,10 @@ export async function explore(options: ExploreOptions): Promise<Explored> {
   const { seed, stride = 1, lives = Number.POSITIVE_INFINITY, onTrace } = options;
   const { states = Number.POSITIVE_INFINITY, milliseconds = Number.POSITIVE_INFINITY } = options;
   const explored: Explored = { lives: 0, states: 0, failures: [] };
+  const kind = options.chains ? ChainLife : Life;
   const begun = performance.now();
   while (explored.lives < lives && explored.states < states && performance.now() - begun < milliseconds) {
-    const life = await Life.begin({ seed: seed + explored.lives * stride, ...(onTrace ? { onTrace } : {}) });
+    const life = await kind.begin({ seed: seed + explored.lives * stride, ...(onTrace ? { onTrace } : {}) });
     try {
       await life.run();
     } catch (error) {

@@ -37,6 +37,8 @@ export class Oracle {
   /** Requests that are being worked on, by sector. */
   readonly #busy = new Set<number>();
   #time = 0;
+  /** Counts what happened to it: two equal numbers mean that it says the same. */
+  version = 0;
   /** What is read now may then be older than what was replied to: a violation to be found. */
   #hadFailures = false;
 
@@ -86,6 +88,7 @@ export class Oracle {
 
   /** A request begins: from now on its bytes may be there. The range lies in one window. */
   begin(what: string, fromByte: number, bytes: Uint8Array): Change {
+    this.version++;
     const change: Change = { what, fromByte, bytes, repliedAt: Number.POSITIVE_INFINITY };
     const { first, count } = this.#sectors(fromByte, bytes.length);
     const whole = Buffer.from(this.current.subarray(first * SECTOR_BYTES, (first + count) * SECTOR_BYTES));
@@ -113,12 +116,14 @@ export class Oracle {
 
   /** A request is done, as far as the image is concerned; it was not replied to yet. */
   done(change: Change): void {
+    this.version++;
     this.seen(change.fromByte, change.bytes.length).set(change.bytes);
     this.#release(change);
   }
 
   /** A request failed: its bytes may be there for good, until a later one is replied to. */
   failed(change: Change): void {
+    this.version++;
     this.#hadFailures = true;
     this.#release(change);
   }
@@ -129,6 +134,7 @@ export class Oracle {
   }
 
   replied(change: Change): void {
+    this.version++;
     change.repliedAt = ++this.#time;
   }
 
@@ -139,6 +145,7 @@ export class Oracle {
 
   /** @param own changes that the flush covers though they were not replied to before it: those of its own connection */
   flushed(since: number, own: readonly Change[]): void {
+    this.version++;
     for (const change of own) this.replied(change);
     for (const [index, versions] of this.#history) {
       let floor = versions.length - 1;
@@ -150,6 +157,7 @@ export class Oracle {
 
   /** A reader saw this after something failed, when old and new are both right: it is what is there now. */
   settle(bytes: Uint8Array, fate: Fate): void {
+    this.version++;
     const wrong = this.firstWrong(bytes, fate);
     if (wrong !== undefined) throw new Error(`cannot settle what is wrong at sector ${wrong}`);
     for (const [index, versions] of this.#history) {
@@ -165,6 +173,7 @@ export class Oracle {
 
   /** Somebody else changed the files: this is what the image is now, for good. */
   reset(bytes: Uint8Array): void {
+    this.version++;
     this.#history.clear();
     this.#busy.clear();
     this.#hadFailures = false;
@@ -173,6 +182,7 @@ export class Oracle {
 
   /** After a failure within the living process: takes what is read, if it may be, without forgetting what else may be. */
   reread(bytes: Uint8Array): number | undefined {
+    this.version++;
     this.#hadFailures = true;
     const wrong = this.firstWrong(bytes, "kill");
     if (wrong === undefined) this.current.set(bytes);

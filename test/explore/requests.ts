@@ -27,6 +27,18 @@ export interface RequestsOptions {
   readonly stuck: () => never;
   /** Like a database: small writes of whole blocks, each soon flushed, so that the flush log is what matters. */
   readonly isDatabase: boolean;
+  /** The threads of all images that are in the middle of something, where there are several. */
+  readonly running?: Set<Thread>;
+  /** How the threads come to their image, where its parts may be replaced. */
+  readonly door?: Door;
+}
+
+/** A thread is inside from its first request on until it has replied to all. */
+export interface Door {
+  /** Would it have to wait outside? */
+  isShut(): boolean;
+  enter(thread: Thread): void;
+  leave(thread: Thread): void;
 }
 
 /** How often others run without being asked whether they would have to wait. */
@@ -44,7 +56,8 @@ export class Requests {
   readonly threads: readonly Thread[];
   readonly #options: RequestsOptions;
   /** Threads that are in the middle of something. */
-  readonly #running = new Set<Thread>();
+  readonly #running: Set<Thread>;
+  readonly #inside = new Set<Thread>();
 
   /** How often others ran while a thread was stopped. */
   #othersCame = 0;
@@ -52,6 +65,7 @@ export class Requests {
 
   constructor(options: RequestsOptions) {
     this.#options = options;
+    this.#running = options.running ?? new Set();
     this.threads = options.images.map((image, i) => ({ name: `t${i + 1}`, image, batch: [], owesReply: false }));
   }
 
@@ -64,6 +78,7 @@ export class Requests {
   step(): void {
     const { next } = this.#options;
     const thread = pick(next, this.threads);
+    if (!this.#mayRun(thread)) return;
     const chance = next();
     const { isDatabase } = this.#options;
     if (isDatabase && chance < 0.2) this.flush(thread);
@@ -74,15 +89,21 @@ export class Requests {
     else this.compare(thread);
   }
 
+  /** Is it inside, or could it enter at once? */
+  #mayRun(thread: Thread): boolean {
+    return this.#inside.has(thread) || !this.#options.door?.isShut();
+  }
+
   /**
    * Others run while a thread is stopped: mostly one request, now and then many.
    *
    * @param areMany many, with flushes that may come to a half of the journal which the stopped thread still writes into
+   * @param isMain the main thread is stopped, perhaps no other one
    */
-  interrupt(areMany = false): void {
+  interrupt(areMany = false, isMain = false): void {
     const { next } = this.#options;
     // A third thread while two are stopped is rare, but there are such races.
-    if (this.#running.size === 0 || (this.#running.size > 1 && next() < 0.7)) return;
+    if ((this.#running.size === 0 && !isMain) || (this.#running.size > 1 && next() < 0.7)) return;
     const isBold = next() < BOLD;
     const again = areMany || next() < 0.1 ? 0.85 : 0.2;
     this.#othersCame++;
@@ -93,7 +114,7 @@ export class Requests {
   /** @param isBold tries what may have to wait for a thread that is stopped: the process dies of it, see `stuck` */
   #runAnother(isBold: boolean, areMany: boolean): void {
     const { next, locks } = this.#options;
-    const idle = this.threads.filter((thread) => !this.#running.has(thread));
+    const idle = this.threads.filter((thread) => !this.#running.has(thread) && (isBold || this.#mayRun(thread)));
     if (idle.length === 0) return;
     const thread = pick(next, idle);
     const pending = pendingBlocks(thread);
@@ -131,9 +152,13 @@ export class Requests {
   #run(thread: Thread, what: string, work: () => void): boolean {
     this.#options.trace(`${thread.name} ${what}`);
     this.#running.add(thread);
-    const { faults } = this.#options;
+    const { faults, door } = this.#options;
     const before = faults.count;
     try {
+      if (door && !this.#inside.has(thread)) {
+        door.enter(thread);
+        this.#inside.add(thread);
+      }
       work();
       return true;
     } catch (error) {
@@ -235,7 +260,11 @@ export class Requests {
   /** Sends the replies of a thread. A commit that fails ends the connection: nobody is told anything then. */
   reply(thread: Thread): void {
     const { batch } = thread;
-    const isDone = this.#run(thread, `replies to ${batch.length}`, () => thread.image.commit());
+    const isDone = this.#run(thread, `replies to ${batch.length}`, () => {
+      thread.image.commit();
+      this.#options.door?.leave(thread);
+      this.#inside.delete(thread);
+    });
     thread.owesReply = false;
     thread.batch = thread.batch.filter((change) => !batch.includes(change));
     if (thread.image.failed) throw new Lost("a commit failed");

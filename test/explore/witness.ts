@@ -155,7 +155,7 @@ export class Witness {
   }
 }
 
-function describe(change: StorageChange): string {
+export function describe(change: StorageChange): string {
   if (change.kind === "name")
     return `name ${change.path} ${change.file === undefined ? "gone" : `is file ${change.file}`}`;
   if (change.kind === "sync-names") return "names durable";
