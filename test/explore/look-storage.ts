@@ -61,11 +61,22 @@ export class LookStorage implements Storage {
   readonly stateDirectories = [];
   readonly #contents: Map<string, SparseBytes>;
   readonly #created = new Set<string>();
-  readonly #guard: Guard;
+  readonly #guard: Guard | undefined;
+  readonly #keeps: (path: string) => boolean;
 
-  constructor(files: Files, guard: Guard) {
+  /** @param keeps what is created under which names has its content */
+  constructor(files: Files, guard?: Guard, keeps: (path: string) => boolean = () => false) {
     this.#contents = new Map(files);
     this.#guard = guard;
+    this.#keeps = keeps;
+  }
+
+  paths(): string[] {
+    return [...this.#contents.keys()];
+  }
+
+  content(path: string): SparseBytes | undefined {
+    return this.#contents.get(path);
   }
 
   facts(path: string): FileFacts | undefined {
@@ -81,7 +92,7 @@ export class LookStorage implements Storage {
   open(path: string): BlockDevice {
     const content = this.#contents.get(path);
     if (!content) throw new CowError("not-found", "cannot open: no such file or directory", { file: path });
-    if (path === this.#guard.path) return new Watched(path, content, this.#guard);
+    if (path === this.#guard?.path) return new Watched(path, content, this.#guard);
     return this.#created.has(path) ? new Nothing(path, content) : new MemoryDevice(path, content);
   }
 
@@ -92,12 +103,14 @@ export class LookStorage implements Storage {
   }
 
   create(path: string): PendingFile {
+    const content = new SparseBytes();
+    const isKept = this.#keeps(path);
     const rename = (): void => {
-      this.#created.add(path);
-      this.#contents.set(path, new SparseBytes());
+      if (!isKept) this.#created.add(path);
+      this.#contents.set(path, content);
     };
     return {
-      device: new Nothing(path, new SparseBytes()),
+      device: isKept ? new MemoryDevice(path, content) : new Nothing(path, content),
       commit: rename,
       prepare: () => undefined,
       rename,

@@ -49,8 +49,9 @@ export function watchMemory(watch: MemoryWatch): () => void {
       return seen;
     }) satisfies Operation);
   }
-  replace("wait", () => {
-    watch.sleep();
+  const load = originals.get("load") as Operation;
+  replace("wait", (memory: Int32Array, index: number, value: number) => {
+    if (load(memory, index) === value) watch.sleep();
     return "not-equal";
   });
   return () => {

@@ -64,7 +64,13 @@ export function sign(bytes: Uint8Array, author: number, place: number): void {
   for (let i = bytes.length - (bytes.length % 4); i < bytes.length; i++) bytes[i] = 0x80 | author;
 }
 
-export function paint(content: SparseBytes, windows: readonly Window[], next: Random, author: number, share: number): void {
+export function paint(
+  content: SparseBytes,
+  windows: readonly Window[],
+  next: Random,
+  author: number,
+  share: number,
+): void {
   for (const { fromSector, count } of windows) {
     const end = (fromSector + count) * SECTOR_BYTES;
     for (let at = fromSector * SECTOR_BYTES; at < end; ) {

@@ -1,19 +1,16 @@
 /**
- * Owns one life of disks with checkpoints: sessions of a server with random requests and checkpoints of one disk or several,
- * and commands on stack files in between, each ended in order, by a kill or by a power cut at any change. Everything follows
- * from the seed.
+ * Owns one life of disks that stack files name: sessions of a server with random requests, each ended in order, by a kill or
+ * by a power cut at any change. Everything follows from the seed.
  */
-import { CowError } from "../../../src/lib/index.ts";
 import { random } from "../../support/random.ts";
 import type { Random } from "../disk.ts";
 import { Oracle } from "../oracle.ts";
 import { watchMemory } from "../shared-memory.ts";
 import { Violation } from "../violation.ts";
 import { pick, whole } from "../world.ts";
-import { type ChainWorld, makeChainWorld } from "./chain-world.ts";
 import { ChainWitness } from "./chain-witness.ts";
+import { type ChainWorld, makeChainWorld } from "./chain-world.ts";
 import type { DiskModel } from "./model.ts";
-import { chooseOperation } from "./operations.ts";
 import { Service } from "./service.ts";
 
 export interface ChainLifeOptions {
@@ -30,7 +27,6 @@ export class ChainLife {
   readonly #next: Random;
   #service: Service | undefined;
   #requestCount = 8;
-  #nameCount = 0;
 
   private constructor(options: ChainLifeOptions, world: ChainWorld, next: Random) {
     this.#options = options;
@@ -95,11 +91,10 @@ export class ChainLife {
     const { witness } = this;
     const wanted = isSound ? "close" : pick<Ending>(next, ["close", "kill", "kill", "power-cut"]);
     const isSudden = wanted !== "close" || (!isSound && next() < 0.2);
-    const serves = isSound || next() < 0.6;
-    const changes = next() < 0.25 || !serves ? whole(next, 0, 20) : whole(next, 5, 120);
+    const changes = next() < 0.25 ? whole(next, 0, 20) : whole(next, 5, 120);
     const diesAt = isSudden ? witness.changes + changes : Number.POSITIVE_INFINITY;
     const steps = wanted === "close" ? whole(next, 0, 40) : 200;
-    const isDone = await this.#survives(() => (serves ? this.#serve(diesAt, steps) : this.#command(diesAt)));
+    const isDone = await this.#survives(() => this.#serve(diesAt, steps));
     this.#service = undefined;
     witness.look();
     await witness.judgeAll();
@@ -122,21 +117,6 @@ export class ChainLife {
     }
   }
 
-  async #command(diesAt: number): Promise<void> {
-    const { witness } = this;
-    const operation = chooseOperation(witness.model, this.#next, () => ++this.#nameCount);
-    if (!operation) return;
-    this.#trace(`-- ${operation.what}; dies at ${diesAt}`);
-    witness.begin(operation);
-    try {
-      await operation.run(witness.mount(diesAt));
-    } catch (error) {
-      if (witness.isDead || !(error instanceof CowError)) throw error;
-      throw new Violation(`${operation.what}: ${error.message}`, { cause: error });
-    }
-    witness.answered();
-  }
-
   async #serve(diesAt: number, steps: number): Promise<void> {
     const { witness } = this;
     this.#trace(`-- serves; dies at ${diesAt}`);
@@ -147,7 +127,6 @@ export class ChainLife {
       next: this.#next,
       trace: (line) => this.#trace(line),
       takeNumber: () => ++this.#requestCount,
-      takeName: () => ++this.#nameCount,
     });
     this.#service = service;
     for (let i = 0; i < steps; i++) {

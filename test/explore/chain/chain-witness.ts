@@ -128,7 +128,12 @@ export class ChainWitness {
       this.#keep("kill", this.disk.killedDuring(coming, this.#look), this.boot);
     this.#keep("kill", this.disk.killed(), this.boot);
     const cuts = this.disk.pendingCount === 0 ? 1 : CUTS;
-    for (let i = 0; i < cuts; i++) this.#keep("power-cut", this.disk.powerCut(this.#look, (path) => path), ANOTHER_BOOT);
+    for (let i = 0; i < cuts; i++)
+      this.#keep(
+        "power-cut",
+        this.disk.powerCut(this.#look, (path) => path),
+        ANOTHER_BOOT,
+      );
   }
 
   /** Which models count. */
@@ -174,7 +179,11 @@ export class ChainWitness {
   async settle(fate: Fate): Promise<void> {
     await this.judgeAll();
     const models = this.#models(fate);
-    const { model, seen } = await judge({ fate, files: this.disk.killed(), boot: this.boot, models }, this.#world, this.#look);
+    const { model, seen } = await judge(
+      { fate, files: this.disk.killed(), boot: this.boot, models },
+      this.#world,
+      this.#look,
+    );
     settle(model, seen, fate);
     this.model = model;
     this.#end();

@@ -3,17 +3,21 @@
  * the model says, and so do its checkpoints; no stack file is in doubt any more, and nothing empty is left over.
  */
 import { basename, dirname } from "node:path";
+import { journalPath } from "../../../src/lib/formats/cowfile/live/journal.ts";
 import { openStack, type Storage } from "../../../src/lib/index.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { LowerStacks } from "../../../src/lib/stack/live/shared-lower.ts";
 import { StackSpec } from "../../../src/lib/stack/spec.ts";
-import { Disk, type Files, type Random } from "../disk.ts";
+import type { Files, Random } from "../disk.ts";
 import { RawCowfile } from "../foreign.ts";
+import { LookStorage } from "../look-storage.ts";
 import type { Fate } from "../oracle.ts";
 import { Violation } from "../violation.ts";
 import { readWindows } from "../world.ts";
 import type { ChainWorld } from "./chain-world.ts";
 import { firstDifference, type Model, type Seen } from "./model.ts";
+
+const JOURNAL_SUFFIX = journalPath("");
 
 export interface State {
   readonly fate: Fate;
@@ -29,7 +33,7 @@ export async function judge(
   world: ChainWorld,
   next: Random,
 ): Promise<{ readonly model: Model; readonly seen: ReadonlyMap<string, Seen> }> {
-  const storage = Disk.of(files).mount(() => undefined);
+  const storage = new LookStorage(files, undefined, (path) => !path.endsWith(JOURNAL_SUFFIX));
   const disks = [...files.keys()].filter((path) => path.endsWith(".stack"));
   const seen = new Map<string, Seen>();
   // In any order: which one decided about a checkpoint of several is not known to who opens them.
@@ -88,7 +92,7 @@ async function readCheckpoints(storage: Storage, disk: string, { windows }: Chai
 }
 
 /** A cowfile that no stack file names holds something: an empty one was to go. */
-function refuseLeftOvers(storage: Storage & { content(path: string): Files extends ReadonlyMap<string, infer C> ? C | undefined : never; paths(): string[] }, disks: readonly string[], fate: Fate): void {
+function refuseLeftOvers(storage: LookStorage, disks: readonly string[], fate: Fate): void {
   const named = new Set<string>();
   for (const disk of disks) for (const file of StackSpec.parse(storage, `stack:${disk}`).files) named.add(file);
   for (const path of storage.paths()) {

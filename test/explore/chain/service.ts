@@ -2,7 +2,7 @@
  * Owns one server's time in a life of chains: some of the disks, each with threads that make requests, in the middle of which
  * others run and the main thread works on chains.
  */
-import { SteppedStorage } from "../../support/storage/stepped-storage.ts";
+
 import { LOG_BYTES } from "../../../src/lib/formats/cowfile/live/flush-log.ts";
 import type { MemoryStorage } from "../../../src/lib/index.ts";
 import type { CowfileConfig } from "../../../src/lib/stack/live/cowfile-config.ts";
@@ -10,6 +10,7 @@ import { WritableCowfile } from "../../../src/lib/stack/live/open-cowfile.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { LowerStacks } from "../../../src/lib/stack/live/shared-lower.ts";
 import { Control } from "../../../src/lib/stack/live/shared-state.ts";
+import { SteppedStorage } from "../../support/storage/stepped-storage.ts";
 import type { Random } from "../disk.ts";
 import { Faults } from "../faults.ts";
 import { Requests } from "../requests.ts";
@@ -30,7 +31,6 @@ export interface ServiceOptions {
   readonly next: Random;
   readonly trace: (line: string) => void;
   readonly takeNumber: () => number;
-  readonly takeName: () => number;
 }
 
 interface Served {
