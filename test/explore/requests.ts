@@ -139,11 +139,14 @@ export class Requests {
     return true;
   }
 
+  /** A thread that may hold locks, and could let go of them. */
+  get holder(): Thread | undefined {
+    return this.threads.find((thread) => !this.#running.has(thread) && (thread.owesReply || thread.batch.length > 0));
+  }
+
   /** Lets go of locks that another thread waits for. */
   makeWay(): void {
-    const holder = this.threads.find(
-      (thread) => !this.#running.has(thread) && (thread.owesReply || thread.batch.length > 0),
-    );
+    const { holder } = this;
     if (holder) this.reply(holder);
     else if (this.#running.size > 1) this.#options.stuck();
     else throw new Violation("a thread waits for a lock that nobody will let go of");

@@ -101,8 +101,9 @@ export class Service {
   }
 
   makeWay(): void {
-    const { requests } = pick(this.#options.next, this.#served);
-    requests.makeWay();
+    const waiting = this.#served.find(({ requests }) => this.current && requests.threads.includes(this.current));
+    const holding = this.#served.find(({ requests }) => requests.holder);
+    (waiting ?? holding ?? pick(this.#options.next, this.#served)).requests.makeWay();
   }
 
   async step(): Promise<void> {
