@@ -15,7 +15,7 @@ import { blockDeviceSize, isWriteProtected } from "./sys/block-device.ts";
 import { knowsHoles, punchHole, seekDataExtents } from "./sys/holes.ts";
 import { inUse, requireFree } from "./sys/in-use.ts";
 import { startWriteback } from "./sys/kernel-copy.ts";
-import { lockThrough } from "./sys/lock.ts";
+import { lockThrough, shareLock } from "./sys/lock.ts";
 import type { Unlock } from "./sys/lock-file.ts";
 
 /** One system call moves at most 2^31-4096 bytes; smaller pieces keep a single call short. */
@@ -267,6 +267,10 @@ export class FileDevice implements BlockDevice, LocalFile {
   punchHole(offset: number, length: number): boolean {
     this.#requireUncut();
     return punchHole(this.fd, this.name, offset, length);
+  }
+
+  shareLock(): void {
+    if (this.#unlock) this.#unlock = shareLock(this.fd, this.name, this.#unlock);
   }
 
   close(): void {

@@ -5,6 +5,7 @@ import { RequestMeter } from "../../../src/lib/nbd/meter/request-meter.ts";
 import { newShared, newSlot } from "../../../src/lib/nbd/meter/slot.ts";
 import { OUTBOX_BYTES, Outbox } from "../../../src/lib/nbd/transmission/outbox.ts";
 import { Transmission } from "../../../src/lib/nbd/transmission/transmission.ts";
+import { Passage } from "../../../src/lib/stack/live/gate.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { base, sample } from "../../support/images/hostile-sample.ts";
 import * as client from "../../support/nbd/handshake-client.ts";
@@ -92,8 +93,9 @@ export const transmission: Target = {
     const outbox = new Outbox((answer) => {
       if (answer.length > OUTBOX_BYTES) throw new Error("more than there is room for");
     });
+    const passage = new Passage(stack.gate.connect().passed, { epoch: 0, reach: () => undefined });
     const session = new Transmission(
-      stack.image(),
+      { image: stack.image(), passage },
       agreed,
       outbox,
       new RequestMeter({ slot: newSlot(2), shared: newShared() }),

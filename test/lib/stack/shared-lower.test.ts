@@ -151,12 +151,12 @@ test("a thread has what is below once for all images, and gives it up with the l
     const passed = stack.passed();
     if (passed) received.push(await receiver.receive(passed));
   }
-  expect([received.length, receiver.lowerCount]).toEqual([2, 1]);
+  expect([received.length, receiver.partCount]).toEqual([2, 2]);
   const bytes = new Uint8Array(1);
   received[0]?.release();
   received[1]?.image.read(bytes, 4096);
-  expect([bytes[0], receiver.lowerCount]).toEqual([0xb5, 1]);
+  expect([bytes[0], receiver.partCount]).toEqual([0xb5, 2]);
   received[1]?.release();
-  expect(receiver.lowerCount).toBe(0);
+  expect(receiver.partCount).toBe(0);
   for (const stack of stacks) stack.close();
 });

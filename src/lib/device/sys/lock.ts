@@ -141,6 +141,30 @@ function lockFile(fd: number, file: string, mode: LockMode, isNew = false): Unlo
 }
 
 /**
+ * Has an exclusive lock become a shared one. With native calls no other process can get in between.
+ *
+ * @param unlock of the exclusive lock
+ * @returns releases the shared one
+ * @throws CowError `locked`: the file is not locked any more then
+ */
+export function shareLock(fd: number, file: string, unlock: Unlock): Unlock {
+  const c = libc();
+  // Read locks over all bytes keep writers out, until those that say "shared" are all that is left.
+  if (c) set(c, fd, file, F_RDLCK, QEMU_USES, LOCK_AREA_BYTES);
+  else unlock();
+  if (c) {
+    const kept = [QEMU_USES + CONSISTENT_READ, QEMU_UNSHARED + WRITE, QEMU_UNSHARED + RESIZE];
+    let from = QEMU_USES;
+    for (const byte of [...kept, QEMU_USES + LOCK_AREA_BYTES]) {
+      if (byte > from) set(c, fd, file, F_UNLCK, from, byte - from);
+      from = byte + 1;
+    }
+    return unlock;
+  }
+  return lockThrough(fd, file, "shared");
+}
+
+/**
  * Locks a new file exclusively that will take the name of one that this process has locked. Where locks are files, the lock
  * of the name covers both. Closing the file releases it.
  */

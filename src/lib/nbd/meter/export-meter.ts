@@ -27,7 +27,7 @@ export interface ExportStats {
   readonly bytesWritten: number;
   /** Requests that read from the base, also writes that copied up the rest of a block. */
   readonly baseReads: number;
-  /** The same for each layer, bottom to top. */
+  /** The same for each layer, bottom to top, by its place: where layers are added or joined while they are read, places count on. */
   readonly layerReads: readonly number[];
   /** Blocks (chunks of a dm-snapshot store) that the top layer has allocated. */
   readonly blocksAllocated: number;
@@ -63,6 +63,8 @@ export interface MeteredConnection {
 interface Figures {
   /** As a slot. */
   readonly sums: Float64Array;
+  /** How many layers there are. */
+  readonly depth: number;
   readonly blocksAllocated: number;
   readonly unflushedBytes: number;
   readonly connections: number;
@@ -84,6 +86,11 @@ export class ExportMeter {
   /** The stack that connections will use. Counts go on where the export was closed and is open again. */
   use(stack: MeteredStack): void {
     this.#stack = stack;
+    this.layersChanged();
+  }
+
+  /** The stack has other layers now. */
+  layersChanged(): void {
     this.#spare = undefined;
   }
 
@@ -100,7 +107,7 @@ export class ExportMeter {
         if (!this.#slots.delete(slot)) return;
         this.#ended = sumOf([this.#ended, counts], counts.length);
         counts.fill(0);
-        if (counts.length === Place.LEVELS + this.#stack.depth + 1) this.#spare = slot;
+        this.#spare = slot;
       },
     };
   }
@@ -147,6 +154,7 @@ export class ExportMeter {
         Place.LEVELS + 1,
       ),
       blocksAllocated: sum((figures) => figures.blocksAllocated),
+      depth: Math.max(0, ...all.map(({ depth }) => depth)),
       unflushedBytes: sum((figures) => figures.unflushedBytes),
       connections: sum((figures) => figures.connections),
     });
@@ -156,6 +164,7 @@ export class ExportMeter {
     const slots = Array.from(this.#slots, (slot) => new Float64Array(slot));
     return {
       sums: sumOf([this.#ended, ...slots], Place.LEVELS + this.#stack.depth + 1),
+      depth: this.#stack.depth,
       blocksAllocated: this.#stack.blocksAllocated,
       unflushedBytes: this.#unflushed.bytes,
       connections: this.#slots.size,
@@ -194,12 +203,21 @@ export function latencyBetween(before: Float64Array, after: Float64Array): Expor
   return { read: of(0), write: of(1), flush: of(2) };
 }
 
+/** There may have been more layers: what these had counts for the topmost one. */
+function layerReadsOf(sums: Float64Array, depth: number): readonly number[] {
+  const first = Place.LEVELS + 1;
+  const reads = [...sums.subarray(first, first + depth)];
+  const above = sums.subarray(first + depth).reduce((sum, count) => sum + count, 0);
+  if (depth > 0) reads[depth - 1] = (reads[depth - 1] ?? 0) + above;
+  return reads;
+}
+
 function histogramOf(sums: Float64Array, kind: number): Float64Array {
   const from = Place.HISTOGRAMS + kind * BUCKETS;
   return sums.subarray(from, from + BUCKETS);
 }
 
-function statsOf({ sums, ...others }: Figures): ExportStats {
+function statsOf({ sums, depth, ...others }: Figures): ExportStats {
   const at = (place: number): number => sums[place] ?? 0;
   const latencyOf = (command: number): Percentiles =>
     percentiles(histogramOf(sums, TIMED.indexOf(command)), at(Place.COMMANDS + command));
@@ -212,7 +230,7 @@ function statsOf({ sums, ...others }: Figures): ExportStats {
     bytesRead: at(Place.BYTES_READ),
     bytesWritten: at(Place.BYTES_WRITTEN),
     baseReads: at(Place.LEVELS),
-    layerReads: [...sums.subarray(Place.LEVELS + 1)],
+    layerReads: layerReadsOf(sums, depth),
     errors: at(Place.ERRORS),
     latency: { read: latencyOf(Command.READ), write: latencyOf(Command.WRITE), flush: latencyOf(Command.FLUSH) },
     ...others,

@@ -115,7 +115,8 @@ export class RequestMeter {
     this.#bytesRead = this.#bytesWritten = 0;
     if (errors !== this.#errors) bump(slot, Place.ERRORS, errors - this.#errors);
     this.#errors = errors;
-    for (let level = reads.take(); level >= 0; level = reads.take()) bump(slot, Place.LEVELS + level, reads.taken);
+    for (let level = reads.take(); level >= 0; level = reads.take())
+      bump(slot, Math.min(Place.LEVELS + level, slot.length - 1), reads.taken);
     if (this.#changedBytes > 0) this.#addChanged();
     return now;
   }

@@ -61,9 +61,12 @@ export interface PassedMeter {
   readonly shared: SharedArrayBuffer;
 }
 
+/** The stack may get this many more layers while a connection uses it; what is above counts for the last level. */
+const MORE_LEVELS = 32;
+
 /** @param levels the base, and each layer */
 export function newSlot(levels: number): SharedArrayBuffer {
-  return new SharedArrayBuffer((Place.LEVELS + levels) * 8);
+  return new SharedArrayBuffer((Place.LEVELS + levels + MORE_LEVELS) * 8);
 }
 
 export function newShared(): SharedArrayBuffer {

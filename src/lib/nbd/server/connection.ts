@@ -7,6 +7,8 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { canTakeSockets, endSocket, takeSocket } from "../../device/sys/socket.ts";
+import { assert } from "../../errors.ts";
+import { Passage } from "../../stack/live/gate.ts";
 import type { Negotiated } from "../handshake/export.ts";
 import { Handshake, type HandshakeHost, type HandshakeStep } from "../handshake/handshake.ts";
 import type { MeteredConnection } from "../meter/export-meter.ts";
@@ -168,8 +170,7 @@ export class Connection implements ExportUser {
     served.users.add(this);
     this.#unlisten();
     const { pool } = this.#host;
-    const image = served.passed;
-    if (pool && image && this.#stream instanceof Socket && !("encrypted" in this.#stream) && canTakeSockets()) {
+    if (pool && served.passed && this.#stream instanceof Socket && !("encrypted" in this.#stream) && canTakeSockets()) {
       const handle = (this.#stream as unknown as { _handle?: Handle })._handle;
       // From here on, the event loop must not read a byte.
       handle?.readStop?.();
@@ -182,23 +183,38 @@ export class Connection implements ExportUser {
           return;
         }
         this.#stream.destroy();
-        const metered = served.meter.connect();
-        const job = { fd, exportNumber: served.number, image, negotiated, rest: Uint8Array.from(rest) };
-        void this.#inThread(pool, metered, { ...job, meter: metered.passed });
+        void this.#inThread(pool, served, { fd, negotiated, rest: Uint8Array.from(rest) });
       });
       return;
     }
     void this.#inLoop(served, negotiated, rest);
   }
 
-  async #inThread(pool: WorkerPool, metered: MeteredConnection, job: WorkerJob): Promise<void> {
+  async #inThread(
+    pool: WorkerPool,
+    served: ServedExport,
+    job: Pick<WorkerJob, "fd" | "negotiated" | "rest">,
+  ): Promise<void> {
     const { fd } = job;
+    const metered = served.meter.connect();
+    const gate = served.stack.gate.connect();
     this.#taken = fd;
     this.#metered = metered;
     if (this.#isStopping) endSocket(fd, false);
-    const failure = await pool.run(job);
+    const failure = await pool.run({
+      ...job,
+      exportNumber: served.number,
+      image: () => {
+        const { passed } = served;
+        assert(passed, "an image that could be passed before");
+        return passed;
+      },
+      meter: metered.passed,
+      gate: gate.passed,
+    });
     this.#taken = undefined;
     metered.close();
+    gate.close();
     fs.closeSync(fd);
     if (failure !== undefined) this.#host.onFailure(failure);
     this.#end();
@@ -206,14 +222,17 @@ export class Connection implements ExportUser {
 
   async #inLoop(served: ServedExport, negotiated: Negotiated, rest: Uint8Array): Promise<void> {
     const metered = served.meter.connect();
+    const gate = served.stack.gate.connect();
     this.#metered = metered;
     try {
-      this.#session = new LoopSession(this.#stream, served.image, negotiated, rest, metered.passed);
+      const entered = { image: served.image, passage: new Passage(gate.passed, served) };
+      this.#session = new LoopSession(this.#stream, entered, negotiated, rest, metered.passed);
       await this.#session.run();
     } catch (error) {
       this.#host.onFailure(wordsOf(error));
     }
     metered.close();
+    gate.close();
     this.#end();
   }
 }

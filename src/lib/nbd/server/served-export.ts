@@ -4,6 +4,8 @@
 
 import { Context, ExportFlag, MAX_PAYLOAD_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/access.ts";
+import { type AssembledImage, replaceParts } from "../../stack/live/assemble.ts";
+import type { Current } from "../../stack/live/gate.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import type { ServedStack } from "../../stack/live/served-stack.ts";
@@ -43,7 +45,7 @@ export interface ExportUser {
   readonly ended: Promise<void>;
 }
 
-export class ServedExport {
+export class ServedExport implements Current {
   readonly facts: ExportFacts;
   readonly stack: ServedStack;
   /** Tells its image from those of all other openings, for threads. */
@@ -52,8 +54,10 @@ export class ServedExport {
   readonly users = new Set<ExportUser>();
   /** Counts what its connections do, and holds their limit. */
   readonly meter: ExportMeter;
-  #image: LiveImage | undefined;
+  #image: AssembledImage | undefined;
   #passed: PassedImage | null | undefined;
+  /** Of the parts of `#image`, and of `#passed`. */
+  #epoch = 0;
 
   /**
    * @param name "" for the default export
@@ -78,12 +82,28 @@ export class ServedExport {
 
   /** The image in the server's own thread. */
   get image(): LiveImage {
+    this.reach();
     this.#image ??= this.stack.image();
     return this.#image;
   }
 
+  /** Of the parts that the server's own thread has. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** The server's own thread takes the parts that there are now. */
+  reach(): void {
+    const { epoch } = this.stack.gate;
+    if (epoch === this.#epoch) return;
+    this.#epoch = epoch;
+    this.#passed = undefined;
+    if (this.#image) replaceParts(this.#image, this.stack.imageParts());
+  }
+
   /** The image for other threads, if they can have it. */
   get passed(): PassedImage | undefined {
+    this.reach();
     this.#passed ??= this.stack.passed() ?? null;
     return this.#passed ?? undefined;
   }

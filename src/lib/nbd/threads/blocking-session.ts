@@ -6,11 +6,11 @@ import * as fs from "node:fs";
 import { hasHungUp } from "../../device/sys/hang-up.ts";
 import { Receiver } from "../../device/sys/socket.ts";
 import { errnoName } from "../../errors.ts";
-import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
 import { RequestMeter } from "../meter/request-meter.ts";
 import type { PassedMeter } from "../meter/slot.ts";
 import { GatherList } from "../read-path/gather-list.ts";
+import type { Entered } from "../transmission/entered.ts";
 import { OUTBOX_BYTES, Outbox } from "../transmission/outbox.ts";
 import { Transmission, WHOLE_PAYLOAD_BYTES } from "../transmission/transmission.ts";
 
@@ -45,19 +45,24 @@ export class BlockingSession {
    * @param memory counts it
    * @throws CowError where what was written could not be kept; the client has had no reply to it
    */
-  run(fd: number, image: LiveImage, negotiated: Negotiated, rest: Uint8Array, memory: PassedMeter): void {
+  run(fd: number, entered: Entered, negotiated: Negotiated, rest: Uint8Array, memory: PassedMeter): void {
     this.#fd = fd;
     if (this.#gatherList) this.#gatherList.fd = fd;
     this.#outbox.clear();
     const meter = new RequestMeter(memory);
-    const transmission = new Transmission(image, negotiated, this.#outbox, meter);
+    const { passage } = entered;
+    const transmission = new Transmission(entered, negotiated, this.#outbox, meter);
     const receiver = new Receiver(fd, this.#inbox);
     this.#inbox.set(rest);
     let [start, end] = [0, rest.length];
     try {
       for (;;) {
+        passage.enter();
         start += transmission.consume(this.#inbox.subarray(start, end));
         sendWhatIsReady(transmission);
+        // Data of queued reads may be on its way from a file.
+        if (transmission.waiting > 0) passage.hold();
+        else passage.leave();
         if (transmission.isOver) return;
         if (transmission.waitMs > 0) {
           meter.sleep(transmission.waitMs, () => hasHungUp(fd));
@@ -73,14 +78,20 @@ export class BlockingSession {
         if (got > 0) {
           end += got;
           meter.received();
-        } else if (transmission.waiting > 0) transmission.answerWaiting();
-        else return;
+        } else if (transmission.waiting > 0) {
+          passage.goOn();
+          transmission.answerWaiting();
+        } else return;
       }
     } catch (error) {
       // A client that has gone is no failure of ours.
       if (!isBroken(error)) throw error;
     } finally {
-      transmission.end();
+      try {
+        transmission.end();
+      } finally {
+        passage.leave();
+      }
     }
   }
 

@@ -12,6 +12,7 @@ import { NONCE_BYTES, STAMP_BYTES, STAMP_SECTOR_BYTES } from "../../formats/cowf
 import { Command, Magic } from "../../protocol/constants.ts";
 import { assembleImage, type ImageParts } from "../../stack/live/assemble.ts";
 import { bareConfig, makeOrder } from "../../stack/live/cowfile-config.ts";
+import { Gate, Passage } from "../../stack/live/gate.ts";
 import { writeNewJournal } from "../../stack/live/journal-writer.ts";
 import { newShared, newSlot } from "../meter/slot.ts";
 import type { BlockingSession } from "./blocking-session.ts";
@@ -38,12 +39,14 @@ export function warmUp(session: BlockingSession, memoryFd: number): void {
   try {
     const image = assembleImage(partsOver(BorrowedFile.borrow(memoryFd, "warm-up", true)));
     const meter = { slot: newSlot(2), shared: newShared() };
+    const current = { epoch: 0, reach: () => undefined };
+    const passage = new Passage(new Gate().connect().passed, current);
     const [client, server] = sockets;
     const input = new Uint8Array(BATCH * (HEAD_BYTES + BLOCK_BYTES) + 2 * HEAD_BYTES);
     const receiver = new Receiver(client, new Uint8Array(BATCH * (2 * HEAD_BYTES + BLOCK_BYTES)));
     const send = (type: number, first: number, count: number, round: number): void => {
       fs.writeSync(client, input, 0, encodeBatch(input, type, first, count));
-      session.run(server, image, agreed(round % 4 < 2), NOTHING, meter);
+      session.run(server, { image, passage }, agreed(round % 4 < 2), NOTHING, meter);
       while (receiver.now(0) > 0) {}
     };
     for (let round = 0; round < ROUNDS; round++) {

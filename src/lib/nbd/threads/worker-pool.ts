@@ -5,28 +5,19 @@
  */
 import * as fs from "node:fs";
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
 import { canOpen } from "../../device/sys/descriptors.ts";
 import { openMemoryFile, preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
+import type { PassedImage } from "../../stack/live/passed-image.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { Busy } from "./blocking-session.ts";
-import {
-  END,
-  type Forget,
-  type NumberedJob,
-  READY,
-  type WorkerDone,
-  type WorkerJob,
-  type WorkerSetup,
-} from "./worker-messages.ts";
+import { type Ending, NotBegun, Thread } from "./thread.ts";
+import type { Forget, NumberedJob, WorkerJob } from "./worker-messages.ts";
 
 /** Connections that have a thread of their own. Each costs some 12 MiB, and beyond this they only wait for processors. */
 const OWN_THREADS_AT_MOST = Math.max(8, 2 * availableParallelism());
 const SHARED_THREADS = 2;
 /** A shared thread without a connection ends after this time: what a new one costs is more than what one keeps. */
 const SHARED_IDLE_MS = 5000;
-/** A thread that has not ended after this time hangs in a native call. */
-const END_MS = 3000;
 /** Threads that are kept ready, including those with a connection: as many as most clients open at once. */
 const READY_AT_LEAST = 4;
 /** Threads that start with the server. More would take the processors from its first client. */
@@ -35,96 +26,12 @@ const READY_AT_FIRST = Math.min(READY_AT_LEAST, availableParallelism());
 const CALM_MS = 1000;
 /** Idle threads that are kept. */
 const IDLE_AT_MOST = 4;
-/** A thread needs little of the JavaScript heap; its data is in buffers. */
-const HEAP_MIB = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 };
-
 /** A connection whose thread died before it was ready is given to another after this time, this often. */
 const RETRY_MS = 250;
 const RETRIES = 40;
 
 /** Descriptors that a thread opens at most: its event loop, its program, a ring for cache misses, sockets. */
 export const THREAD_DESCRIPTORS = 24;
-
-/** The thread died before it saw the connection. */
-class NotBegun {
-  readonly why: string;
-
-  constructor(why: string) {
-    this.why = why;
-  }
-}
-
-/** How a connection ended: `undefined` in order. */
-type Ending = string | undefined | NotBegun;
-
-class Thread {
-  readonly worker: Worker;
-  /** Ends a shared thread that has had no connection for a while. */
-  idleTimer: NodeJS.Timeout | undefined;
-  /** Before that it has not seen an image. */
-  #isReady = false;
-  readonly #waiting = new Map<number, (ending: Ending) => void>();
-
-  /** @param onDeath told whether it was at work */
-  constructor(setup: WorkerSetup, onReady: () => void, onDeath: (hadWork: boolean) => void) {
-    // Run from source (tests) or compiled.
-    const file = import.meta.url.endsWith(".ts") ? "./data-worker.ts" : "./data-worker.js";
-    this.worker = new Worker(new URL(file, import.meta.url), {
-      workerData: setup,
-      resourceLimits: HEAP_MIB,
-      // Native calls and other threads make the descriptors: Node would count them wrongly.
-      trackUnmanagedFds: false,
-    });
-    this.worker.unref();
-    this.worker.on("message", ({ id, failure }: WorkerDone) => {
-      if (id === READY) {
-        this.#isReady = true;
-        onReady();
-      } else this.#settle(id, failure);
-    });
-    const die = (why: string): void => {
-      onDeath(this.#isReady && this.#waiting.size > 0);
-      const message = `a thread of the server died: ${why}`;
-      const ending = this.#isReady ? message : new NotBegun(message);
-      for (const id of [...this.#waiting.keys()]) this.#settle(id, ending);
-    };
-    this.worker.on("error", (error) => die(error instanceof Error ? error.message : String(error)));
-    this.worker.on("exit", (code) => die(`it ended with ${code}`));
-  }
-
-  get connections(): number {
-    return this.#waiting.size;
-  }
-
-  run(job: NumberedJob): Promise<Ending> {
-    return new Promise((resolve) => {
-      this.#waiting.set(job.id, resolve);
-      this.worker.postMessage(job);
-    });
-  }
-
-  post(message: unknown): void {
-    this.worker.postMessage(message);
-  }
-
-  /** Lets it end by itself: stopping a thread in the middle of a native call would take down the process. */
-  end(): Promise<void> {
-    return new Promise((resolve) => {
-      const limit = setTimeout(() => void this.worker.terminate().then(() => resolve()), END_MS);
-      this.worker.once("exit", () => {
-        clearTimeout(limit);
-        resolve();
-      });
-      this.worker.ref();
-      this.worker.postMessage(END);
-    });
-  }
-
-  #settle(id: number, ending: Ending): void {
-    this.#waiting.get(id)?.(ending);
-    this.#waiting.delete(id);
-  }
-}
 
 export class WorkerPool {
   readonly #busy = new SharedArrayBuffer(Busy.LENGTH * 4);
@@ -171,8 +78,10 @@ export class WorkerPool {
   }
 
   #runOnce(job: WorkerJob, id: number): Promise<Ending> {
-    if (this.#ownThreads >= OWN_THREADS_AT_MOST) return this.#runShared({ ...job, id, shared: true });
-    return this.#runAlone({ ...job, id, shared: false });
+    const { image, ...rest } = job;
+    const shared = this.#ownThreads >= OWN_THREADS_AT_MOST;
+    const numbered = { ...rest, image: image(), id, shared };
+    return shared ? this.#runShared(numbered) : this.#runAlone(numbered);
   }
 
   async #runAlone(job: NumberedJob): Promise<Ending> {
@@ -193,6 +102,11 @@ export class WorkerPool {
     const failure = await thread.run(job);
     if (thread.connections === 0) this.#endSharedLater(thread);
     return failure;
+  }
+
+  /** The parts of an export from an epoch on, before that begins. */
+  tell(exportNumber: number, image: PassedImage): void {
+    for (const thread of this.#all) thread.tell({ exportNumber, image });
   }
 
   /** No connection uses the export of that number any more, and none will. */

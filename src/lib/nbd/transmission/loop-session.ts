@@ -3,10 +3,11 @@
  * work itself blocks the loop.
  */
 import type { Duplex } from "node:stream";
-import type { LiveImage } from "../../stack/live/image.ts";
+import type { Passage } from "../../stack/live/gate.ts";
 import type { Negotiated } from "../handshake/export.ts";
 import { RequestMeter } from "../meter/request-meter.ts";
 import type { PassedMeter } from "../meter/slot.ts";
+import type { Entered } from "./entered.ts";
 import { OUTBOX_BYTES, Outbox } from "./outbox.ts";
 import { Transmission } from "./transmission.ts";
 
@@ -24,6 +25,7 @@ export class LoopSession {
   readonly #transmission: Transmission;
   readonly #outbox: Outbox;
   readonly #meter: RequestMeter;
+  readonly #passage: Passage;
   /** Received, but not processed. */
   #chunks: Buffer[] = [];
   #bytes = 0;
@@ -33,17 +35,20 @@ export class LoopSession {
   #isFinished = false;
   /** The next request waits for the export's limit. */
   #isPausing = false;
+  /** The gate is shut: work goes on when it opens. */
+  #isOutside = false;
   #hasEnded = false;
   #resolve: () => void = () => undefined;
   #reject: (error: unknown) => void = () => undefined;
 
-  constructor(stream: Duplex, image: LiveImage, negotiated: Negotiated, rest: Uint8Array, meter: PassedMeter) {
+  constructor(stream: Duplex, entered: Entered, negotiated: Negotiated, rest: Uint8Array, meter: PassedMeter) {
     this.#stream = stream;
+    this.#passage = entered.passage;
     this.#meter = new RequestMeter(meter);
     this.#take(Buffer.from(rest));
     this.#outbox = new Outbox((bytes) => void stream.write(Buffer.from(bytes)), sharedOutbox);
     this.#outbox.isBlocked = () => this.#isBlocked;
-    this.#transmission = new Transmission(image, negotiated, this.#outbox, this.#meter);
+    this.#transmission = new Transmission(entered, negotiated, this.#outbox, this.#meter);
   }
 
   get #isBlocked(): boolean {
@@ -86,7 +91,11 @@ export class LoopSession {
   }
 
   #work(): void {
-    if (this.#hasEnded || this.#isFinished || this.#isPausing) return;
+    if (this.#hasEnded || this.#isFinished || this.#isPausing || this.#isOutside) return;
+    if (!this.#passage.tryEnter()) {
+      void this.#waitOutside();
+      return;
+    }
     try {
       // Pieces are joined when there are enough bytes: a payload in tiny pieces is not copied for each.
       if (this.#bytes >= this.#transmission.wanted) {
@@ -98,6 +107,7 @@ export class LoopSession {
       }
       while (this.#transmission.waiting > 0) this.#transmission.answerWaiting();
       this.#transmission.send();
+      this.#passage.leave();
     } catch (error) {
       this.#fail(error);
       return;
@@ -112,6 +122,14 @@ export class LoopSession {
 
   #resume(): void {
     this.#meter.resumed();
+    this.#work();
+  }
+
+  /** The thread must not block: it may be the one that opens the gate. */
+  async #waitOutside(): Promise<void> {
+    this.#isOutside = true;
+    await this.#passage.opened();
+    this.#isOutside = false;
     this.#work();
   }
 
@@ -131,6 +149,7 @@ export class LoopSession {
     } catch {
       // The first failure is the one to tell.
     }
+    this.#passage.leave();
     this.#reject(error);
   }
 

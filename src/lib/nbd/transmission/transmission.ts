@@ -4,12 +4,14 @@
  */
 
 import { Chunk, Command, CommandFlag, WireError } from "../../protocol/constants.ts";
+import type { Passage } from "../../stack/live/gate.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { Negotiated } from "../handshake/export.ts";
 import type { RequestMeter } from "../meter/request-meter.ts";
 import { ReadPath } from "../read-path/read-path.ts";
 import { answerBlockStatus } from "./block-status.ts";
 import { Changes } from "./changes.ts";
+import type { Entered } from "./entered.ts";
 import { HEAD_BYTES_AT_MOST, type Outbox } from "./outbox.ts";
 import { Request, requestBytes } from "./request.ts";
 import { requireKnown, requireRange, requireRead, requireWrite } from "./request-rules.ts";
@@ -36,6 +38,7 @@ export class Transmission {
   /** Above 0 where the next request has to wait for the export's limit: in milliseconds. Then call consume(). */
   waitMs = 0;
   readonly #image: LiveImage;
+  readonly #passage: Passage;
   readonly #outbox: Outbox;
   readonly #negotiated: Negotiated;
   readonly #headBytes: number;
@@ -48,8 +51,9 @@ export class Transmission {
   #hasMore = false;
   #payload: Payload | undefined;
 
-  constructor(image: LiveImage, negotiated: Negotiated, outbox: Outbox, meter: RequestMeter) {
+  constructor({ image, passage }: Entered, negotiated: Negotiated, outbox: Outbox, meter: RequestMeter) {
     this.#meter = meter;
+    this.#passage = passage;
     this.#changes = new Changes(image, meter);
     this.#image = image;
     this.#outbox = outbox;
@@ -57,7 +61,7 @@ export class Transmission {
     this.#headBytes = requestBytes(negotiated.extendedHeaders);
     this.#structured = negotiated.structuredReplies || negotiated.extendedHeaders;
     outbox.extended = negotiated.extendedHeaders;
-    this.#reads = new ReadPath({ image, outbox, structured: this.#structured, send: () => this.send() });
+    this.#reads = new ReadPath({ image, outbox, structured: this.#structured, send: () => this.#sendSome() });
   }
 
   /** Reads that wait for a disk: call answerWaiting() when there is no other input. */
@@ -77,7 +81,7 @@ export class Transmission {
   }
 
   /**
-   * Processes the input; replies are in the outbox, or sent already.
+   * Processes the input, after the connection has entered; replies are in the outbox, or sent already.
    *
    * @returns how many bytes were used; the caller gives the rest again, followed by more
    */
@@ -108,18 +112,26 @@ export class Transmission {
       at += this.#headBytes;
       this.#hasMore = input.length - at >= this.#headBytes;
       at += this.#begin(this.#request, input, at);
-      if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
+      if (this.#outbox.pending >= SEND_AT_BYTES) this.#sendSome();
     }
     return at;
   }
 
-  /** Sends the replies, after making their promises true. */
+  /** Sends the replies in the middle of a batch, which may go on with other parts of the stack. */
+  #sendSome(): void {
+    this.send();
+    this.#passage.goOn();
+  }
+
+  /** Sends the replies, after making their promises true. A slow client holds up nobody: from then on nothing is changed. */
   send(): void {
     this.#reads.beginFetching();
     this.#image.commit();
     if (this.#image.failed) throw new Error("what was written could not be kept");
     if (this.#outbox.pending === 0) return;
-    if (!this.#reads.send(this.#settle(), this.#copyAgain)) this.#cutOff();
+    const settledNs = this.#settle();
+    this.#passage.hold();
+    if (!this.#reads.send(settledNs, this.#copyAgain)) this.#cutOff();
   }
 
   /** It has been counted. */
@@ -217,12 +229,12 @@ export class Transmission {
     } catch (error) {
       this.#fail(request, error);
     }
-    if (this.#outbox.pending >= SEND_AT_BYTES) this.send();
+    if (this.#outbox.pending >= SEND_AT_BYTES) this.#sendSome();
   }
 
   /** For any reply without data, or for the head of one with data. */
   #makeRoom(): void {
-    if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.send();
+    if (this.#outbox.room < HEAD_BYTES_AT_MOST + 2048) this.#sendSome();
   }
 
   #answer(request: Request, how: "perform" | "copy" | "copy again"): void {
@@ -298,6 +310,6 @@ export class Transmission {
     if (request.length === 0) throw new Refusal(WireError.EINVAL, "BLOCK_STATUS of nothing");
     if (this.#negotiated.contexts.length === 0)
       throw new Refusal(WireError.EINVAL, "no meta context was agreed on for this export");
-    answerBlockStatus(this.#image, this.#outbox, request, this.#negotiated, () => this.send());
+    answerBlockStatus(this.#image, this.#outbox, request, this.#negotiated, () => this.#sendSome());
   }
 }

@@ -74,6 +74,11 @@ export function usageOf({ usage, path }: CowfileConfig): SpaceUsage {
   return new SpaceUsage(usage, BLOCK_BYTES, path);
 }
 
+/** A cowfile that was open for writing, as a layer that is only read: for one thread. */
+export function frozenLayer({ cow, config }: SharedCowfile): ResidentLayer {
+  return new ResidentLayer(cow, new BlockMap(config.state.bitmap, config.blockCount), config.dataOffsetBytes, NO_BASE);
+}
+
 /** One thread's ordering of writes to an open cowfile. */
 export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
   const { state, nonce, stamp, dirtyHead } = config;
@@ -83,7 +88,7 @@ export function makeOrder({ cow, journal, config }: SharedCowfile): WriteOrder {
   return new WriteOrder({
     cow,
     map,
-    layer: new ResidentLayer(cow, map, config.dataOffsetBytes, NO_BASE),
+    layer: frozenLayer({ cow, journal, config }),
     sizeBytes: config.sizeBytes,
     reserve: new SpaceReserve(config.path, config.reserveBytes),
     usage: usageOf(config),

@@ -8,8 +8,8 @@ export class LevelReads {
   /** How many requests the level had that take() gave last. */
   taken = 0;
   /** Requests by level, and the last request that read each. */
-  readonly #counts: Float64Array;
-  readonly #last: Float64Array;
+  #counts: Float64Array;
+  #last: Float64Array;
   /** Levels with a count, each once: there may be very many levels. */
   readonly #present: number[] = [];
   #request = 0;
@@ -18,6 +18,18 @@ export class LevelReads {
   constructor(levels: number) {
     this.#counts = new Float64Array(levels);
     this.#last = new Float64Array(levels);
+  }
+
+  /** The stack has other levels now. What was counted and not taken out stays. */
+  resize(levels: number): void {
+    if (levels <= this.#counts.length) return;
+    const grown = (old: Float64Array): Float64Array => {
+      const all = new Float64Array(levels);
+      all.set(old);
+      return all;
+    };
+    this.#counts = grown(this.#counts);
+    this.#last = grown(this.#last);
   }
 
   /** The next request begins. */

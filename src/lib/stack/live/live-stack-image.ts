@@ -6,12 +6,13 @@ import { readZeroFilled } from "../../bytes/byte-source.ts";
 import { type Extent, widen } from "../../bytes/extent.ts";
 import { writeZeros } from "../../bytes/zero.ts";
 import type { BlockDevice, OnCacheMiss } from "../../device/block-device.ts";
-import { type Layer, NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
-import type { CheckpointLevel } from "./checkpoint-level.ts";
+import { NOT_ALLOCATED, type SearchableLayer } from "../../formats/format.ts";
 import type { Claim } from "./claim.ts";
 import type { FileWatch } from "./file-watch.ts";
+import type { FrozenTop } from "./frozen-top.ts";
 import type { LiveImage, OnStatus, StatusKind, ZeroOptions } from "./image.ts";
 import type { LevelReads } from "./level-reads.ts";
+import type { PlainImageParts } from "./plain-image.ts";
 import { blockStatus, type Levels } from "./status.ts";
 import type { WritableLayer } from "./writable-layer.ts";
 
@@ -24,42 +25,46 @@ const HOLE_BYTES = 4096;
 
 type Spared = "none" | "zero" | "unallocated";
 
-export interface StackImageParts {
+/** `below` is the backing of `top`. */
+export interface StackImageParts extends PlainImageParts {
   readonly top: WritableLayer;
-  /** The backing of `top`: an Overlay that notes what it reads, or the base. */
-  readonly below: BlockDevice;
-  /** The parts of `below`, layers bottom to top. */
-  readonly base: BlockDevice;
-  readonly layers: readonly Layer[];
-  readonly checkpoints: readonly CheckpointLevel[];
-  readonly watch: FileWatch;
-  readonly reads: LevelReads;
+  /** The topmost of `layers`, where it was the top and is not settled: a flush covers it, too. */
+  readonly frozen?: FrozenTop | undefined;
 }
 
 export class LiveStackImage implements LiveImage {
   readonly writable = true;
-  readonly sizeBytes: number;
   readonly reads: LevelReads;
-  readonly #top: WritableLayer;
-  readonly #layer: SearchableLayer;
-  readonly #file: WritableLayer["file"];
-  readonly #below: BlockDevice;
-  readonly #unit: number;
-  readonly #levels: Levels;
-  readonly #topLevel: number;
-  readonly #watch: FileWatch;
-  readonly #scratchBytes: number;
+  sizeBytes = 0;
+  // Replaced in place by become(): an object in between would cost each request.
+  #top!: WritableLayer;
+  #layer!: SearchableLayer;
+  #file!: WritableLayer["file"];
+  #below!: BlockDevice;
+  #unit = 0;
+  #levels!: Levels;
+  #topLevel = 0;
+  #watch!: FileWatch;
+  #frozen: FrozenTop | undefined;
+  #scratchBytes = 0;
   #scratch: Uint8Array | undefined;
 
-  constructor({ top, below, base, layers, checkpoints, watch, reads }: StackImageParts) {
-    this.reads = reads;
+  constructor(parts: StackImageParts) {
+    this.reads = parts.reads;
+    this.become(parts);
+  }
+
+  /** Takes other parts, between two requests. Nothing waits to be committed. */
+  become({ top, below, base, layers, checkpoints, watch, frozen }: StackImageParts): void {
     this.#top = top;
     this.#layer = top.layer;
     this.#file = top.file;
     this.#below = below;
     this.#unit = top.unitBytes;
     this.#scratchBytes = Math.max(JOINED_BYTES, Math.min(top.unitBytes, PIECE_BYTES));
+    this.#scratch = undefined;
     this.#watch = watch;
+    this.#frozen = frozen;
     this.sizeBytes = top.sizeBytes;
     this.#levels = { base, layers: [...layers, top.layer], checkpoints };
     this.#topLevel = layers.length + 1;
@@ -163,11 +168,8 @@ export class LiveStackImage implements LiveImage {
   /** Writes `[from, to)` of a write at `offset` to units that are allocated. */
   #rewrite(source: Uint8Array, offset: number, from: number, to: number, shift: number): void {
     if (from === to) return;
-    const isAll = to - from === source.length;
-    this.#top.rewrite(
-      { source: isAll ? source : source.subarray(from - offset, to - offset), offset: from },
-      from + shift,
-    );
+    const part = to - from === source.length ? source : source.subarray(from - offset, to - offset);
+    this.#top.rewrite({ source: part, offset: from }, from + shift);
   }
 
   #writeClaimed(claim: Claim, source: Uint8Array, offset: number): void {
@@ -178,17 +180,13 @@ export class LiveStackImage implements LiveImage {
     const copiesStart = offset % this.#unit !== 0 && !claim.isFirstAllocated;
     const copiesEnd = end % this.#unit !== 0 && !claim.isLastAllocated;
     const start = copiesStart ? claim.first * this.#unit : offset;
-    const stop = copiesEnd ? this.#endOf(claim) : end;
+    const stop = copiesEnd ? Math.min(claim.end * this.#unit, this.sizeBytes) : end;
     const write = (file: BlockDevice): void => {
       if (start === offset && stop === end) file.write(source, claim.shift + offset);
       else this.#writeWithRest(file, claim.shift, source, offset, start, stop);
     };
     // No flush may cover some of several pieces without the others.
     this.#top.change(claim, write, copiesStart || copiesEnd ? undefined : { source, offset });
-  }
-
-  #endOf(claim: Claim): number {
-    return Math.min(claim.end * this.#unit, this.sizeBytes);
   }
 
   /** Writes data together with the rest of `[start, stop)` around it. */
@@ -284,7 +282,8 @@ export class LiveStackImage implements LiveImage {
       const stop = Math.min(end, claim.end * this.#unit);
       this.#top.change(claim, (file) => {
         if (!claim.isFirstAllocated) this.#copyUp(file, claim.shift, first * this.#unit, offset);
-        if (!claim.isLastAllocated) this.#copyUp(file, claim.shift, stop, this.#endOf(claim));
+        if (!claim.isLastAllocated)
+          this.#copyUp(file, claim.shift, stop, Math.min(claim.end * this.#unit, this.sizeBytes));
         this.#zeroIn(file, claim.shift, offset, stop, punches);
       });
       at = stop;
@@ -309,6 +308,7 @@ export class LiveStackImage implements LiveImage {
   }
 
   flush(): void {
+    this.#frozen?.flush();
     this.#top.flush();
   }
 

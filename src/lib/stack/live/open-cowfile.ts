@@ -201,30 +201,48 @@ export class WritableCowfile implements Top {
    * @throws CowError if that fails: the file stays dirty then, and its journal stays beside it
    */
   close(): void {
-    const { journal, config } = this.shared;
-    const { control } = config.state;
-    // Nothing was changed, and clients' flushes are answered: there is nothing to make durable.
-    if (control[Control.HEAD_DIRTY] === 0 && this.found === "clean") {
+    if (!this.#isChanged) {
       this.abandon();
       this.#session.journalFile.remove({ mayReturn: true });
       return;
     }
     try {
-      const order = this.writable();
-      order.checkpoint();
-      // If killed between the clean head and its removal, it would seem to belong to another cowfile.
-      writeSettled(journal, config.nonce);
-      this.#markClean();
+      this.writable().checkpoint();
+      this.#endJournal();
     } catch (error) {
       this.abandon();
       throw error;
     }
-    journal.close();
+    this.shared.journal.close();
     try {
       this.#session.journalFile.remove();
     } finally {
       this.#session.device.close();
     }
+  }
+
+  makeReady(): void {
+    this.writable().makeReady();
+  }
+
+  finish(): void {
+    const { journalFile, device } = this.#session;
+    if (this.#isChanged) this.#endJournal();
+    this.shared.journal.close();
+    journalFile.remove(this.#isChanged ? {} : { mayReturn: true });
+    device.file?.shareLock();
+  }
+
+  /** Otherwise nothing was changed, and clients' flushes are answered: there is nothing to make durable. */
+  get #isChanged(): boolean {
+    return this.shared.config.state.control[Control.HEAD_DIRTY] === 1 || this.found !== "clean";
+  }
+
+  #endJournal(): void {
+    const { journal, config } = this.shared;
+    // If killed between the clean head and its removal, it would seem to belong to another cowfile.
+    writeSettled(journal, config.nonce);
+    this.#markClean();
   }
 
   /** Closes without marking clean, as a crash would leave it. */

@@ -26,15 +26,22 @@ export class PlainImage implements LiveImage {
   readonly zeroesFast = false;
   readonly failed = false;
   readonly reads: LevelReads;
-  readonly #device: BlockDevice;
-  readonly #parts: Levels;
-  readonly #watch: FileWatch;
+  #device: BlockDevice;
+  #parts: Levels;
+  #watch: FileWatch;
 
   constructor({ below, watch, reads, ...parts }: PlainImageParts) {
     this.#device = below;
     this.#watch = watch;
     this.#parts = parts;
     this.reads = reads;
+  }
+
+  /** Takes other parts, between two requests. */
+  become({ below, watch, base, layers, checkpoints }: PlainImageParts): void {
+    this.#device = below;
+    this.#watch = watch;
+    this.#parts = { base, layers, checkpoints };
   }
 
   get name(): string {

@@ -9,17 +9,17 @@ import { frozenAs, isFrozen, type StackPart } from "../part.ts";
 import { StackSpec } from "../spec.ts";
 import { HeldStackFile } from "../stack-file.ts";
 import type { Access } from "./access.ts";
-import { assembleImage } from "./assemble.ts";
+import { type AssembledImage, assembleImage, type ImageParts } from "./assemble.ts";
 import { type CheckpointLevel, checkpointLevels } from "./checkpoint-level.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
-import type { LiveImage } from "./image.ts";
-import { lend } from "./kept-layer.ts";
+import { Gate } from "./gate.ts";
 import { type LeftLayer, openLeft } from "./left-layer.ts";
 import { type OpenTopOptions, openTop } from "./open-top.ts";
 import type { PassedImage } from "./passed-image.ts";
-import { type LowerStack, LowerStacks, Mappings, passLayer } from "./shared-lower.ts";
+import { type LowerStack, LowerStacks } from "./shared-lower.ts";
 import type { SpaceUsage } from "./space-usage.ts";
+import { imagePartsOf, PartsPassing, type StackParts } from "./stack-parts.ts";
 import { type Top, throwAway } from "./top.ts";
 
 export interface ServeStackOptions extends OpenTopOptions {
@@ -30,13 +30,7 @@ export interface ServeStackOptions extends OpenTopOptions {
   readonly quotaBytes?: number | undefined;
 }
 
-type StackFacts = Pick<ServedStack, "name" | "access" | "found" | "checkpoints">;
-
-interface OpenedStack {
-  readonly lower: LowerStack;
-  /** A layer that is only read, and not shared. */
-  readonly left: LeftLayer | undefined;
-  readonly top: Top | undefined;
+interface OpenedStack extends Omit<StackParts, "frozen"> {
   /** The stack file of a writable stack that one names. */
   readonly held: HeldStackFile | undefined;
 }
@@ -45,47 +39,72 @@ export class ServedStack {
   readonly name: string;
   readonly access: Access;
   readonly sizeBytes: number;
-  readonly depth: number;
-  /** The written file; undefined if there is none, or it has no name. */
-  readonly writtenPath: string | undefined;
-  /** Tells the file system that holds the written file from others. */
-  readonly fileSystem: string | undefined;
   /** How the writable cowfile was found; undefined if there is none. */
   readonly found: FoundState | undefined;
-  /** The oldest first. */
-  readonly checkpoints: readonly CheckpointLevel[];
+  /** Its connections pass through it; its epoch is that of the parts. */
+  readonly gate = new Gate();
+  /** The stack file of a writable stack that one names. */
+  readonly held: HeldStackFile | undefined;
   readonly #storage: Storage;
-  readonly #lower: LowerStack;
-  readonly #left: LeftLayer | undefined;
-  readonly #held: HeldStackFile | undefined;
-  readonly #top: Top | undefined;
-  readonly #mappings = new Mappings();
+  #parts: StackParts;
+  readonly #passing: PartsPassing;
   /** Of a layer that is not written. */
   #countedBlocks: number | undefined;
-  /** Changes meanwhile to its own files; those of the lower layers are looked at by LowerStacks. */
-  readonly guard: FileGuard;
+  #guard: FileGuard;
+  /** Of files that are not written any more. */
+  #loss: CowError | undefined;
 
   private constructor(
     storage: Storage,
-    { name, access, found, checkpoints, lower, left, top, held }: StackFacts & OpenedStack,
+    { name, access, found, held, ...parts }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
   ) {
     this.name = name;
     this.access = access;
     this.found = found;
-    this.checkpoints = checkpoints;
+    this.held = held;
     this.#storage = storage;
-    this.#lower = lower;
-    this.#left = left;
-    this.#held = held;
-    this.#top = top;
+    this.#passing = new PartsPassing(name);
+    this.#parts = { ...parts, frozen: undefined };
+    const { lower, left, top } = parts;
     this.sizeBytes = top?.sizeBytes ?? left?.kept.layer.virtualSizeBytes ?? lower.stack.device.sizeBytes;
-    this.depth = lower.layers.length + (left ? 1 : 0) + (top ? 1 : 0);
+    this.#guard = this.#newGuard();
+  }
+
+  #newGuard(): FileGuard {
+    const { left, frozen, top } = this.#parts;
     const written = top?.written ?? [];
     const [layer] = written;
-    this.writtenPath = layer?.device.name;
-    this.fileSystem = layer?.device.file?.identity.split(":")[0];
-    const own = [...(left ? [left.device] : []), ...(layer ? [layer.device] : [])];
-    this.guard = new FileGuard(storage, own, written);
+    const own = [left?.device, frozen?.top.device, layer?.device].filter((device) => device !== undefined);
+    return new FileGuard(this.#storage, own, written);
+  }
+
+  get parts(): StackParts {
+    return this.#parts;
+  }
+
+  get checkpoints(): readonly CheckpointLevel[] {
+    return this.#parts.checkpoints;
+  }
+
+  /** Changes meanwhile to its own files; those of the lower layers are looked at by LowerStacks. */
+  get guard(): Pick<FileGuard, "look" | "loss"> {
+    return { look: () => this.#guard.look(), loss: this.#guard.loss ?? this.#loss };
+  }
+
+  /** How many layers it has. */
+  get depth(): number {
+    const { lower, left, frozen, top } = this.#parts;
+    return lower.layers.length + (left ? 1 : 0) + (frozen ? 1 : 0) + (top ? 1 : 0);
+  }
+
+  /** The written file; undefined if there is none, or it has no name. */
+  get writtenPath(): string | undefined {
+    return this.#parts.top?.written[0]?.device.name;
+  }
+
+  /** Tells the file system that holds the written file from others. */
+  get fileSystem(): string | undefined {
+    return this.#parts.top?.written[0]?.device.file?.identity.split(":")[0];
   }
 
   /**
@@ -131,7 +150,7 @@ export class ServedStack {
 
   /** The checkpoints that can be read beside it: those below what is written. */
   get readable(): readonly CheckpointLevel[] {
-    return this.checkpoints.filter(({ level }) => level <= this.#lower.layers.length);
+    return this.checkpoints.filter(({ level }) => level <= this.#parts.lower.layers.length);
   }
 
   /** The disk as it was at one of `readable`, over the same open files. The caller closes it. */
@@ -141,7 +160,7 @@ export class ServedStack {
       access: "read-only",
       found: undefined,
       checkpoints: this.checkpoints.filter(({ level }) => level < checkpoint.level),
-      lower: this.#lower.at(checkpoint.level),
+      lower: this.#parts.lower.at(checkpoint.level),
       left: undefined,
       top: undefined,
       held: undefined,
@@ -154,51 +173,60 @@ export class ServedStack {
 
   /** What the written layer has allocated, and its quota; undefined if nothing is written. */
   get usage(): SpaceUsage | undefined {
-    return this.#top?.usage;
+    return this.#parts.top?.usage;
   }
 
   /** Blocks that the top layer has allocated; 0 for a layer that is only read and no cowfile. */
   get blocksAllocated(): number {
-    if (this.#top) return this.#top.usage.allocatedUnits;
-    this.#countedBlocks ??= (this.#left?.kept ?? this.#lower.layers.at(-1))?.countAllocated?.() ?? 0;
+    const { lower, left, top } = this.#parts;
+    if (top) return top.usage.allocatedUnits;
+    this.#countedBlocks ??= (left?.kept ?? lower.layers.at(-1))?.countAllocated?.() ?? 0;
     return this.#countedBlocks;
   }
 
   /** This thread's own image. */
-  image(): LiveImage {
-    const { base, files } = this.#lower.stack;
-    const layers = this.#lower.layers.map(({ layer }) => layer);
-    return assembleImage({
-      name: this.name,
-      base,
-      layers: this.#left ? [...layers, this.#left.kept.layer] : layers,
-      checkpoints: this.checkpoints,
-      top: this.#top?.writable(),
-      files: [...files, ...(this.#left ? [this.#left.device] : []), ...(this.#top ? [this.#top.device] : [])],
-    });
+  image(): AssembledImage {
+    return assembleImage(this.imageParts());
   }
 
-  /** Passed to another thread; undefined if a part has no descriptor. Called once: it maps files. */
-  passed(): PassedImage | undefined {
-    const top = this.#top?.shared;
-    if (this.#top && (top?.cow.fd === undefined || (top.journal && top.journal.fd === undefined))) return undefined;
-    const lower = this.#lower.passed();
-    const left = passLayer(this.#left?.kept, this.#mappings);
-    if (!lower || (this.#left && !left)) return undefined;
-    return {
-      name: this.name,
-      lower,
-      checkpoints: this.checkpoints,
-      left,
-      top: top && {
-        cow: {
-          ...lend(top.cow),
-          mapping: this.#mappings.map(top.cow.fd, top.config.dataOffsetBytes + top.config.sizeBytes),
-        },
-        journal: top.journal && lend(top.journal),
-        config: top.config,
-      },
-    };
+  /** What this thread's image is made of now: for replaceParts(). */
+  imageParts(): ImageParts {
+    return imagePartsOf(this.name, this.#parts);
+  }
+
+  /**
+   * Passed to another thread; undefined if a part has no descriptor. It maps files: call it once for each epoch.
+   * @param parts those that it will have from an epoch on, to be told before switchTo(); default: as it is now
+   */
+  passed(parts: StackParts = this.#parts, epoch = this.gate.epoch): PassedImage | undefined {
+    return this.#passing.pass(parts, epoch);
+  }
+
+  /**
+   * Takes other parts: the one way in which the parts of a running stack are replaced. Its threads have been told what
+   * passed() says of them, and either its gate is shut and empty, or the new parts have the same content. Files of the old
+   * parts stay open: see retire().
+   */
+  switchTo(parts: StackParts): void {
+    this.#loss ??= this.#guard.loss;
+    this.#parts = parts;
+    this.#guard = this.#newGuard();
+    this.gate.advance();
+  }
+
+  /**
+   * Lets go of former parts, once no connection refers to them: what is below the top, a frozen layer, mappings. A top that is
+   * neither written nor frozen any more is the caller's to close, before or after.
+   */
+  async retire({ lower, frozen, top }: StackParts): Promise<void> {
+    await this.gate.past(this.gate.epoch);
+    const now = this.#parts;
+    const isUsed = (old: Top): boolean => old === now.top || old === now.frozen?.top;
+    for (const old of [top, frozen?.top]) {
+      if (old && !isUsed(old)) this.#passing.forget(old);
+    }
+    if (frozen && !isUsed(frozen.top)) frozen.top.abandon();
+    if (lower !== now.lower) lower.release();
   }
 
   /**
@@ -207,18 +235,21 @@ export class ServedStack {
    * @throws CowError where something could not be made durable; the cowfile stays dirty then
    */
   close(): void {
-    this.#mappings.close();
+    const { frozen, top } = this.#parts;
+    this.#passing.close();
     try {
-      this.#top?.close();
+      if (frozen?.layer.isSettled) frozen.top.abandon();
+      else frozen?.top.close();
+      top?.close();
     } finally {
       this.#closeReadOnly();
-      this.#held?.close();
     }
   }
 
   #closeReadOnly(): void {
-    this.#left?.device.close();
-    this.#lower.release();
+    this.#parts.left?.device.close();
+    this.#parts.lower.release();
+    this.held?.close();
   }
 
   /**
@@ -227,15 +258,15 @@ export class ServedStack {
    * @throws CowError as flush() does
    */
   checkpoint(): void {
-    this.#top?.checkpoint?.();
+    this.#parts.top?.checkpoint?.();
   }
 
   /** Closes all files as a crash would leave them: the next start takes answered writes from the journal. */
   abandon(): void {
-    this.#mappings.close();
-    this.#top?.abandon();
+    this.#passing.close();
+    this.#parts.frozen?.top.abandon();
+    this.#parts.top?.abandon();
     this.#closeReadOnly();
-    this.#held?.close();
   }
 }
 

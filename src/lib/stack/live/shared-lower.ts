@@ -177,12 +177,18 @@ export class LowerStack {
     if (below) {
       const lower = below.passed();
       const layer = passLayer(this.layers.at(-1), this.#mappings);
-      return lower && layer && { ...lower, number: this.#number, layers: [...lower.layers, layer] };
+      return lower && layer && { ...lower, layers: [...lower.layers, { ...layer, number: this.#number }] };
     }
     if (!base.file && !base.remote) return undefined;
     const mapping = this.#mappings.map(base.fd, base.sizeBytes);
-    const passedBase = { ...lend(base), fd: base.fd, remembered: base.remote?.remembered, mapping };
-    return { number: this.#number, base: passedBase, layers: [] };
+    const passedBase = {
+      ...lend(base),
+      number: this.#number,
+      fd: base.fd,
+      remembered: base.remote?.remembered,
+      mapping,
+    };
+    return { base: passedBase, layers: [] };
   }
 }
 

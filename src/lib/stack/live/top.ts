@@ -29,6 +29,14 @@ export interface Top {
   writable(): WritableLayer;
   /** Writes everything that is durable elsewhere into the file itself. @throws CowError as flush() */
   checkpoint?(): void;
+  /** Does beforehand what the first change would have to wait for. @throws CowError `io`, `no-space` */
+  makeReady?(): void;
+  /**
+   * Marks it clean and removes its journal; it stays open for reading, and others may read it, too. It is never changed again,
+   * and everything is durable in its place.
+   * @throws CowError `io`
+   */
+  finish?(): void;
   /** Makes everything durable and closes. No thread uses it any more. @throws CowError if that fails */
   close(): void;
   /** Closes as a crash would leave it. */

@@ -99,8 +99,8 @@ export class WriteOrder implements WritableLayer {
     return Math.floor(block / REGION_BLOCKS);
   }
 
-  /** Before anything in the file is changed. @throws CowError `io`, `no-space` */
-  #requireDirty(): void {
+  /** What comes before the first change of anything in the file. @throws CowError `io`, `no-space` */
+  makeReady(): void {
     if (Atomics.load(this.#control, Control.HEAD_DIRTY) === 1) return;
     const { head } = this.#parts;
     withLock(this.#control, Control.ORDER, () => {
@@ -126,7 +126,7 @@ export class WriteOrder implements WritableLayer {
   change(claim: Claim, work: (cow: BlockDevice) => void, whole?: PlacedData): void {
     const { cow, log } = this.#parts;
     const fresh = claim.freshCount;
-    this.#requireDirty();
+    this.makeReady();
     this.#prepare(claim.runCount);
     this.usage.take(fresh);
     let isRemembered = false;
