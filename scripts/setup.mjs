@@ -42,6 +42,7 @@ const CLIENTS = [
     file: "/usr/lib/python3/dist-packages/nbd.py",
     use: "trying the NBD server with odd requests",
   },
+  { package: "virtnbdbackup", program: "virtnbdbackup", use: "incremental backups from the NBD server" },
   { package: "fio", program: "fio", use: "verified load on the NBD server" },
   { package: "gnutls-bin", program: "certtool", use: "trying NBD over TLS" },
 ];
