@@ -4,7 +4,8 @@
  * an EFAULT to a system call. There is no portable way: without native calls nothing is mapped.
  *
  * Only pages in the page cache should be read this way: a page fault fetches worse than read(2) does. The kernel is
- * asked once for each 64 KiB, and believed until a fault had to wait for a disk.
+ * asked about 64 KiB at a time, and what it says of each page is believed until a fault had to wait for a disk: files of
+ * layers are sparse, and of most of their chunks only some pages are ever in memory.
  */
 import { libc } from "./libc.ts";
 
@@ -13,10 +14,12 @@ const MAP_SHARED = 1;
 const MAP_FIXED = 0x10;
 const PAGE_BYTES = 4096;
 
-/** The unit of asking: a page fault maps this much of the page cache. */
+/** The unit of asking: a page fault maps this much of the page cache. As many pages as a half word has bits. */
 const CHUNK_BYTES = 64 << 10;
-/** The range of one page of page tables: as many chunks as a word has bits. */
-const REGION_BYTES = 32 * CHUNK_BYTES;
+const ALL_PAGES = 0xffff;
+/** The range of one page of page tables. */
+const REGION_CHUNKS = 32;
+const REGION_BYTES = REGION_CHUNKS * CHUNK_BYTES;
 /** Regions that are mapped at a time: their page tables take 32 MiB, for a file of 16 GiB or a part of a larger one. */
 const REGIONS_AT_MOST = 8192;
 /** If the kernel's answers are wrong this often (for a file that we may not write they are), the mapping is given up. */
@@ -37,7 +40,7 @@ export interface PassedMapping {
   readonly address: number;
   readonly lengthBytes: number;
   readonly fd: number;
-  /** Two counters, then a word for each region with a bit for each cached chunk. */
+  /** Two counters, a word for each region that is 1 if it has cached pages, then for each chunk a bit for each cached page. */
   readonly words: SharedArrayBuffer;
 }
 
@@ -46,7 +49,8 @@ export class FileMapping {
   readonly #address: number;
   readonly #length: number;
   readonly #head: Int32Array;
-  readonly #chunks: Int32Array;
+  readonly #regions: Int32Array;
+  readonly #chunks: Uint16Array;
   readonly #pages = new Uint8Array(CHUNK_BYTES / PAGE_BYTES);
   #found = 0;
 
@@ -55,7 +59,9 @@ export class FileMapping {
     this.#address = passed.address;
     this.#length = passed.lengthBytes;
     this.#head = new Int32Array(passed.words, 0, HEAD_WORDS);
-    this.#chunks = new Int32Array(passed.words, HEAD_WORDS * 4);
+    const regions = Math.ceil(passed.lengthBytes / REGION_BYTES);
+    this.#regions = new Int32Array(passed.words, HEAD_WORDS * 4, regions);
+    this.#chunks = new Uint16Array(passed.words, (HEAD_WORDS + regions) * 4);
   }
 
   /**
@@ -69,7 +75,8 @@ export class FileMapping {
     if (!c || lengthBytes <= 0) return undefined;
     const address = c.mmap(0, lengthBytes, PROT_READ, MAP_SHARED, fd, 0);
     if (address === undefined) return undefined;
-    const words = new SharedArrayBuffer((HEAD_WORDS + Math.ceil(lengthBytes / REGION_BYTES)) * 4);
+    const regions = Math.ceil(lengthBytes / REGION_BYTES);
+    const words = new SharedArrayBuffer((HEAD_WORDS + regions) * 4 + regions * REGION_CHUNKS * 2);
     return new FileMapping({ address, lengthBytes, fd, words });
   }
 
@@ -84,24 +91,29 @@ export class FileMapping {
     if (end > this.#length) return 0;
     const last = Math.floor((end - 1) / CHUNK_BYTES);
     for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk <= last; chunk++) {
-      const word = this.#chunks[Math.floor(chunk / 32)] ?? 0;
-      if (((word >>> (chunk & 31)) & 1) === 0 && !this.#isCached(chunk)) return 0;
+      const start = chunk * CHUNK_BYTES;
+      const pages = pagesIn(Math.max(offset, start) - start, Math.min(end, start + CHUNK_BYTES) - start);
+      if (((this.#chunks[chunk] ?? 0) & pages) !== pages && !this.#areCached(chunk, pages)) return 0;
     }
     return this.#address + offset;
   }
 
   /** Asks the kernel. If two threads record answers at once, one may get lost; it is asked again. */
-  #isCached(chunk: number): boolean {
+  #areCached(chunk: number, wanted: number): boolean {
     if ((this.#head[DISAPPOINTMENTS] ?? 0) >= DISAPPOINTMENTS_AT_MOST) return false;
     const start = chunk * CHUNK_BYTES;
     const size = Math.min(CHUNK_BYTES, this.#length - start);
     if (libc()?.mincore(this.#address + start, size, this.#pages) !== 0) return false;
     const count = Math.ceil(size / PAGE_BYTES);
-    for (let page = 0; page < count; page++) if (((this.#pages[page] ?? 0) & 1) === 0) return false;
-    const region = Math.floor(chunk / 32);
+    let cached = 0;
+    for (let page = 0; page < count; page++) cached |= ((this.#pages[page] ?? 0) & 1) << page;
+    if ((cached & wanted) !== wanted) return false;
+    const region = Math.floor(chunk / REGION_CHUNKS);
     // The kernel does not free page tables by itself: when there are too many, all are dropped.
-    if (this.#chunks[region] === 0 && Atomics.add(this.#head, USED, 1) >= REGIONS_AT_MOST) this.#beginAnew();
-    this.#chunks[region] = (this.#chunks[region] ?? 0) | (1 << (chunk & 31));
+    if (this.#regions[region] === 0 && Atomics.add(this.#head, USED, 1) >= REGIONS_AT_MOST) this.#beginAnew();
+    this.#chunks[chunk] = cached;
+    // Only now: whatever another thread clears meanwhile, no bits are left in a region that says it has none.
+    this.#regions[region] = 1;
     this.#found++;
     if (this.#found % CHUNKS_PER_PARDON === 0 && (this.#head[DISAPPOINTMENTS] ?? 0) > 0)
       Atomics.sub(this.#head, DISAPPOINTMENTS, 1);
@@ -110,7 +122,11 @@ export class FileMapping {
 
   #beginAnew(): void {
     const { address, lengthBytes, fd } = this.passed;
-    this.#chunks.fill(0);
+    // Only where there is something: the words of a large file are memory that was never touched.
+    for (let region = this.#regions.indexOf(1); region >= 0; region = this.#regions.indexOf(1, region + 1)) {
+      this.#regions[region] = 0;
+      this.#chunks.fill(0, region * REGION_CHUNKS, (region + 1) * REGION_CHUNKS);
+    }
     Atomics.store(this.#head, USED, 1);
     // In one step, so that no other thread finds the address range empty or taken by something else.
     const got = libc()?.mmap(address, lengthBytes, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
@@ -129,4 +145,11 @@ export class FileMapping {
   close(): void {
     if ((this.#head[DISAPPOINTMENTS] ?? 0) < GIVEN_UP) libc()?.munmap(this.#address, this.#length);
   }
+}
+
+/** The bits of the pages of a chunk that `[from, end)` is in, which are offsets in the chunk. */
+function pagesIn(from: number, end: number): number {
+  const first = Math.floor(from / PAGE_BYTES);
+  const last = Math.floor((end - 1) / PAGE_BYTES);
+  return (ALL_PAGES >>> (15 - last + first)) << first;
 }

@@ -7,6 +7,7 @@ import { Overlay } from "../overlay.ts";
 import type { CheckpointLevel } from "./checkpoint-level.ts";
 import { FileWatch } from "./file-watch.ts";
 import type { FrozenTop } from "./frozen-top.ts";
+import type { LayerFinder } from "./layer-finder.ts";
 import { LevelReads } from "./level-reads.ts";
 import { LiveStackImage } from "./live-stack-image.ts";
 import { PlainImage, type PlainImageParts } from "./plain-image.ts";
@@ -18,6 +19,8 @@ export interface ImageParts {
   readonly base: BlockDevice;
   /** Bottom to top, without the writable one. */
   readonly layers: readonly Layer[];
+  /** Finds which of the layers shows; undefined for few layers. */
+  readonly finder?: LayerFinder | undefined;
   /** Where checkpoints are; none by default. */
   readonly checkpoints?: readonly CheckpointLevel[];
   /** The topmost of `layers`, where it was the top and is not settled. */
@@ -52,9 +55,9 @@ function levelsOf({ layers, top }: ImageParts): number {
 }
 
 function together(
-  { name, base, layers, checkpoints = [], files = [] }: ImageParts,
+  { name, base, layers, finder, checkpoints = [], files = [] }: ImageParts,
   reads: LevelReads,
 ): PlainImageParts {
-  const below = layers.length === 0 ? base : new Overlay(name, base, layers, reads.note);
+  const below = layers.length === 0 ? base : new Overlay(name, base, layers, { onRead: reads.note, finder });
   return { below, base, layers, checkpoints, watch: new FileWatch(files), reads };
 }

@@ -1,6 +1,7 @@
 /**
  * Owns the read-only layers of a served stack: bitmaps of cowfiles in memory, and how other threads get them.
  */
+import type { Extent } from "../../bytes/extent.ts";
 import type { BlockDevice } from "../../device/block-device.ts";
 import { CowfileLayer, reachableBlocks } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
@@ -9,12 +10,15 @@ import { extentsOfRuns } from "../../formats/cowfile/live/sweep.ts";
 import type { Layer } from "../../formats/format.ts";
 import type { OpenPart } from "../open-part.ts";
 import { BlockMap } from "./block-map.ts";
+import type { MappableLayer } from "./owner-map.ts";
 import type { PassedFile, PassedLayer } from "./passed-image.ts";
 import { loadBitmap, ResidentLayer } from "./resident-layer.ts";
 import { newBitmap } from "./shared-state.ts";
 
 export interface KeptLayer {
   readonly layer: Layer;
+  /** The layer as one with its bitmap in memory, if it is. */
+  readonly mappable?: MappableLayer;
   /** How another thread gets it; undefined if it can't. */
   readonly passed: PassedLayer | undefined;
   /** How much of its file to map for other threads; undefined for none. */
@@ -42,7 +46,8 @@ export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: rea
   const blockCount = geometry.rdoBlocks;
   const bitmap = newBitmap(geometry.mapSizeBytes);
   const map = new BlockMap(bitmap, blockCount);
-  loadBitmap(source, blockCount, map.bytes);
+  const marked: Extent[] = [];
+  loadBitmap(source, blockCount, map.bytes, (from, to) => marked.push({ offset: from, length: to - from }));
   for (const { offset, length } of extentsOfRuns(runs, geometry))
     map.assign(offset / BLOCK_BYTES, (offset + length) / BLOCK_BYTES, true);
   map.assign(reachableBlocks(source, geometry), blockCount, false);
@@ -50,7 +55,9 @@ export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: rea
   const dataOffsetBytes = cowfile.locate(0);
   const layer = new ResidentLayer(source, map, dataOffsetBytes, base);
   const countAllocated = (): number => map.countIn(0, map.bytes.length);
-  if (source.fd === undefined) return { layer, passed: undefined, countAllocated };
+  const mappable = { resident: layer, marked: runs.length === 0 ? marked : undefined };
+  const kept = { layer, mappable, countAllocated };
+  if (source.fd === undefined) return { ...kept, passed: undefined };
   const passed: PassedLayer = {
     kind: "resident",
     ...lend(source),
@@ -59,7 +66,7 @@ export function keepMapped(source: BlockDevice, cowfile: CowfileLayer, runs: rea
     bitmap,
     base,
   };
-  return { layer, passed, mappedBytes: source.sizeBytes, countAllocated };
+  return { ...kept, passed, mappedBytes: source.sizeBytes };
 }
 
 /** How another thread opens a layer again: only if it is all in one file. */

@@ -15,6 +15,8 @@ import type { CheckpointLevel } from "./checkpoint-level.ts";
 import { type CowfileConfig, makeOrder, type SharedCowfile } from "./cowfile-config.ts";
 import { FrozenTop } from "./frozen-top.ts";
 import type { LiveImage } from "./image.ts";
+import { LayerFinder } from "./layer-finder.ts";
+import type { PassedOwners } from "./owner-map.ts";
 import { ResidentLayer } from "./resident-layer.ts";
 
 export interface PassedFile extends Lent {
@@ -54,6 +56,8 @@ export interface PassedLower {
       readonly remembered?: Remembered | undefined;
     };
   readonly layers: readonly (PassedLayer & Numbered)[];
+  /** Which of them shows where; undefined for few layers. */
+  readonly owners?: PassedOwners | undefined;
 }
 
 /** A cowfile that is open for writing. */
@@ -80,6 +84,8 @@ export interface PassedImage {
 interface ReceivedPart {
   readonly file: BlockDevice;
   readonly layer?: Layer;
+  /** The layer as one with its bitmap in memory, if it is. */
+  readonly resident?: ResidentLayer;
 }
 
 interface HeldPart {
@@ -176,7 +182,8 @@ function openNow(passed: PassedLower["base"] | PassedLayer): ReceivedPart | unde
   if (passed.kind !== "resident") return undefined;
   const file = borrow(passed, false);
   const { bitmap, blockCount, dataOffsetBytes, base } = passed;
-  return { file, layer: new ResidentLayer(file, new BlockMap(bitmap, blockCount), dataOffsetBytes, base) };
+  const resident = new ResidentLayer(file, new BlockMap(bitmap, blockCount), dataOffsetBytes, base);
+  return { file, layer: resident, resident };
 }
 
 /** Rarely needed modules are loaded on demand: most threads start without them, and sooner. */
@@ -212,7 +219,7 @@ function partsNow(passed: PassedImage, held: readonly HeldPart[]): ImageParts {
 }
 
 function together(
-  { name, checkpoints, frozen, top }: PassedImage,
+  { name, lower, checkpoints, frozen, top }: PassedImage,
   held: readonly HeldPart[],
   left: ReceivedPart | undefined,
 ): ImageParts {
@@ -220,11 +227,14 @@ function together(
   assert(base && !others.includes(undefined), "parts that are there");
   const upper = [...others, ...(left ? [left] : [])].flatMap((part) => part ?? []);
   const was = frozen && new FrozenTop(openTop(frozen), frozen.memory);
+  const frozenLayers = was ? [was.layer()] : [];
+  const residents = [...upper.map(({ resident }) => resident), ...frozenLayers];
   const written = top && openTop(top);
   return {
     name,
     base: base.file,
-    layers: [...layersOf(upper), ...(was ? [was.layer()] : [])],
+    layers: [...layersOf(upper), ...frozenLayers],
+    finder: LayerFinder.over(base.file, residents, lower.owners),
     checkpoints,
     frozen: was,
     top: written && makeOrder(written),

@@ -36,11 +36,11 @@ export class ResidentLayer implements SearchableLayer {
   readonly base: BaseIdentity;
   readonly dataOffsetBytes: number;
   foundAt = NOT_ALLOCATED;
-  readonly #map: BlockMap;
+  readonly map: BlockMap;
 
   constructor(source: ByteSource, map: BlockMap, dataOffsetBytes: number, base: BaseIdentity) {
     this.source = source;
-    this.#map = map;
+    this.map = map;
     this.dataOffsetBytes = dataOffsetBytes;
     this.virtualSizeBytes = map.blockCount * BLOCK_BYTES;
     this.base = base;
@@ -52,9 +52,9 @@ export class ResidentLayer implements SearchableLayer {
 
   findRun(offsetBytes: number, endBytes: number): number {
     const block = Math.floor(offsetBytes / BLOCK_BYTES);
-    const isHere = this.#map.has(block);
+    const isHere = this.map.has(block);
     this.foundAt = isHere ? this.dataOffsetBytes + offsetBytes : NOT_ALLOCATED;
-    return Math.min(endBytes, this.#map.runEnd(block, Math.ceil(endBytes / BLOCK_BYTES), isHere) * BLOCK_BYTES);
+    return Math.min(endBytes, this.map.runEnd(block, Math.ceil(endBytes / BLOCK_BYTES), isHere) * BLOCK_BYTES);
   }
 
   extents(from: number, to: number): Iterable<Extent> {

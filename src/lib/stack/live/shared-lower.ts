@@ -12,7 +12,11 @@ import { fingerprintBelow, type OpenStackOptions, openStack, requireBelongs, typ
 import type { StackSpec } from "../spec.ts";
 import { FileGuard, type FileTrouble } from "./file-guard.ts";
 import { type KeptLayer, keepInMemory, lend } from "./kept-layer.ts";
+import { OwnerMap, type PassedOwners } from "./owner-map.ts";
 import type { PassedLayer, PassedLower } from "./passed-image.ts";
+
+/** With fewer layers in a row that have their bitmaps in memory, looking at each of them costs less than a map. */
+const LEAST_MAPPED_LAYERS = 3;
 
 type AcquireOptions = Omit<OpenStackOptions, "below">;
 
@@ -107,6 +111,9 @@ export class LowerStack {
   /** Do the times of all of its files show a change? */
   readonly hasTimes: boolean;
   #passed: PassedLower | null | undefined;
+  #passedBase: PassedLower["base"] | undefined;
+  #passedTop: PassedLower["layers"][number] | undefined;
+  #owners: OwnerMap | undefined;
   #users = 1;
 
   constructor(storage: Storage, number: number, parts: LowerParts) {
@@ -160,6 +167,7 @@ export class LowerStack {
   release(): void {
     if (--this.#users > 0) return;
     this.#parts.onClose(this);
+    this.#owners?.release();
     this.#mappings.close();
     this.stack.close();
     this.#parts.below?.release();
@@ -167,28 +175,66 @@ export class LowerStack {
 
   /** Passed to another thread; undefined if a part can't be. */
   passed(): PassedLower | undefined {
-    this.#passed ??= this.#pass() ?? null;
+    const owners = this.owners?.passed;
+    if (this.#passed === undefined || this.#passed?.owners !== owners) this.#passed = this.#pass(owners) ?? null;
     return this.#passed ?? undefined;
   }
 
-  #pass(): PassedLower | undefined {
-    const { base } = this.stack;
-    const { below } = this.#parts;
-    if (below) {
-      const lower = below.passed();
-      const layer = passLayer(this.layers.at(-1), this.#mappings);
-      return lower && layer && { ...lower, layers: [...lower.layers, { ...layer, number: this.#number }] };
+  #pass(owners: PassedOwners | undefined): PassedLower | undefined {
+    const layers: PassedLower["layers"][number][] = [];
+    let lower: LowerStack = this;
+    for (let { below } = this.#parts; below; { below } = below.#parts) {
+      const layer = lower.#passTop();
+      if (!layer) return undefined;
+      layers.push(layer);
+      lower = below;
     }
+    const base = lower.#passBase();
+    return base && { base, layers: layers.reverse(), owners };
+  }
+
+  #passTop(): PassedLower["layers"][number] | undefined {
+    const passed = this.#passedTop ?? passLayer(this.layers.at(-1), this.#mappings);
+    this.#passedTop = passed && { ...passed, number: this.#number };
+    return this.#passedTop;
+  }
+
+  #passBase(): PassedLower["base"] | undefined {
+    const { base } = this.stack;
     if (!base.file && !base.remote) return undefined;
-    const mapping = this.#mappings.map(base.fd, base.sizeBytes);
-    const passedBase = {
+    this.#passedBase ??= {
       ...lend(base),
       number: this.#number,
       fd: base.fd,
       remembered: base.remote?.remembered,
-      mapping,
+      mapping: this.#mappings.map(base.fd, base.sizeBytes),
     };
-    return { base: passedBase, layers: [] };
+    return this.#passedBase;
+  }
+
+  /** Which layer shows where, for this stack's images; undefined for few layers. It is made when first asked for. */
+  get owners(): OwnerMap | undefined {
+    const map = this.#owners;
+    // What a stack that is gone had added would only be in the way.
+    if (map && !map.isShared && map.count > this.layers.length - map.passed.first) {
+      map.release();
+      this.#owners = undefined;
+    }
+    this.#owners ??= this.#takeOwners();
+    return this.#owners;
+  }
+
+  #takeOwners(): OwnerMap | undefined {
+    // Of the uppermost layers in a row that have their bitmaps in memory.
+    const first = this.layers.findLastIndex(({ mappable }) => mappable === undefined) + 1;
+    const upper = this.layers.slice(first).flatMap(({ mappable }) => mappable ?? []);
+    if (upper.length < LEAST_MAPPED_LAYERS) return undefined;
+    for (let { below } = this.#parts; below && below.layers.length > first; { below } = below.#parts) {
+      const count = below.layers.length - first;
+      const map = below.#owners;
+      if (map?.count === count && map.add(upper.slice(count))) return map.use();
+    }
+    return OwnerMap.of(upper, first);
   }
 }
 

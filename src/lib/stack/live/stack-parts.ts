@@ -6,6 +6,7 @@ import type { ImageParts } from "./assemble.ts";
 import type { CheckpointLevel } from "./checkpoint-level.ts";
 import type { FrozenTop } from "./frozen-top.ts";
 import { lend } from "./kept-layer.ts";
+import { LayerFinder } from "./layer-finder.ts";
 import type { LeftLayer } from "./left-layer.ts";
 import type { PassedImage, PassedTop } from "./passed-image.ts";
 import { type LowerStack, Mappings, passLayer } from "./shared-lower.ts";
@@ -26,11 +27,14 @@ export interface StackParts {
 /** For this thread. */
 export function imagePartsOf(name: string, { lower, left, frozen, top, checkpoints }: StackParts): ImageParts {
   const { base, files } = lower.stack;
-  const layers = lower.layers.map(({ layer }) => layer);
+  const kept = [...lower.layers, ...(left ? [left.kept] : [])];
+  const frozenLayers = frozen ? [frozen.layer.layer()] : [];
+  const residents = [...kept.map(({ mappable }) => mappable?.resident), ...frozenLayers];
   return {
     name,
     base,
-    layers: [...layers, ...(left ? [left.kept.layer] : []), ...(frozen ? [frozen.layer.layer()] : [])],
+    layers: [...kept.map(({ layer }) => layer), ...frozenLayers],
+    finder: LayerFinder.over(base, residents, lower.owners?.passed),
     checkpoints,
     frozen: frozen?.layer,
     top: top?.writable(),
