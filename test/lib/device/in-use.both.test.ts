@@ -6,7 +6,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, type Stats, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { usesOf } from "../../../src/lib/device/sys/in-use.ts";
+import { lookedUpTogether, usesOf } from "../../../src/lib/device/sys/in-use.ts";
 import { overlap, placesOf } from "../../../src/lib/device/sys/underlying.ts";
 import { CowError, convert, create, merge, nodeStorage } from "../../../src/lib/index.ts";
 import { skipsLoudly } from "../../support/command/real-process.ts";
@@ -55,6 +55,20 @@ describe("what uses a file or device", () => {
   test("a mount, by number, with a name that has blanks", () => {
     const at = roots({ "proc/self/mountinfo": mount("8:2", "/no", "/dev/x") + mount("8:1", "/a\\040b", "/dev/x") });
     expect(found(device(8, 1), at)).toEqual(["mount: is mounted at /a b"]);
+  });
+
+  test("a mount, in a table that many look-ups share until it is old, or they are done", async () => {
+    const at = roots({ "proc/self/mountinfo": mount("8:1", "/a", "/dev/x") });
+    await lookedUpTogether(async () => {
+      writeFileSync(join(at.proc, "self/mountinfo"), mount("8:1", "/b", "/dev/x"));
+      const now = performance.now.bind(performance);
+      expect(found(device(8, 1), at)).toEqual(["mount: is mounted at /a"]);
+      performance.now = () => now() + 1000;
+      expect(found(device(8, 1), at)).toEqual(["mount: is mounted at /b"]);
+      performance.now = now;
+      writeFileSync(join(at.proc, "self/mountinfo"), "");
+    }, at);
+    expect(found(device(8, 1), at)).toEqual([]);
   });
 
   test("a mount that has a number of its own, by its source (btrfs, a file that is mounted by itself)", () => {

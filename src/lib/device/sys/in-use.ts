@@ -34,29 +34,81 @@ function identityAt(file: string): string | undefined {
   return stat && identityOf(stat);
 }
 
-/** Mounts and swap, by the identity of a file or device. */
-function* directUses(identity: string, { proc }: Roots): Generator<Use> {
+/** Who uses what, by the identity of the file or device. */
+interface Table {
+  readonly roots: Roots;
+  readonly madeAtMs: number;
+  /** Mounts and swap. */
+  readonly uses: ReadonlyMap<string, readonly Use[]>;
+  /** The names of the loop devices over a file. */
+  readonly loops: ReadonlyMap<string, readonly string[]>;
+}
+
+function* directUses({ proc }: Roots): Generator<readonly [identity: string | undefined, use: Use]> {
   for (const line of readSysText(proc, "self/mountinfo").split("\n")) {
     const [left = "", right = ""] = line.split(" - ");
     const [, , number = "", , at = ""] = left.split(" ");
+    if (number === "") continue;
     // Btrfs, and file systems that mount a file by itself, have device numbers of their own: for these the source is
     // compared.
     const mounted = number.startsWith(UNNAMED_MAJOR)
       ? identityAt(decodeOctal(right.split(" ")[1] ?? ""))
       : `block:${deviceOf(number)}`;
-    if (number !== "" && mounted === identity) yield { kind: "mount", what: `is mounted at ${decodeOctal(at)}` };
+    yield [mounted, { kind: "mount", what: `is mounted at ${decodeOctal(at)}` }];
   }
-  for (const line of readSysText(proc, "swaps").split("\n").slice(1)) {
-    if (identityAt(decodeOctal(line.split(/\s/)[0] ?? "")) === identity)
-      yield { kind: "swap", what: "is used as swap space" };
+  for (const line of readSysText(proc, "swaps").split("\n").slice(1))
+    yield [identityAt(decodeOctal(line.split(/\s/)[0] ?? "")), { kind: "swap", what: "is used as swap space" }];
+}
+
+function* loopDevices({ sys }: Roots): Generator<readonly [identity: string | undefined, name: string]> {
+  for (const name of listSys(sys, "block")) {
+    const backing = name.startsWith("loop") ? readSysText(sys, "block", name, "loop/backing_file") : "";
+    if (backing !== "") yield [identityAt(backing), name];
   }
 }
 
-function loopsOver(identity: string, { sys }: Roots): readonly string[] {
-  return listSys(sys, "block").filter((name) => {
-    const backing = name.startsWith("loop") ? readSysText(sys, "block", name, "loop/backing_file") : "";
-    return backing !== "" && identityAt(backing) === identity;
-  });
+function makeTable(roots: Roots): Table {
+  const byIdentity = <Item>(pairs: Iterable<readonly [string | undefined, Item]>): Map<string, Item[]> => {
+    const map = new Map<string, Item[]>();
+    for (const [identity, item] of pairs) {
+      if (identity === undefined) continue;
+      const known = map.get(identity);
+      if (known) known.push(item);
+      else map.set(identity, [item]);
+    }
+    return map;
+  };
+  return {
+    roots,
+    madeAtMs: performance.now(),
+    uses: byIdentity(directUses(roots)),
+    loops: byIdentity(loopDevices(roots)),
+  };
+}
+
+/** So old a table may be while many files are opened. */
+const MOMENT_MS = 250;
+
+let moment: Table | undefined;
+
+/**
+ * The files that `work` opens one after the other are looked up among mounts, swap and loop devices of a moment ago. For
+ * commands that open very many: a mount that comes while such a command runs is in no order with it, also if each file was
+ * looked up by itself.
+ */
+export async function lookedUpTogether<Result>(work: () => Promise<Result>, roots = ROOTS): Promise<Result> {
+  moment = makeTable(roots);
+  try {
+    return await work();
+  } finally {
+    moment = undefined;
+  }
+}
+
+function tableOf(roots: Roots): Table {
+  if (moment?.roots !== roots) return makeTable(roots);
+  if (performance.now() - moment.madeAtMs > MOMENT_MS) moment = makeTable(roots);
+  return moment;
 }
 
 function nameOf(folder: string): string {
@@ -64,17 +116,22 @@ function nameOf(folder: string): string {
   return mapped === "" ? `/dev/${path.basename(folder)}` : `/dev/mapper/${mapped}`;
 }
 
-function* usesAt(identity: string, folder: string | undefined, roots: Roots, depth: number): Generator<Use> {
-  yield* directUses(identity, roots);
+function* usesAt(
+  identity: string,
+  folder: string | undefined,
+  { table, roots }: { readonly table: Table; readonly roots: Roots },
+  depth: number,
+): Generator<Use> {
+  yield* table.uses.get(identity) ?? [];
   if (depth > MAX_DEPTH) return;
   const through = function* (upper: string, how: string): Generator<Use> {
     const dev = readSysText(upper, "dev");
     if (dev === "") return;
     const name = nameOf(upper);
-    for (const use of usesAt(`block:${deviceOf(dev)}`, upper, roots, depth + 1))
+    for (const use of usesAt(`block:${deviceOf(dev)}`, upper, { table, roots }, depth + 1))
       yield { ...use, what: `${how} ${name}, which ${use.what}` };
   };
-  for (const loop of loopsOver(identity, roots)) {
+  for (const loop of table.loops.get(identity) ?? []) {
     const upper = path.join(roots.sys, "block", loop);
     const uses = [...through(upper, "is behind")];
     yield* uses;
@@ -106,7 +163,7 @@ function isClaimed(device: string): boolean {
 /** Every visible use of a file or block device. */
 export function usesOf(stat: fs.Stats, roots: Roots = ROOTS): readonly Use[] {
   const folder = stat.isBlockDevice() ? sysfsFolder(stat.rdev, roots.sys) : undefined;
-  return [...usesAt(identityOf(stat), folder, roots, 0)];
+  return [...usesAt(identityOf(stat), folder, { table: tableOf(roots), roots }, 0)];
 }
 
 const CLAIMED: Use = { kind: "claim", what: "is claimed by another process or by the kernel" };

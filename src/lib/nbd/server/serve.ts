@@ -2,6 +2,8 @@
  * Owns `serve`: opens the stacks, listens, says that it is ready, and brings everything to an orderly end.
  */
 import type { OperationContext } from "../../context.ts";
+import { lookedUpTogether } from "../../device/sys/in-use.ts";
+import { preferSmallMemory } from "../../device/sys/memory.ts";
 import { CowError } from "../../errors.ts";
 import { DEFAULT_PORT } from "../../protocol/constants.ts";
 import { formatNbdUri } from "../../protocol/uri.ts";
@@ -64,6 +66,8 @@ async function openAndRun(
   context: OperationContext,
   attendant: Attendant | undefined,
 ): Promise<void> {
+  // Before the first export: the memory that each shares with threads is large, and little of that is touched.
+  preferSmallMemory();
   const { readOnly, ephemeral, repair, force, reserveBytes, quotaBytes } = request;
   const tlsConfig = request.tls && new TlsConfig(request.tls, context.onNotice);
   const pidFile = request.pidFile === undefined ? undefined : new PidFile(request.pidFile);
@@ -79,8 +83,10 @@ async function openAndRun(
   );
   let failure: unknown;
   try {
-    for (const each of request.exports) await exports.add({ ...each, isGiven: true });
-    await attendant?.restore(exports);
+    await lookedUpTogether(async () => {
+      for (const each of request.exports) await exports.add({ ...each, isGiven: true });
+      await attendant?.restore(exports);
+    });
     await run({ request, context, exports, tlsConfig, running, attendant, onReady: () => pidFile?.write() });
   } catch (error) {
     failure = error;

@@ -6,7 +6,7 @@
 import * as fs from "node:fs";
 import { availableParallelism } from "node:os";
 import { canOpen } from "../../device/sys/descriptors.ts";
-import { openMemoryFile, preferSmallMemory, trimMemory } from "../../device/sys/memory.ts";
+import { openMemoryFile, trimMemory } from "../../device/sys/memory.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import { wordsOf } from "../transmission/wire-errors.ts";
 import { Busy } from "./blocking-session.ts";
@@ -52,7 +52,6 @@ export class WorkerPool {
   /** @param onFatal a thread died at work: it may have held locks, so that nothing can go on */
   constructor(onFatal: () => void) {
     this.#onFatal = onFatal;
-    preferSmallMemory();
     this.#words[Busy.MAY_SPIN_UP_TO] = availableParallelism() - 1;
     for (let i = 0; i < READY_AT_FIRST; i++) this.#startAhead();
   }

@@ -48,8 +48,12 @@ export function countMarks(map: BlockMap, pages: Uint8Array, mapSizeBytes: numbe
   return count;
 }
 
-/** Allocated blocks without data would read as zeros once the file grows past them. */
-export function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap): void {
+/**
+ * Allocated blocks without data would read as zeros once the file grows past them.
+ * @param used as countMarks() found
+ */
+export function refuseLost(device: BlockDevice, { geometry }: OpenedCowfile, map: BlockMap, used: number): void {
+  if (used === 0) return;
   const reachable = reachableBlocks(device, geometry);
   if (reachable >= geometry.rdoBlocks) return;
   const firstMarked = map.has(reachable) ? reachable : map.runEnd(reachable, geometry.rdoBlocks, false);

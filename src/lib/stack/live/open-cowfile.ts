@@ -125,9 +125,9 @@ export class WritableCowfile implements Top {
     if (log && old.kind === "restarted") replayLog(device, log, old.stamp.logDone, geometry);
     const runs = old?.runs ?? [];
     const { state, map, pages } = loadMarks(device, opened, runs);
-    refuseLost(device, opened, map);
     const marksAt: MarksAt = () => ({ bytes: map.bytes, firstBlock: 0 });
     const used = countMarks(map, pages, geometry.mapSizeBytes);
+    refuseLost(device, opened, map, used);
     if (found === "clean") refuseMiscount(head, used, device.name);
     const goesOn =
       session.kind === "restarted" ? setAside(storage, path, device, opened, session, marksAt, options.onNotice) : old;
