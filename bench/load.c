@@ -7,14 +7,15 @@
  *   load touch            use the free memory of the machine once, all but a GiB of it
  *
  *   STEP is MODE [--bytes N] [--depth N] [--seconds S] [--operations N] [--offset N] [--length N] [--seed N]
- *           [--writes PERCENT] [--evict FILE] [--verify]
+ *           [--writes PERCENT] [--evict FILE] [--gaps US] [--verify]
  *   MODE is randread, randwrite, mix, read, write or writeflush
  *
  * All steps of a call use the same connections; some servers keep what was written for one connection only. A step with
  * --operations ends after so many, one without after --seconds. randwrite comes to every place once before it comes to
  * any again, so that a first pass allocates with each request; a second step with the same seed goes the same way again.
  * writeflush is a write followed by a flush, counted as one. Requests that one wake-up made possible leave in one call
- * (with --single, each by itself). With --verify, writes carry a pattern made from their place, and reads expect it.
+ * (with --single, each by itself). With --gaps, the times in which nothing was replied to for that long are listed as well:
+ * when each began, on the clock that does not jump, and how long it was, in microseconds. With --verify, writes carry a pattern made from their place, and reads expect it.
  *
  * Prints one line of JSON a step. Processor time and memory are those of the server's process and its children, with the
  * connections still open.
@@ -51,7 +52,7 @@ struct step {
   enum mode mode;
   uint64_t bytes, operations, offset, length, seed;
   double seconds;
-  int depth, writes, verify;
+  int depth, writes, verify, gaps_us;
   const char *evict;
 };
 
@@ -89,6 +90,11 @@ static uint64_t places, place_bits, counter, issued, finished, failed, wrong, mo
 static uint32_t *latencies;
 static size_t latency_count, latency_room;
 static int is_over;
+
+/* Times without a reply. */
+enum { GAPS = 4096 };
+static uint64_t gap_starts[GAPS], gap_lengths[GAPS], last_reply_ns;
+static int gap_count;
 
 static void die(const char *format, ...) {
   va_list list;
@@ -350,6 +356,15 @@ static void issue(struct connection *c) {
   }
 }
 
+static void note_reply(uint64_t time) {
+  uint64_t gap = time - last_reply_ns;
+  if (gap >= now.gaps_us * 1000ull && gap_count < GAPS) {
+    gap_starts[gap_count] = last_reply_ns;
+    gap_lengths[gap_count++] = gap;
+  }
+  last_reply_ns = time;
+}
+
 static void complete(struct connection *c, struct slot *slot, uint32_t error) {
   c->in_flight--;
   if (error) failed++;
@@ -357,7 +372,8 @@ static void complete(struct connection *c, struct slot *slot, uint32_t error) {
     ask(c, slot, CMD_FLUSH, 0, 0);
     return;
   }
-  uint64_t took = clock_ns(CLOCK_MONOTONIC) - slot->start_ns;
+  uint64_t time = clock_ns(CLOCK_MONOTONIC), took = time - slot->start_ns;
+  if (now.gaps_us) note_reply(time);
   if (latency_count == latency_room) {
     latency_room = latency_room ? latency_room * 2 : 1 << 20;
     latencies = realloc(latencies, latency_room * sizeof *latencies);
@@ -514,6 +530,8 @@ static void perform(const struct step *step) {
   struct usage before = used_by_server();
   uint64_t own = own_cpu_ns(), start = clock_ns(CLOCK_MONOTONIC);
   end_ns = start + (uint64_t)(now.seconds * 1e9);
+  last_reply_ns = start;
+  gap_count = 0;
   run();
   double seconds = (clock_ns(CLOCK_MONOTONIC) - start) / 1e9;
   own = own_cpu_ns() - own;
@@ -526,6 +544,12 @@ static void perform(const struct step *step) {
   printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,", percentile(0.5), percentile(0.99), percentile(1));
   printf("\"server_cpu_us\":%.3f,\"client_cpu_us\":%.3f,\"rss_kib\":%llu,\"peak_kib\":%llu,", server_us,
          own / 1e3 / count, (unsigned long long)after.rss_kib, (unsigned long long)after.peak_kib);
+  if (now.gaps_us) {
+    printf("\"gaps\":[");
+    for (int i = 0; i < gap_count; i++)
+      printf("%s[%.1f,%.1f]", i ? "," : "", gap_starts[i] / 1e3, gap_lengths[i] / 1e3);
+    printf("],");
+  }
   printf("\"failed\":%llu,\"wrong\":%llu}\n", (unsigned long long)failed, (unsigned long long)wrong);
   fflush(stdout);
   for (int i = 0; i < connection_count; i++) release(&connections[i]);
@@ -558,6 +582,7 @@ static struct step parse_step(void) {
     else if (!strcmp(name, "--offset")) step.offset = number();
     else if (!strcmp(name, "--length")) step.length = number();
     else if (!strcmp(name, "--seed")) step.seed = number();
+    else if (!strcmp(name, "--gaps")) step.gaps_us = number();
     else if (!strcmp(name, "--writes")) step.writes = number();
     else if (!strcmp(name, "--evict")) step.evict = value();
     else if (!strcmp(name, "--verify")) step.verify = 1;

@@ -1,11 +1,13 @@
 /**
  * Owns the question what many exports over one base cost: how soon they are ready, memory and descriptors of each, how
- * soon a new one answers, and what many short connections leave behind. Only cowtool is measured.
+ * soon a new one answers, and what many short connections leave behind. Against qemu-storage-daemon by `npm run bench --
+ * --only many`; by itself, with more questions, of cowtool only:
  *
  *     node bench/many-exports.mjs [--counts 100,1000] [--rounds 3] [--size BYTES] [--connections 20000] [--dir DIR]
  */
 import { spawn } from "node:child_process";
 import {
+  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -15,29 +17,14 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { visit } from "./control.mjs";
 import { makeBase } from "./inputs.mjs";
-import { median, must, pause } from "./measure.mjs";
-import { ROOT } from "./programs.mjs";
-import { cowtoolCommand } from "./servers.mjs";
-
-const { values } = parseArgs({
-  options: {
-    counts: { type: "string", default: "100,1000" },
-    rounds: { type: "string", default: "3" },
-    size: { type: "string", default: String(2 ** 30) },
-    connections: { type: "string", default: "20000" },
-    adds: { type: "string", default: "200" },
-    dir: { type: "string", default: tmpdir() },
-  },
-});
-
-const work = mkdtempSync(join(resolve(values.dir), "cowtool-many-"));
-const base = join(work, "golden.img");
-const empty = join(work, "empty.cow");
+import { median, must, pause, percentile, rotated } from "./measure.mjs";
+import { has, ROOT, skip } from "./programs.mjs";
+import { cowtoolCommand, launch } from "./servers.mjs";
 
 /** Memory of its own in KiB: what only this process has, without pages of files that others have mapped, too. */
 function ownKib(pid) {
@@ -54,20 +41,38 @@ function cpuMs(pid) {
 
 const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** Cowfiles without base records, sparse as new ones are. */
-function cowfiles(dir, count) {
-  mkdirSync(dir);
-  const head = readFileSync(empty).subarray(0, 4096);
-  const { size } = statSync(empty);
-  return Array.from({ length: count }, (_, i) => {
-    const file = join(dir, `vm${i}.cow`);
-    writeFileSync(file, head);
-    truncateSync(file, size);
-    return file;
-  });
+const manyFiles = (dir, count, suffix) => Array.from({ length: count }, (_, i) => join(dir, `vm${i}.${suffix}`));
+
+/** A base in `work`, and an empty layer over it for each server. */
+async function prepare(work, size) {
+  const inputs = {
+    work,
+    base: join(work, "golden.img"),
+    cow: join(work, "empty.cow"),
+    qcow2: join(work, "empty.qcow2"),
+  };
+  makeBase(inputs.base, size);
+  const [command, ...args] = cowtoolCommand("create", "--identity", "none", inputs.base, inputs.cow);
+  await must(command, args);
+  if (has("qemu-img"))
+    await must("qemu-img", ["create", "-q", "-f", "qcow2", "-b", inputs.base, "-F", "raw", inputs.qcow2]);
+  return inputs;
 }
 
-async function serve(files, socket) {
+/** Cowfiles without base records, sparse as new ones are. */
+function cowfiles({ cow }, dir, count) {
+  mkdirSync(dir);
+  const head = readFileSync(cow).subarray(0, 4096);
+  const { size } = statSync(cow);
+  const files = manyFiles(dir, count, "cow");
+  for (const file of files) {
+    writeFileSync(file, head);
+    truncateSync(file, size);
+  }
+  return files;
+}
+
+async function serve({ base }, files, socket) {
   const exports = files.flatMap((file, i) => ["--export", `vm${i}=${base},${file}`]);
   const [command, ...args] = cowtoolCommand("serve", ...exports, "--socket", socket, "--max-connections", "2000");
   rmSync(socket, { force: true });
@@ -87,75 +92,39 @@ async function serve(files, socket) {
   };
 }
 
-const u32 = (number) => Buffer.from([number >>> 24, (number >>> 16) & 255, (number >>> 8) & 255, number & 255]);
-
-/** Takes bytes from a socket, exactly as many as asked for. */
-function reader(client) {
-  const chunks = [];
-  let [have, wanted, give] = [0, 0, undefined];
-  const serve = () => {
-    if (!give || have < wanted) return;
-    const all = Buffer.concat(chunks.splice(0));
-    const taken = all.subarray(0, wanted);
-    if (all.length > wanted) chunks.push(all.subarray(wanted));
-    have -= wanted;
-    const done = give;
-    give = undefined;
-    done(taken);
-  };
-  client.on("data", (bytes) => {
-    chunks.push(bytes);
-    have += bytes.length;
-    serve();
-  });
-  return (count) =>
-    new Promise((resolve, reject) => {
-      [wanted, give] = [count, resolve];
-      client.once("close", () => reject(new Error("hung up on")));
-      serve();
-    });
-}
-
-const NO_BYTES = Buffer.alloc(0);
-const request = (type, length, data = NO_BYTES) =>
-  Buffer.concat([u32(0x25609513), Buffer.from([0, 0, 0, type]), Buffer.alloc(16), u32(length), data]);
-
-/** Connects, writes 4 KiB where wanted, reads 4 KiB, says goodbye. @returns milliseconds until the answer */
-async function visit(socket, name, { write = false } = {}) {
+/** Exports of qcow2 files in one daemon; ready when the last one has answered. */
+async function serveQemu({ work, qcow2 }, dir, count, socket) {
+  mkdirSync(dir);
+  const files = manyFiles(dir, count, "qcow2");
+  for (const file of files) copyFileSync(qcow2, file);
+  const arguments_ = files.flatMap((filename, i) => [
+    ...["--blockdev", JSON.stringify({ driver: "qcow2", "node-name": `n${i}`, file: { driver: "file", filename } })],
+    ...["--export", `type=nbd,id=e${i},node-name=n${i},name=vm${i},writable=on`],
+  ]);
+  const command = ["qemu-storage-daemon", "--nbd-server", `addr.type=unix,addr.path=${socket},max-connections=0`];
   const start = performance.now();
-  const client = connect(socket);
-  const gone = new Promise((resolve) => client.once("close", resolve));
-  const take = reader(client);
-  await take(18);
-  const info = Buffer.concat([u32(name.length), Buffer.from(name), Buffer.from([0, 0])]);
-  client.write(Buffer.concat([u32(3), Buffer.from("IHAVEOPT"), u32(7), u32(info.length), info]));
-  for (let type = 0; type !== 1; ) {
-    const head = await take(20);
-    type = head.readUInt32BE(12);
-    await take(head.readUInt32BE(16));
-    if (type >= 2 ** 31) throw new Error(`refused: ${type}`);
-  }
-  if (write) client.write(request(1, 4096, Buffer.alloc(4096, 1)));
-  client.write(request(0, 4096));
-  await take(4096 + 16 + (write ? 16 : 0));
-  const ms = performance.now() - start;
-  client.end(request(2, 0));
-  await gone;
-  return ms;
+  const started = await launch([...command, ...arguments_], {
+    listen: { unix: socket },
+    log: join(work, "many-qemu.log"),
+  });
+  for (let last = false; !last; )
+    last = await visit(socket, `vm${count - 1}`).then(
+      () => true,
+      () => false,
+    );
+  return { ...started, ms: performance.now() - start, cpuMs: cpuMs(started.pid) };
 }
 
-const percentile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-
-async function measureStart(count, round) {
-  const dir = join(work, `start-${count}-${round}`);
-  const files = cowfiles(dir, count);
+async function measureStart(inputs, count, round) {
+  const dir = join(inputs.work, `start-${count}-${round}`);
+  const files = cowfiles(inputs, dir, count);
   const socket = join(dir, "s");
-  const one = await serve(files.slice(0, 1), socket);
+  const one = await serve(inputs, files.slice(0, 1), socket);
   await pause(1500);
   const [oneKib, oneFds] = [ownKib(one.pid), descriptors(one.pid)];
   await one.stop();
   await must("sync", []);
-  const server = await serve(files, socket);
+  const server = await serve(inputs, files, socket);
   await pause(3000);
   const result = {
     ready_ms: server.ms,
@@ -174,11 +143,28 @@ async function measureStart(count, round) {
   return result;
 }
 
+async function measureQemu(inputs, count, round) {
+  const dir = join(inputs.work, `qemu-${count}-${round}`);
+  const socket = join(inputs.work, "many-qemu.sock");
+  const kib = [];
+  let ready;
+  for (const each of [1, count]) {
+    rmSync(dir, { recursive: true, force: true });
+    rmSync(socket, { force: true });
+    ready = await serveQemu(inputs, dir, each, socket);
+    await pause(1500);
+    kib.push(ownKib(ready.pid));
+    await ready.stop();
+  }
+  rmSync(dir, { recursive: true });
+  return { ready_ms: ready.ms, ready_cpu_ms: ready.cpuMs, kib_each: (kib[1] - kib[0]) / (count - 1) };
+}
+
 /** Many short connections to two exports. */
-async function measureChurn(count) {
-  const dir = join(work, "churn");
+async function measureChurn(inputs, count) {
+  const dir = join(inputs.work, "churn");
   const socket = join(dir, "s");
-  const server = await serve(cowfiles(dir, 2), socket);
+  const server = await serve(inputs, cowfiles(inputs, dir, 2), socket);
   await pause(5000);
   const before = ownKib(server.pid);
   const start = performance.now();
@@ -196,19 +182,19 @@ async function measureChurn(count) {
 }
 
 /** By the library: from the stack's name to an image that has read. */
-async function measureAdd(count) {
+async function measureAdd(inputs, count) {
   const [{ ServedStack }, { nodeStorage }, shared] = await Promise.all(
     ["stack/live/served-stack.js", "device/node-storage.js", "stack/live/shared-lower.js"].map((file) =>
       import(join(ROOT, "dist/lib", file)).catch(() => ({})),
     ),
   );
-  const files = cowfiles(join(work, "add"), count);
+  const files = cowfiles(inputs, join(inputs.work, "add"), count);
   const lowers = shared.LowerStacks && new shared.LowerStacks(nodeStorage);
   const stacks = [];
   const times = [];
   for (const file of files) {
     const start = performance.now();
-    const stack = await ServedStack.open(nodeStorage, `${base},${file}`, {
+    const stack = await ServedStack.open(nodeStorage, `${inputs.base},${file}`, {
       access: "writable",
       ...(lowers && { lowers }),
     });
@@ -217,8 +203,32 @@ async function measureAdd(count) {
     stacks.push(stack);
   }
   for (const stack of stacks) stack.close();
-  const sorted = times.toSorted((a, b) => a - b);
-  return { add_p50_ms: percentile(sorted, 0.5), add_p99_ms: percentile(sorted, 0.99) };
+  return { add_p50_ms: percentile(times, 0.5), add_p99_ms: percentile(times, 0.99) };
+}
+
+/** @returns the samples of each server, one a round */
+export async function runMany(context, { rounds, smoke }) {
+  const count = smoke ? 3 : 1000;
+  const work = join(context.work, "many");
+  mkdirSync(work);
+  const inputs = await prepare(work, smoke ? 2 ** 26 : 2 ** 30);
+  const kinds = [{ name: "cowtool", title: "cowtool", measure: measureStart }];
+  if (has("qemu-storage-daemon")) kinds.push({ name: "qsd", title: "qemu-storage-daemon", measure: measureQemu });
+  else skip("many: no qemu-storage-daemon");
+  const results = {};
+  for (let round = 0; round < rounds; round++) {
+    for (const { name, measure } of rotated(kinds, round)) {
+      const sample = await measure(inputs, count, round).catch((error) => {
+        context.fail(`many, ${name}: ${error.message}`);
+        return null;
+      });
+      results[name] ??= [];
+      results[name].push(sample);
+    }
+    context.say(`round ${round + 1}/${rounds}: many`);
+  }
+  rmSync(work, { recursive: true, force: true });
+  return { count, servers: kinds.map(({ name, title }) => ({ name, title })), results };
 }
 
 const say = (what, results) => {
@@ -226,19 +236,32 @@ const say = (what, results) => {
   console.log(what, keys.map((key) => `${key} ${median(results.map((each) => each[key])).toFixed(2)}`).join("  "));
 };
 
-try {
-  makeBase(base, Number(values.size));
-  const [command, ...args] = cowtoolCommand("create", "--identity", "none", base, empty);
-  await must(command, args);
-  const rounds = Array.from({ length: Number(values.rounds) }, (_, i) => i);
-  for (const count of values.counts.split(",").filter(Boolean).map(Number)) {
-    const results = [];
-    for (const round of rounds) results.push(await measureStart(count, round));
-    say(`${count} exports:`, results);
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      counts: { type: "string", default: "100,1000" },
+      rounds: { type: "string", default: "3" },
+      size: { type: "string", default: String(2 ** 30) },
+      connections: { type: "string", default: "20000" },
+      adds: { type: "string", default: "200" },
+      dir: { type: "string", default: tmpdir() },
+    },
+  });
+  const work = mkdtempSync(join(resolve(values.dir), "cowtool-many-"));
+  try {
+    const inputs = await prepare(work, Number(values.size));
+    const rounds = Array.from({ length: Number(values.rounds) }, (_, i) => i);
+    for (const count of values.counts.split(",").filter(Boolean).map(Number)) {
+      const results = [];
+      for (const round of rounds) results.push(await measureStart(inputs, count, round));
+      say(`${count} exports:`, results);
+    }
+    if (Number(values.adds) > 0) say("add by the library:", [await measureAdd(inputs, Number(values.adds))]);
+    if (Number(values.connections) > 0)
+      say(`${values.connections} connections:`, [await measureChurn(inputs, Number(values.connections))]);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
   }
-  if (Number(values.adds) > 0) say("add by the library:", [await measureAdd(Number(values.adds))]);
-  if (Number(values.connections) > 0)
-    say(`${values.connections} connections:`, [await measureChurn(Number(values.connections))]);
-} finally {
-  rmSync(work, { recursive: true, force: true });
 }
+
+if (process.argv[1] === import.meta.filename) await main();

@@ -66,6 +66,12 @@ export function median(values) {
   return sorted.length % 2 === 1 || sorted.length === 0 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** The value that a share of all are not above; undefined when there is none. */
+export function percentile(values, share) {
+  const sorted = values.filter(Number.isFinite).toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+}
+
 /** The list beginning with another one of its members each round, so that nobody always runs after the same neighbour. */
 export function rotated(list, round) {
   const first = list.length === 0 ? 0 : round % list.length;

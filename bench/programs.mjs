@@ -58,6 +58,7 @@ function firstLine(command, ...args) {
 
 const VERSIONS = {
   "qemu-nbd": ["--version"],
+  "qemu-storage-daemon": ["--version"],
   nbdkit: ["--version"],
   "nbd-server": ["-V"],
   nbdcopy: ["--version"],

@@ -8,15 +8,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { chainSections } from "./chain-report.mjs";
 import { median, mediansOf, ratios } from "./measure.mjs";
 import { draw } from "./plot.mjs";
 import { ROOT } from "./programs.mjs";
+import { table } from "./table.mjs";
 
 const BEGIN = "<!-- bench:begin -->";
 const END = "<!-- bench:end -->";
-
-const table = (head, rows) =>
-  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 
 const number = (value, digits = 0) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
 const times = (value) => (Number.isFinite(value) ? `${value.toFixed(2)}×` : "–");
@@ -247,7 +246,8 @@ ${figureTable(data, "rss_kib", mib)}
     : "";
   const parts = [
     `# What was measured\n\n${machineSection(data)}\n\n${METHOD}\n${skipped ? `\n${skipped}\n` : ""}`,
-    ...[serving, stallSection(data), growthSection(data), reopenSection(data), offlineSection(data)],
+    ...[serving, stallSection(data), growthSection(data), chainSections(data), reopenSection(data)],
+    offlineSection(data),
   ];
   return parts.filter(Boolean).join("\n");
 }

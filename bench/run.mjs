@@ -6,8 +6,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { runCheckpoint, runFork, runRollback } from "./checkpoint.mjs";
+import { runDepth } from "./depth.mjs";
 import { runGrowth } from "./growth.mjs";
 import { makeBase } from "./inputs.mjs";
+import { runMany } from "./many-exports.mjs";
 import { must, pause } from "./measure.mjs";
 import { runOffline } from "./offline.mjs";
 import { draw } from "./plot.mjs";
@@ -19,7 +22,7 @@ import { availableServers, killAll, PEERS } from "./servers.mjs";
 import { runStall } from "./stall.mjs";
 import { PHASE_IDS, phases } from "./workloads.mjs";
 
-const MORE = ["stall", "growth", "reopen", "offline"];
+const MORE = ["stall", "growth", "reopen", "offline", "checkpoint", "fork", "depth", "many"];
 const BASE_BYTES = 2 ** 31;
 const SMOKE_BASE_BYTES = 2 ** 26;
 /** What costs minutes a round is not repeated as often. */
@@ -132,6 +135,13 @@ async function runServing(servers) {
   }
   if (isWanted("stall")) save({ stall: await runStall(context, { servers, rounds, seconds }) });
   if (isWanted("growth")) save({ growth: await runGrowth(context, { rounds: few, seconds, smoke }) });
+  if (isWanted("depth")) save({ depth: await runDepth(context, { rounds, seconds, smoke }) });
+  if (isWanted("checkpoint")) save({ checkpoint: await runCheckpoint(context, { rounds, smoke }) });
+  if (isWanted("fork")) {
+    save({ fork: await runFork(context, { rounds: few, smoke }) });
+    save({ rollback: await runRollback(context, { rounds: few, smoke }) });
+  }
+  if (isWanted("many")) save({ many: await runMany(context, { rounds: few, smoke }) });
   if (isWanted("reopen")) save({ reopen: await runReopen(context, { rounds: few, smoke }) });
 }
 

@@ -29,6 +29,7 @@ const CLIENTS = [
   { package: "zsh", program: "zsh", use: "trying the completions" },
   { package: "fish", program: "fish", use: "trying the completions" },
   { package: "nbdkit", program: "nbdkit", use: "trying the NBD client, benchmarks" },
+  { package: "qemu-system-common", program: "qemu-storage-daemon", use: "benchmarks" },
   { package: "nbd-server", program: "nbd-server", use: "benchmarks" },
   { package: "gcc", program: "gcc", use: "benchmarks" },
   { package: "libc6-dev", program: "stdio.h", file: "/usr/include/stdio.h", use: "benchmarks" },

@@ -2,13 +2,13 @@
  * Proves that what is below the written layers is open once, whatever the number of exports over it, that nothing is shared
  * once its file is another one, and that the last export leaves neither a file nor a lock nor a mapping.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { OpenOptions, Storage } from "../../../src/lib/device/storage.ts";
 import { libc } from "../../../src/lib/device/sys/libc.ts";
 import { type BlockDevice, nodeStorage } from "../../../src/lib/index.ts";
 import type { Access } from "../../../src/lib/stack/live/access.ts";
-import { ImageReceiver, type ReceivedImage } from "../../../src/lib/stack/live/passed-image.ts";
+import { ImageReceiver, type PassedImage, type ReceivedImage } from "../../../src/lib/stack/live/passed-image.ts";
 import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { LowerStacks } from "../../../src/lib/stack/live/shared-lower.ts";
 import { makeCowfile } from "../../support/nbd/test-server.ts";
@@ -160,3 +160,47 @@ test("a thread has what is below once for all images, and gives it up with the l
   expect(receiver.partCount).toBe(0);
   for (const stack of stacks) stack.close();
 });
+
+test.skipIf(libc() === null)(
+  "a hundred forks have the frozen layers once: descriptors, mappings, bitmaps, map of owners",
+  async () => {
+    const counting = new Counting();
+    const base = makeBase();
+    const [deeper = "", top = "", ...layers] = await makeCowfiles(base, 6);
+    const stacks: ServedStack[] = [];
+    const fork = async (...frozen: readonly string[]): Promise<PassedImage> => {
+      const own = at(`${number++}.cow`);
+      copyFileSync(top, own);
+      const stack = await counting.serve([base, ...frozen, own].join());
+      stacks.push(stack);
+      const passed = stack.passed();
+      if (!passed) throw new Error("can be passed");
+      return passed;
+    };
+    const descriptors = (): number => readdirSync("/proc/self/fd").length;
+    const parent = await fork(...layers);
+    const before = descriptors();
+    const forks = await Promise.all(Array.from({ length: 100 }, () => fork(...layers)));
+    // Its cowfile and its journal.
+    expect(descriptors() - before).toBeLessThanOrEqual(200);
+    expect(forks.every(({ lower }) => lower === parent.lower)).toBe(true);
+    expect([base, ...layers].map(mapped)).toEqual(new Array(5).fill(1));
+    const bitmaps = ({ lower }: PassedImage) =>
+      lower.layers.map((layer) => layer.kind === "resident" && layer.bitmap.buffer);
+
+    // One checkpoint later the parent adds to what they share, and another fork of the old one does without that.
+    const later = await fork(...layers, deeper);
+    const memory = parent.lower.owners?.owners.buffer;
+    expect(bitmaps(later).slice(0, 4)).toEqual(bitmaps(parent));
+    for (const [i, buffer] of bitmaps(parent).entries()) expect(bitmaps(later)[i]).toBe(buffer);
+    expect(later.lower.owners?.owners.buffer).toBe(memory);
+    expect((await fork(...layers)).lower.owners?.owners.buffer).toBe(memory);
+    for (const stack of stacks) expect(firstByte(stack)).toBe(0xb5);
+
+    // Once the later one is gone, so is its layer from the map.
+    stacks.splice(-2, 1)[0]?.close();
+    expect((await fork(...layers)).lower.owners?.owners.buffer).not.toBe(memory);
+    for (const stack of stacks) stack.close();
+    expect([base, deeper, ...layers].map((file) => counting.now.get(file))).toEqual(new Array(6).fill(0));
+  },
+);
