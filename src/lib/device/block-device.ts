@@ -21,6 +21,8 @@ export interface LocalFile {
   measure(): number;
   isWhole(): boolean;
   isUnlinked(): boolean;
+  /** As flush(), while this thread does something else. @throws CowError `io` */
+  flushAside(): Promise<void>;
   /** Has an exclusive lock become a shared one: nothing is written by way of this device any more. @throws CowError `locked` */
   shareLock(): void;
   /** Says that the kernel wrote a part of it. */

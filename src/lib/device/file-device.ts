@@ -3,6 +3,7 @@
  * A file that another program cuts short while it is open is an error, and does not read as zeros: see known-length.ts.
  */
 import * as fs from "node:fs";
+import { promisify } from "node:util";
 import type { Extent } from "../bytes/extent.ts";
 import { atByte, CowError, errnoName, systemError } from "../errors.ts";
 import type { BlockDevice, LocalFile } from "./block-device.ts";
@@ -250,6 +251,14 @@ export class FileDevice implements BlockDevice, LocalFile {
 
   syncName(): void {
     syncName(this.fd, this.name);
+  }
+
+  async flushAside(): Promise<void> {
+    try {
+      await promisify(fs.fdatasync)(this.fd);
+    } catch (error) {
+      throw systemError(error, this.name, "cannot make what was written durable (fdatasync)");
+    }
   }
 
   *dataExtents(from: number, to: number): Generator<Extent> {

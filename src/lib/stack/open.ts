@@ -12,6 +12,7 @@ import { BLOCK_BYTES } from "../formats/cowfile/layout.ts";
 import { fitsSize, type Layer, type Remarks } from "../formats/format.ts";
 import { type OpenPart, openAsLayer, openBase, openPart, type PartOpener } from "./open-part.ts";
 import { Overlay } from "./overlay.ts";
+import { isListedOver, type StackPart } from "./part.ts";
 import { StackSpec } from "./spec.ts";
 
 /** An open stack; close() closes all of its files. */
@@ -77,7 +78,8 @@ export async function openStack(
         return device;
       };
       const { layer } = await openAsLayer(part, { allowDirty: false, backing: below, signal: options.signal }, scratch);
-      await requireBelongs(layer, below, options.signal);
+      if (!isYetToBeNamed(layer, part.part, spec.layers[layers.length - 1]))
+        await requireBelongs(layer, below, options.signal);
       tell(options, layer);
       layers.push(layer);
       keys.push(keyOf(storage, part, layer));
@@ -94,6 +96,14 @@ export async function openStack(
     close();
     throw error;
   }
+}
+
+/**
+ * A layer that was put over another one while that was still written does not know its fingerprint at first. The stack file
+ * says that it belongs there.
+ */
+export function isYetToBeNamed({ base }: Layer, part: StackPart, below: StackPart | undefined): boolean {
+  return base.fingerprint === 0 && isListedOver(part, below);
 }
 
 /** The bottom of a stack as what is below its layers. @throws CowError as openBase */

@@ -107,6 +107,11 @@ export function textOf({ format, settings, path, more }: Omit<StackPart, "text">
   return `${format.id}:${fields.map((field) => field.replaceAll(";", "\\;")).join(";")}`;
 }
 
+/** Does one stack file name both, one over the other? */
+export function isListedOver({ listed }: StackPart, below: StackPart | undefined): boolean {
+  return listed !== undefined && listed.by === below?.listed?.by;
+}
+
 /** A part that is layer and checkpoint, or that other stack files name, too. */
 export function isFrozen({ listed }: StackPart): boolean {
   return listed !== undefined && (listed.checkpoint !== undefined || listed.isShared);

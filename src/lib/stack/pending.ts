@@ -8,6 +8,7 @@ import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { isDirty } from "../formats/cowfile/head.ts";
 import { CowfileLayer } from "../formats/cowfile/layer.ts";
+import { readStamp } from "../formats/cowfile/live/stamp.ts";
 import { committed, withdrawn } from "./chain.ts";
 import { JournalFile } from "./live/journal-file.ts";
 import type { Pending, StackDocument } from "./stack-document.ts";
@@ -61,8 +62,9 @@ export function isEmptyTop(storage: Storage, file: string): boolean {
     const device = storage.open(file, { lock: "shared" });
     try {
       const layer = new CowfileLayer(device, { allowDirty: true });
-      const { head, geometry } = layer.opened;
-      if (isDirty(head) || head.used !== 0n) return false;
+      const { head, headBlock, geometry } = layer.opened;
+      // A server opens a new top before the instant: it is dirty with its stamp then.
+      if ((isDirty(head) && !readStamp(head, headBlock)) || head.used !== 0n) return false;
       for (const { length } of layer.extents(0, layer.virtualSizeBytes)) if (length > 0) return false;
       for (const { length } of device.dataExtents(geometry.dataOffsetBytes, device.sizeBytes))
         if (length > 0 && device.seesHoles) return false;

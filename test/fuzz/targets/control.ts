@@ -7,6 +7,7 @@ import { EventHub } from "../../../src/lib/control/events.ts";
 import { controlApp } from "../../../src/lib/control/http.ts";
 import { MemoryStorage } from "../../../src/lib/index.ts";
 import { Exports } from "../../../src/lib/nbd/server/exports.ts";
+import { History } from "../../../src/lib/nbd/server/history.ts";
 import { base, sample } from "../../support/images/hostile-sample.ts";
 import type { Target } from "../engine.ts";
 
@@ -48,7 +49,8 @@ export const control: Target = {
     storage.put("/top", sample("le64"));
     const host = { defaults: {}, onClosed: () => undefined, isSound: () => true };
     const exports = new Exports(host, { storage });
-    const server = { exports, urisOf: () => [], connectionCount: () => 0, end: () => undefined };
+    const history = new History(exports, { storage }, () => undefined);
+    const server = { exports, history, urisOf: () => [], connectionCount: () => 0, end: () => undefined };
     const app = controlApp(new Control(server, storage, new EventHub(), { control: "/c", state: null }));
     try {
       await exports.add({ name: "", stack: "/base,/top", force: true });

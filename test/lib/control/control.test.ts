@@ -17,6 +17,7 @@ import { controlApp } from "../../../src/lib/control/http.ts";
 import { MemoryStorage } from "../../../src/lib/device/memory-storage.ts";
 import { BITMAP_OFFSET_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
 import { Exports } from "../../../src/lib/nbd/server/exports.ts";
+import { History } from "../../../src/lib/nbd/server/history.ts";
 import { create } from "../../../src/lib/operations/create.ts";
 import { info } from "../../../src/lib/operations/info.ts";
 import { ROOT } from "../../support/command/run-command.ts";
@@ -340,8 +341,10 @@ test("events come as they happen, and after a break from where they ended", asyn
 });
 
 test("a stream that is asked for without its body is not begun: it would never end", async () => {
+  const exports = new Exports(NO_SERVER, {});
   const bare = {
-    exports: new Exports(NO_SERVER, {}),
+    exports,
+    history: new History(exports, {}, () => undefined),
     urisOf: () => [],
     connectionCount: () => 0,
     end: () => undefined,

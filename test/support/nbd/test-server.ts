@@ -7,6 +7,7 @@ import { afterAll } from "vitest";
 import { type ServeRequest, serve } from "../../../src/lib/control/serve.ts";
 import { create } from "../../../src/lib/index.ts";
 import type { Exports } from "../../../src/lib/nbd/server/exports.ts";
+import type { History } from "../../../src/lib/nbd/server/history.ts";
 import { serveExports } from "../../../src/lib/nbd/server/serve.ts";
 import type { ExportRequest, Ready } from "../../../src/lib/nbd/server/serve-request.ts";
 
@@ -14,6 +15,7 @@ export interface TestServer {
   readonly socket: string;
   readonly ready: Ready;
   readonly exports: Exports;
+  readonly history: History;
   /** What the server told its user. */
   readonly notices: readonly string[];
   /** Ends it in order, as a signal would. Rejects with what the server threw. */
@@ -45,11 +47,15 @@ export async function startServing(
   };
   let ended: Promise<void> = Promise.resolve();
   let known: Exports | undefined;
+  let past: History | undefined;
   const attendant = {
     restore: async (all: Exports) => {
       known = all;
     },
-    start: async () => ({}),
+    start: async ({ history }: { readonly history: History }) => {
+      past = history;
+      return {};
+    },
     stop: async () => undefined,
   };
   const ready = await new Promise<Ready>((resolve, reject) => {
@@ -65,6 +71,10 @@ export async function startServing(
     get exports() {
       if (!known) throw new Error("a server with a control socket shows its exports there");
       return known;
+    },
+    get history() {
+      if (!past) throw new Error("a server with a control socket is asked there");
+      return past;
     },
     notices,
     ended,

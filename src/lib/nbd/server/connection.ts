@@ -207,6 +207,7 @@ export class Connection implements ExportUser {
       image: () => {
         const { passed } = served;
         assert(passed, "an image that could be passed before");
+        gate.hold();
         return passed;
       },
       meter: metered.passed,

@@ -94,7 +94,7 @@ export class Exports {
     requireAccess(this.#host.defaults.access, settings.access);
     const entry = this.#claim(settings);
     entry.isPending = true;
-    return this.#inTurn(entry, async () => {
+    return entry.inTurn(async () => {
       try {
         await this.#open(entry);
         this.#keepAs(entry, entry.kept);
@@ -113,7 +113,7 @@ export class Exports {
   async restore({ settings, state }: KeptExport): Promise<void> {
     const entry = this.#claim(settings);
     entry.wanted = state;
-    await this.#inTurn(entry, async () => {
+    await entry.inTurn(async () => {
       try {
         if (state === "open") await this.#open(entry);
         else entry.parse(storageOf(this.#context));
@@ -132,7 +132,7 @@ export class Exports {
    */
   remove(name: string, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
     const entry = this.get(name);
-    return this.#inTurn(entry, async () => {
+    return entry.inTurn(async () => {
       this.#requireThere(entry);
       if (!force) requireUnused(entry);
       this.#keepAs(entry, undefined);
@@ -154,7 +154,7 @@ export class Exports {
    */
   async drain(name: string, signal?: AbortSignal): Promise<void> {
     const entry = this.get(name);
-    const isOpen = await this.#inTurn(entry, async () => {
+    const isOpen = await entry.inTurn(async () => {
       if (entry.state !== "open") return false;
       entry.state = "draining";
       this.#tell("draining", entry);
@@ -252,7 +252,7 @@ export class Exports {
   /** Does what changes an export, and tells it. */
   #change(name: string, change: ExportChange, work: (entry: LiveExport) => void | Promise<void>): Promise<ExportEntry> {
     const entry = this.get(name);
-    return this.#inTurn(entry, async () => {
+    return entry.inTurn(async () => {
       this.#requireThere(entry);
       await work(entry);
       this.#tell(change, entry);
@@ -291,12 +291,6 @@ export class Exports {
   /** It may have been removed while its turn was awaited. */
   #requireThere(entry: LiveExport): void {
     if (this.#entries.get(entry.name) !== entry) throw missing(entry.name);
-  }
-
-  #inTurn<Result>(entry: LiveExport, work: () => Promise<Result>): Promise<Result> {
-    const done = entry.turn.then(work, work);
-    entry.turn = done.catch(() => undefined);
-    return done;
   }
 
   async #open(entry: LiveExport): Promise<void> {

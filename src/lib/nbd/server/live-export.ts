@@ -151,6 +151,13 @@ export class LiveExport implements ExportEntry {
     return [...(this.served?.users ?? []), ...this.views.users];
   }
 
+  /** Does one thing after the other. */
+  inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const done = this.turn.then(work, work);
+    this.turn = done.catch(() => undefined);
+    return done;
+  }
+
   get kept(): KeptExport {
     return { settings: { ...this.settings, stack: this.stack }, state: this.wanted };
   }
@@ -221,6 +228,8 @@ export class LiveExport implements ExportEntry {
     this.served = undefined;
     this.views.close();
     await this.#look?.end();
+    // What it was made of before its last checkpoint is closed first.
+    if (isFree) await served.stack.settling;
     try {
       // A thread that does not come back from a native call still has the files.
       if (isFree && isSound()) this.meter.flush(() => served.stack.close());

@@ -9,6 +9,7 @@ import { DEFAULT_PORT } from "../../protocol/constants.ts";
 import { formatNbdUri } from "../../protocol/uri.ts";
 import type { TlsMode } from "../handshake/handshake.ts";
 import { Exports } from "./exports.ts";
+import { History } from "./history.ts";
 import { handedDown, isLoopback, type Listener, listenHandedDown, listenTcp, listenUnix } from "./listeners.ts";
 import type { ExportEntry } from "./live-export.ts";
 import { PidFile } from "./pid-file.ts";
@@ -22,6 +23,7 @@ const DEFAULT_MAX_CONNECTIONS = 256;
 /** A running server, for what is beside it. */
 export interface RunningServer {
   readonly exports: Exports;
+  readonly history: History;
   /** The URIs of an export, the first one first; none with `stdio`. */
   readonly urisOf: (name: string) => readonly string[];
   readonly connectionCount: () => number;
@@ -168,7 +170,9 @@ async function run({ request, context, exports, tlsConfig, running, attendant, o
       listeners.map(({ at }) =>
         formatNbdUri({ address: at, exportName, tls: tls === "off" ? undefined : { verifyPeer: true } }),
       );
-    const beside = await attendant?.start({ exports, urisOf, connectionCount: () => server.connectionCount, end });
+    const history = new History(exports, context, (number, image) => server.pool?.tell(number, image));
+    const connectionCount = (): number => server.connectionCount;
+    const beside = await attendant?.start({ exports, history, urisOf, connectionCount, end });
     onReady();
     exports.begin();
     await request.onReady?.({ ...readyOf(exports.all, urisOf), ...beside });

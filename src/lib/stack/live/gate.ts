@@ -33,6 +33,8 @@ const ACTIVE = 1;
 const HOLDING = 2;
 const STATES = 4;
 
+/** How long the main thread looks again and again before it lets its event loop run: most batches are shorter. */
+const SPIN_MS = 0.3;
 /** How often it looks whether old parts are still in use. */
 const LOOK_MS = 20;
 
@@ -55,12 +57,17 @@ export class Gate {
   readonly #words = new Int32Array(new SharedArrayBuffer(8));
   readonly #slots = new Set<Int32Array>();
 
-  /** A connection begins. @returns what its thread needs, and what to call when no thread uses it any more */
-  connect(): { readonly passed: PassedGate; readonly close: () => void } {
+  /**
+   * A connection begins.
+   * @returns what its thread needs; `hold` says that the present parts are passed to that, which may not have begun; `close` is
+   *   called when no thread uses it any more
+   */
+  connect(): { readonly passed: PassedGate; readonly hold: () => void; readonly close: () => void } {
     const slot = new Int32Array(new SharedArrayBuffer(4));
     this.#slots.add(slot);
     return {
       passed: { words: this.#words.buffer as SharedArrayBuffer, slot: slot.buffer as SharedArrayBuffer },
+      hold: () => void Atomics.store(slot, 0, (this.epoch * STATES + HOLDING) | 0),
       close: () => void this.#slots.delete(slot),
     };
   }
@@ -115,6 +122,24 @@ export class Gate {
 
 function isActive(value: number): boolean {
   return value % STATES === ACTIVE;
+}
+
+/**
+ * Shuts gates, all at one instant: once it resolves with true, no connection of any of them changes anything until open().
+ *
+ * @param limitMs how long it waits for batches to end
+ * @returns the gates that are not empty by then; all are open again then
+ */
+export async function shut(gates: readonly Gate[], limitMs: number): Promise<readonly Gate[]> {
+  const start = performance.now();
+  for (const gate of gates) gate.close();
+  while (gates.some((gate) => gate.isActive) && performance.now() - start < SPIN_MS) {
+    // Most batches end within this time.
+  }
+  const busy: Gate[] = [];
+  for (const gate of gates) if (!(await gate.emptied(start + limitMs))) busy.push(gate);
+  if (busy.length > 0) for (const gate of gates) gate.open();
+  return busy;
 }
 
 /** A connection's way through the gate. */

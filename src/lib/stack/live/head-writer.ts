@@ -23,17 +23,19 @@ export function writeLong(control: Int32Array, at: number, value: number): void 
 
 export class HeadWriter {
   readonly #cow: BlockDevice;
+  readonly #head: Uint8Array;
   readonly #sector: Uint8Array;
   readonly #stamp: LiveStamp | undefined;
   readonly #control: Int32Array;
 
   /**
-   * @param sector head and stamp as they are to be at the first change
+   * @param head head and stamp as they are to be at the first change; in memory that threads share
    * @param stamp where in it the stamp is; undefined where there is no place for one
    */
-  constructor(cow: BlockDevice, sector: Uint8Array, stamp: LiveStamp | undefined, control: Int32Array) {
+  constructor(cow: BlockDevice, head: Uint8Array, stamp: LiveStamp | undefined, control: Int32Array) {
     this.#cow = cow;
-    this.#sector = Uint8Array.from(sector);
+    this.#head = head;
+    this.#sector = Uint8Array.from(head);
     this.#stamp = stamp;
     this.#control = control;
   }
@@ -41,6 +43,13 @@ export class HeadWriter {
   /** Writes the head with the next generation. @throws CowError `io` */
   markDirty(): void {
     this.#write(() => this.#advance());
+  }
+
+  /** Changes the head, for all threads; it is written with the next one, or now if it is dirty. @throws CowError `io` */
+  change(work: (head: Uint8Array) => void): void {
+    const isDirty = Atomics.load(this.#control, Control.HEAD_DIRTY) === 1;
+    if (isDirty) this.#write(() => work(this.#head));
+    else withLock(this.#control, Control.STAMP, () => work(this.#head));
   }
 
   /**
@@ -82,6 +91,7 @@ export class HeadWriter {
   #write(change: () => void): void {
     withLock(this.#control, Control.STAMP, () => {
       change();
+      this.#sector.set(this.#head);
       if (this.#stamp)
         writeStamp(
           {

@@ -13,6 +13,7 @@ import { CowfileLayer, type OpenedCowfile } from "../../formats/cowfile/layer.ts
 import { journalPath } from "../../formats/cowfile/live/journal.ts";
 import { type LastSession, lastSession } from "../../formats/cowfile/live/last-session.ts";
 import { detectFormat } from "../../formats/registry.ts";
+import { isYetToBeNamed } from "../open.ts";
 import type { StackSpec } from "../spec.ts";
 import { type KeptLayer, keepMapped } from "./kept-layer.ts";
 import type { OpenCowfileOptions } from "./open-cowfile.ts";
@@ -45,7 +46,7 @@ export async function openLeft(
     const kept = keepLeft(storage, path, device, options.boot ?? bootId());
     if (kept) {
       lower = await lowers.acquire(spec.below, options);
-      await lower.requireBelongs(kept.layer, options.signal);
+      if (!isYetToBeNamed(kept.layer, spec.top, spec.below.top)) await lower.requireBelongs(kept.layer, options.signal);
       return { lower, kept, device };
     }
   } catch (error) {

@@ -8,10 +8,10 @@ import type { BlockDevice } from "../../device/block-device.ts";
 import { asLent } from "../../device/borrowed-file.ts";
 import type { Storage } from "../../device/storage.ts";
 import { bootId } from "../../device/sys/boot.ts";
-import { encodeHead } from "../../formats/cowfile/head.ts";
+import { type CowHead, decodeHead, encodeHead, storedFingerprint } from "../../formats/cowfile/head.ts";
 import { type OpenedCowfile, openCowfile } from "../../formats/cowfile/layer.ts";
 import { FLAG_DIRTY } from "../../formats/cowfile/layout.ts";
-import { type FoundLog, LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
+import { LOG_BYTES } from "../../formats/cowfile/live/flush-log.ts";
 import { type BlockRun, journalPath, logOffset, writeSettled } from "../../formats/cowfile/live/journal.ts";
 import { replayLog } from "../../formats/cowfile/live/replay.ts";
 import { clearStamps, FLAG_LIVE, readStamp } from "../../formats/cowfile/live/stamp.ts";
@@ -22,9 +22,9 @@ import { type CowfileConfig, makeOrder, type SharedCowfile, usageOf } from "./co
 import type { WrittenFile } from "./file-guard.ts";
 import { LogState } from "./flush-log-writer.ts";
 import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown } from "./found-state.ts";
-import { writeLong } from "./head-writer.ts";
-import { JournalFile, withJournalHint } from "./journal-file.ts";
-import { writeNewJournal } from "./journal-writer.ts";
+import { HeadWriter, writeLong } from "./head-writer.ts";
+import { JournalFile } from "./journal-file.ts";
+import { makeJournal, makeJournalLazily } from "./new-journal.ts";
 import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
 import { SpaceUsage } from "./space-usage.ts";
 import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
@@ -62,12 +62,14 @@ export class WritableCowfile implements Top {
   readonly found: FoundState;
   readonly usage: SpaceUsage;
   readonly #session: Session;
+  #head: CowHead;
 
   private constructor(shared: WritableCowfile["shared"], found: FoundState, session: Session) {
     this.shared = shared;
     this.usage = usageOf(shared.config);
     this.found = found;
     this.#session = session;
+    this.#head = session.opened.head;
   }
 
   get device(): BlockDevice {
@@ -174,7 +176,7 @@ export class WritableCowfile implements Top {
       mapSizeBytes: geometry.mapSizeBytes,
       state,
       usage: SpaceUsage.newMemory(used),
-      dirtyHead: dirty,
+      dirtyHead: inSharedMemory(dirty),
       nonce,
       stamp,
       slotsPerHalf,
@@ -207,7 +209,7 @@ export class WritableCowfile implements Top {
       return;
     }
     try {
-      this.writable().checkpoint();
+      this.settle();
       this.#endJournal();
     } catch (error) {
       this.abandon();
@@ -221,14 +223,34 @@ export class WritableCowfile implements Top {
     }
   }
 
+  settle(): void {
+    this.writable().checkpoint();
+  }
+
   makeReady(): void {
     this.writable().makeReady();
+  }
+
+  nameBase(fingerprint: number): void {
+    const { opened } = this.#session;
+    this.#head = { ...opened.head, fingerprint: storedFingerprint(opened.head.abi, fingerprint) };
+    const { cow, config } = this.shared;
+    const { dirtyHead, stamp, state } = config;
+    if (!dirtyHead) return;
+    new HeadWriter(cow, dirtyHead, stamp, state.control).change((sector) => {
+      const { flags } = decodeHead(sector, config.path);
+      encodeHead({ ...this.#head, flags }, sector);
+    });
+  }
+
+  get isSound(): boolean {
+    return this.shared.config.state.control[Control.FAILED] === 0;
   }
 
   finish(): void {
     const { journalFile, device } = this.#session;
     if (this.#isChanged) this.#endJournal();
-    this.shared.journal.close();
+    // It stays open: a thread may be taking the parts with it at this moment.
     journalFile.remove(this.#isChanged ? {} : { mayReturn: true });
     device.file?.shareLock();
   }
@@ -253,7 +275,8 @@ export class WritableCowfile implements Top {
 
   #markClean(): void {
     const { device, opened, kept } = this.#session;
-    const { head, headBlock, geometry } = opened;
+    const { headBlock, geometry } = opened;
+    const head = this.#head;
     const { state, blockCount, mapSizeBytes } = this.shared.config;
     const hasResidue = state.control[Control.RESIDUE] === 1;
     if (this.found !== "clean" || hasResidue) {
@@ -272,46 +295,10 @@ export class WritableCowfile implements Top {
   }
 }
 
-type JournalBegin = Parameters<typeof writeNewJournal>[1];
-
-/** Without a sync: the first change makes it durable. */
-function makeJournalLazily(
-  file: JournalFile,
-  begin: JournalBegin,
-  control: Int32Array,
-): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
-  let journal: BlockDevice | undefined;
-  try {
-    journal = file.make();
-    return { journal, slotsPerHalf: writeNewJournal(journal, begin, [], control) };
-  } catch (error) {
-    journal?.close();
-    if (journal) file.remove({ mayReturn: true });
-    throw withJournalHint(error, file.path);
-  }
-}
-
-/** Durable, with its name: it replaces one that is needed until then, or lists what the session must not erase. */
-function makeJournal(
-  file: JournalFile,
-  begin: JournalBegin,
-  { runs, log }: { readonly runs: readonly BlockRun[]; readonly log: FoundLog | undefined },
-  control: Int32Array,
-): { readonly journal: BlockDevice; readonly slotsPerHalf: number } {
-  try {
-    const pending = file.create();
-    try {
-      const slotsPerHalf = writeNewJournal(pending.device, begin, runs, control, log?.records);
-      // An old journal says nothing that the new one doesn't.
-      const journal = file.replace(pending);
-      control[Control.JOURNAL_DURABLE] = 1;
-      return { journal, slotsPerHalf };
-    } finally {
-      pending.abandon();
-    }
-  } catch (error) {
-    throw withJournalHint(error, file.path);
-  }
+function inSharedMemory(bytes: Uint8Array): Uint8Array {
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  return shared;
 }
 
 function roundUp(bytes: number): number {

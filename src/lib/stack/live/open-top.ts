@@ -9,6 +9,7 @@ import { cowfileFormat } from "../../formats/cowfile/index.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { dmSnapshotFormat } from "../../formats/dm-snapshot/index.ts";
 import type { LayerFormat } from "../../formats/format.ts";
+import { isYetToBeNamed } from "../open.ts";
 import { formatOfPart, refuseStackFile } from "../open-part.ts";
 import type { StackPart } from "../part.ts";
 import { LiveStore } from "./live-store.ts";
@@ -29,6 +30,7 @@ type TopOpener = (
   device: BlockDevice,
   below: LowerStack,
   options: OpenTopOptions,
+  part: StackPart,
 ) => Top | Promise<Top>;
 
 /** The formats that can be written while they are served. */
@@ -54,7 +56,7 @@ export async function openTop(
     if (part.format === undefined) refuseStackFile(device, path);
     const format = formatOfPart({ part, file: device });
     const open = OPENERS.get(format);
-    if (open) return await open(storage, device, below, options);
+    if (open) return await open(storage, device, below, options, part);
     throw new CowError("unsupported", `is a ${format.title}, which is not written while it is served`, {
       file: path,
       hints: ["--read-only serves it as it is, --ephemeral lets clients write what is gone afterwards"],
@@ -70,8 +72,24 @@ async function openCowfileTop(
   device: BlockDevice,
   below: LowerStack,
   options: OpenTopOptions,
+  part: StackPart,
 ): Promise<Top> {
-  await below.requireBelongs(new CowfileLayer(device, { allowDirty: true }), options.signal);
+  const layer = new CowfileLayer(device, { allowDirty: true });
+  if (!isYetToBeNamed(layer, part, below.stack.spec.layers.at(-1))) {
+    await below.requireBelongs(layer, options.signal);
+    return openCowfileOver(storage, device, options);
+  }
+  const fingerprint = await below.fingerprint(layer.opened.head.rdoBlocks, options.signal);
+  const top = await openCowfileOver(storage, device, options);
+  top.nameBase(fingerprint);
+  return top;
+}
+
+async function openCowfileOver(
+  storage: Storage,
+  device: BlockDevice,
+  options: OpenTopOptions,
+): Promise<WritableCowfile> {
   try {
     return WritableCowfile.open(storage, device.name, device, options);
   } catch (error) {

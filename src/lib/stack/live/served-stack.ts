@@ -14,7 +14,9 @@ import { type CheckpointLevel, checkpointLevels } from "./checkpoint-level.ts";
 import { FileGuard } from "./file-guard.ts";
 import type { FoundState } from "./found-state.ts";
 import { Gate } from "./gate.ts";
+import { takeUpLeft } from "./left-frozen.ts";
 import { type LeftLayer, openLeft } from "./left-layer.ts";
+import { WritableCowfile } from "./open-cowfile.ts";
 import { type OpenTopOptions, openTop } from "./open-top.ts";
 import type { PassedImage } from "./passed-image.ts";
 import { type LowerStack, LowerStacks } from "./shared-lower.ts";
@@ -29,6 +31,9 @@ export interface ServeStackOptions extends OpenTopOptions {
   /** The most bytes that the written layer may allocate. */
   readonly quotaBytes?: number | undefined;
 }
+
+/** With what parts are opened, now and later. */
+type OpenOptions = ServeStackOptions & { readonly lowers: LowerStacks };
 
 interface OpenedStack extends Omit<StackParts, "frozen"> {
   /** The stack file of a writable stack that one names. */
@@ -46,6 +51,9 @@ export class ServedStack {
   /** The stack file of a writable stack that one names. */
   readonly held: HeldStackFile | undefined;
   readonly #storage: Storage;
+  readonly #options: OpenOptions;
+  /** Ends when the layer that was the top until the last checkpoint is settled. Never rejects. */
+  settling: Promise<void> = Promise.resolve();
   #parts: StackParts;
   readonly #passing: PartsPassing;
   /** Of a layer that is not written. */
@@ -56,6 +64,7 @@ export class ServedStack {
 
   private constructor(
     storage: Storage,
+    options: OpenOptions,
     { name, access, found, held, ...parts }: Pick<ServedStack, "name" | "access" | "found"> & OpenedStack,
   ) {
     this.name = name;
@@ -63,6 +72,7 @@ export class ServedStack {
     this.found = found;
     this.held = held;
     this.#storage = storage;
+    this.#options = options;
     this.#passing = new PartsPassing(name);
     this.#parts = { ...parts, frozen: undefined };
     const { lower, left, top } = parts;
@@ -119,6 +129,7 @@ export class ServedStack {
     const spec = StackSpec.parse(storage, text);
     const { text: name, top: written } = spec;
     const { access, lowers = new LowerStacks(storage) } = options;
+    const all = { ...options, lowers };
     const facts = { name, access, checkpoints: checkpointLevels(spec) };
     const isWritable = access === "writable";
     if (isWritable && spec.layers.length === 0)
@@ -128,18 +139,19 @@ export class ServedStack {
     let left: LeftLayer | undefined;
     let lower: LowerStack | undefined;
     try {
+      if (held) for (const part of spec.below.layers) takeUpLeft(storage, part, options);
       left = isWritable ? undefined : await openLeft(storage, spec, lowers, options);
       lower = left?.lower ?? (await lowers.acquire(isWritable ? spec.below : spec, options));
       if (isWritable) {
         const top = await openTop(storage, written, lower, options);
         top.usage.setQuota(options.quotaBytes);
-        return new ServedStack(storage, { ...facts, lower, left, top, held, found: top.found });
+        return new ServedStack(storage, all, { ...facts, lower, left, top, held, found: top.found });
       }
       const { sizeBytes } = lower.stack.device;
       const top =
         access === "ephemeral" ? throwAway(storage, name, left?.kept.layer.virtualSizeBytes ?? sizeBytes) : undefined;
       top?.usage.setQuota(options.quotaBytes);
-      return new ServedStack(storage, { ...facts, lower, left, top, held, found: left && "recovered" });
+      return new ServedStack(storage, all, { ...facts, lower, left, top, held, found: left && "recovered" });
     } catch (error) {
       left?.device.close();
       lower?.release();
@@ -155,7 +167,7 @@ export class ServedStack {
 
   /** The disk as it was at one of `readable`, over the same open files. The caller closes it. */
   at(checkpoint: CheckpointLevel): ServedStack {
-    return new ServedStack(this.#storage, {
+    return new ServedStack(this.#storage, this.#options, {
       name: this.nameAt(checkpoint),
       access: "read-only",
       found: undefined,
@@ -182,6 +194,30 @@ export class ServedStack {
     if (top) return top.usage.allocatedUnits;
     this.#countedBlocks ??= (left?.kept ?? lower.layers.at(-1))?.countAllocated?.() ?? 0;
     return this.#countedBlocks;
+  }
+
+  /**
+   * Opens the cowfile that is to be the next top: ready for its first write, with the quota of the present one.
+   * @throws CowError as WritableCowfile.open
+   */
+  openNext(path: string): Top {
+    const device = this.#storage.open(path, { writable: true, lock: "exclusive" });
+    let top: WritableCowfile | undefined;
+    try {
+      top = WritableCowfile.open(this.#storage, path, device, this.#options);
+      top.makeReady();
+      top.usage.setQuota(this.usage?.quotaBytes);
+      return top;
+    } catch (error) {
+      if (top) top.abandon();
+      else device.close();
+      throw error;
+    }
+  }
+
+  /** Opens what will be below the top; the user releases it, or has it in new parts. @throws CowError as LowerStacks.acquire */
+  acquire(below: StackSpec): Promise<LowerStack> {
+    return this.#options.lowers.acquire(below, this.#options);
   }
 
   /** This thread's own image. */

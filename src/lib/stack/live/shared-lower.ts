@@ -135,14 +135,17 @@ export class LowerStack {
    * @throws CowError `wrong-base` unless the layer was made for size and fingerprint of this stack
    */
   requireBelongs(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
-    return requireBelongs(layer, this.stack.device, signal, async (blocks) => {
-      const known = this.#fingerprints.get(blocks);
-      if (known) return known;
-      const taken = fingerprintBelow(this.stack.device, blocks, signal);
-      if (this.hasTimes || this.stack.base.remote) this.#fingerprints.set(blocks, taken);
-      taken.catch(() => this.#fingerprints.delete(blocks));
-      return taken;
-    });
+    return requireBelongs(layer, this.stack.device, signal, (blocks) => this.fingerprint(blocks, signal));
+  }
+
+  /** Of its first blocks. @throws CowError `io`, `interrupted` */
+  async fingerprint(blocks: number | bigint, signal?: AbortSignal): Promise<number> {
+    const known = this.#fingerprints.get(blocks);
+    if (known) return known;
+    const taken = fingerprintBelow(this.stack.device, blocks, signal);
+    if (this.hasTimes || this.stack.base.remote) this.#fingerprints.set(blocks, taken);
+    taken.catch(() => this.#fingerprints.delete(blocks));
+    return taken;
   }
 
   /** Are its files still those that have their names, and unchanged as far as their times tell? */

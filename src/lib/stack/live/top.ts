@@ -25,10 +25,16 @@ export interface Top {
   readonly found?: FoundState;
   /** What other threads need to use it; undefined if only one thread can. */
   readonly shared?: SharedCowfile;
+  /** Has nothing failed that makes what was replied to doubtful? */
+  readonly isSound?: boolean;
   /** A thread's way to change it. */
   writable(): WritableLayer;
   /** Writes everything that is durable elsewhere into the file itself. @throws CowError as flush() */
   checkpoint?(): void;
+  /** Makes everything durable in its place in the file itself. @throws CowError as flush() */
+  settle?(): void;
+  /** Says for which fingerprint of its backing it is made, which was not known before. @throws CowError `io` */
+  nameBase?(fingerprint: number): void;
   /** Does beforehand what the first change would have to wait for. @throws CowError `io`, `no-space` */
   makeReady?(): void;
   /**
