@@ -42,8 +42,8 @@ i=0; until [ "$(cat /sys/class/net/eth0/operstate)" = up ] || [ $i = 50 ]; do sl
 mkdir -p /mnt /mnt2
 attach $PORT /dev/nbd0 vm
 mkfs.ext4 -q -F /dev/nbd0 && mount -t ext4 /dev/nbd0 /mnt || fail "mkfs, mount"
-files a; fsfreeze -f /mnt || fail fsfreeze
-ask checkpoint/frozen; fsfreeze -u /mnt; ok "a checkpoint of the frozen file system"
+files a; fsfreeze --freeze /mnt || fail fsfreeze
+ask checkpoint/frozen; fsfreeze --unfreeze /mnt; ok "a checkpoint of the frozen file system"
 sums /mnt a > /tmp/a; files b; sync; sums /mnt "a b" > /tmp/ab
 (i=0; until [ -e /tmp/enough ]; do i=$((i+1)); dd if=/dev/urandom of=/mnt/busy$((i%7)) bs=4096 count=40 2>/dev/null; rm -f /mnt/busy$(((i+3)%7)); done) 3>&- &
 writer=$!; sleep 2; ask checkpoint/live; sleep 1; touch /tmp/enough; wait $writer; ok "a checkpoint in the middle of writing"
