@@ -104,7 +104,7 @@ function serve(argv) {
 }
 
 /** Answers what the guest asks for: a text, or the reason why not. */
-function helpers(at, control, port) {
+function helpers(control, port) {
   const ctl = (...args) => cowtool("ctl", "--server", control, ...args);
   return {
     checkpoint: (name) => ctl("checkpoint", "vm", "--as", name),
@@ -140,7 +140,7 @@ async function main() {
     truncateSync(at("base.img"), SIZE_BYTES);
     cowtool("create", "--stack", at("vm.stack"), at("base.img"), at("vm.cow"));
     const disk = await serve(["--control", at("control"), "--export", `vm=stack:${at("vm.stack")}`]);
-    const help = helpers(at, at("control"), disk.port);
+    const help = helpers(at("control"), disk.port);
     const host = createServer((request, response) => void answer(help, request, response));
     await new Promise((resolve) => host.listen(0, "127.0.0.1", resolve));
     const facts = `PORT=${disk.port}\nHOST=${host.address().port}\nSIZE=${SIZE_BYTES}\n`;

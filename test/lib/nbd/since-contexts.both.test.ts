@@ -3,6 +3,12 @@
  * any layer above the checkpoint has allocated, with the writes of this moment, however the stack is served.
  */
 import { beforeAll, describe, expect, test } from "vitest";
+import { nodeStorage } from "../../../src/lib/index.ts";
+import { ExportMeter } from "../../../src/lib/nbd/meter/export-meter.ts";
+import { ServedExport } from "../../../src/lib/nbd/server/served-export.ts";
+import type { CheckpointLevel } from "../../../src/lib/stack/live/checkpoint-level.ts";
+import type { StatusKind } from "../../../src/lib/stack/live/image.ts";
+import { ServedStack } from "../../../src/lib/stack/live/served-stack.ts";
 import { DISK_BYTES, KIB, type MadeDisk, makeDisk } from "../../support/images/checkpoints.ts";
 import { listContexts } from "../../support/nbd/handshake-client.ts";
 import { RawClient } from "../../support/nbd/raw-client.ts";
@@ -87,4 +93,39 @@ test("they are listed by name and by what their names begin with", async () => {
   expect(await listed(SINCE)).toEqual([]);
   client.leave();
   await server.stop();
+});
+
+test("one whose checkpoint went away is an error, never clean, also where another has its name by then", async () => {
+  const stack = await ServedStack.open(nodeStorage, disk.stack, { access: "read-only" });
+  const served = new ServedExport("vm", stack, 0, new ExportMeter());
+  const { image } = served;
+  const marked = (kind: StatusKind): number => {
+    let bytes = 0;
+    image.status(kind, 0, DISK_BYTES, (length, flags) => {
+      bytes += length * flags;
+      return true;
+    });
+    return bytes;
+  };
+  const become = (checkpoints: readonly CheckpointLevel[]): void => {
+    stack.switchTo({ ...stack.parts, checkpoints });
+    served.reach();
+  };
+  const names = (): string[] => served.facts.contexts.slice(3).map(({ name }) => name);
+  const [monday, wednesday] = stack.checkpoints;
+  const kind = served.facts.contexts.find(({ name }) => name === `${SINCE}wed:2`)?.kind;
+  if (!monday || !wednesday || !kind) throw new Error("the disk has other checkpoints");
+  const before = marked(kind);
+  expect(before).toBeGreaterThan(0);
+
+  become([monday]);
+  expect(names()).toEqual([`${SINCE}mon`]);
+  expect(() => marked(kind)).toThrow(/no longer there/);
+  become([monday, { ...wednesday, time: "2026-11-30T12:00:00.000Z" }]);
+  expect(names()).toEqual([`${SINCE}mon`, `${SINCE}wed:2`]);
+  expect(() => marked(kind)).toThrow(/no longer there/);
+  // The layers of the same checkpoint may have another place.
+  become([{ ...wednesday, level: 1 }]);
+  expect(marked(kind)).toBeGreaterThan(before);
+  stack.close();
 });
