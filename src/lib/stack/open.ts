@@ -85,10 +85,11 @@ export async function openStack(
       keys.push(keyOf(storage, part, layer));
     }
     const device = layers.length === 0 ? base : new Overlay(spec.text, base, layers);
-    const pathsOf = (count: number): readonly string[] => [
-      ...from.pathsOf(count),
-      ...parts.slice(0, Math.max(0, count - from.keys.length)).flatMap(({ paths }) => paths),
-    ];
+    // No list is made in vain: a deep stack is opened part by part.
+    const pathsOf = (count: number): readonly string[] =>
+      count <= from.keys.length
+        ? from.pathsOf(count)
+        : [...from.paths, ...parts.slice(0, count - from.keys.length).flatMap(({ paths }) => paths)];
     const files = [...(options.below?.files ?? []), ...opened];
     const all = { parts: [...from.parts, ...parts], paths: pathsOf(keys.length) };
     return { spec, device, files, pathsOf, keys, base, layers, close, ...all };
@@ -111,11 +112,12 @@ function bottom(
   storage: Storage,
   part: OpenPart,
   options: OpenStackOptions,
-): Pick<Stack, "base" | "layers" | "parts" | "keys" | "pathsOf"> {
+): Pick<Stack, "base" | "layers" | "parts" | "keys" | "paths" | "pathsOf"> {
   const base = openBase(part);
   tell(options, base);
-  const pathsOf = (count: number): readonly string[] => (count > 0 ? part.paths : []);
-  return { base, layers: [], parts: [], keys: [keyOf(storage, part, undefined)], pathsOf };
+  const { paths } = part;
+  const pathsOf = (count: number): readonly string[] => (count > 0 ? paths : []);
+  return { base, layers: [], parts: [], keys: [keyOf(storage, part, undefined)], paths, pathsOf };
 }
 
 function tell(

@@ -70,9 +70,13 @@ export class LowerStacks {
     const below = spec.layers.length > 0 ? await this.acquire(spec.below, options) : undefined;
     let stack: Stack | undefined;
     try {
-      const before = factsOf(this.#storage, spec.files);
-      stack = await openStack(this.#storage, spec, { ...options, below: below?.stack });
-      const isReplaced = before !== factsOf(this.#storage, spec.files);
+      const { path, more, listed } = spec.top;
+      const own = [path, ...more, ...(listed ? [listed.by] : [])];
+      const before = factsOf(this.#storage, own);
+      // A fingerprint is taken through all layers: through their bitmaps in memory, that is short work.
+      const known = below && { ...below.stack, layers: below.layers.map(({ layer }) => layer) };
+      stack = await openStack(this.#storage, spec, { ...options, below: known });
+      const isReplaced = before !== factsOf(this.#storage, own);
       const lower = new LowerStack(this.#storage, ++this.#lastNumber, { stack, below, isReplaced, onClose });
       for (const file of lower.files) await this.#prepare(file);
       this.#open.add(lower);
@@ -104,6 +108,8 @@ export class LowerStack {
   readonly #storage: Storage;
   readonly #number: number;
   readonly #parts: LowerParts;
+  /** Of its own files. */
+  readonly #paths: readonly string[];
   readonly #facts: string;
   readonly #mappings = new Mappings();
   /** By the number of blocks. */
@@ -126,8 +132,10 @@ export class LowerStack {
     this.layers = below && top ? [...below.layers, keepInMemory(top, stack.parts.at(-1), stack.files)] : [];
     this.files = stack.files.slice(below?.stack.files.length ?? 0);
     this.guard = new FileGuard(storage, this.files, []);
-    this.#facts = factsOf(storage, stack.paths);
-    this.hasTimes = stack.paths.every((path) => storage.facts(path)?.stamp !== undefined);
+    this.#paths = stack.paths.slice(below?.stack.paths.length);
+    this.#facts = factsOf(storage, this.#paths);
+    const hasTimes = this.#paths.every((path) => storage.facts(path)?.stamp !== undefined);
+    this.hasTimes = hasTimes && below?.hasTimes !== false;
   }
 
   /**
@@ -150,8 +158,9 @@ export class LowerStack {
 
   /** Are its files still those that have their names, and unchanged as far as their times tell? */
   isCurrent(): boolean {
-    const { isReplaced } = this.#parts;
-    return !isReplaced && this.#facts === factsOf(this.#storage, this.stack.paths) && this.stack.files.every(isSound);
+    const { isReplaced, below } = this.#parts;
+    if (isReplaced || this.#facts !== factsOf(this.#storage, this.#paths) || !this.files.every(isSound)) return false;
+    return !below || below.isCurrent();
   }
 
   /** Counts one more user. */
