@@ -66,8 +66,10 @@ function depthSection({ depth }) {
   if (!depth?.length) return "";
   const rows = depth.flatMap(({ title, depth: deep, kinds, results }) =>
     kinds.flatMap(({ id, title: kind }) =>
-      ["q16_iops", "q64_iops"].map((key) => {
-        const [one, many] = [1, deep].map((count) => results[id][count].map((sample) => sample?.[key]));
+      ["q16", "q64"].map((key) => {
+        const of = (what) => [1, deep].map((count) => results[id][count].map((sample) => sample?.[`${key}_${what}`]));
+        const [one, many] = of("iops");
+        const cpu = of("cpu_us").map((list) => ms(median(list)));
         const list = one.map((value, i) => many[i] / value).filter(Number.isFinite);
         const ratio = median(list);
         const range = list.length > 1 ? ` (${Math.min(...list).toFixed(2)}–${Math.max(...list).toFixed(2)})` : "";
@@ -76,16 +78,26 @@ function depthSection({ depth }) {
         return [
           title,
           kind,
-          key === "q16_iops" ? "QD16" : "QD64",
+          key.toUpperCase().replace("Q", "QD"),
           number(median(one)),
           number(median(many)),
           shown,
           verdict,
+          cpu.join(" / "),
         ];
       }),
     ),
   );
-  const head = ["", "server", "", "reads/s, depth 1", `depth ${depth[0].depth}`, "depth / 1 (range)", "aim"];
+  const head = [
+    "",
+    "server",
+    "",
+    "reads/s, depth 1",
+    `depth ${depth[0].depth}`,
+    "depth / 1 (range)",
+    "aim",
+    "processor µs a read, depth 1 / deep",
+  ];
   return `### Random reads of 4 KiB from a deep chain
 
 512 MiB, of which each layer has a sixteenth at places of its own.

@@ -84,7 +84,8 @@ async function measure(context, dir, kind, chain, { seconds }) {
       step(16),
       step(64),
     ]);
-    return { q16_iops: q16.iops, q64_iops: q64.iops, rss_kib: q64.rss_kib };
+    const cpu = { q16_cpu_us: q16.server_cpu_us, q64_cpu_us: q64.server_cpu_us };
+    return { q16_iops: q16.iops, q64_iops: q64.iops, ...cpu, rss_kib: q64.rss_kib };
   } finally {
     await started.stop();
   }
