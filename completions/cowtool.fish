@@ -114,6 +114,7 @@ complete --command cowtool --condition '__cowtool_runs create' --long-option rep
 complete --command cowtool --condition '__cowtool_runs create' --long-option stack --require-parameter --arguments '(__cowtool_layers)' --description 'also make a stack file of RDOFILE and COWFILE, which stack:FILE then names'
 complete --command cowtool --condition '__cowtool_runs create' --arguments '(__cowtool_layers)'
 
+complete --command cowtool --condition '__cowtool_runs ctl' --long-option as --require-parameter --arguments '(__cowtool_layers)' --description 'checkpoint: its name'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option bandwidth --exclusive --description 'limit: bytes per second, or none'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option below --exclusive --description 'watch: wait until less than SIZE is free'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option drain --description 'remove: wait until its clients have left'
@@ -122,6 +123,7 @@ complete --command cowtool --condition '__cowtool_runs ctl' --long-option exec -
 complete --command cowtool --condition '__cowtool_runs ctl' --short-option f --long-option force --description 'add: although the base has changed; remove: although clients use it'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option iops --exclusive --description 'limit: requests per second, or none'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option no-wait --description 'remove --drain: leave the waiting to a job'
+complete --command cowtool --condition '__cowtool_runs ctl' --long-option note --require-parameter --arguments '(__cowtool_layers)' --description 'checkpoint: a remark'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option quota --exclusive --description 'add, limit: the most that its cowfile may allocate, or none'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option read-only --description 'add, reopen: read-only'
 complete --command cowtool --condition '__cowtool_runs ctl' --long-option repair --description 'add: repair a cowfile that another program left dirty'

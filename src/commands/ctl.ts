@@ -1,9 +1,10 @@
 /** Owns the command line of `ctl`. */
-import { Args, Flags } from "@oclif/core";
+import { Args } from "@oclif/core";
 import { BaseCommand, type Outcome } from "../cli/base-command.ts";
-import { type CtlFlags, VERBS } from "../cli/ctl/verbs.ts";
+import { CTL_FLAGS } from "../cli/ctl/flags.ts";
+import type { CtlFlags } from "../cli/ctl/verb.ts";
+import { VERBS } from "../cli/ctl/verbs.ts";
 import { EXIT } from "../cli/exit-codes.ts";
-import { forceFlag } from "../cli/flags.ts";
 import { nearest } from "../cli/nearest.ts";
 import { CowError } from "../lib/errors.ts";
 
@@ -17,6 +18,7 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     "<%= config.bin %> ctl add vm3=golden.img,vm3.cow",
     "<%= config.bin %> ctl remove vm3 --drain",
     "<%= config.bin %> ctl watch vm1 --below 10G",
+    "<%= config.bin %> ctl checkpoint vm1 vm2 --as monday",
   ];
   static override strict = false;
   static override args = {
@@ -28,27 +30,7 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     }),
     words: Args.string({ required: false, ignoreStdin: true, description: "what the verb takes" }),
   };
-  static override flags = {
-    server: Flags.string({
-      description: "which server: the path of its control socket, or its name",
-      helpValue: "NAME",
-    }),
-    "read-only": Flags.boolean({ default: false, description: "add, reopen: read-only", exclusive: ["ephemeral"] }),
-    ephemeral: Flags.boolean({ default: false, description: "add: discard all writes when it is closed" }),
-    repair: Flags.boolean({ default: false, description: "add: repair a cowfile that another program left dirty" }),
-    reserve: Flags.string({ description: "add: keep at least SIZE free on its file system", helpValue: "SIZE" }),
-    force: forceFlag("add: although the base has changed; remove: although clients use it"),
-    drain: Flags.boolean({ default: false, description: "remove: wait until its clients have left" }),
-    "no-wait": Flags.boolean({ default: false, description: "remove --drain: leave the waiting to a job" }),
-    iops: Flags.string({ description: "limit: requests per second, or none", helpValue: "N" }),
-    bandwidth: Flags.string({ description: "limit: bytes per second, or none", helpValue: "SIZE" }),
-    quota: Flags.string({
-      description: "add, limit: the most that its cowfile may allocate, or none",
-      helpValue: "SIZE",
-    }),
-    below: Flags.string({ description: "watch: wait until less than SIZE is free", helpValue: "SIZE" }),
-    exec: Flags.string({ description: "watch --below: then run this in a shell", helpValue: "COMMAND" }),
-  };
+  static override flags = CTL_FLAGS;
 
   protected async execute(): Promise<Outcome> {
     const [word = "", ...args] = this.positionals;

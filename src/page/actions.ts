@@ -3,7 +3,7 @@
  * tab. Without it the page only shows.
  */
 import { byId, el, setText } from "./dom.ts";
-import { segment, shownName } from "./format.ts";
+import { latency, segment, shownName, visible } from "./format.ts";
 
 const KEPT = "cowtool-token";
 
@@ -29,6 +29,33 @@ function say(text: string): void {
   forgetting = setTimeout(() => setText(byId("said"), ""), SAID_MS);
 }
 
+/** Asks the server to do something, and tells the outcome. The button waits for that. */
+function ask(
+  button: HTMLButtonElement,
+  token: string,
+  path: string,
+  not: string,
+  done: (answer: Answer) => string,
+): void {
+  button.disabled = true;
+  fetch(path, { method: "POST", headers: { authorization: `Bearer ${token}` } })
+    .then(async (response) => {
+      const answer = (await response.json()) as Answer;
+      say(answer.error ? `${not}: ${visible(answer.error.message)}` : done(answer));
+    })
+    .catch(() => say(`${not}: the server does not answer.`))
+    .finally(() => {
+      button.disabled = false;
+    });
+}
+
+interface Answer {
+  readonly error?: { readonly message: string };
+  readonly pause_ms?: number;
+}
+
+const NEEDS_TOKEN = "This needs the token: `cowtool ctl dashboard` prints the address with it";
+
 /** @param name undefined for all exports */
 export function syncButton(name: string | undefined): HTMLButtonElement {
   const button = el("button", { type: "button", class: "action" }, name === undefined ? "Sync all" : "Sync");
@@ -36,22 +63,45 @@ export function syncButton(name: string | undefined): HTMLButtonElement {
   const token = sessionStorage.getItem(KEPT);
   if (token === null) {
     button.disabled = true;
-    button.title = "This needs the token: `cowtool ctl dashboard` prints the address with it";
+    button.title = NEEDS_TOKEN;
     return button;
   }
   button.title = "Makes everything that was answered durable in the cowfile itself";
   button.addEventListener("click", () => {
-    button.disabled = true;
     const query = name === undefined ? "" : `?${new URLSearchParams({ name: segment(name) })}`;
-    fetch(`sync${query}`, { method: "POST", headers: { authorization: `Bearer ${token}` } })
-      .then(async (response) => {
-        const { error } = (await response.json()) as { readonly error?: { readonly message: string } };
-        say(error ? `Not synced: ${error.message}` : `${what} is durable, ${new Date().toLocaleTimeString()}.`);
-      })
-      .catch(() => say("Not synced: the server does not answer."))
-      .finally(() => {
-        button.disabled = false;
-      });
+    ask(button, token, `sync${query}`, "Not synced", () => `${what} is durable, ${new Date().toLocaleTimeString()}.`);
   });
   return button;
+}
+
+/** A name and a button: freezes what an export shows now. */
+export function checkpointForm(name: string): HTMLFormElement {
+  const as = el("input", {
+    type: "text",
+    required: true,
+    maxlength: 100,
+    placeholder: "Name",
+    "aria-label": "Name of the new checkpoint",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const button = el("button", { type: "submit", class: "action" }, "Checkpoint");
+  const form = el("form", { class: "checkpoint-form", hidden: true }, as, button);
+  const token = sessionStorage.getItem(KEPT);
+  if (token === null) {
+    as.disabled = true;
+    button.disabled = true;
+    button.title = NEEDS_TOKEN;
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const made = as.value.trim();
+    if (token === null || made === "") return;
+    const query = new URLSearchParams({ name: segment(name), as: made });
+    ask(button, token, `checkpoint?${query}`, "No checkpoint", ({ pause_ms = 0 }) => {
+      as.value = "";
+      return `Checkpoint ${visible(made)} of ${shownName(name)}: requests waited ${latency(pause_ms * 1000)}.`;
+    });
+  });
+  return form;
 }

@@ -14,6 +14,12 @@ const FIGURES = ["Clients", "Size", "Allocated", "Not flushed", "Errors"] as con
 /** A forecast that is nearer than this is a warning. */
 const SOON_MS = 3_600_000;
 
+interface Actions {
+  readonly sync: HTMLElement;
+  /** Only of what can have checkpoints. */
+  readonly checkpoint: HTMLElement;
+}
+
 export class ExportView {
   readonly element = el("div", { class: "view" });
   readonly #state = el("span", { class: "state" });
@@ -27,9 +33,12 @@ export class ExportView {
   readonly #space: Plot<SpaceSample>;
   readonly #chain = new Chain();
   readonly #map = new BlockMap();
+  readonly #checkpoint: HTMLElement;
 
-  /** @param buttons what can be done to it */
-  constructor(name: string, buttons: HTMLElement) {
+  /** @param actions what can be done to it */
+  constructor(name: string, actions: Actions) {
+    this.#checkpoint = actions.checkpoint;
+    const buttons = el("div", { class: "buttons" }, actions.checkpoint, actions.sync);
     this.#throughput = new Plot<Sample>(
       "Throughput",
       [
@@ -89,6 +98,7 @@ export class ExportView {
     setText(this.#state, shown.state === "open" ? shown.access : shown.state);
     setAttribute(this.#state, "class", `state ${shown.state}`);
     this.#error.hidden = shown.error === null;
+    this.#checkpoint.hidden = !shown.can_checkpoint;
     setText(this.#error, visible(shown.error ?? ""));
     const { connections, virtual_size, allocated_bytes, quota_bytes, unflushed_bytes, errors } = shown;
     const quota = quota_bytes === null ? "" : ` of ${size(quota_bytes)}`;

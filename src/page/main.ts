@@ -3,7 +3,7 @@
  * export that was chosen.
  */
 import type { PageDocument } from "../lib/control/page/page-document.ts";
-import { syncButton, takeToken } from "./actions.ts";
+import { checkpointForm, syncButton, takeToken } from "./actions.ts";
 import { byId, el, setAttribute, setText } from "./dom.ts";
 import { ExportList } from "./export-list.ts";
 import { ExportView } from "./export-view.ts";
@@ -65,7 +65,7 @@ class Page {
   }
 
   #open(name: string): void {
-    this.#view = new ExportView(name, el("div", { class: "buttons" }, syncButton(name)));
+    this.#view = new ExportView(name, { sync: syncButton(name), checkpoint: checkpointForm(name) });
     byId("detail").replaceChildren(this.#view.element);
     this.#list.choose(name);
     this.#showView();

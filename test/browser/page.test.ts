@@ -2,12 +2,14 @@
  * Proves the page in a real browser: Debian's Chromium, by playwright-core. Runs by `npm run test:browser`, which installs
  * it, and leaves pictures in coverage/page, to be looked at.
  */
-import { existsSync, mkdirSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connect } from "../../src/lib/control/client.ts";
+import { create } from "../../src/lib/index.ts";
 import { ROOT } from "../support/command/run-command.ts";
+import { makeChain } from "../support/nbd/chained-stack.ts";
 import { CMD, RawSession } from "../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../support/nbd/test-server.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -36,11 +38,12 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
     const exports = [
       { name: HOSTILE, stack: base },
       ...(await Promise.all(
-        Array.from({ length: 199 }, async (_, i) => {
+        Array.from({ length: 198 }, async (_, i) => {
           const name = `vm${i + 1}`;
           return { name, stack: `${base},${await makeCowfile(base, at(`${name}.cow`))}` };
         }),
       )),
+      { name: "vm199", stack: await chained(base) },
     ];
     const control = at("control");
     server = await startServing(at, exports, { control, dashboard: { host: "127.0.0.1", port: 0 } });
@@ -58,6 +61,30 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
     await browser?.close();
     await server?.stop();
   });
+
+  /** A disk with two checkpoints, which hold something. */
+  async function chained(base: string): Promise<string> {
+    const checkpoint = (name: string, day: number) => ({
+      name,
+      time: new Date(Date.now() - day * 86_400_000).toISOString(),
+    });
+    const frozen = [
+      { file: "c1.cow", checkpoint: checkpoint("monday", 2) },
+      { file: "c2.cow", checkpoint: checkpoint("before-the-update", 0.1) },
+    ];
+    const changed = at("changed.img");
+    copyFileSync(base, changed);
+    let below = base;
+    for (const [i, { file }] of frozen.entries()) {
+      const fd = openSync(changed, "r+");
+      for (let block = 0; block < 40; block++)
+        writeSync(fd, Buffer.alloc(1 << 18, 3), 0, 1 << 18, (block * 6 + i) << 18);
+      closeSync(fd);
+      await create(below, at(file), { from: changed }, {});
+      below += `,${at(file)}`;
+    }
+    return makeChain(at, "c.stack", base, frozen, "c3.cow");
+  }
 
   /** Some exports are used while the page is looked at. */
   async function keepBusy(): Promise<void> {
@@ -110,8 +137,8 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
     expect(await page.locator("h2").textContent()).toBe("vm1writable");
     await until(page, 'document.querySelector(".tree")?.textContent?.includes("shows")');
     expect(await page.locator(".tree li").allTextContents()).toEqual([
-      expect.stringMatching(/^golden\.imgbase · shows .* in 200 exports$/),
-      expect.stringMatching(/^vm1\.cowlayer, written · shows /),
+      expect.stringMatching(/^golden\.imgbase · holds .* · shows .* in 200 exports$/),
+      expect.stringMatching(/^vm1\.cowlayer, written · holds .* · shows /),
       "1 client",
     ]);
     await until(page, '(document.querySelector("figure path.line")?.getAttribute("d")?.length ?? 0) > 30');
@@ -122,7 +149,7 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
     await until(page, 'document.querySelector("#said")?.textContent?.includes("is durable")');
     await page.screenshot({ path: join(PICTURES, "light.png"), fullPage: true });
     await page.reload();
-    await page.waitForSelector(".head button:enabled");
+    await page.waitForSelector(".head .buttons > button:enabled");
     await page.close();
   });
 
@@ -143,6 +170,40 @@ describe.skipIf(!canRun)("the page in Chromium", () => {
       await page.screenshot({ path: join(PICTURES, `${name}.png`), fullPage: true });
       await page.close();
     }
+  });
+
+  test("a chain with checkpoints is a tree with their names, age and what they hold, and so is the legend of the map", async () => {
+    for (const [scheme, width] of [
+      ["light", 1440],
+      ["dark", 390],
+    ] as const) {
+      const page = await open(`${address}&export=vm199`, { scheme, width });
+      await until(page, 'document.querySelector(".tree")?.textContent?.includes("shows")');
+      await until(page, 'document.querySelectorAll(".cell.layer-0, .cell.layer-1").length > 60');
+      expect(await page.locator(".tree li").allTextContents()).toEqual([
+        expect.stringMatching(/^golden\.imgbase · holds /),
+        expect.stringMatching(/^c1\.cow@mondaycheckpoint, 2 d old · holds 1\d MiB · shows /),
+        expect.stringMatching(/^c2\.cow@before-the-updatecheckpoint, 2 h 2\d min old · holds 1\d MiB · shows /),
+        expect.stringMatching(/^c3\.cowlayer, written · holds /),
+        "0 clients",
+      ]);
+      const legend = await page.locator(".map ~ .legend tbody th").allTextContents();
+      expect(legend).toEqual(["c3.cow", "c2.cow @before-the-update", "c1.cow @monday", "golden.img", "zeros"]);
+      const overflow = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth");
+      expect(overflow).toBe(0);
+      await page.screenshot({ path: join(PICTURES, `chain-${scheme}.png`), fullPage: true });
+      await page.close();
+    }
+  });
+
+  test("the button makes a checkpoint, which then is in the chain", async () => {
+    const page = await open(`${address}&export=vm199`);
+    await page.getByRole("textbox", { name: "Name of the new checkpoint" }).fill("by-hand");
+    await page.keyboard.press("Enter");
+    await until(page, 'document.querySelector("#said")?.textContent?.startsWith("Checkpoint by-hand of vm199")');
+    await until(page, 'document.querySelector(".tree")?.textContent?.includes("@by-hand")');
+    await page.screenshot({ path: join(PICTURES, "checkpoint.png"), fullPage: true });
+    await page.close();
   });
 
   test("200 exports are filtered, sorted, and gone through with the keyboard", async () => {

@@ -132,6 +132,10 @@ describe("ctl", () => {
       expect.stringMatching(/^\s{3}├─\sfork +- +export +- +-$/),
       expect.stringMatching(/^\s{3}└─\st2\.cow +- +written +\d+ KiB +new$/),
     ]);
+    expectJson((await ctl("checkpoint", "fork", "--as", "cp", "--json")).stdout, "ctl");
+    expect(await answer("checkpoint", "tree", "--as", "cp", "--note", "n")).toMatch(
+      /^tree@cp: writes go to \S+\.cow\npaused for \d+\.\d ms\n$/,
+    );
     for (const name of ["tree", "fork"]) await answer("remove", name, "-q");
   });
 
@@ -171,6 +175,8 @@ describe("ctl", () => {
     [["watch", "--exec", "true"], "--below"],
     [["watch", "--below", "1G"], "NAME"],
     [["jobs", "cancel", "x"], "ID"],
+    [["checkpoint", "x"], "--as"],
+    [["show", "x", "--note", "n"], "--note"],
     [["limit", "", "--iops", "0"], "--iops"],
     [["add", "x=y", "--read-only", "--ephemeral"], "ephemeral"],
   ])("refuses %j", async (argv, word) => {

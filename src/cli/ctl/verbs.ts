@@ -1,59 +1,19 @@
 /**
  * Owns the verbs of `cowtool ctl`: their arguments, the flags that each takes, what they ask the server, and what they
- * print.
+ * print. history.ts has those for checkpoints.
  */
 import { parseSize } from "../../lib/bytes/size.ts";
-import type { ControlClient } from "../../lib/control/client.ts";
 import type { EventDocument } from "../../lib/control/documents.ts";
 import { nodeStorage } from "../../lib/device/node-storage.ts";
 import { CowError } from "../../lib/errors.ts";
 import type { Access } from "../../lib/stack/live/access.ts";
 import { StackSpec } from "../../lib/stack/spec.ts";
 import { renderKeyValue } from "../render/key-value.ts";
-import type { TableView } from "../render/table.ts";
-import type { Text } from "../render/text.ts";
 import { renderShown } from "./chain.ts";
+import { HISTORY_VERBS } from "./history.ts";
 import { eventLine, eventLines, exportTable, jobTable, limitRows, shown, statsTable } from "./render.ts";
 import { runCommand } from "./run-command.ts";
-
-export interface CtlFlags {
-  readonly "read-only": boolean;
-  readonly ephemeral: boolean;
-  readonly repair: boolean;
-  readonly force: boolean;
-  readonly reserve: string | undefined;
-  readonly drain: boolean;
-  readonly "no-wait": boolean;
-  readonly below: string | undefined;
-  readonly iops: string | undefined;
-  readonly bandwidth: string | undefined;
-  readonly quota: string | undefined;
-  readonly exec: string | undefined;
-}
-
-export interface Asked {
-  readonly client: ControlClient;
-  readonly args: readonly string[];
-  readonly flags: CtlFlags;
-  readonly view: TableView;
-  readonly signal: AbortSignal | undefined;
-}
-
-export interface Answer {
-  readonly result: object;
-  readonly render: () => Text | Promise<Text>;
-  /** Only says that it was done. */
-  readonly isReassurance?: boolean;
-}
-
-export interface Verb {
-  /** As usage shows its arguments: `NAME [--drain]`. */
-  readonly usage: string;
-  readonly summary: string;
-  readonly args: readonly [least: number, most: number];
-  readonly flags: readonly (keyof CtlFlags)[];
-  run(asked: Asked): Promise<Answer>;
-}
+import type { Answer, Asked, CtlFlags, Verb } from "./verb.ts";
 
 export const VERBS: Readonly<Record<string, Verb>> = {
   list: {
@@ -142,6 +102,7 @@ export const VERBS: Readonly<Record<string, Verb>> = {
       return { result, isReassurance: true, render: () => `${shown(name)} is open, ${result.access}\n` };
     },
   },
+  ...HISTORY_VERBS,
   watch: {
     usage: "[NAME]",
     summary: "print events as they come; with --below wait until less is left for its cowfile",

@@ -2,13 +2,12 @@
  * Owns the client of the control socket: what `cowtool ctl` uses, and programs with `import { connect } from "cowtool"`.
  * Its documents are those of schemas/openapi.json. A request that the server refuses is a CowError with the server's code.
  */
-import * as http from "node:http";
-import { CowError, ERROR_CODES, errnoName, systemError } from "../errors.ts";
+import { CowError, systemError } from "../errors.ts";
+import { Caller, failureIn, textOf } from "./caller.ts";
 import type {
   AddRequest,
   AllStatsDocument,
   DashboardDocument,
-  ErrorDocument,
   EventDocument,
   ExportDocument,
   ExportsDocument,
@@ -20,6 +19,7 @@ import type {
   ShownDocument,
 } from "./documents.ts";
 import { segmentOf } from "./export-name.ts";
+import type { CheckpointedDocument, CheckpointRequestDocument } from "./history-documents.ts";
 import { socketOf, socketsIn } from "./socket-place.ts";
 
 /** How a running server is reached. */
@@ -37,13 +37,6 @@ export interface EventsOptions {
   readonly belowBytes?: number | undefined;
   /** Go on behind this event. */
   readonly lastId?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-interface Request {
-  readonly method: "GET" | "POST" | "DELETE";
-  readonly path: string;
-  readonly body?: object;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -79,87 +72,94 @@ export async function connect({ server, env }: ConnectOptions = {}): Promise<Con
 export class ControlClient {
   /** Of its socket. */
   readonly path: string;
+  readonly #caller: Caller;
 
   constructor(path: string) {
     this.path = path;
+    this.#caller = new Caller(path);
   }
 
   server(): Promise<ServerDocument> {
-    return this.#json({ method: "GET", path: "/v1/server" });
+    return this.#caller.json({ method: "GET", path: "/v1/server" });
   }
 
   /** Where the page is, and its token. */
   dashboard(): Promise<DashboardDocument> {
-    return this.#json({ method: "GET", path: "/v1/dashboard" });
+    return this.#caller.json({ method: "GET", path: "/v1/dashboard" });
   }
 
   list(): Promise<ExportsDocument> {
-    return this.#json({ method: "GET", path: "/v1/exports" });
+    return this.#caller.json({ method: "GET", path: "/v1/exports" });
   }
 
   show(name: string): Promise<ShownDocument> {
-    return this.#json({ method: "GET", path: exportPath(name) });
+    return this.#caller.json({ method: "GET", path: exportPath(name) });
   }
 
   /** Returns when clients can use it. */
   add(request: AddRequest): Promise<ExportDocument> {
-    return this.#json({ method: "POST", path: "/v1/exports", body: request });
+    return this.#caller.json({ method: "POST", path: "/v1/exports", body: request });
   }
 
   /** Removes an export. With `force`, clients that use it are hung up on, after what was received has been answered. */
   async remove(name: string, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
-    await this.#send({ method: "DELETE", path: `${exportPath(name)}?force=${force}` });
+    await this.#caller.send({ method: "DELETE", path: `${exportPath(name)}?force=${force}` });
   }
 
   /** Begins a job that removes the export once its clients have left; no new ones are let in. */
   drain(name: string): Promise<JobDocument> {
-    return this.#json({ method: "DELETE", path: `${exportPath(name)}?drain=true` });
+    return this.#caller.json({ method: "DELETE", path: `${exportPath(name)}?drain=true` });
   }
 
   /** @param name default: all exports */
   sync(name?: string): Promise<ExportsDocument> {
-    return this.#json({ method: "POST", path: name === undefined ? "/v1/sync" : `${exportPath(name)}/sync` });
+    return this.#caller.json({ method: "POST", path: name === undefined ? "/v1/sync" : `${exportPath(name)}/sync` });
   }
 
   close(name: string): Promise<ExportDocument> {
-    return this.#json({ method: "POST", path: `${exportPath(name)}/close` });
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/close` });
   }
 
   reopen(name: string, options: Pick<AddRequest, "access"> = {}): Promise<ExportDocument> {
-    return this.#json({ method: "POST", path: `${exportPath(name)}/reopen`, body: options });
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/reopen`, body: options });
+  }
+
+  /** Freezes what exports show now, under a name: one instant for all of them. */
+  checkpoint(request: CheckpointRequestDocument): Promise<CheckpointedDocument> {
+    return this.#caller.json({ method: "POST", path: "/v1/checkpoints", body: request });
   }
 
   /** @param name default: all exports */
   stats(name?: string): Promise<AllStatsDocument> {
-    return this.#json({ method: "GET", path: name === undefined ? "/v1/stats" : `${exportPath(name)}/stats` });
+    return this.#caller.json({ method: "GET", path: name === undefined ? "/v1/stats" : `${exportPath(name)}/stats` });
   }
 
   /** Changes limits, at once; those that are absent stay. */
   limit(name: string, limits: LimitRequest = {}): Promise<LimitsDocument> {
-    return this.#json({ method: "POST", path: `${exportPath(name)}/limit`, body: limits });
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/limit`, body: limits });
   }
 
   /** In Prometheus' text format. */
   metrics(): Promise<string> {
-    return this.#send({ method: "GET", path: "/metrics" });
+    return this.#caller.send({ method: "GET", path: "/metrics" });
   }
 
   jobs(): Promise<JobsDocument> {
-    return this.#json({ method: "GET", path: "/v1/jobs" });
+    return this.#caller.json({ method: "GET", path: "/v1/jobs" });
   }
 
   /** Waits until a job has ended, or the signal fires. */
   async waitFor(id: number, signal?: AbortSignal): Promise<JobDocument> {
-    return this.#json({ method: "GET", path: `/v1/jobs/${id}?wait=true`, signal });
+    return this.#caller.json({ method: "GET", path: `/v1/jobs/${id}?wait=true`, signal });
   }
 
   cancel(id: number): Promise<JobDocument> {
-    return this.#json({ method: "DELETE", path: `/v1/jobs/${id}` });
+    return this.#caller.json({ method: "DELETE", path: `/v1/jobs/${id}` });
   }
 
   /** Begins the server's orderly end. */
   stop(): Promise<ServerDocument> {
-    return this.#json({ method: "POST", path: "/v1/stop" });
+    return this.#caller.json({ method: "POST", path: "/v1/stop" });
   }
 
   /** Events from now on, until the server ends or the signal fires. */
@@ -168,7 +168,7 @@ export class ControlClient {
     if (name !== undefined) query.set("name", decodeURIComponent(segmentOf(name)));
     if (belowBytes !== undefined) query.set("below", String(belowBytes));
     const headers = lastId === undefined ? {} : { "last-event-id": String(lastId) };
-    const response = await this.#open({ method: "GET", path: `/v1/events?${query}`, signal }, headers);
+    const response = await this.#caller.open({ method: "GET", path: `/v1/events?${query}`, signal }, headers);
     if (response.statusCode !== 200) throw failureIn(await textOf(response), this.path);
     let rest = "";
     try {
@@ -186,71 +186,8 @@ export class ControlClient {
       response.destroy();
     }
   }
-
-  async #json<Document>(request: Request): Promise<Document> {
-    return JSON.parse(await this.#send(request)) as Document;
-  }
-
-  async #send(request: Request): Promise<string> {
-    const response = await this.#open(request);
-    const text = await textOf(response);
-    if ((response.statusCode ?? 500) >= 300) throw failureIn(text, this.path);
-    return text;
-  }
-
-  #open(
-    { method, path, body, signal }: Request,
-    headers: http.OutgoingHttpHeaders = {},
-  ): Promise<http.IncomingMessage> {
-    const content = body === undefined ? undefined : JSON.stringify(body);
-    return new Promise((resolve, reject) => {
-      const request = http.request(
-        {
-          socketPath: this.path,
-          method,
-          path,
-          agent: false,
-          headers: { ...headers, ...(content !== undefined && { "content-type": "application/json" }) },
-          ...(signal && { signal }),
-        },
-        resolve,
-      );
-      request.on("error", (error) => reject(this.#unreachable(error, signal)));
-      request.end(content);
-    });
-  }
-
-  #unreachable(error: Error, signal: AbortSignal | undefined): CowError {
-    if (signal?.aborted) return new CowError("interrupted", "interrupted: the server goes on", { file: this.path });
-    const errno = errnoName(error) ?? "";
-    if (["ENOENT", "ECONNREFUSED", "ENOTSOCK"].includes(errno))
-      return new CowError("not-found", "no server listens on this control socket", { file: this.path, cause: error });
-    return systemError(error, this.path, "cannot speak to the server");
-  }
 }
 
 function exportPath(name: string): string {
   return `/v1/exports/${segmentOf(name)}`;
-}
-
-async function textOf(response: http.IncomingMessage): Promise<string> {
-  let text = "";
-  for await (const part of response.setEncoding("utf8")) text += part;
-  return text;
-}
-
-/** The error in a server's answer. */
-function failureIn(text: string, server: string): Error {
-  try {
-    const { error } = JSON.parse(text) as { readonly error: ErrorDocument };
-    const { message, hints, details } = error;
-    if (error.code === "internal")
-      return new Error(error.message.replace(/^internal error: | \(a bug in cowtool\)$/g, ""));
-    // A newer server may have others.
-    const code = ERROR_CODES.find((each) => each === error.code) ?? "io";
-    const { file } = details;
-    return new CowError(code, message, { details, hints, file: typeof file === "string" ? file : undefined });
-  } catch {
-    return new CowError("io", "answered something that is no answer of cowtool", { file: server });
-  }
 }

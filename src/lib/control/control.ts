@@ -28,6 +28,7 @@ import {
   statsDocument,
 } from "./documents.ts";
 import type { EventHub } from "./events.ts";
+import { ControlHistory } from "./history.ts";
 import { Jobs } from "./jobs.ts";
 
 export interface ControlFacts {
@@ -39,6 +40,7 @@ export interface ControlFacts {
 export class Control {
   readonly events: EventHub;
   readonly jobs: Jobs;
+  readonly history: ControlHistory;
   readonly #server: RunningServer;
   readonly #storage: Storage;
   readonly #facts: ControlFacts;
@@ -51,6 +53,11 @@ export class Control {
     this.#server = server;
     this.#storage = storage;
     this.#facts = facts;
+    this.history = new ControlHistory({
+      verbs: server.history,
+      events,
+      get: (name) => server.exports.get(name),
+    });
   }
 
   server(): ServerDocument {

@@ -114,6 +114,9 @@ export interface EventDocument {
   readonly message?: string;
   readonly free_bytes?: number;
   readonly below?: number;
+  readonly checkpoint?: string;
+  /** Of a checkpoint: how long requests waited. */
+  readonly pause_ms?: number;
   readonly job?: JobDocument;
 }
 

@@ -21,6 +21,18 @@ export function textIn(fields: Fields, key: string): string {
   return value;
 }
 
+export function textIfIn(fields: Fields, key: string): string | undefined {
+  return fields[key] === undefined ? undefined : textIn(fields, key);
+}
+
+/** Of texts. */
+export function listIn(fields: Fields, key: string): readonly string[] {
+  const value = fields[key];
+  if (!Array.isArray(value) || !value.every((each) => typeof each === "string"))
+    throw new Error(`${key} must be a list of texts`);
+  return value;
+}
+
 export function truthIn(fields: Fields, key: string): boolean | undefined {
   const value = fields[key];
   if (value !== undefined && typeof value !== "boolean") throw new Error(`${key} must be true or false`);

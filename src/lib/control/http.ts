@@ -6,8 +6,10 @@ import { CowError, type ErrorCode } from "../errors.ts";
 import type { Control } from "./control.ts";
 import { type EventDocument, errorDocument } from "./documents.ts";
 import { nameIn } from "./export-name.ts";
-import { accessIn, type Fields, fieldsOf, limitIn, numberIn, textIn, truthIn } from "./fields.ts";
+import { accessIn, limitIn, numberIn, textIn, truthIn } from "./fields.ts";
+import { addHistoryRoutes } from "./history-routes.ts";
 import type { Metrics } from "./metrics.ts";
+import { bodyOf, isTrue, nameOf, queryOf, refuse, saying, wholeNumber } from "./requests.ts";
 import { bodyLimit, type Context, Hono, HTTPException, streamSSE } from "./vendor.ts";
 
 const BODY_BYTES_AT_MOST = 64 << 10;
@@ -96,6 +98,7 @@ export function controlApp(control: Control): Hono {
     metrics ??= new (await import("./metrics.ts")).Metrics(control);
     return c.text(await metrics.text(), 200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
   });
+  addHistoryRoutes(app, control.history);
   app.get("/v1/jobs", (c) => c.json({ jobs: control.jobs.all }));
   app.get("/v1/jobs/:id", async (c) => {
     const { wait } = queryOf(c, ["wait"]);
@@ -170,44 +173,6 @@ function watchSpace(
   };
   setImmediate(look);
   return setInterval(look, SPACE_MS).unref();
-}
-
-function refuse(message: string): never {
-  throw new CowError("usage", message);
-}
-
-/** Turns what reading fields throws into errors that say what is wrong with the request. */
-function saying<Result>(read: () => Result): Result {
-  try {
-    return read();
-  } catch (error) {
-    return refuse(`the request is wrong: ${error instanceof Error ? error.message : String(error)}`);
-  }
-}
-
-async function bodyOf(c: Context, known: readonly string[]): Promise<Fields> {
-  const text = await c.req.text();
-  return saying(() => fieldsOf(text === "" ? {} : JSON.parse(text), known));
-}
-
-function queryOf<Key extends string>(c: Context, known: readonly Key[]): Partial<Record<Key, string>> {
-  const query = c.req.query();
-  for (const key of Object.keys(query)) if (!known.some((each) => each === key)) refuse(`there is no parameter ${key}`);
-  return query as Partial<Record<Key, string>>;
-}
-
-function isTrue(text: string | undefined, key: string): boolean {
-  if (text !== undefined && text !== "true" && text !== "false") refuse(`${key} must be true or false`);
-  return text === "true";
-}
-
-function wholeNumber(text: string | undefined, key: string): number | undefined {
-  if (text !== undefined && !/^\d{1,16}$/.test(text)) refuse(`${key} must be a whole number from 0`);
-  return text === undefined ? undefined : Number(text);
-}
-
-function nameOf(c: Context): string {
-  return nameIn(c.req.param("name") ?? "");
 }
 
 function jobIdOf(c: Context): number {

@@ -6,6 +6,7 @@ import type { ExportEntry } from "../nbd/server/live-export.ts";
 import { checkpointsOf } from "./chain-document.ts";
 import type { Control } from "./control.ts";
 import { type StatsDocument, statsDocument } from "./documents.ts";
+import type { CheckpointsMade } from "./history.ts";
 import { collectDefaultMetrics, Registry } from "./vendor.ts";
 
 interface Sample {
@@ -21,7 +22,11 @@ interface Metric {
   readonly name: string;
   readonly help: string;
   readonly type: Kind;
-  readonly samplesOf: (stats: StatsDocument, entry: ExportEntry) => readonly Sample[];
+  readonly samplesOf: (
+    stats: StatsDocument,
+    entry: ExportEntry,
+    made: CheckpointsMade | undefined,
+  ) => readonly Sample[];
 }
 
 /** One sample for each export. */
@@ -85,6 +90,18 @@ const METRICS: readonly Metric[] = [
     samplesOf: (_stats, entry) => [{ value: checkpointsOf(entry).length, labels: { export: entry.name } }],
   },
   {
+    name: "cowtool_export_checkpoints_total",
+    help: "Checkpoints that it got since it was added.",
+    type: "counter",
+    samplesOf: (_stats, { name }, made) => [{ value: made?.total ?? 0, labels: { export: name } }],
+  },
+  {
+    name: "cowtool_export_checkpoint_pause_seconds",
+    help: "How long requests waited for the last one.",
+    type: "gauge",
+    samplesOf: (_stats, { name }, made) => (made ? [{ value: made.pauseMs / 1000, labels: { export: name } }] : []),
+  },
+  {
     name: "cowtool_export_open",
     help: "1 while clients can use it, else 0.",
     type: "gauge",
@@ -142,7 +159,7 @@ export class Metrics {
     return this.#control.entries.flatMap((entry) => {
       const stats = this.#seen.get(entry) ?? statsDocument(entry);
       this.#seen.set(entry, stats);
-      return samplesOf(stats, entry);
+      return samplesOf(stats, entry, this.#control.history.madeOf(entry));
     });
   }
 }

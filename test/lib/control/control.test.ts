@@ -464,8 +464,11 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   const ajv = new Ajv2020({ strict: false });
   ajv.addSchema(api, "api");
   await startControlled({ dashboard: { host: "127.0.0.1", port: 0 } });
-  const stack = await freshStack();
-  const bodies: Record<string, string> = { "post /v1/exports": JSON.stringify({ name: "x", stack }) };
+  await createStack(at("api.stack"));
+  const bodies: Record<string, string> = {
+    "post /v1/exports": JSON.stringify({ name: "x", stack: `stack:${at("api.stack")}` }),
+    "post /v1/checkpoints": JSON.stringify({ names: ["x"], as: "cp" }),
+  };
   const order = ["post /v1/exports", "post /v1/exports/{name}/close", "post /v1/exports/{name}/reopen"];
   const all = Object.entries(api.paths).flatMap(([path, ways]) => Object.keys(ways).map((way) => [way, path] as const));
   const ways = all.filter(([way]) => ["get", "post", "delete"].includes(way)).map((pair) => pair.join(" "));
@@ -476,7 +479,7 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   for (const way of [...order, ...middle, ...last]) {
     const [method = "", path = ""] = way.split(" ");
     const { status, text } = await ask(
-      path.replace("{name}", "x").replace("{id}", "1"),
+      path.replace("{name}", "x").replace("{id}", "99"),
       method.toUpperCase(),
       bodies[way],
     );

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
 import { makeChain } from "../../support/nbd/chained-stack.ts";
-import { RawSession } from "../../support/nbd/raw-session.ts";
+import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
 import { makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
@@ -85,6 +85,58 @@ test("a checkpoint that clients use counts as its export: it is not removed unde
   expect(await control.show("d")).toMatchObject({ state: "draining", connections: 1 });
   await again.goodbye();
   expect(await control.waitFor(job.id)).toMatchObject({ state: "done" });
+});
+
+test("checkpoints are made under clients, of several exports at one instant; each is told, counted and can be read", async () => {
+  const control = await startControlled();
+  for (const name of ["e", "f"])
+    await control.add({ name, stack: await makeChain(at, `${name}.stack`, base, [], `${name}.cow`) });
+  await control.add({ name: "plain", stack: base });
+  const session = await RawSession.open(server?.socket ?? "", "structured", { name: "e" });
+  const write = async (text: string): Promise<void> => {
+    const payload = Buffer.alloc(4096, text);
+    expect(await session.ask({ type: CMD.WRITE, offset: 8192, length: 4096, payload })).toMatchObject({ error: 0 });
+  };
+  await write("before");
+  const made = await control.checkpoint({ names: ["e", "f"], as: "cp", note: "n" });
+  await write("after");
+  expect(made).toMatchObject({
+    checkpoint: "cp",
+    exports: [
+      { name: "e", frozen: at("e.cow") },
+      { name: "f", frozen: at("f.cow") },
+    ],
+  });
+  expect(made.pause_ms).toBeGreaterThan(0);
+  const { chain, checkpoints, written } = await control.show("e");
+  expect(checkpoints).toMatchObject([{ name: "cp", time: made.time, note: "n" }]);
+  expect(chain.map(({ role, checkpoint }) => [role, checkpoint?.name])).toEqual([
+    ["base", undefined],
+    ["layer", "cp"],
+    ["written", undefined],
+  ]);
+  expect(written).toBe(made.exports[0]?.top);
+  const reader = await RawSession.open(server?.socket ?? "", "structured", { name: "e@cp" });
+  expect([(await reader.read(8192, 6)).toString(), (await session.read(8192, 5)).toString()]).toEqual([
+    "before",
+    "after",
+  ]);
+  await Promise.all([reader.goodbye(), session.goodbye()]);
+  const lines = (await control.metrics()).split("\n");
+  expect(lines).toContain('cowtool_export_checkpoints_total{export="e"} 1');
+  expect(lines).toContain(`cowtool_export_checkpoint_pause_seconds{export="f"} ${made.pause_ms / 1000}`);
+  const seen: unknown[] = [];
+  for await (const { type, name, checkpoint, pause_ms } of control.events({ lastId: 0 })) {
+    if (type === "checkpoint") seen.push([name, checkpoint, pause_ms]);
+    if (name === "f" && type === "checkpoint") break;
+  }
+  expect(seen).toEqual(["e", "f"].map((name) => [name, "cp", made.pause_ms]));
+  await expect(control.checkpoint({ names: ["e"], as: "cp" })).rejects.toMatchObject({ code: "exists" });
+  await expect(control.checkpoint({ names: ["e", "plain"], as: "x" })).rejects.toMatchObject({ code: "unsuitable" });
+  await expect(control.checkpoint({ names: ["e", "none"], as: "x" })).rejects.toMatchObject({ code: "not-found" });
+  for (const names of ["e", [1]])
+    await expect(control.checkpoint({ names: names as unknown as string[], as: "x" })).rejects.toMatchObject({ code: "usage" });
+  expect((await control.show("e")).checkpoints).toHaveLength(1);
 });
 
 test("a name with @ is refused; one that is kept from before is in the list as failed, and can be removed", async () => {

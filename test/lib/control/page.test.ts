@@ -10,6 +10,7 @@ import { type ControlClient, connect } from "../../../src/lib/control/client.ts"
 import type { PageDocument } from "../../../src/lib/control/page/page-document.ts";
 import { BITMAP_OFFSET_BYTES } from "../../../src/lib/formats/cowfile/layout.ts";
 import { makePki } from "../../support/clients/tls.ts";
+import { makeChain } from "../../support/nbd/chained-stack.ts";
 import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
@@ -219,6 +220,39 @@ test("the map has each cell from where it is, and what was written since", async
   const written = (await isOver.page).looked_at?.map?.ages ?? [];
   expect(written.flatMap((age, cell) => (age >= 0 ? [cell] : []))).toEqual([3, 9]);
   await session.goodbye();
+});
+
+test("a checkpoint by the page needs the token and a stack file; chain and map have it, and what is written since", async () => {
+  const base = makeImage(at(`base${count++}.img`), Buffer.alloc(4 * CELL, 1), SIZE);
+  const { url, token, control } = await startPage(await makeChain(at, "p.stack", base, [], "p.cow"));
+  const session = await RawSession.open(server?.socket ?? "", "structured", { name: "vm1" });
+  const write = (offset: number): Promise<unknown> =>
+    session.ask({ type: CMD.WRITE, offset, length: CELL, payload: Buffer.alloc(CELL, 2) });
+  await write(CELL);
+  const before = await dataUntil(url, "vm1", isMapped);
+  expect(before.exports).toMatchObject([{ can_checkpoint: true }]);
+  const origin = url.origin;
+  const path = "/checkpoint?name=vm1&as=monday";
+  expect((await ask(url, path, { method: "POST", headers: { origin } })).status).toBe(403);
+  const own = { origin, authorization: `Bearer ${token}` };
+  expect((await ask(url, "/checkpoint?name=vm1", { method: "POST", headers: own })).status).toBe(400);
+  const made = await ask(url, path, { method: "POST", headers: own });
+  expect([made.status, JSON.parse(made.text)]).toMatchObject([
+    200,
+    { checkpoint: "monday", exports: [{ name: "vm1" }] },
+  ]);
+  await write(2 * CELL);
+  const after = await dataUntil(url, "vm1", ({ looked_at }) => looked_at?.map?.levels[2] === 2);
+  expect(after.looked_at?.map?.levels.slice(0, 4)).toEqual([0, 1, 2, 0]);
+  expect(after.looked_at?.parts.map((part) => [part.role, part.checkpoint])).toEqual([
+    ["base", null],
+    ["layer", "monday"],
+    ["written", null],
+  ]);
+  expect(after.looked_at?.parts[1]?.checkpoint_ms).toBeGreaterThan(Date.now() - 60_000);
+  await session.goodbye();
+  await control.reopen("vm1", { access: "read-only" });
+  expect((await dataUntil(url, "vm1", isMapped)).exports).toMatchObject([{ can_checkpoint: false }]);
 });
 
 test("an export that is closed and opened again, or removed and added, is shown as it is then", async () => {

@@ -12,7 +12,15 @@ const GIB = 2 ** 30;
 function exportAt(fields: Partial<PageExport>): PageExport {
   const counters = { reads: 0, writes: 0, flushes: 0, bytes_read: 0, bytes_written: 0, errors: 0, unflushed_bytes: 0 };
   const space = { allocated_bytes: null, quota_bytes: null, free_bytes: null };
-  const rest = { state: "open", access: "writable", virtual_size: GIB, layers: 1, connections: 0, error: null };
+  const rest = {
+    state: "open",
+    access: "writable",
+    virtual_size: GIB,
+    layers: 1,
+    connections: 0,
+    error: null,
+    can_checkpoint: false,
+  };
   return { name: "x", ...counters, ...space, ...rest, ...fields };
 }
 

@@ -2,7 +2,7 @@
  * Owns stack files with checkpoints, as a server leaves them, made without one: cowfiles over each other, all but the last
  * one frozen.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import type { LayerPart, StackDocument } from "../../../src/lib/stack/stack-document.ts";
 import { makeCowfile } from "./test-server.ts";
@@ -22,9 +22,8 @@ export async function makeChain(
 ): Promise<string> {
   const layers: LayerPart[] = [...frozen, { file: top }];
   const below = [base];
-  const made = new Set(frozen.filter(({ shared }) => shared).map((layer) => layer.file));
   for (const layer of layers) {
-    if (!made.has(layer.file)) await makeCowfile(below.join(","), at(layer.file));
+    if (!existsSync(at(layer.file))) await makeCowfile(below.join(","), at(layer.file));
     below.push(at(layer.file));
   }
   const document: StackDocument = { cowtool_stack: 1, base: { file: basename(base) }, layers };

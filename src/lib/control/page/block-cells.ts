@@ -77,7 +77,8 @@ export class BlockCells {
           await rest();
           untilMs = performance.now() + PIECE_MS;
         }
-        if (!goesOn()) return;
+        // A checkpoint adds a layer, a squash takes some away: the next walk counts anew.
+        if (!goesOn() || this.#served.stack.depth !== total.length - 1) return;
         const walked = this.#walk(at, Math.min(end, at + PART_BYTES), untilMs, held);
         if (walked === undefined) return;
         at = walked;

@@ -1,6 +1,6 @@
 /**
- * Owns the page's HTTP: the page and its files, its data as server-sent events, and the one thing that it can do. No
- * GET changes anything, and no other site is told anything: guard.ts.
+ * Owns the page's HTTP: the page and its files, its data as server-sent events, and the two things that it can do:
+ * sync, and checkpoint. No GET changes anything, and no other site is told anything: guard.ts.
  */
 import { CowError } from "../../errors.ts";
 import type { Control } from "../control.ts";
@@ -50,6 +50,12 @@ export function pageApp(control: Control, token: string, origin: Origin, isOver:
     requireToken(c, token);
     const name = c.req.query("name");
     return c.json(await control.sync(name === undefined ? undefined : nameIn(name)));
+  });
+  app.post("/checkpoint", async (c) => {
+    requireToken(c, token);
+    const { name, as } = c.req.query();
+    if (name === undefined || as === undefined) throw new CowError("usage", "it needs name and as");
+    return c.json(await control.history.checkpoint({ names: [nameIn(name)], as }));
   });
   app.notFound((c) => answerError(new CowError("not-found", `there is no ${c.req.method} ${c.req.path}`), c));
   return app;

@@ -43,6 +43,8 @@ export interface PageExport {
   readonly free_bytes: number | null;
   /** Why it is not open. */
   readonly error: string | null;
+  /** Is it written, and has it a stack file? */
+  readonly can_checkpoint: boolean;
 }
 
 export interface PageLook {

@@ -187,6 +187,7 @@ export class PageFeed {
       quota_bytes: usage?.quotaBytes ?? null,
       free_bytes: written === undefined ? null : (this.#control.freeBytesAt(written) ?? null),
       error: error?.message ?? null,
+      can_checkpoint: written !== undefined && entry.spec?.stackFile !== undefined,
     };
   }
 
