@@ -135,7 +135,9 @@ test("checkpoints are made under clients, of several exports at one instant; eac
   await expect(control.checkpoint({ names: ["e", "plain"], as: "x" })).rejects.toMatchObject({ code: "unsuitable" });
   await expect(control.checkpoint({ names: ["e", "none"], as: "x" })).rejects.toMatchObject({ code: "not-found" });
   for (const names of ["e", [1]])
-    await expect(control.checkpoint({ names: names as unknown as string[], as: "x" })).rejects.toMatchObject({ code: "usage" });
+    await expect(control.checkpoint({ names: names as unknown as string[], as: "x" })).rejects.toMatchObject({
+      code: "usage",
+    });
   expect((await control.show("e")).checkpoints).toHaveLength(1);
 });
 
