@@ -47,7 +47,7 @@ export class HeadWriter {
 
   /** Changes the head, for all threads; it is written with the next one, or now if it is dirty. @throws CowError `io` */
   change(work: (head: Uint8Array) => void): void {
-    const isDirty = Atomics.load(this.#control, Control.HEAD_DIRTY) === 1;
+    const isDirty = Atomics.load(this.#control, Control.HEAD_DIRTY) !== 0;
     if (isDirty) this.#write(() => work(this.#head));
     else withLock(this.#control, Control.STAMP, () => work(this.#head));
   }

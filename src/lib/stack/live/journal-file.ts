@@ -75,8 +75,13 @@ export class JournalFile {
     if (this.find()) this.#storage.remove(this.path, { own: JOURNAL_BEGINNING, mayReturn: true });
     this.close();
     const made = this.#storage.make(this.path);
-    this.#identity = this.#storage.facts(this.path, { own: true })?.identity;
-    return made;
+    try {
+      this.#identity = this.#storage.facts(this.path, { own: true })?.identity;
+      return made;
+    } catch (error) {
+      made.close();
+      throw error;
+    }
   }
 
   /** Starts a new journal, which is to be durable. @throws CowError `permission`, `no-space`, `io` */

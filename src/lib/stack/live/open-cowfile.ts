@@ -257,7 +257,7 @@ export class WritableCowfile implements Top {
 
   /** Otherwise nothing was changed, and clients' flushes are answered: there is nothing to make durable. */
   get #isChanged(): boolean {
-    return this.shared.config.state.control[Control.HEAD_DIRTY] === 1 || this.found !== "clean";
+    return this.shared.config.state.control[Control.HEAD_DIRTY] !== 0 || this.found !== "clean";
   }
 
   #endJournal(): void {
