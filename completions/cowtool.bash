@@ -33,11 +33,11 @@ _cowtool() {
     attached=1
   fi
   if ((COMP_CWORD == 1)); then
-    _cowtool_words 'attach check completion convert create ctl detach diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint help --help --version'
+    _cowtool_words 'attach check checkpoint completion convert create ctl detach diff drop fork hash info invert map measure merge pack rebase repair resize rollback serve squash unpack verify-fingerprint help --help --version'
     return
   fi
   if [[ $command == help ]]; then
-    ((COMP_CWORD == 2)) && _cowtool_words 'attach check completion convert create ctl detach diff hash info invert map measure merge pack rebase repair resize serve squash unpack verify-fingerprint'
+    ((COMP_CWORD == 2)) && _cowtool_words 'attach check checkpoint completion convert create ctl detach diff drop fork hash info invert map measure merge pack rebase repair resize rollback serve squash unpack verify-fingerprint'
     return
   fi
   for ((i = 2; i < COMP_CWORD; i++)); do
@@ -63,7 +63,7 @@ _cowtool() {
       _cowtool_words 'auto bar plain json none'
       return
       ;;
-    "check --rdofile" | "convert --base" | "create --from" | "create --stack" | "ctl --as" | "ctl --exec" | "ctl --note" | "diff -o" | "diff --output" | "diff --rdofile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "checkpoint --as" | "checkpoint --note" | "convert --base" | "create --from" | "create --stack" | "ctl --as" | "ctl --exec" | "ctl --note" | "diff -o" | "diff --output" | "diff --rdofile" | "fork --cowfile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "rollback --keep" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -119,12 +119,15 @@ _cowtool() {
   case $command in
     attach) _cowtool_words '--export --list --server --wait --help --json --no-color --progress --quiet --verbose' ;;
     check) _cowtool_words '--force-share --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
+    checkpoint) _cowtool_words '--as --note --help --json --no-color --progress --quiet --verbose' ;;
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
     ctl) _cowtool_words '--as --bandwidth --below --drain --ephemeral --exec --force --iops --no-wait --note --quota --read-only --repair --reserve --server --help --json --no-color --progress --quiet --verbose' ;;
     detach) _cowtool_words '--dry-run --orphans --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
+    drop) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
+    fork) _cowtool_words '--cowfile --help --json --no-color --progress --quiet --verbose' ;;
     hash) _cowtool_words '--block-size --digest --help --json --no-color --progress --quiet --verbose' ;;
     info) _cowtool_words '--force --force-share --keep-going --map --no-keep-going --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     invert) _cowtool_words '--abi --force --layer --output --replace --help --json --no-color --progress --quiet --verbose' ;;
@@ -135,6 +138,7 @@ _cowtool() {
     rebase) _cowtool_words '--drop-equal --dry-run --force --from --to --unsafe --help --json --no-color --progress --quiet --verbose' ;;
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
+    rollback) _cowtool_words '--discard --keep --yes --help --json --no-color --progress --quiet --verbose' ;;
     serve) _cowtool_words '--control --dashboard --ephemeral --exit-last --export --force --insecure --listen --log --max-connections --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;

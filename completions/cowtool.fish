@@ -25,12 +25,15 @@ end
 
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments attach --description 'attach an export as a block device of this machine'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments check --description 'list every inconsistency of cowfiles'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments checkpoint --description 'freeze the top of a stack file under a name'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments ctl --description 'control a running server'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments detach --description 'detach a block device of the kernel\'s NBD client'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments diff --description 'show where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments drop --description 'take the name of a checkpoint away'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments fork --description 'make a second disk from a checkpoint of a stack file'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments invert --description 'swap a base and the layer over it'
@@ -41,6 +44,7 @@ complete --command cowtool --no-files --condition '__cowtool_is_first' --argumen
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments rebase --description 'put a cowfile over another base'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments repair --description 'repair cowfiles after a crash'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments resize --description 'give a cowfile\'s image another size'
+complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments rollback --description 'take a stack file back to a checkpoint'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_is_first' --arguments unpack --description 'unpack a packed cowfile'
@@ -51,12 +55,15 @@ complete --command cowtool --condition '__cowtool_is_first' --short-option V --l
 
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments attach --description 'attach an export as a block device of this machine'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments check --description 'list every inconsistency of cowfiles'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments checkpoint --description 'freeze the top of a stack file under a name'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments completion --description 'print the completion script of a shell'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments convert --description 'convert a stack to another format'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments create --description 'make a new cowfile over a base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments ctl --description 'control a running server'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments detach --description 'detach a block device of the kernel\'s NBD client'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments diff --description 'show where two images differ'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments drop --description 'take the name of a checkpoint away'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments fork --description 'make a second disk from a checkpoint of a stack file'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments hash --description 'print the checksum of what a stack shows'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments info --description 'show what an image, a cowfile or a stack is and holds'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments invert --description 'swap a base and the layer over it'
@@ -67,6 +74,7 @@ complete --command cowtool --no-files --condition '__cowtool_runs help' --argume
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments rebase --description 'put a cowfile over another base'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments repair --description 'repair cowfiles after a crash'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments resize --description 'give a cowfile\'s image another size'
+complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments rollback --description 'take a stack file back to a checkpoint'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments serve --description 'serve a stack as a block device over NBD'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments squash --description 'combine several layers of a stack into one'
 complete --command cowtool --no-files --condition '__cowtool_runs help' --arguments unpack --description 'unpack a packed cowfile'
@@ -90,6 +98,10 @@ complete --command cowtool --condition '__cowtool_runs check' --long-option keep
 complete --command cowtool --condition '__cowtool_runs check' --long-option no-keep-going --description 'of several files, stop behind the first whose exit status is not 0'
 complete --command cowtool --condition '__cowtool_runs check' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'check that it belongs to this base'
 complete --command cowtool --condition '__cowtool_runs check' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs checkpoint' --long-option as --require-parameter --arguments '(__cowtool_layers)' --description 'the name of the checkpoint'
+complete --command cowtool --condition '__cowtool_runs checkpoint' --long-option note --require-parameter --arguments '(__cowtool_layers)' --description 'what is to be remembered about it'
+complete --command cowtool --condition '__cowtool_runs checkpoint' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs completion' --arguments '(__cowtool_layers)'
 
@@ -142,6 +154,11 @@ complete --command cowtool --condition '__cowtool_runs diff' --short-option o --
 complete --command cowtool --condition '__cowtool_runs diff' --long-option rdofile --require-parameter --arguments '(__cowtool_layers)' --description 'read cowfiles by themselves over this base'
 complete --command cowtool --condition '__cowtool_runs diff' --long-option replace --exclusive --description 'replace this output, whatever it is: --force replaces only files of the kind that the command writes'
 complete --command cowtool --condition '__cowtool_runs diff' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs drop' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs fork' --long-option cowfile --require-parameter --arguments '(__cowtool_layers)' --description 'the cowfile to make [default: beside NEW, with its name]'
+complete --command cowtool --condition '__cowtool_runs fork' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs hash' --long-option block-size --exclusive --description 'a power of two: another size gives another checksum'
 complete --command cowtool --condition '__cowtool_runs hash' --long-option digest --exclusive --arguments 'sha256 sha512 sha1 blake2b512 blake2s256 sha3-256' --description 'the digest of blocks and of the whole'
@@ -211,6 +228,11 @@ complete --command cowtool --condition '__cowtool_runs resize' --short-option n 
 complete --command cowtool --condition '__cowtool_runs resize' --short-option f --long-option force --description 'resize despite a failed check'
 complete --command cowtool --condition '__cowtool_runs resize' --long-option shrink --description 'allow a smaller size: what is beyond it is lost'
 complete --command cowtool --condition '__cowtool_runs resize' --arguments '(__cowtool_layers)'
+
+complete --command cowtool --condition '__cowtool_runs rollback' --long-option discard --description 'also remove checkpoints that are later than CP'
+complete --command cowtool --condition '__cowtool_runs rollback' --long-option keep --require-parameter --arguments '(__cowtool_layers)' --description 'make this stack file, which names all layers as they are now'
+complete --command cowtool --condition '__cowtool_runs rollback' --short-option y --long-option yes --description 'answer the confirmation prompt with yes'
+complete --command cowtool --condition '__cowtool_runs rollback' --arguments '(__cowtool_layers)'
 
 complete --command cowtool --condition '__cowtool_runs serve' --long-option control --require-parameter --arguments '(__cowtool_layers)' --description 'the path of its control socket, or none'
 complete --command cowtool --condition '__cowtool_runs serve' --long-option dashboard --exclusive --description 'serve a page that shows it all in a browser'

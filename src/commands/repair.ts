@@ -22,7 +22,9 @@ export default class Repair extends BaseCommand<typeof Repair> {
     "<%= config.bin %> repair vm1.cow vm2.cow vm3.cow --json=lines",
   ];
   static override strict = false;
-  static override args = { cowfile: fileArg("the cowfile, or any number of them") };
+  static override args = {
+    cowfile: fileArg("the cowfile, or any number of them; or stack:FILE for the layers of a stack file"),
+  };
   static override flags = {
     "dry-run": dryRunFlag(),
     force: forceFlag("examine a clean file, too"),
@@ -36,8 +38,12 @@ export default class Repair extends BaseCommand<typeof Repair> {
 
   protected async execute(): Promise<Outcome> {
     const { repair } = await import("../lib/operations/repair.ts");
+    const { layersToRepair } = await import("../lib/operations/history/layers-to-repair.ts");
     const { "dry-run": dryRun, "drop-lost": dropLost, force, verbose } = this.flags;
-    return await this.eachFile(this.positionals, this.flags.rdofile, TABLE, async (cowfile, rdofile, context) => {
+    const files = this.positionals.flatMap((file) =>
+      file.startsWith("stack:") ? layersToRepair(file, { dryRun, force }, this.context()) : [file],
+    );
+    return await this.eachFile(files, this.flags.rdofile, TABLE, async (cowfile, rdofile, context) => {
       const report = await repair(cowfile, { dryRun, force, dropLost, rdofile }, context);
       const left = dropLost ? 0 : report.worst.unfixable;
       const fixedWord = dryRun ? "would fix" : "fixed";

@@ -120,6 +120,17 @@ export type {
 export type { GivenStack } from "./operations/files.ts";
 export { hash } from "./operations/hash.ts";
 export { HASH_DIGESTS, type HashDigest, type HashRequest, type HashResult } from "./operations/hash-request.ts";
+export { type CheckpointRequest, type CheckpointResult, checkpoint } from "./operations/history/checkpoint.ts";
+export { type DropResult, drop } from "./operations/history/drop.ts";
+export { type ForkRequest, type ForkResult, fork } from "./operations/history/fork.ts";
+export { layersToRepair } from "./operations/history/layers-to-repair.ts";
+export { type RollbackRequest, type RollbackResult, rollback } from "./operations/history/rollback.ts";
+export {
+  type SquashChainRequest,
+  type SquashChainResult,
+  type SquashedRun,
+  squashChain,
+} from "./operations/history/squash-chain.ts";
 export type { ChangedExtent, Hidden, Verdict } from "./operations/identity/judge.ts";
 export { IDENTITY_MODES, type IdentityMode } from "./operations/identity/modes.ts";
 export { type Info, type InfoOptions, type InfoResult, info, type MapExtent } from "./operations/info.ts";
@@ -149,5 +160,5 @@ export type { OpenPart } from "./stack/open-part.ts";
 export { Overlay } from "./stack/overlay.ts";
 export type { Checkpoint, Listed, StackPart } from "./stack/part.ts";
 export { parseStack, StackSpec } from "./stack/spec.ts";
-export type { LayerPart, StackDocument } from "./stack/stack-document.ts";
+export type { LayerPart, Pending, StackDocument } from "./stack/stack-document.ts";
 export type { StackFile } from "./stack/stack-file.ts";

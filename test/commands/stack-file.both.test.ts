@@ -130,13 +130,24 @@ describe("the commands", () => {
   );
 
   test.each([
-    ["repair", (stack: string) => [stack]],
     ["rebase", (stack: string) => [stack, "--from", at("golden.img"), "--to", at("golden.img")]],
     ["verify-fingerprint", (stack: string) => [at("golden.img"), stack]],
   ] as const)("%s takes one layer, and says how to find it", async (name, argv) => {
     const ran = await run(name, argv(`stack:${at("vm1.stack")}`));
     expect(expectErrorLine(ran, 16)).toContain("is a stack file, a base with its layers");
     expect(ran.stderr).toContain("cowtool info");
+  });
+
+  test("repair looks at its layers that were not closed", async () => {
+    const served = await serve();
+    const image = served.image();
+    image.write(noise(4096, 2), 0);
+    image.commit();
+    served.abandon();
+    const mended = await run("repair", [`stack:${at("vm1.stack")}`, "--json"]);
+    expect(JSON.parse(mended.stdout)).toMatchObject({ cowfile: at("vm1.cow"), state: "clean" });
+    const again = await run("repair", [`stack:${at("vm1.stack")}`]);
+    expect(again.status, again.stderr).toBe(0);
   });
 
   test("pack packs its only layer", async () => {

@@ -85,18 +85,29 @@ export function age(when: string | null): string {
 export async function* renderChain(chain: readonly LinkFacts[], view: TableView): AsyncGenerator<string> {
   const isNamed = chain.some(({ checkpoint }) => checkpoint !== null);
   const rows = chain.map(
-    ({ name, checkpoint, format, state, allocated, modified, fits, being_written: isWritten, open_by: users }) => [
+    ({
       name,
-      ...(isNamed ? [checkpoint?.name ?? "-"] : []),
+      checkpoint,
+      shared,
+      format,
+      state,
+      allocated,
+      modified,
+      fits,
+      being_written: isWritten,
+      open_by: users,
+    }) => [
+      name,
+      ...(isNamed ? [checkpoint?.name ?? "-", checkpoint?.time.slice(0, 16).replace("T", " ") ?? "-"] : []),
       format,
       isWritten ? "being written" : (state ?? "-"),
-      allocated === null ? "-" : roundedSize(allocated),
+      `${allocated === null ? "-" : roundedSize(allocated)}${shared ? ", shared" : ""}`,
       age(modified),
       inWords(fits),
       users.map(({ pid, writes }) => `pid ${pid}${writes ? " (writing)" : ""}`).join(", ") || "-",
     ],
   );
-  const header = ["LAYER", ...(isNamed ? ["CHECKPOINT"] : [])];
+  const header = ["LAYER", ...(isNamed ? ["CHECKPOINT", "MADE (UTC)"] : [])];
   yield* renderTable([...header, "FORMAT", "STATE", "ALLOCATED", "AGE", "FITS", "OPEN BY"], rows, view);
   for (const { name, being_written: isWritten } of chain)
     if (isWritten)

@@ -25,6 +25,8 @@ export interface LinkFacts {
   readonly modified: string | null;
   /** Does it belong to what is below it? Null where nothing tells, and for the base. */
   readonly fits: boolean | null;
+  /** Other stack files name it, too, as its stack file says. */
+  readonly shared: boolean;
   /** The checkpoint that it is, as its stack file says. */
   readonly checkpoint: { readonly name: string; readonly time: string; readonly note: string | null } | null;
   /** Another process is writing it: read without a lock, so `state` and `fits` are null, and it was not judged. */
@@ -107,6 +109,7 @@ async function factsOf(
     modified: facts?.modifiedMs === undefined ? null : new Date(facts.modifiedMs).toISOString(),
     fits: judged.length > 0 ? false : says ? true : null,
     checkpoint: checkpoint ? { name: checkpoint.name, time: checkpoint.time, note: checkpoint.note ?? null } : null,
+    shared: part.listed?.isShared ?? false,
     being_written: isBeingWritten,
     problems: [
       ...(error ? [isBeingWritten ? inDoubt(error) : asProblem(error)] : []),

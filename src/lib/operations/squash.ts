@@ -9,6 +9,7 @@ import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import type { Overwrite } from "../output/claim.ts";
 import { belowLayer } from "../stack/overlay.ts";
+import type { StackSpec } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
 import { requireSameBases } from "./identity/stack-bases.ts";
@@ -47,33 +48,45 @@ export async function squash(
   request: SquashRequest = {},
   context: OperationContext = {},
 ): Promise<SquashResult> {
-  const abi = request.abi ?? "le64";
-  return OpenFiles.during(context, async (files) => {
+  return OpenFiles.during(context, (files) => {
     const spec = files.stackSpec(text);
-    const { from, to } = rangeOf(spec.layers.length, request);
-    refusePending(files.storage, spec, [output], request.force);
-    const stack = await files.openStack(spec.lower(to), request.force);
-    refuseSameFile(files.storage, output, stack.paths);
-    const base = belowLayer(stack, from);
-    const rdoBlocks = requireFit(base, stack.device, abi, context);
-    const end = rdoBlocks * BLOCK_BYTES;
-    const layers = stack.layers.slice(from - 1);
-    const way = request.force ? undefined : "--force squashes all the same";
-    await requireSameBases(files, stack, { from, way }, context);
-    await noticeUnmarkedOf(layers, context, "squashed");
-    const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
-    const held = widen(allocatedBy(layers, 0, end), BLOCK_BYTES, end);
-    const over = { base, basePaths: stack.pathsOf(from), inputs: stack.paths, rdoBlocks };
-    const job = { ...over, output, allowed: request, abi, view, held, phase: "squashing" };
-    const { facts } = await makeCowfile(files, job, context);
-    return { stack: text, output, from, to, over: spec.lower(from - 1).text, ...facts };
+    return squashLayers(files, spec, output, { ...request, ...rangeOf(spec.layers.length, request) }, request, context);
   });
 }
 
-function rangeOf(
-  count: number,
-  { from = 1, to = count }: SquashRequest,
-): { readonly from: number; readonly to: number } {
+/** @param allowed what the output may replace @throws CowError as squash() */
+export async function squashLayers(
+  files: OpenFiles,
+  spec: StackSpec,
+  output: string,
+  { from, to, abi = "le64", force }: LayersRange & Pick<SquashRequest, "abi" | "force">,
+  allowed: Overwrite,
+  context: OperationContext,
+): Promise<SquashResult> {
+  refusePending(files.storage, spec, [output], force);
+  const stack = await files.openStack(spec.lower(to), force);
+  refuseSameFile(files.storage, output, stack.paths);
+  const base = belowLayer(stack, from);
+  const rdoBlocks = requireFit(base, stack.device, abi, context);
+  const end = rdoBlocks * BLOCK_BYTES;
+  const layers = stack.layers.slice(from - 1);
+  const way = force ? undefined : "--force squashes all the same";
+  await requireSameBases(files, stack, { from, way }, context);
+  await noticeUnmarkedOf(layers, context, "squashed");
+  const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
+  const held = widen(allocatedBy(layers, 0, end), BLOCK_BYTES, end);
+  const over = { base, basePaths: stack.pathsOf(from), inputs: stack.paths, rdoBlocks };
+  const job = { ...over, output, allowed, abi, view, held, phase: "squashing" };
+  const { facts } = await makeCowfile(files, job, context);
+  return { stack: spec.text, output, from, to, over: spec.lower(from - 1).text, ...facts };
+}
+
+interface LayersRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+function rangeOf(count: number, { from = 1, to = count }: SquashRequest): LayersRange {
   if (count < 1) throw new CowError("usage", "a base without layers has nothing to be squashed");
   const isRange = Number.isInteger(from) && Number.isInteger(to) && from >= 1 && from <= to && to <= count;
   if (!isRange) throw new CowError("usage", `layers ${from} to ${to} are no range: the stack has layers 1 to ${count}`);

@@ -11,18 +11,30 @@ export interface LayerRange {
   readonly to: number;
 }
 
-/** A new document, and the layers that it no longer names. */
+/** A new document, and the layers that it no longer names. Those that no other stack file names are to be removed. */
 export interface Shortened {
   readonly document: StackDocument;
   readonly gone: readonly LayerPart[];
 }
 
-/** The names of its checkpoints, bottom to top. @internal */
+function without(document: StackDocument, gone: readonly LayerPart[]): Shortened {
+  const files = gone.flatMap(({ file, shared }) => (shared ? [] : file));
+  const all = [...(document.to_remove ?? []), ...files];
+  return { document: all.length > 0 ? { ...document, to_remove: all } : document, gone };
+}
+
+/** The files are removed. */
+export function removed({ to_remove = [], ...rest }: StackDocument, files: readonly string[]): StackDocument {
+  const left = to_remove.filter((file) => !files.includes(file));
+  return left.length > 0 ? { ...rest, to_remove: left } : rest;
+}
+
+/** The names of its checkpoints, bottom to top. */
 export function checkpointNames({ layers }: Pick<StackDocument, "layers">): readonly string[] {
   return layers.flatMap(({ checkpoint }) => checkpoint?.name ?? []);
 }
 
-/** The layer that is a checkpoint. @throws CowError `not-found` @internal */
+/** The layer that is a checkpoint. @throws CowError `not-found` */
 export function checkpointAt(document: StackDocument, name: string, stackFile: string): number {
   const at = document.layers.findIndex(({ checkpoint }) => checkpoint?.name === name);
   if (at >= 0) return at;
@@ -34,7 +46,7 @@ export function checkpointAt(document: StackDocument, name: string, stackFile: s
   });
 }
 
-/** @throws CowError `usage` for what cannot be the name of a checkpoint, `exists` for one that the stack file has @internal */
+/** @throws CowError `usage` for what cannot be the name of a checkpoint, `exists` for one that the stack file has */
 export function requireFreeName(document: StackDocument, name: string, stackFile: string): void {
   const about = { file: stackFile, details: { checkpoint: name } };
   if (!isCheckpointName(name))
@@ -47,7 +59,7 @@ export function requireFreeName(document: StackDocument, name: string, stackFile
     throw new CowError("exists", `has a checkpoint "${name}" already`, about);
 }
 
-/** A checkpoint is being made. @internal */
+/** A checkpoint is being made. */
 export function begun(document: StackDocument, pending: Pending): StackDocument {
   return { ...document, pending };
 }
@@ -65,18 +77,19 @@ export function withdrawn({ pending: _, ...rest }: StackDocument): StackDocument
   return rest;
 }
 
-/** A new top over the layers up to `at`. @internal */
-export function rolledBack(document: StackDocument, at: number, file: string): Shortened {
+/** A new top over the layers up to `at`. @param isKept another stack file names the old chain: nothing is removed */
+export function rolledBack(document: StackDocument, at: number, file: string, isKept = false): Shortened {
   const { layers } = document;
-  return { document: { ...document, layers: [...layers.slice(0, at + 1), { file }] }, gone: layers.slice(at + 1) };
+  if (isKept) return { document: { ...document, layers: [...layers.slice(0, at + 1), { file }] }, gone: [] };
+  return without({ ...document, layers: [...layers.slice(0, at + 1), { file }] }, layers.slice(at + 1));
 }
 
 /** The layers up to `at` belong to other stack files, too. */
-function sharedUpTo(document: StackDocument, at: number): StackDocument {
+export function sharedUpTo(document: StackDocument, at: number): StackDocument {
   return { ...document, layers: document.layers.map((layer, i) => (i <= at ? { ...layer, shared: true } : layer)) };
 }
 
-/** A second stack file over the layers up to `at`, with a top of its own. Names stay relative to the first one. @internal */
+/** A second stack file over the layers up to `at`, with a top of its own. Names stay relative to the first one. */
 export function forked(
   document: StackDocument,
   at: number,
@@ -90,7 +103,7 @@ export function forked(
 /**
  * The runs of frozen layers that can be one without the loss of a checkpoint: each ends with the first layer that has a name, or
  * below one that other stack files name, which would be copied and not become less.
- @internal */
+ */
 export function unnamedRuns({ layers }: Pick<StackDocument, "layers">): readonly LayerRange[] {
   const runs: LayerRange[] = [];
   let from = 0;
@@ -112,7 +125,7 @@ export function unnamedRuns({ layers }: Pick<StackDocument, "layers">): readonly
  * last frozen one.
  *
  * @throws CowError `not-found`; `usage` if there is no such layer
- @internal */
+ */
 export function rangeOf(
   document: StackDocument,
   { from, to }: { readonly from?: string | undefined; readonly to?: string | undefined },
@@ -132,16 +145,16 @@ export function rangeOf(
   return { from: first, to: last };
 }
 
-/** The layers of a range are one, in `file`, which has the name of the topmost of them. @internal */
+/** The layers of a range are one, in `file`, which has the name of the topmost of them. */
 export function squashed(document: StackDocument, { from, to }: LayerRange, file: string): Shortened {
   const { layers } = document;
   const name = layers[to]?.checkpoint;
   const joined: LayerPart = { file, ...(name && { checkpoint: name }) };
   const next = [...layers.slice(0, from), joined, ...layers.slice(to + 1)];
-  return { document: { ...document, layers: next }, gone: layers.slice(from, to + 1) };
+  return without({ ...document, layers: next }, layers.slice(from, to + 1));
 }
 
-/** The layer has no name any more; it stays. @internal */
+/** The layer has no name any more; it stays. */
 export function dropped(document: StackDocument, at: number): StackDocument {
   const unnamed = ({ checkpoint: _, ...rest }: LayerPart): LayerPart => rest;
   return { ...document, layers: document.layers.map((layer, i) => (i === at ? unnamed(layer) : layer)) };
@@ -151,5 +164,5 @@ export function dropped(document: StackDocument, at: number): StackDocument {
 export function flattened(document: StackDocument, at: number, base: string): Shortened {
   const { layers } = document;
   const next = { ...document, base: { file: base, format: "raw" }, layers: layers.slice(at + 1) };
-  return { document: next, gone: layers.slice(0, at + 1) };
+  return without(next, layers.slice(0, at + 1));
 }

@@ -12,6 +12,7 @@ const VERSION = 1;
 export const MAX_STACK_FILE_BYTES = 1 << 20;
 const MAX_STACK_FILE_LAYERS = 1024;
 const MAX_MORE_FILES = 1024;
+const MAX_TO_REMOVE = 4096;
 /** As long as the longest path that Linux takes. */
 const MAX_NAME_BYTES = 4096;
 const MAX_NOTE_BYTES = 4096;
@@ -66,6 +67,8 @@ export interface StackDocument extends Foreign {
   /** Bottom to top. */
   readonly layers: readonly LayerPart[];
   readonly pending?: Pending;
+  /** Cowfiles that were its layers: to be removed by its holder. */
+  readonly to_remove?: readonly string[];
 }
 
 export function isCheckpointName(text: string): boolean {
@@ -97,7 +100,7 @@ export function decodeStackDocument(bytes: Uint8Array, file: string): StackDocum
     throw at.in("cowtool_stack").wrong("is no version number");
   if (version !== VERSION)
     throw at.in("cowtool_stack").wrong(`is ${version}: this cowtool knows version ${VERSION} only`, "unsupported");
-  at.allow(fields, ["cowtool_stack", "base", "layers", "pending"]);
+  at.allow(fields, ["cowtool_stack", "base", "layers", "pending", "to_remove"]);
   checkBase(at.in("base"), fields["base"]);
   const layers = at.in("layers").list(fields["layers"], MAX_STACK_FILE_LAYERS);
   const names = new Set<string>();
@@ -106,6 +109,8 @@ export function decodeStackDocument(bytes: Uint8Array, file: string): StackDocum
     if (layers.length === 0) throw at.in("pending").wrong("is a checkpoint without a layer");
     checkPending(at.in("pending"), fields["pending"], names);
   }
+  const gone = fields["to_remove"] === undefined ? [] : at.in("to_remove").list(fields["to_remove"], MAX_TO_REMOVE);
+  for (const [i, name] of gone.entries()) at.in("to_remove").at(i).name(name);
   return value as StackDocument;
 }
 

@@ -9,8 +9,9 @@ import type { Storage } from "../device/storage.ts";
 import { CowError } from "../errors.ts";
 import { formatById } from "../formats/registry.ts";
 import { isNbdUri } from "../protocol/uri.ts";
+import { removed } from "./chain.ts";
 import { RAW, type StackPart, textOf } from "./part.ts";
-import { namedBy, removeLeftTop, withoutPending } from "./pending.ts";
+import { namedBy, removeGone, removeLeftTop, withoutPending } from "./pending.ts";
 import {
   decodeStackDocument,
   encodeStackDocument,
@@ -143,7 +144,8 @@ export class HeldStackFile {
   }
 
   /**
-   * Locks a stack file that was read, exclusively. A checkpoint that is pending in it is written down as made or as not made.
+   * Locks a stack file that was read, exclusively. A checkpoint that is pending in it is written down as made or as not made,
+   * and cowfiles that are to be removed are.
    *
    * @throws CowError `locked` if another process holds it, or changed it since it was read; `exists` for one of another
    *   user, or with several names; `permission`, `not-found`, `io`
@@ -165,7 +167,7 @@ export class HeldStackFile {
           hints: ["run the same command again"],
         });
       const held = new HeldStackFile(storage, file, device);
-      if (found.pending) held.#settle(found.pending, onNotice);
+      held.#settle(found.pending, onNotice);
       return held;
     } catch (error) {
       device.close();
@@ -225,9 +227,24 @@ export class HeldStackFile {
   }
 
   /** The file first: killed in between, the next one finds the document, and nothing to remove. */
-  #settle(pending: Pending, onNotice: ((notice: Notice) => void) | undefined): void {
-    removeLeftTop(this.#storage, this, pending, onNotice);
-    this.replace(this.#document);
+  #settle(pending: Pending | undefined, onNotice: ((notice: Notice) => void) | undefined): void {
+    if (pending) {
+      removeLeftTop(this.#storage, this, pending, onNotice);
+      this.replace(this.#document);
+    }
+    this.removeGone(onNotice);
+  }
+
+  /**
+   * Removes the cowfiles that it says are to be removed. One that another process has open stays until the next time.
+   *
+   * @returns their names, as they were stored
+   * @throws CowError as replace()
+   */
+  removeGone(onNotice?: (notice: Notice) => void): readonly string[] {
+    const gone = removeGone(this.#storage, this, onNotice);
+    if (gone.length > 0) this.replace(removed(this.#document, gone));
+    return gone;
   }
 
   close(): void {

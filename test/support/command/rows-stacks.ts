@@ -1,6 +1,8 @@
 /**
- * Owns the rows of the command contract for squash, invert, map, rebase, resize and hash; see command-rows.ts.
+ * Owns the rows of the command contract for stack files, squash, invert, map, rebase, resize and hash; see command-rows.ts.
  */
+import { writeFileSync } from "node:fs";
+import type { At } from "./files.ts";
 import type { CommandRow } from "./row.ts";
 import { ANY_BASE, stackInputs } from "./rows-more.ts";
 
@@ -12,6 +14,7 @@ export const squash: CommandRow = {
       argv: (at) => [`${at("base.img")},${at("vm.cow")},${at("top.cow")}`, at("new.cow"), "--from=2", "--abi=be32"],
     },
     { title: "over an old one", argv: (at) => [`${at("base.img")},${at("vm.cow")}`, at("sibling.cow"), "-f"] },
+    { title: "of a stack file", argv: (at) => [stackFile(at, "vm.cow", "top.cow"), ".."] },
   ],
   inputs: [
     {
@@ -41,6 +44,64 @@ export const squash: CommandRow = {
     },
   ],
   progress: (at) => [`${at("base.img")},${at("vm.cow")}`, at("new.cow")],
+};
+
+/** Puts a stack file of one layer there, with checkpoints below it if there are more. */
+function stackFile(at: At, ...layers: readonly string[]): string {
+  const time = "2026-11-29T12:00:00.000Z";
+  for (const file of ["base.img", ...layers]) at(file);
+  const named = layers.map((file, i) => ({
+    file,
+    ...(i < layers.length - 1 && { checkpoint: { name: `cp${i}`, time } }),
+  }));
+  const document = { cowtool_stack: 1, base: { file: "base.img" }, layers: named };
+  writeFileSync(at("vm.stack"), JSON.stringify(document));
+  return at("vm.stack");
+}
+
+/** Its examples name stack files, which must be there. */
+const ofStackFile = { needsMore: true, inputs: [], outputs: [], collisions: [] } as const;
+
+export const checkpoint: CommandRow = {
+  ...ofStackFile,
+  runs: [
+    { title: "with a note", argv: (at) => [stackFile(at, "vm.cow"), "--as", "monday", "--note", "a b"] },
+    {
+      title: "of what is a checkpoint's top",
+      argv: (at) => [`stack:${stackFile(at, "vm.cow", "top.cow")}`, "--as", "2"],
+    },
+  ],
+  names: ["stackfile"],
+};
+
+export const rollback: CommandRow = {
+  ...ofStackFile,
+  runs: [
+    { title: "to the last", argv: (at) => [stackFile(at, "vm.cow", "top.cow"), "cp0", "-y"] },
+    { title: "keeping all", argv: (at) => [stackFile(at, "vm.cow", "top.cow"), "cp0", "--keep", at("old.stack")] },
+  ],
+  names: ["stackfile", "checkpoint"],
+};
+
+export const fork: CommandRow = {
+  ...ofStackFile,
+  runs: [
+    { title: "of a checkpoint", argv: (at) => [`${stackFile(at, "vm.cow", "top.cow")}@cp0`, at("new.stack")] },
+    {
+      title: "of now",
+      argv: (at) => [stackFile(at, "vm.cow"), at("new.stack"), "--cowfile", at("n.cow")],
+    },
+  ],
+  names: ["stackfile", "new"],
+};
+
+export const drop: CommandRow = {
+  ...ofStackFile,
+  runs: [
+    { title: "the last", argv: (at) => [stackFile(at, "vm.cow", "top.cow"), "cp0"] },
+    { title: "of a stack", argv: (at) => [`stack:${stackFile(at, "vm.cow", "top.cow")}`, "cp0"] },
+  ],
+  names: ["stackfile", "checkpoint"],
 };
 
 export const invert: CommandRow = {

@@ -6,7 +6,7 @@ import type { CommandRow } from "./row.ts";
 import { attach, detach } from "./rows-attach.ts";
 import { convert, measure } from "./rows-convert.ts";
 import { ANY_BASE, diff, pack, serve, unpack } from "./rows-more.ts";
-import { hash, invert, map, rebase, resize, squash } from "./rows-stacks.ts";
+import { checkpoint, drop, fork, hash, invert, map, rebase, resize, rollback, squash } from "./rows-stacks.ts";
 
 const create: CommandRow = {
   runs: [
@@ -274,6 +274,7 @@ const verifyFingerprint: CommandRow = {
 export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   attach,
   check,
+  checkpoint,
   completion: {
     runs: ["bash", "zsh", "fish"].map((shell) => ({ title: `of ${shell}`, argv: () => [shell], readOnly: true })),
     inputs: [],
@@ -291,6 +292,8 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   },
   detach,
   diff,
+  drop,
+  fork,
   hash,
   info,
   invert,
@@ -301,6 +304,7 @@ export const COMMAND_ROWS: Readonly<Record<string, CommandRow>> = {
   rebase,
   repair,
   resize,
+  rollback,
   serve,
   squash,
   unpack,
