@@ -65,6 +65,47 @@ test("each checkpoint is an export that is read-only and shows the disk as it wa
   await server.stop();
 });
 
+test("a checkpoint that is made while it runs is an export at once, and the changes since then are marked", async () => {
+  const made = await makeDisk(at, "live", [
+    { writes: [{ offset: 0, length: 10 * KIB, seed: 2 }], checkpoint: "mon" },
+    { writes: [] },
+  ]);
+  const server = await startServing(at, [{ name: "vm", stack: made.stack }]);
+  const early = await RawSession.open(server.socket, "structured", {
+    name: "vm",
+    contexts: [`${SINCE}mon`, `${SINCE}now`],
+  });
+  const content = Buffer.from(made.contents.at(-1) ?? "");
+  const write = async (block: number): Promise<void> => {
+    const bytes = noise(KIB, 100 + block);
+    await early.write(block * KIB, bytes);
+    content.set(bytes, block * KIB);
+  };
+  const marked = async (session: RawSession, context: string): Promise<number[]> => {
+    const { extents } = succeed(await session.ask({ type: CMD.BLOCK_STATUS, offset: 0, length: DISK_BYTES }));
+    let offset = 0;
+    return (extents.get(context) ?? []).flatMap(([length, flags]) => {
+      offset += length;
+      return flags === 0 ? [] : Array.from({ length: length / KIB }, (_, i) => (offset - length) / KIB + i);
+    });
+  };
+  await write(20);
+  const { exports } = await server.history.checkpoint(["vm"], { as: "now" });
+  expect(exports).toHaveLength(1);
+  expect(await listed(server.socket)).toEqual(["vm", "vm@mon", "vm@now"]);
+  const then = Buffer.from(content);
+  await write(30);
+  const reader = await RawSession.open(server.socket, "structured", { name: "vm@now", contexts: [`${SINCE}mon`] });
+  expect((await reader.read(0, DISK_BYTES)).equals(then)).toBe(true);
+  expect(await marked(reader, `${SINCE}mon`)).toEqual([20]);
+  expect(await marked(early, `${SINCE}mon`)).toEqual([20, 30]);
+  const late = await RawSession.open(server.socket, "structured", { name: "vm", contexts: [`${SINCE}now`] });
+  expect(await marked(late, `${SINCE}now`)).toEqual([30]);
+  expect((await late.read(0, DISK_BYTES)).equals(content)).toBe(true);
+  for (const session of [early, reader, late]) await session.goodbye();
+  await server.stop();
+});
+
 test("a checkpoint has the contexts of those before it", async () => {
   const server = await startServing(at, [{ name: "vm", stack: disk.stack }], { readOnly: true });
   const contexts = [`${SINCE}mon`, `${SINCE}tue`];

@@ -12,7 +12,7 @@ const CHECKPOINTS = Array.from({ length: 1000 }, (_, level) => ({
 
 /** What a list needs of an export with a thousand checkpoints. */
 function entry(name: string): LiveExport {
-  const stack = { readable: CHECKPOINTS, nameAt: (checkpoint: { name: string }) => `stack:vm@${checkpoint.name}` };
+  const stack = { readable: CHECKPOINTS, name: "stack:vm.stack" };
   const served = { facts: { name, description: "" }, stack };
   const views = { find: (_: unknown, checkpoint: string) => ({ facts: { name: `${name}@${checkpoint}` } }) };
   return { name, served, views, state: "open", isPending: false } as unknown as LiveExport;

@@ -41,7 +41,8 @@ export class History {
   }
 
   /**
-   * Freezes what each of the exports shows, at one instant, while clients write.
+   * Freezes what each of the exports shows, at one instant, while clients write. Returns when the checkpoints can be read, as
+   * NAME@CHECKPOINT.
    *
    * @throws CowError `not-found` for an export; `unsuitable` for one without a stack file that is written; `exists` for a name that
    *   is taken; `locked`; `no-space`; `io`
@@ -54,6 +55,7 @@ export class History {
       const frozen = entries.map(({ served }) => served?.stack.writtenPath ?? "");
       const made = { name: as, time, ...(note !== undefined && { note }) };
       const pauseMs = await checkpointStacks([first, ...others], made, this.#context);
+      await Promise.all(entries.map(({ served }) => served?.stack.settling));
       const exports = entries.map((entry, i) => {
         entry.parse(storageOf(this.#context));
         entry.meter.layersChanged();

@@ -229,7 +229,7 @@ export class LiveExport implements ExportEntry {
     this.views.close();
     await this.#look?.end();
     // What it was made of before its last checkpoint is closed first.
-    if (isFree) await served.stack.settling;
+    if (isFree) await served.stack.settling.then(() => served.stack.retiring);
     try {
       // A thread that does not come back from a native call still has the files.
       if (isFree && isSound()) this.meter.flush(() => served.stack.close());

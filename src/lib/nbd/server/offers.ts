@@ -29,7 +29,7 @@ export class Offers {
     for (const { facts, stack } of all)
       for (const checkpoint of stack.readable) {
         const name = nameAt(facts.name, checkpoint.name);
-        const description = descriptionOf(stack.nameAt(checkpoint), "read-only");
+        const description = descriptionOf(nameAt(stack.name, checkpoint.name), "read-only");
         left -= Buffer.byteLength(name) + Buffer.byteLength(description) + LINE_BYTES;
         if (left < 0) return;
         if (Buffer.byteLength(name) <= MAX_STRING_BYTES) yield { name, description };

@@ -224,5 +224,5 @@ async function settle(member: Member): Promise<void> {
   const old = stack.parts;
   old.top?.nameBase?.(await lower.fingerprint(lower.stack.device.sizeBytes / BLOCK_BYTES));
   exchangeParts({ ...member, next: { ...old, lower, frozen: undefined } });
-  await stack.retire(old);
+  stack.retire(old);
 }

@@ -52,8 +52,10 @@ export class ServedStack {
   readonly held: HeldStackFile | undefined;
   readonly #storage: Storage;
   readonly #options: OpenOptions;
-  /** Ends when the layer that was the top until the last checkpoint is settled. Never rejects. */
+  /** Ends when the layer that was the top until the last checkpoint is one of the lower ones. Never rejects. */
   settling: Promise<void> = Promise.resolve();
+  /** Ends when former parts are let go of: not before clients have read what they were sent of them. Never rejects. */
+  retiring: Promise<void> = Promise.resolve();
   #parts: StackParts;
   readonly #passing: PartsPassing;
   /** Of a layer that is not written. */
@@ -168,7 +170,7 @@ export class ServedStack {
   /** The disk as it was at one of `readable`, over the same open files. The caller closes it. */
   at(checkpoint: CheckpointLevel): ServedStack {
     return new ServedStack(this.#storage, this.#options, {
-      name: this.nameAt(checkpoint),
+      name: `${this.name}@${checkpoint.name}`,
       access: "read-only",
       found: undefined,
       checkpoints: this.checkpoints.filter(({ level }) => level < checkpoint.level),
@@ -177,10 +179,6 @@ export class ServedStack {
       top: undefined,
       held: undefined,
     });
-  }
-
-  nameAt({ name }: CheckpointLevel): string {
-    return `${this.name}@${name}`;
   }
 
   /** What the written layer has allocated, and its quota; undefined if nothing is written. */
@@ -252,10 +250,15 @@ export class ServedStack {
 
   /**
    * Lets go of former parts, once no connection refers to them: what is below the top, a frozen layer, mappings. A top that is
-   * neither written nor frozen any more is the caller's to close, before or after.
+   * neither written nor frozen any more is the caller's to close, before or after. `retiring` ends when that is done.
    */
-  async retire({ lower, frozen, top }: StackParts): Promise<void> {
-    await this.gate.past(this.gate.epoch);
+  retire(parts: StackParts): void {
+    const gone = this.#letGo(parts, this.gate.epoch).catch(() => undefined);
+    this.retiring = Promise.all([this.retiring, gone]).then(() => undefined);
+  }
+
+  async #letGo({ lower, frozen, top }: StackParts, epoch: number): Promise<void> {
+    await this.gate.past(epoch);
     const now = this.#parts;
     const isUsed = (old: Top): boolean => old === now.top || old === now.frozen?.top;
     for (const old of [top, frozen?.top]) {
