@@ -15,14 +15,22 @@ export class NumberedWriter {
   readonly #blocks: number;
   #isStopped = false;
 
-  private constructor(session: RawSession, offset: number, blocks: number) {
+  private constructor(session: RawSession, offset: number, blocks: number, from: number) {
     this.#session = session;
     this.#offset = offset;
     this.#blocks = blocks;
+    this.sent = this.replied = from;
   }
 
-  static async enter(where: string, exportName: string, offset: number, blocks: number): Promise<NumberedWriter> {
-    return new NumberedWriter(await RawSession.open(where, "structured", { name: exportName }), offset, blocks);
+  /** @param from its last write, of an earlier connection */
+  static async enter(
+    where: string,
+    exportName: string,
+    offset: number,
+    blocks: number,
+    from = 0,
+  ): Promise<NumberedWriter> {
+    return new NumberedWriter(await RawSession.open(where, "structured", { name: exportName }), offset, blocks, from);
   }
 
   /** Writes one block after the other until stop(), or the server has gone; flushes now and then. */
