@@ -3,7 +3,7 @@
  * there with any choice of what was not flushed: the same command then completes the work. Runs on MemoryStorage.
  */
 import { describe, expect, it } from "vitest";
-import { CowError, create, MemoryStorage, merge, repair } from "../../../src/lib/index.ts";
+import { CowError, create, MemoryStorage, merge, repair, SparseBytes } from "../../../src/lib/index.ts";
 import { isExhaustive } from "../../support/sample.ts";
 import { type CrashState, crashStates } from "../../support/storage/crash-states.ts";
 
@@ -51,6 +51,19 @@ function crashes(
 
 function bytesOf(storage: MemoryStorage, path: string): Buffer {
   return Buffer.from(storage.content(path)?.toBytes() ?? []);
+}
+
+const [BASE_CONTENT, CHANGED_CONTENT] = [SparseBytes.from(BASE), SparseBytes.from(CHANGED)];
+const ZERO_PAGE = new Uint8Array(4096);
+
+/** Page by page: most of the images is holes. */
+function holds(storage: MemoryStorage, path: string, wanted: SparseBytes): boolean {
+  const content = storage.content(path);
+  if (content?.sizeBytes !== wanted.sizeBytes) return false;
+  const pageOf = ({ pages }: SparseBytes, index: number): Uint8Array => pages.get(index) ?? ZERO_PAGE;
+  return [...new Set([...content.pages.keys(), ...wanted.pages.keys()])].every(
+    (index) => Buffer.compare(pageOf(content, index), pageOf(wanted, index)) === 0,
+  );
 }
 
 /** Is it what the driver would open, or refuse as dirty? Never clean and inconsistent. */
@@ -111,7 +124,7 @@ describe("a crash at any point", () => {
     for await (const { name, storage } of crashes(initial, work)) {
       const result = await work(storage);
       if (result.resumed) resumed++;
-      expect(bytesOf(storage, "base").equals(CHANGED), name).toBe(true);
+      expect(holds(storage, "base", CHANGED_CONTENT), name).toBe(true);
       expect(storage.paths(), name).toEqual(["base", "changed", "cow", "cow.cowtool-base"]);
     }
     expect(resumed).toBeGreaterThan(20);
@@ -122,9 +135,9 @@ describe("a crash at any point", () => {
     const work = (storage: MemoryStorage) => merge("base", "cow", { undo: "undo" }, { storage });
     for await (const { name, storage } of crashes(initial, work)) {
       await work(storage);
-      expect(bytesOf(storage, "base").equals(CHANGED), name).toBe(true);
+      expect(holds(storage, "base", CHANGED_CONTENT), name).toBe(true);
       await merge("base", "undo", {}, { storage });
-      expect(bytesOf(storage, "base").equals(BASE), name).toBe(true);
+      expect(holds(storage, "base", BASE_CONTENT), name).toBe(true);
     }
   });
 
@@ -135,7 +148,7 @@ describe("a crash at any point", () => {
     let taken = 0;
     let states = 0;
     for await (const { name, storage } of crashStates(initial, forward, 2)) {
-      const begun = storage.paths().includes("undo") && !bytesOf(storage, "base").equals(BASE);
+      const begun = storage.paths().includes("undo") && !holds(storage, "base", BASE_CONTENT);
       if (!begun || states++ % 12 !== 0) continue;
       const half = storage.clone();
       for await (const again of crashStates(half, back, 1)) {
@@ -143,7 +156,7 @@ describe("a crash at any point", () => {
           // Taken back already, or not begun when it crashed: the undo file then has nothing to undo.
           if (!(error instanceof CowError && ["wrong-base", "pending-merge"].includes(error.code))) throw error;
         });
-        expect(bytesOf(again.storage, "base").equals(BASE), `${name}, then ${again.name}`).toBe(true);
+        expect(holds(again.storage, "base", BASE_CONTENT), `${name}, then ${again.name}`).toBe(true);
         taken++;
       }
     }
