@@ -13,6 +13,7 @@ import { cowtoolCommand, launch, serveStack } from "./servers.mjs";
 
 const MIB = 2 ** 20;
 const DEPTH = 32;
+const WARM_UP_BYTES = 4096;
 /** The whole image once in two halves of the chain. */
 const SHARE = 16;
 
@@ -72,18 +73,16 @@ const KINDS = [
   },
 ];
 
-async function measure(context, dir, kind, chain, { seconds }) {
+async function measure(context, dir, kind, chain, { seconds, size }) {
   const listen = { unix: join(dir, "s") };
   rmSync(listen.unix, { force: true });
   const started = await launch(kind.command(chain, listen), { listen, log: join(context.work, "depth.log") });
   try {
-    const step = (depth, more = "") => `randread --depth ${depth} --seconds ${seconds} ${more}`.trim();
-    // The first pass maps and fetches.
-    const [, q16, q64] = await load(context, { ...started, exportName: "" }, [
-      step(64, "--seed 9"),
-      step(16),
-      step(64),
-    ]);
+    const step = (depth) => `randread --depth ${depth} --seconds ${seconds}`;
+    // The first pass fetches and maps each page.
+    const first = `read --bytes ${WARM_UP_BYTES} --depth 16 --operations ${size / WARM_UP_BYTES}`;
+    const steps = [first, `${step(64)} --seed 9`, step(16), step(64)];
+    const [, , q16, q64] = await load(context, { ...started, exportName: "" }, steps);
     const cpu = { q16_cpu_us: q16.server_cpu_us, q64_cpu_us: q64.server_cpu_us };
     return { q16_iops: q16.iops, q64_iops: q64.iops, ...cpu, rss_kib: q64.rss_kib };
   } finally {
@@ -117,7 +116,7 @@ export async function runDepth(context, { rounds, seconds, smoke }) {
     for (let round = 0; round < rounds; round++) {
       for (const { kind, depth } of rotated(points, round)) {
         const chain = chains.get(kind.id).slice(0, 1 + depth);
-        const sample = await measure(context, dir, kind, chain, { seconds }).catch((error) => {
+        const sample = await measure(context, dir, kind, chain, { seconds, size: row.size }).catch((error) => {
           context.fail(`${row.id}, ${kind.id} ${depth}: ${error.message}`);
           return null;
         });

@@ -177,3 +177,29 @@ test("what has no stack file, or a name that is taken, is refused, and leaves no
   expect(readFileSync(at("f.stack"), "utf8")).toBe(before);
   await server.stop();
 });
+
+test("layers are added to the map of owners as they are frozen, and reads go by it", async () => {
+  const server = await startServing(at, [{ name: "deep", stack: await makeDisk("deep") }]);
+  const session = await RawSession.open(server.socket, "structured", { name: "deep" });
+  const pageOf = (i: number) => Buffer.alloc(4096, i + 1);
+  const memories: (SharedArrayBuffer | undefined)[] = [];
+  for (let i = 0; i < 6; i++) {
+    await session.write(i * 4096, pageOf(i));
+    if (i > 0) await session.write((i - 1) * 4096 + 1024, pageOf(i).subarray(0, 1024));
+    await server.history.checkpoint(["deep"], { as: `c${i}` });
+    memories.push(server.exports.get("deep").served?.stack.parts.lower.owners?.passed.owners.buffer);
+  }
+  const { lower } = server.exports.get("deep").served?.stack.parts ?? {};
+  await lower?.owners?.complete;
+  // The page that was written last is of one layer alone.
+  expect([...(lower?.owners?.passed.owners.subarray(0, 8) ?? [])]).toEqual([255, 255, 255, 255, 255, 6, 0, 0]);
+  // Too few layers at first, then one map that grows.
+  expect([memories[1], new Set(memories.slice(2)).size]).toEqual([undefined, 1]);
+  for (let i = 0; i < 6; i++) {
+    const expected = pageOf(i);
+    if (i < 5) expected.fill(i + 2, 1024, 2048);
+    expect((await session.read(i * 4096, 4096)).equals(expected)).toBe(true);
+  }
+  await session.goodbye();
+  await server.stop();
+});
