@@ -1,17 +1,18 @@
 /**
- * Owns `npm run test:vm-checkpoint`: ext4 on a real kernel's NBD client, in a small virtual machine, with checkpoints under it.
+ * Owns the last trial of `npm run test:vm`: ext4 on a real kernel's NBD client, in a small virtual machine, with checkpoints under it.
  * The guest writes files and has the host make checkpoints, one with the file system frozen (fsfreeze) and one in the middle of
  * writing. Both then mount with what was durable by then, the second one over an ephemeral layer into which the journal is
  * replayed; forks of both and the disk after a rollback are clean to e2fsck and hold the same files.
  *
  *   node scripts/test-vm-checkpoint.mjs
  *
- * The machine is made by ../shared/tools/vm/lib.sh, as for scripts/test-vm.mjs. The guest asks the host for what it needs by
- * HTTP. Exit status: 0 passed, or skipped, which it says; 1 something failed.
+ * The machine is made by ../shared/tools/vm/lib.sh, as for scripts/test-vm.mjs. The guest asks the host for what it needs, in
+ * a line each. Exit status: 0 passed, or skipped, which it says; 1 something failed.
  */
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -25,7 +26,7 @@ const GUEST_SECONDS = Number(process.env.COWTOOL_GUEST_SECONDS ?? 900);
 const GUEST = `
 fail() { echo "FAIL $*" >&3; dmesg | tail -5 >&3; sync; echo o > /proc/sysrq-trigger; sleep 30; }
 ok() { echo "ok $*" >&3; }
-ask() { wget -q -T 120 -O /tmp/answer "http://10.0.2.2:$HOST/$1" 3>&- || fail "the host could not: $1"; }
+ask() { echo "$1" | nc 10.0.2.2 $HOST > /tmp/answer 2>/tmp/e 3>&-; grep -q '^ok' /tmp/answer || fail "the host could not: $1 $(cat /tmp/e)"; }
 files() { mkdir /mnt/$1; for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=/mnt/$1/f$i bs=1000 count=$((i*70)) 2>/dev/null; done; }
 sums() { (cd $1 && find $2 -type f | sort | xargs sha256sum); }
 same() { cmp $1 $2 || fail "$3: other files"; ok "$3: all hashes are equal"; }
@@ -53,7 +54,7 @@ attach $PORT /dev/nbd1 vm@frozen
 [ "$(blockdev --getro /dev/nbd1)" = 1 ] || fail "a checkpoint can be written"
 clean /dev/nbd1 vm@frozen; mount -t ext4 -o ro /dev/nbd1 /mnt2 || fail "mount of vm@frozen"
 sums /mnt2 a > /tmp/s; umount /mnt2; same /tmp/a /tmp/s vm@frozen; detach /dev/nbd1
-ask ephemeral/live; attach $(cat /tmp/answer) /dev/nbd1 live
+ask ephemeral/live; attach $(tr -dc 0-9 < /tmp/answer) /dev/nbd1 live
 replay /dev/nbd1 "vm@live, replayed into an ephemeral layer" "a b"; same /tmp/ab /tmp/s vm@live; detach /dev/nbd1
 ask fork/live; attach $PORT /dev/nbd1 fork-live
 replay /dev/nbd1 "a fork of vm@live" "a b"; same /tmp/ab /tmp/s "the fork of vm@live"; detach /dev/nbd1
@@ -84,9 +85,9 @@ function cowtool(...args) {
 
 const running = new Set();
 
-/** Starts a server on a free port of this machine; resolves with the port when it is ready. */
+/** Starts a server; resolves with its port when it is ready. */
 function serve(argv) {
-  const child = spawn(process.execPath, [program, "serve", "--json", "--listen", "127.0.0.1:0", ...argv], {
+  const child = spawn(process.execPath, [program, "serve", "--json", ...argv], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   running.add(child);
@@ -103,29 +104,68 @@ function serve(argv) {
   });
 }
 
-/** Answers what the guest asks for: a text, or the reason why not. */
-function helpers(control, port) {
-  const ctl = (...args) => cowtool("ctl", "--server", control, ...args);
-  return {
-    checkpoint: (name) => ctl("checkpoint", "vm", "--as", name),
-    fork: (name) => ctl("fork", `vm@${name}`, `fork-${name}`),
-    rollback: (name) => ctl("rollback", "vm", name, "--discard"),
-    ephemeral: async (name) => {
-      const base = `nbd://127.0.0.1:${port}/vm@${name}`;
-      const served = await serve(["--ephemeral", "--control", "none", "--export", `${name}=${base}`]);
-      return String(served.port);
-    },
-  };
+/** The server of the disk and its forks: each is added by its stack file. */
+class Disks {
+  #at;
+  #names = ["vm"];
+  #served;
+
+  constructor(at) {
+    this.#at = at;
+  }
+
+  async start(port = 0) {
+    const exports = this.#names.flatMap((name) => ["--export", `${name}=stack:${this.#at(`${name}.stack`)}`]);
+    this.#served = await serve(["--listen", `127.0.0.1:${port}`, "--control", this.#at("control"), ...exports]);
+    return this.#served.port;
+  }
+
+  /** @returns the exit status */
+  async stop() {
+    const { child } = this.#served;
+    child.removeAllListeners("close");
+    const ended = new Promise((resolve) => child.once("close", resolve));
+    child.kill("SIGTERM");
+    const status = await ended;
+    running.delete(child);
+    return status;
+  }
+
+  async #offline(...args) {
+    await this.stop();
+    cowtool(...args);
+    await this.start(this.#served.port);
+  }
+
+  checkpoint(name) {
+    cowtool("ctl", "--server", this.#at("control"), "checkpoint", "vm", "--as", name);
+  }
+
+  async fork(name) {
+    this.#names.push(`fork-${name}`);
+    await this.#offline("fork", `${this.#at("vm.stack")}@${name}`, this.#at(`fork-${name}.stack`));
+  }
+
+  async rollback(name) {
+    await this.#offline("rollback", this.#at("vm.stack"), name, "--discard", "--yes");
+  }
+
+  /** @returns the port of a server that lets clients write over a checkpoint, for a while */
+  async ephemeral(name) {
+    const base = `nbd://127.0.0.1:${this.#served.port}/vm@${name}`;
+    const argv = ["--listen", "127.0.0.1:0", "--ephemeral", "--control", "none", "--export", `${name}=${base}`];
+    return String((await serve(argv)).port);
+  }
 }
 
-async function answer(help, { url }, response) {
-  const [verb, name] = url.slice(1).split("/");
+async function answer(disks, socket) {
+  const [line] = await once(socket, "data");
+  const [verb, name] = String(line).trim().split("/");
   try {
-    const text = await help[verb](name);
-    response.end(text);
+    socket.end(`ok ${(await disks[verb](name)) ?? ""}\n`);
   } catch (error) {
     say(`  ${verb} ${name}: ${error.message}`);
-    response.writeHead(500).end();
+    socket.end("failed\n");
   }
 }
 
@@ -139,11 +179,11 @@ async function main() {
     writeFileSync(at("base.img"), "");
     truncateSync(at("base.img"), SIZE_BYTES);
     cowtool("create", "--stack", at("vm.stack"), at("base.img"), at("vm.cow"));
-    const disk = await serve(["--control", at("control"), "--export", `vm=stack:${at("vm.stack")}`]);
-    const help = helpers(at("control"), disk.port);
-    const host = createServer((request, response) => void answer(help, request, response));
+    const disks = new Disks(at);
+    const port = await disks.start();
+    const host = createServer({ allowHalfOpen: true }, (socket) => void answer(disks, socket));
     await new Promise((resolve) => host.listen(0, "127.0.0.1", resolve));
-    const facts = `PORT=${disk.port}\nHOST=${host.address().port}\nSIZE=${SIZE_BYTES}\n`;
+    const facts = `PORT=${port}\nHOST=${host.address().port}\nSIZE=${SIZE_BYTES}\n`;
     writeFileSync(at("run.sh"), facts + GUEST);
     const network = "-netdev user,id=n0 -device virtio-net-pci,netdev=n0,romfile=";
     const script = `. "$1"; vm_run ${GUEST_SECONDS} "$2" "$3" "$4" ${network}`;
@@ -153,11 +193,7 @@ async function main() {
     host.close();
     const said = readFileSync(at("res"), "utf8");
     for (const line of said.split("\n")) if (/^(ok|FAIL)/.test(line)) say(`  ${line}`);
-    disk.child.removeAllListeners("close");
-    const ended = new Promise((resolve) => disk.child.once("close", resolve));
-    disk.child.kill("SIGTERM");
-    const status = await ended;
-    running.delete(disk.child);
+    const status = await disks.stop();
     const isRight = /^RESULT OK/m.test(said) && status === 0;
     if (isRight) {
       cowtool("check", `stack:${at("vm.stack")}`);
