@@ -186,8 +186,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the head is made dirty after the first change",
     changes: [
-      { file: ORDER, from: "    this.#requireDirty();\n", to: "" },
-      { file: ORDER, from: "      work(cow);\n", to: "      work(cow);\n      this.#requireDirty();\n" },
+      { file: ORDER, from: "    this.makeReady();\n", to: "" },
+      { file: ORDER, from: "      work(cow);\n", to: "      work(cow);\n      this.makeReady();\n" },
     ],
   },
   change(
@@ -251,7 +251,7 @@ export const MUTATIONS: readonly Mutation[] = [
     "",
   ),
   change("the journal is not durable when the head says dirty", JOURNAL, "      this.#journal.flush();\n", ""),
-  change("the file is closed without a flush", OPEN, "      order.checkpoint();\n", "      order.commit();\n"),
+  change("the file is closed without a flush", OPEN, "      this.settle();\n", "      this.writable().commit();\n"),
   change(
     "marks out of the journal do not get into the bitmap",
     TAKE_UP,
@@ -276,8 +276,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "the journal goes before the head is clean",
     OPEN,
-    "      order.checkpoint();\n",
-    "      order.checkpoint();\n      this.#session.journalFile.remove();\n",
+    "      this.settle();\n",
+    "      this.settle();\n      this.#session.journalFile.remove();\n",
   ),
   change(
     "a hole at the end of the file does not make it longer",
@@ -350,8 +350,8 @@ export const MUTATIONS: readonly Mutation[] = [
   change(
     "a new journal has not the records of the old one",
     OPEN,
-    "{ runs, log }, control);",
-    "{ runs, log: undefined }, control);",
+    "{ runs, log }, control)\n",
+    "{ runs, log: undefined }, control)\n",
     9,
   ),
   {
