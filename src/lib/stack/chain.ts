@@ -77,11 +77,16 @@ export function withdrawn({ pending: _, ...rest }: StackDocument): StackDocument
   return rest;
 }
 
+/** A file is being made: it is to be removed, unless a later document names it as a layer. */
+export function announced(document: StackDocument, file: string): StackDocument {
+  return { ...document, to_remove: [...(document.to_remove ?? []), file] };
+}
+
 /** A new top over the layers up to `at`. @param isKept another stack file names the old chain: nothing is removed */
 export function rolledBack(document: StackDocument, at: number, file: string, isKept = false): Shortened {
-  const { layers } = document;
-  if (isKept) return { document: { ...document, layers: [...layers.slice(0, at + 1), { file }] }, gone: [] };
-  return without({ ...document, layers: [...layers.slice(0, at + 1), { file }] }, layers.slice(at + 1));
+  const { layers, ...rest } = removed(document, [file]);
+  if (isKept) return { document: { ...rest, layers: [...layers.slice(0, at + 1), { file }] }, gone: [] };
+  return without({ ...rest, layers: [...layers.slice(0, at + 1), { file }] }, layers.slice(at + 1));
 }
 
 /** The layers up to `at` belong to other stack files, too. */
@@ -147,11 +152,11 @@ export function rangeOf(
 
 /** The layers of a range are one, in `file`, which has the name of the topmost of them. */
 export function squashed(document: StackDocument, { from, to }: LayerRange, file: string): Shortened {
-  const { layers } = document;
+  const { layers, ...rest } = removed(document, [file]);
   const name = layers[to]?.checkpoint;
   const joined: LayerPart = { file, ...(name && { checkpoint: name }) };
   const next = [...layers.slice(0, from), joined, ...layers.slice(to + 1)];
-  return without({ ...document, layers: next }, layers.slice(from, to + 1));
+  return without({ ...rest, layers: next }, layers.slice(from, to + 1));
 }
 
 /** The layer has no name any more; it stays. */

@@ -24,7 +24,8 @@ export function namedBy(real: string, file: string): string {
 
 /**
  * The document without a pending checkpoint, as it counts. The rename of one stack file decides for itself: pending there
- * means that it was not made. For any other one it was made if the deciding file has it, or if the new top holds something.
+ * means that it was not made. Any other one was made if the deciding file has it; where that cannot be read, if the new top holds
+ * something.
  *
  * @param real the path of the stack file
  * @param read reads another stack file, by its path @throws CowError
@@ -49,8 +50,9 @@ function isDecidedElsewhere(
   if (decided_by === undefined) return false;
   try {
     const { layers } = read(namedBy(real, decided_by));
-    if (layers.some((layer) => layer.checkpoint?.name === checkpoint.name && layer.checkpoint.time === checkpoint.time))
-      return true;
+    return layers.some(
+      (layer) => layer.checkpoint?.name === checkpoint.name && layer.checkpoint.time === checkpoint.time,
+    );
   } catch (error) {
     // Moved, or damaged: the new top alone tells.
     if (!(error instanceof CowError)) throw error;
@@ -112,16 +114,21 @@ export function removeGone(
   storage: Storage,
   { path: real, document }: { readonly path: string; readonly document: StackDocument },
   onNotice: OnNotice,
+  most = Number.POSITIVE_INFINITY,
 ): readonly string[] {
   const { to_remove = [] } = document;
   if (to_remove.length === 0) return [];
   const used = identitiesIn(storage, real, document);
+  let count = 0;
   return to_remove.filter((name) => {
+    if (count >= most) return false;
     const file = namedBy(real, name);
     const identity = storage.facts(file, { own: true })?.identity;
     if (identity === undefined || used.has(identity)) return true;
     try {
-      return removeCowfile(storage, file);
+      const isRemoved = removeCowfile(storage, file);
+      if (isRemoved) count++;
+      return isRemoved;
     } catch (error) {
       if (!(error instanceof CowError)) throw error;
       onNotice?.({ severity: "warning", file, message: `is no longer a layer, and stays: ${error.message}` });

@@ -238,11 +238,12 @@ export class HeldStackFile {
   /**
    * Removes the cowfiles that it says are to be removed. One that another process has open stays until the next time.
    *
+   * @param most how many of them at once
    * @returns their names, as they were stored
    * @throws CowError as replace()
    */
-  removeGone(onNotice?: (notice: Notice) => void): readonly string[] {
-    const gone = removeGone(this.#storage, this, onNotice);
+  removeGone(onNotice?: (notice: Notice) => void, most?: number): readonly string[] {
+    const gone = removeGone(this.#storage, this, onNotice, most);
     if (gone.length > 0) this.replace(removed(this.#document, gone));
     return gone;
   }

@@ -190,10 +190,14 @@ export class Exports {
    * Opens a closed or failed export again; an open one is closed first.
    *
    * @param how.access another way to serve it from now on
+   * @param how.between is done while its files are closed; it is opened whatever becomes of that
    * @throws CowError `not-found`; `usage` for more access than the server gives; as opening the stack: the export then is
-   *   `failed`
+   *   `failed`; what `between` throws
    */
-  reopen(name: string, { access }: { readonly access?: Access | undefined } = {}): Promise<ExportEntry> {
+  reopen(
+    name: string,
+    { access, between }: { readonly access?: Access | undefined; readonly between?: () => Promise<unknown> } = {},
+  ): Promise<ExportEntry> {
     return this.#change(name, "reopened", async (entry) => {
       requireAccess(this.#host.defaults.access, access);
       const settings = access ? { ...entry.settings, access } : entry.settings;
@@ -202,10 +206,12 @@ export class Exports {
       entry.settings = settings;
       await entry.close(this.#host);
       try {
-        await this.#open(entry);
-      } catch (error) {
-        if (error instanceof CowError) this.#fail(entry, error);
-        throw error;
+        await between?.();
+      } finally {
+        await this.#open(entry).catch((error: unknown) => {
+          if (error instanceof CowError) this.#fail(entry, error);
+          throw error;
+        });
       }
     });
   }

@@ -1,22 +1,45 @@
 /**
- * Owns what changes the chain of running exports: checkpoints. The steps are in stack/live/checkpoint-chain.ts; here is what
- * they need of the server: exports by name, each changed by one at a time, and news for threads.
+ * Owns what changes the chain of running exports: checkpoints, rollbacks, forks. The steps are in stack/live/checkpoint-chain.ts
+ * and roll-back.ts; here is what they need of the server: exports by name, each changed by one at a time, and news for threads.
  */
+import * as path from "node:path";
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { storageOf } from "../../operations/files.ts";
-import { checkpointStacks, type Member } from "../../stack/live/checkpoint-chain.ts";
+import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
+import { OpenFiles, storageOf } from "../../operations/files.ts";
+import { shownPath } from "../../operations/history/checkpoint.ts";
+import { type RollbackRequest, requireDiscard } from "../../operations/history/rollback.ts";
+import { claimSecond } from "../../operations/history/second-stack-file.ts";
+import { resize } from "../../operations/resize.ts";
+import { checkpointAt, checkpointNames, dropped, forked, rolledBack } from "../../stack/chain.ts";
+import { checkpointStacks, type Member, makeTop } from "../../stack/live/checkpoint-chain.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
+import { heldBy, renameCheckpoints, rollBackStack } from "../../stack/live/roll-back.ts";
 import { newLayerPath } from "../../stack/new-layer-path.ts";
-import { missing } from "./export-rules.ts";
+import type { HeldStackFile } from "../../stack/stack-file.ts";
+import { missing, requireUnused } from "./export-rules.ts";
 import type { Exports } from "./exports.ts";
-import type { LiveExport } from "./live-export.ts";
+import type { ExportEntry, LiveExport } from "./live-export.ts";
 
 export interface CheckpointRequest {
   /** Its name, in each of the exports. */
   readonly as: string;
   readonly note?: string | undefined;
 }
+
+export interface ServerForkRequest {
+  /** The new export. */
+  readonly as: string;
+  /** Default: one is made, named as the fork. */
+  readonly checkpoint?: string | undefined;
+  /** Default: beside the new stack file. */
+  readonly cowfile?: string | undefined;
+  /** Default: beside that of the export, named as the fork. */
+  readonly stackFile?: string | undefined;
+}
+
+/** Files that are removed before other exports have their turn. */
+const REMOVED_AT_ONCE = 8;
 
 export interface MadeCheckpoint {
   readonly checkpoint: string;
@@ -31,12 +54,15 @@ export interface MadeCheckpoint {
 export class History {
   readonly #exports: Exports;
   readonly #context: OperationContext;
+  /** It keeps nothing open: files that are claimed do not exist. */
+  readonly #files: OpenFiles;
   readonly #tell: (number: number, image: PassedImage) => void;
 
   /** @param tell tells all threads of the parts that an export will have, by its number */
   constructor(exports: Exports, context: OperationContext, tell: (number: number, image: PassedImage) => void) {
     this.#exports = exports;
     this.#context = context;
+    this.#files = new OpenFiles(context);
     this.#tell = tell;
   }
 
@@ -62,6 +88,150 @@ export class History {
         return { name: entry.name, frozen: frozen[i] ?? "", top: entry.served?.stack.writtenPath ?? "" };
       });
       return { checkpoint: as, time, pauseMs, exports };
+    });
+  }
+
+  /**
+   * Takes an export back to a checkpoint. Later layers are removed, checkpoints only if `discard` says so; or a
+   * stack file `keep` is made that names all of them.
+   *
+   * @returns the files that are removed, now or once no process has them open
+   * @throws CowError `not-found`; `locked` if clients use it, unless `force` hangs up on them; `usage` if later checkpoints
+   *   would go; `exists` for the file to be kept; as checkpoint()
+   */
+  async rollback(
+    name: string,
+    { checkpoint, keep, discard, force }: RollbackRequest & { readonly force?: boolean | undefined },
+  ): Promise<{ readonly removed: readonly string[] }> {
+    return this.#together([name], async ([entry]) => {
+      const member = this.#memberOf(this.#openEntry(entry), checkpoint);
+      const held = await heldBy(member.stack);
+      const at = checkpointAt(held.document, checkpoint, held.name);
+      const second = keep === undefined ? undefined : claimSecond(this.#files, held, keep);
+      const { gone } = rolledBack(held.document, at, "", second !== undefined);
+      requireDiscard(checkpointNames({ layers: gone }), { checkpoint, discard }, held.name);
+      await this.#withoutClients(this.#openEntry(entry), force ?? false, async () => {
+        const keeping = second && ((file: typeof held) => second.keep(file, at));
+        await rollBackStack(member, at, keeping);
+      });
+      this.#changed(entry);
+      // Many of them would keep other exports waiting.
+      if (entry) this.#removeGone(entry, held);
+      return { removed: gone.flatMap(({ file, shared }) => (shared ? [] : shownPath(held, file))) };
+    });
+  }
+
+  /**
+   * Makes a second export over the layers of one up to a checkpoint, with a stack file and a top of its own.
+   *
+   * @throws CowError `exists` for a name or a file that is taken; `usage` for a name that cannot be that of a file, without
+   *   `stackFile`; as checkpoint() and Exports.add()
+   */
+  async fork(
+    name: string,
+    { as, ...request }: ServerForkRequest,
+  ): Promise<{ readonly entry: ExportEntry; readonly checkpoint: string }> {
+    const { checkpoint = as } = request;
+    if (this.#exports.all.some((each) => each.name === as))
+      throw new CowError("exists", `there is an export "${as}" already`);
+    const { stack } = this.#memberOf(this.#openEntry(this.#exports.get(name)), checkpoint);
+    const from = stack.held?.name ?? "";
+    if (request.stackFile === undefined && !/^[^./][^/]*$/.test(as))
+      throw new CowError("usage", `"${as}" is no name for a stack file: name that, too`);
+    const stackFile = request.stackFile ?? path.join(path.dirname(from), `${as}.stack`);
+    const cowfile = request.cowfile ?? `${stackFile.replace(/\.stack$/, "")}.cow`;
+    for (const file of [stackFile, cowfile])
+      if (storageOf(this.#context).facts(file)) throw new CowError("exists", "already exists", { file });
+    if (request.checkpoint === undefined) await this.checkpoint([name], { as });
+    await this.#together([name], async ([entry]) => {
+      const { stack, storage } = this.#memberOf(this.#openEntry(entry), checkpoint);
+      const held = await heldBy(stack);
+      const at = checkpointAt(held.document, checkpoint, held.name);
+      const second = claimSecond(this.#files, held, stackFile);
+      const lower = stack.parts.lower.at(at + 1);
+      try {
+        const fingerprint = await lower.fingerprint(Math.floor(lower.stack.device.sizeBytes / BLOCK_BYTES));
+        const stored = path.relative(path.resolve(path.dirname(held.path)), path.resolve(cowfile));
+        const { parent, child } = forked(held.document, at, stored);
+        held.replace(parent);
+        second.write(child);
+        const { top } = stack.parts;
+        if (top) makeTop(storage, top, cowfile, fingerprint);
+      } finally {
+        lower.release();
+      }
+      this.#changed(entry);
+    });
+    return { entry: await this.#exports.add({ name: as, stack: `stack:${stackFile}` }), checkpoint };
+  }
+
+  /** Takes the name of a checkpoint away. @throws CowError `not-found`; as checkpoint() */
+  async drop(name: string, checkpoint: string): Promise<void> {
+    await this.#together([name], async ([entry]) => {
+      const member = this.#memberOf(this.#openEntry(entry), checkpoint);
+      const held = await heldBy(member.stack);
+      held.replace(dropped(held.document, checkpointAt(held.document, checkpoint, held.name)));
+      renameCheckpoints(member, held);
+      this.#changed(entry);
+    });
+  }
+
+  /**
+   * Makes the image of an export larger. Clients learn the size when they connect.
+   *
+   * @throws CowError `locked` if clients use it, unless `force` hangs up on them; as resize()
+   */
+  async grow(
+    name: string,
+    sizeBytes: number,
+    { force = false }: { readonly force?: boolean | undefined },
+  ): Promise<void> {
+    const entry = this.#openEntry(this.#exports.get(name));
+    const { writtenPath } = entry.served?.stack ?? {};
+    if (writtenPath === undefined)
+      throw new CowError("unsuitable", `export "${name}" has no layer that it writes, and that could be made larger`);
+    if (!force) requireUnused(entry);
+    await this.#exports.reopen(name, { between: () => resize(writtenPath, { sizeBytes }, this.#context) });
+  }
+
+  #openEntry(entry: LiveExport | undefined): LiveExport {
+    if (entry?.served && entry.state === "open") return entry;
+    throw new CowError(
+      "unsuitable",
+      `export "${entry?.name}" is ${entry?.state}: its history is changed while it is open`,
+    );
+  }
+
+  /** Its layers are others now. */
+  #changed(entry: LiveExport | undefined): void {
+    entry?.parse(storageOf(this.#context));
+    entry?.meter.layersChanged();
+  }
+
+  /** Lets no client in meanwhile. @throws CowError `locked` if clients use it, unless `force` hangs up on them */
+  async #withoutClients(entry: LiveExport, force: boolean, work: () => Promise<void>): Promise<void> {
+    entry.state = "draining";
+    try {
+      if (!force) requireUnused(entry);
+      else if (!(await entry.hangUp())) throw new CowError("locked", `a client of export "${entry.name}" does not end`);
+      entry.views.close();
+      await work();
+    } finally {
+      entry.state = "open";
+    }
+  }
+
+  /** In the background, a few at a time. What fails here is done by the next holder of the stack file. */
+  #removeGone(entry: LiveExport, held: HeldStackFile): void {
+    const work = async (): Promise<void> => {
+      if (entry.served?.stack.held !== held) return;
+      const gone = held.removeGone(this.#context.onNotice, REMOVED_AT_ONCE);
+      if (gone.length >= REMOVED_AT_ONCE) this.#removeGone(entry, held);
+    };
+    setImmediate(() => {
+      entry.inTurn(work).catch((error: unknown) => {
+        if (!(error instanceof CowError)) throw error;
+      });
     });
   }
 

@@ -151,6 +151,11 @@ export class LiveExport implements ExportEntry {
     return [...(this.served?.users ?? []), ...this.views.users];
   }
 
+  /** Hangs up on its clients, after answering what was received. @returns false if a connection did not end */
+  hangUp(): Promise<boolean> {
+    return endUsers(this.users);
+  }
+
   /** Does one thing after the other. */
   inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
     const done = this.turn.then(work, work);
@@ -224,7 +229,7 @@ export class LiveExport implements ExportEntry {
     const { served } = this;
     if (!served) return;
     this.state = "closed";
-    const isFree = await endUsers(this.users);
+    const isFree = await this.hangUp();
     this.served = undefined;
     this.views.close();
     await this.#look?.end();

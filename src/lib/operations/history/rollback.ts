@@ -4,7 +4,7 @@
  */
 import type { OperationContext } from "../../context.ts";
 import { CowError } from "../../errors.ts";
-import { checkpointAt, checkpointNames, rolledBack, sharedUpTo } from "../../stack/chain.ts";
+import { announced, checkpointAt, checkpointNames, rolledBack } from "../../stack/chain.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
 import { OpenFiles } from "../files.ts";
 import { isAtCheckpoint, shownPath } from "./checkpoint.ts";
@@ -89,16 +89,20 @@ async function goBack(
   context: OperationContext,
 ): Promise<void> {
   const below = await openHeld(files, held, context, at + 1);
-  // Both name the lower layers from now on, so neither may remove them.
-  if (kept) held.replace(sharedUpTo(held.document, at));
-  kept?.write(held.document);
+  kept?.keep(held, at);
   const { output, stored } = newLayerOf(files, held, held.document.layers[at]?.checkpoint?.name ?? "top");
+  // A file that no stack file names would stay for ever.
+  held.replace(announced(held.document, stored));
   await makeTop(files, below, output, context);
   held.replace(rolledBack(held.document, at, stored, kept !== undefined).document);
 }
 
 /** @throws CowError `usage` */
-function requireDiscard(lost: readonly string[], { discard, checkpoint }: RollbackRequest, file: string): void {
+export function requireDiscard(
+  lost: readonly string[],
+  { discard, checkpoint }: Pick<RollbackRequest, "discard" | "checkpoint">,
+  file: string,
+): void {
   if (lost.length === 0 || discard) return;
   throw new CowError("usage", `has checkpoints that are later than "${checkpoint}": ${lost.join(", ")}`, {
     file,

@@ -6,6 +6,7 @@ import * as path from "node:path";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
 import { claimOutput } from "../../output/claim.ts";
+import { sharedUpTo } from "../../stack/chain.ts";
 import { encodeStackDocument, type LayerPart, type StackDocument } from "../../stack/stack-document.ts";
 import { type HeldStackFile, readStackFile } from "../../stack/stack-file.ts";
 import type { OpenFiles } from "../files.ts";
@@ -16,6 +17,8 @@ export interface SecondStackFile {
   readonly name: string;
   /** Makes it durable; if it says the same already, it stays. @param document with names as in the held file @throws CowError `exists` */
   write(document: StackDocument): void;
+  /** Makes it name all that the held file does, which shares its layers up to `at` from now on: neither removes them. */
+  keep(held: HeldStackFile, at: number): void;
   /** Whether it is there, and says that. */
   says(document: StackDocument): boolean;
 }
@@ -34,18 +37,23 @@ export function claimSecond(files: OpenFiles, held: HeldStackFile, text: string)
   const moved = (document: StackDocument): StackDocument => movedTo(document, from, to);
   const says = (document: StackDocument): boolean =>
     there !== undefined && JSON.stringify(there) === JSON.stringify(moved(document));
+  const write = (document: StackDocument): void => {
+    if (says(document)) return;
+    const pending = storage.create(name, { inputs: [held.path] });
+    try {
+      pending.device.write(encodeStackDocument(moved(document), name), 0);
+      pending.commit({ replace: false });
+    } finally {
+      pending.abandon();
+    }
+  };
   return {
     name,
     says,
-    write: (document) => {
-      if (says(document)) return;
-      const pending = storage.create(name, { inputs: [held.path] });
-      try {
-        pending.device.write(encodeStackDocument(moved(document), name), 0);
-        pending.commit({ replace: false });
-      } finally {
-        pending.abandon();
-      }
+    write,
+    keep: (file, at) => {
+      file.replace(sharedUpTo(file.document, at));
+      write(file.document);
     },
   };
 }

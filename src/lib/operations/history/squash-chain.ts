@@ -4,7 +4,7 @@
  */
 import type { OperationContext } from "../../context.ts";
 import type { CowAbi } from "../../formats/cowfile/layout.ts";
-import { checkpointNames, type LayerRange, rangeOf, squashed, unnamedRuns } from "../../stack/chain.ts";
+import { announced, checkpointNames, type LayerRange, rangeOf, squashed, unnamedRuns } from "../../stack/chain.ts";
 import { formatIn } from "../../stack/part.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
 import { OpenFiles } from "../files.ts";
@@ -89,6 +89,7 @@ async function squashRun(
   const name = held.document.layers[range.to]?.checkpoint?.name;
   const { output, stored } = newLayerOf(files, held, name ?? "squashed");
   const how = { from: range.from + 1, to: range.to + 1, force: force ?? false, ...(abi && { abi }) };
+  held.replace(announced(held.document, stored));
   // Closed at once: the old layers are removed under an exclusive lock.
   await OpenFiles.during(context, (inner) => squashLayers(inner, specOf(held), output, how, {}, context));
   const { document, gone } = squashed(held.document, range, stored);

@@ -129,13 +129,15 @@ function nameFrom(directory: string, file: string): string {
   return path.relative(path.resolve(directory), path.resolve(file));
 }
 
-/** An empty cowfile for the machine that the present top is for, whole and durable. */
-function makeTop(storage: Storage, { device }: Top, file: string): void {
+/**
+ * An empty cowfile for the machine that the present top is for, whole and durable.
+ * @param fingerprint of what it is over; default: that changes until the instant, and it is put in afterwards
+ */
+export function makeTop(storage: Storage, { device }: Pick<Top, "device">, file: string, fingerprint = 0): void {
   const { head, geometry } = new CowfileLayer(device, { allowDirty: true }).opened;
   const pending = storage.create(file, { inputs: [device.name] });
   try {
-    // What it is over changes until the instant: the fingerprint is put in afterwards.
-    new CowfileWriter(pending.device, { abi: head.abi, rdoBlocks: geometry.rdoBlocks, fingerprint: 0 }).finish();
+    new CowfileWriter(pending.device, { abi: head.abi, rdoBlocks: geometry.rdoBlocks, fingerprint }).finish();
     pending.commit({ replace: false });
   } catch (error) {
     pending.abandon();

@@ -1,0 +1,128 @@
+/**
+ * Proves rollbacks, forks and dropped checkpoints of running exports: what clients see, what is on disk afterwards, and what is
+ * refused while clients use an export.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { create, diff } from "../../../src/lib/index.ts";
+import { RawSession } from "../../support/nbd/raw-session.ts";
+import { makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
+import { noise } from "../../support/random.ts";
+import { scratchDirectory } from "../../support/scratch.ts";
+
+const SIZE = 1 << 20;
+const at = scratchDirectory();
+
+async function serveDisk(name: string): Promise<TestServer> {
+  makeImage(at(`${name}.img`), noise(64 << 10, 1), SIZE);
+  await create(at(`${name}.img`), at(`${name}.cow`), { stackFile: at(`${name}.stack`) });
+  return startServing(at, [{ name, stack: `stack:${at(`${name}.stack`)}` }]);
+}
+
+const layersOf = (name: string) =>
+  (JSON.parse(readFileSync(at(`${name}.stack`), "utf8")) as { layers: { file: string; shared?: boolean }[] }).layers;
+
+/** Writes `count` blocks of noise at once, and reads the whole disk again. */
+async function write(server: TestServer, name: string, seed: number): Promise<Buffer> {
+  const session = await RawSession.open(server.socket, "structured", { name });
+  await session.write(seed * 8192, noise(8192, seed));
+  const image = await session.read(0, SIZE);
+  await session.goodbye();
+  return image;
+}
+
+async function read(server: TestServer, name: string): Promise<Buffer> {
+  const session = await RawSession.open(server.socket, "structured", { name });
+  const image = await session.read(0, SIZE);
+  await session.goodbye();
+  return image;
+}
+
+test("an export goes back to a checkpoint, with later ones only if asked to, and files of its own go", async () => {
+  const server = await serveDisk("a");
+  const images = new Map<string, Buffer>();
+  for (const [i, as] of ["one", "two", "three"].entries()) {
+    images.set(as, await write(server, "a", i + 1));
+    await server.history.checkpoint(["a"], { as });
+  }
+  await write(server, "a", 4);
+  const user = await RawSession.open(server.socket, "structured", { name: "a" });
+  await user.read(0, 4096);
+  await expect(server.history.rollback("a", { checkpoint: "three" })).rejects.toMatchObject({ code: "locked" });
+  await expect(server.history.rollback("a", { checkpoint: "one", force: true })).rejects.toMatchObject({
+    code: "usage",
+  });
+  await expect(server.history.rollback("a", { checkpoint: "x" })).rejects.toMatchObject({ code: "not-found" });
+  const { removed } = await server.history.rollback("a", { checkpoint: "three", force: true });
+  expect(removed).toEqual([at("a-three.cow")]);
+  expect((await read(server, "a")).equals(images.get("three") ?? Buffer.of())).toBe(true);
+  await write(server, "a", 5);
+  await server.history.rollback("a", { checkpoint: "one", discard: true });
+  expect((await read(server, "a")).equals(images.get("one") ?? Buffer.of())).toBe(true);
+  const after = await write(server, "a", 6);
+  await server.stop();
+  expect(layersOf("a").map(({ file }) => existsSync(at(file)))).toEqual([true, true]);
+  expect(JSON.parse(readFileSync(at("a.stack"), "utf8"))).not.toHaveProperty("to_remove");
+  for (const gone of ["a-one.cow", "a-two.cow", "a-three.cow"]) expect(existsSync(at(gone))).toBe(false);
+  makeImage(at("after.img"), after, SIZE);
+  expect((await diff(`stack:${at("a.stack")}`, at("after.img"))).identical).toBe(true);
+});
+
+test("what was written since a checkpoint is kept under a stack file of its own", async () => {
+  const server = await serveDisk("k");
+  const one = await write(server, "k", 1);
+  await server.history.checkpoint(["k"], { as: "one" });
+  const now = await write(server, "k", 2);
+  expect(await server.history.rollback("k", { checkpoint: "one", keep: at("kept.stack") })).toEqual({ removed: [] });
+  expect((await read(server, "k")).equals(one)).toBe(true);
+  await write(server, "k", 3);
+  await server.stop();
+  makeImage(at("now.img"), now, SIZE);
+  expect((await diff(`stack:${at("kept.stack")}`, at("now.img"))).identical).toBe(true);
+  expect(layersOf("k").map(({ shared }) => shared)).toEqual([true, undefined]);
+});
+
+test("a fork begins as its checkpoint, or as the export is now; both go their own ways", async () => {
+  const server = await serveDisk("f");
+  const one = await write(server, "f", 1);
+  await server.history.checkpoint(["f"], { as: "one" });
+  const two = await write(server, "f", 2);
+  const made = await server.history.fork("f", { as: "old", checkpoint: "one" });
+  expect(made).toMatchObject({ checkpoint: "one", entry: { name: "old", state: "open" } });
+  expect(await server.history.fork("f", { as: "new" })).toMatchObject({ checkpoint: "new" });
+  for (const [name, image] of [
+    ["old", one],
+    ["new", two],
+    ["f", two],
+  ] as const)
+    expect((await read(server, name)).equals(image)).toBe(true);
+  const changed = await write(server, "new", 3);
+  expect((await read(server, "f")).equals(two)).toBe(true);
+  await expect(server.history.fork("f", { as: "new" })).rejects.toMatchObject({ code: "exists" });
+  await expect(server.history.fork("f", { as: "a/b" })).rejects.toMatchObject({ code: "usage" });
+  // What another stack file names stays.
+  await server.history.rollback("f", { checkpoint: "one", discard: true });
+  expect((await read(server, "new")).equals(changed)).toBe(true);
+  await server.stop();
+  makeImage(at("new.img"), changed, SIZE);
+  expect((await diff(`stack:${at("new.stack")}`, at("new.img"))).identical).toBe(true);
+});
+
+test("a dropped checkpoint cannot be asked for any more, and an export grows when its clients may be hung up on", async () => {
+  const server = await serveDisk("d");
+  await write(server, "d", 1);
+  await server.history.checkpoint(["d"], { as: "one" });
+  const image = await write(server, "d", 2);
+  await server.history.drop("d", "one");
+  await expect(server.history.drop("d", "one")).rejects.toMatchObject({ code: "not-found" });
+  await expect(RawSession.open(server.socket, "structured", { name: "d@one" })).rejects.toThrow();
+  expect((await read(server, "d")).equals(image)).toBe(true);
+  const user = await RawSession.open(server.socket, "structured", { name: "d" });
+  await user.read(0, 4096);
+  await expect(server.history.grow("d", 2 * SIZE, {})).rejects.toMatchObject({ code: "locked" });
+  await server.history.grow("d", 2 * SIZE, { force: true });
+  await expect(server.history.grow("d", SIZE, {})).rejects.toMatchObject({ code: "usage" });
+  expect(server.exports.get("d").served?.facts.sizeBytes).toBe(2 * SIZE);
+  expect((await read(server, "d")).equals(image)).toBe(true);
+  await server.stop();
+});
