@@ -35,7 +35,7 @@ function longest(gaps, from, to) {
 async function measurePauses(context, server, { count, everyMs }) {
   const seconds = (count * everyMs * 1.6) / 1e3 + 1.5;
   let isLoading = true;
-  const loading = load(context, server, [`randwrite --depth 64 --seconds ${seconds} --gaps 200`]).finally(() => {
+  const loading = load(context, server, [`randwrite --depth 64 --seconds ${seconds} --gaps 500`]).finally(() => {
     isLoading = false;
   });
   loading.catch(() => undefined); // told of below

@@ -92,7 +92,7 @@ static size_t latency_count, latency_room;
 static int is_over;
 
 /* Times without a reply. */
-enum { GAPS = 4096 };
+enum { GAPS = 32768 };
 static uint64_t gap_starts[GAPS], gap_lengths[GAPS], last_reply_ns;
 static int gap_count;
 

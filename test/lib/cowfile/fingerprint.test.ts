@@ -49,6 +49,22 @@ function naiveContributions(bytes: Uint8Array): Contribution[] {
 }
 
 describe("fingerprint", () => {
+  test("data is looked for no further than needed, and found wherever it is", async () => {
+    const bytes = new Uint8Array(6 << 20);
+    for (const at of [0, 256 << 10, (768 << 10) - 1, 5 << 20]) bytes.fill(7, at, at + 3);
+    const device = memory(bytes);
+    expect((await takeFingerprint(device, 6 << 10)).value).toBe(naiveFingerprint(bytes));
+    let asked = 0;
+    const odd = Uint8Array.from({ length: 6 << 20 }, (_, i) => (i % BLOCK === 5 ? 1 : 0));
+    const dense = Object.assign(memory(odd), {
+      *dataExtents(from: number, to: number) {
+        for (let at = from; at < to; at += BLOCK, asked++) yield { offset: at, length: BLOCK };
+      },
+    });
+    await takeFingerprint(dense, 6 << 10);
+    expect(asked).toBeLessThanOrEqual(256);
+  });
+
   test.each([
     [[1, 2, 3, 4], 0x04030201, "0x04030201"],
     [[1, 2, 3, 0x9c], 0x9c030201, "0x9c030201"],

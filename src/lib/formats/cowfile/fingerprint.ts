@@ -3,12 +3,14 @@
  * images that differ elsewhere, or by swapped bytes, have the same one. Source: the driver's cowlo_openrdo.
  */
 import type { ByteSource } from "../../bytes/byte-source.ts";
-import { type Extent, union, widen } from "../../bytes/extent.ts";
+import { type Extent, union, widen, within } from "../../bytes/extent.ts";
 import { isZero } from "../../bytes/zero.ts";
 import { interrupted, makePause } from "../../context.ts";
 import { BLOCK_BYTES } from "./layout.ts";
 
 const READ_BYTES = 256 * 1024;
+/** A whole number of blocks. */
+const FIRST_RANGE_BYTES = READ_BYTES;
 const MAX_CONTRIBUTIONS = 4;
 
 /** One block of a fingerprint. */
@@ -104,10 +106,21 @@ function* contributionsOf(
   }
 }
 
-/** The base's data in whole blocks (an extent may begin inside a block), and the blocks that are overridden. */
-function extentsToSum(base: ByteSource, end: number, blocks: Iterable<number>): Iterable<Extent> {
+/**
+ * The base's data in whole blocks (an extent may begin inside a block), and the blocks that are overridden. Asked for by ranges
+ * that double: the first blocks are enough, mostly, but layers that are written throughout have one extent, which is put
+ * together of all their runs before it is known.
+ */
+function* extentsToSum(base: ByteSource, end: number, blocks: Iterable<number>): Generator<Extent> {
   const known = [...blocks]
     .sort((a, b) => a - b)
     .map((block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES }));
-  return union(widen(base.dataExtents(0, end), BLOCK_BYTES, end), known);
+  let length = FIRST_RANGE_BYTES;
+  for (let from = 0; from < end; ) {
+    const to = Math.min(end, from + length);
+    yield* union(widen(within(base.dataExtents(from, to), from, to), BLOCK_BYTES, to), within(known, from, to));
+    from = to;
+    length *= 2;
+  }
+  yield* within(known, end, Number.POSITIVE_INFINITY);
 }
