@@ -29,6 +29,9 @@ import type { StackParts } from "./stack-parts.ts";
 import { exchangeParts, type PartsSwitch, switchParts } from "./switch-parts.ts";
 import type { Top } from "./top.ts";
 
+/** How long a checkpoint waits for its old top's data before the instant. What is not durable then is flushed afterwards. */
+const FLUSH_MS = 100;
+
 /** A stack of which a checkpoint is made. */
 export interface Member extends Omit<PartsSwitch, "next"> {
   readonly storage: Storage;
@@ -149,8 +152,7 @@ export function makeTop(storage: Storage, { device }: Pick<Top, "device">, file:
 async function prepare(under: Under): Promise<void> {
   const { member, held, old } = under;
   const { stack, newTop } = member;
-  await old.top.device.file?.flushAside();
-  old.top.settle?.();
+  await old.top.flushAhead?.(FLUSH_MS);
   const top = stack.openNext(newTop);
   under.top = top;
   const document = committed(held.document);
@@ -219,7 +221,7 @@ async function settle(member: Member): Promise<void> {
   const { held } = stack;
   if (!frozen || !held) return;
   // Without holding up anybody, until little is left.
-  await frozen.top.device.file?.flushAside();
+  await frozen.top.flushAhead?.();
   frozen.layer.settle(() => frozen.top.settle?.());
   frozen.top.finish?.();
   const lower = await stack.acquire(new StackSpec(partsOf(held), `${STACK_FILE}:${held.name}`).below);

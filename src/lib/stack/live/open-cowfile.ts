@@ -25,7 +25,7 @@ import { countMarks, type FoundState, refuseLost, refuseMiscount, refuseUnknown 
 import { HeadWriter, writeLong } from "./head-writer.ts";
 import { JournalFile } from "./journal-file.ts";
 import { makeJournal, makeJournalLazily } from "./new-journal.ts";
-import { Control, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
+import { Control, Failure, MAP_PAGE_BYTES, Unflushed } from "./shared-state.ts";
 import { SpaceUsage } from "./space-usage.ts";
 import { foundSession, loadMarks, nextHead, setAside, tellOfUnmarked } from "./take-up.ts";
 import type { Top } from "./top.ts";
@@ -223,6 +223,15 @@ export class WritableCowfile implements Top {
     }
   }
 
+  async flushAhead(limitMs?: number): Promise<void> {
+    const flushed = this.#session.device.file?.flushAside().catch(() => {
+      // The kernel tells it once only.
+      Atomics.compareExchange(this.shared.config.state.control, Control.FAILED, Failure.NONE, Failure.FSYNC);
+    });
+    const limit = limitMs === undefined ? [] : [new Promise((resolve) => setTimeout(resolve, limitMs))];
+    await Promise.race([flushed, ...limit]);
+  }
+
   settle(): void {
     this.writable().checkpoint();
   }
@@ -244,7 +253,7 @@ export class WritableCowfile implements Top {
   }
 
   get isSound(): boolean {
-    return this.shared.config.state.control[Control.FAILED] === 0;
+    return this.shared.config.state.control[Control.FAILED] === Failure.NONE;
   }
 
   finish(): void {

@@ -31,6 +31,13 @@ export interface Top {
   writable(): WritableLayer;
   /** Writes everything that is durable elsewhere into the file itself. @throws CowError as flush() */
   checkpoint?(): void;
+  /**
+   * Makes most of what was written durable, while this thread does something else, so that little is left for a flush. One that fails
+   * counts as a flush that failed.
+   *
+   * @param limitMs it is not waited for any longer
+   */
+  flushAhead?(limitMs?: number): Promise<void>;
   /** Makes everything durable in its place in the file itself. @throws CowError as flush() */
   settle?(): void;
   /** Says for which fingerprint of its backing it is made, which was not known before. @throws CowError `io` */
