@@ -189,3 +189,29 @@ test("a source is asked about its next data once, whatever number of places is w
   expect(listed(view.places(0, MAX_BYTES)).filter(({ offset }) => offset % (2 * UNIT) === UNIT)).toHaveLength(12);
   expect(asked).toBe(1);
 });
+
+test("one answer about changes in many layers of a huge image is a part of it, and the next begins behind that", () => {
+  const TIB = 2 ** 40;
+  const layerAt = (offset: number): Layer => ({
+    ...makeLayer({ cells: [undefined], short: 0, isQuick: false }, "huge"),
+    virtualSizeBytes: 4 * TIB,
+    extents: (from, to) => listed([{ offset, length: 4096 }].filter((each) => each.offset >= from && each.offset < to)),
+  });
+  const layers = [0, TIB, 3 * TIB, 4 * TIB - 4096].map(layerAt);
+  const checkpoints = [{ name: "cp", time: "then", level: 1 }];
+  const base = deviceOf(new Uint8Array(0));
+  const marked: number[] = [];
+  let [at, answers] = [0, 0];
+  while (at < 4 * TIB) {
+    const before = at;
+    blockStatus({ since: "cp", time: "then" }, { base, layers, checkpoints }, [at, 4 * TIB], (length, flags) => {
+      if (flags === 1) marked.push(at);
+      at += length;
+      return true;
+    });
+    expect(at).toBeGreaterThan(before);
+    answers++;
+  }
+  expect(answers).toBe(13);
+  expect(marked).toEqual([TIB, 3 * TIB, 4 * TIB - 4096]);
+});

@@ -56,6 +56,9 @@ export interface LiveImage {
   readonly failed: boolean;
   /** Makes every change durable that was committed before, by any thread. */
   flush(): void;
-  /** @throws CowError `not-found` for a checkpoint that the image has no more */
+  /**
+   * May end before the range does, but not at its beginning.
+   * @throws CowError `not-found` for a checkpoint that the image has no more
+   */
   status(kind: StatusKind, offsetBytes: number, lengthBytes: number, onStatus: OnStatus): void;
 }

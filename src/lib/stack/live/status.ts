@@ -13,6 +13,13 @@ import type { OnStatus, StatusKind } from "./image.ts";
 /** Flags of `base:allocation`. Data is 0; HOLE alone would mean undefined contents, so it is never used. */
 const ZERO_AND_HOLE = 3;
 
+/**
+ * One answer about changes looks at this much of one layer, or at a part of that in each of several: no checkpoint has to wait
+ * for it. A client asks again behind its end.
+ */
+const CHANGES_BYTES_AT_MOST = 2 ** 40;
+const PIECE_BYTES = 1 << 20;
+
 /** An image as status sees it. */
 export interface Levels {
   readonly base: ByteSource;
@@ -24,7 +31,7 @@ export interface Levels {
 /**
  * Answers for `[from, to)` of layers over a base, until `onStatus` returns false. `depth` is 1 for the top layer and 0 where
  * nothing is allocated; `dirty` is 1 where the top layer has the part allocated, and since a checkpoint where any layer above
- * it has.
+ * it has. About changes in many layers less may be told than was asked for.
  *
  * @throws CowError `not-found` for a checkpoint that is not there: no answer would say that nothing has changed
  */
@@ -39,7 +46,10 @@ export function blockStatus(
     const level = levelOf(checkpoints, kind);
     if (level === undefined)
       throw new CowError("not-found", `checkpoint "${kind.since}" is no longer there: what changed since is unknown`);
-    tell(allocatedBy(layers.slice(level), from, to), [from, to], 0, onStatus, 1);
+    const above = layers.slice(level);
+    const pieces = Math.floor(CHANGES_BYTES_AT_MOST / Math.max(1, above.length) / PIECE_BYTES);
+    const end = Math.min(to, from + pieces * PIECE_BYTES);
+    tell(allocatedBy(above, from, end), [from, end], 0, onStatus, 1);
   } else if (kind === "allocation")
     tell(dataPlaces(shown(base, layers, from, to)), [from, to], ZERO_AND_HOLE, onStatus, 0);
   else if (kind === "dirty") tell(top?.extents(from, to) ?? [], [from, to], 0, onStatus, 1);
