@@ -1,6 +1,6 @@
 /**
  * Owns `npm run demo`: one story from a golden image over a crash to a merge and back, and then with cowtool as a server
- * that is killed, run for real in a temporary directory, each step confirmed by e2fsck and debugfs. Must need neither root
+ * that is killed, and one whose disk has a history, run for real in a temporary directory, each step confirmed by e2fsck and debugfs. Must need neither root
  * nor network.
  *
  *   node scripts/demo.mjs [--keep]     --keep leaves the directory in place
@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync } from "node:fs";
 import { writeAndDie } from "./demo/dying-driver.mjs";
 import { changeFiles, confirm, makeFileSystem, PROGRAMS } from "./demo/ext4.mjs";
+import { history } from "./demo/history.mjs";
 import { CLIENT_PROGRAMS, startServer, writeThroughQemu } from "./demo/live-server.mjs";
 import { FailedExpectation, isInstalled, Stage } from "./demo/stage.mjs";
 
@@ -171,6 +172,7 @@ async function serving(stage) {
   if (missing.length === 0) {
     await serveAndKill(stage);
     await recover(stage);
+    await history(stage, { monday: MONDAY, tuesday: TUESDAY });
     return;
   }
   console.error(
@@ -180,7 +182,9 @@ async function serving(stage) {
 }
 
 async function play(stage) {
-  console.log("cowtool's demo: a golden image, a cowfile, a crash, and the way back; then a server that is killed.");
+  console.log(
+    "cowtool's demo: a golden image, a cowfile, a crash, and the way back; a server that is killed; a disk with a history.",
+  );
   console.log(`It works in ${stage.directory}; lines with a $ are what you could type there.`);
   console.log(
     "Here `cowtool` is bin/run.js of this checkout; for your own images: `npx cowtool`, or install it (README.md).",

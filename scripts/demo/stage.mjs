@@ -12,6 +12,9 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** Debian puts mke2fs and its kin where only root looks for programs. */
 const PATH = [process.env.PATH, "/usr/sbin", "/sbin"].filter(Boolean).join(delimiter);
 
+/** A machine under load may need some time. */
+const LIMIT_MS = 60_000;
+
 /** Something did not come out as it must: ends the demo. */
 export class FailedExpectation extends Error {}
 
@@ -97,6 +100,20 @@ export class Stage {
       `${ran.stdout ?? ""}${ran.stderr ?? ""}`,
     );
     return ran.stdout;
+  }
+
+  /** The output of a command of cowtool that is not shown. */
+  quietly(words) {
+    return this.run([process.execPath, join(ROOT, "bin", "run.js"), ...words], { quietly: true });
+  }
+
+  /** Waits for what programs take a moment for. @param what the expectation, as a sentence */
+  async until(isThere, what) {
+    const stopMs = performance.now() + LIMIT_MS;
+    while (!isThere()) {
+      this.expect(performance.now() < stopMs, what);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 
   clear() {

@@ -19,6 +19,8 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     "<%= config.bin %> ctl remove vm3 --drain",
     "<%= config.bin %> ctl watch vm1 --below 10G",
     "<%= config.bin %> ctl checkpoint vm1 vm2 --as monday",
+    "<%= config.bin %> ctl fork vm1@monday vm3",
+    "<%= config.bin %> ctl rollback vm1 monday",
   ];
   static override strict = false;
   static override args = {
@@ -53,7 +55,8 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     const { connect } = await import("../lib/control/client.ts");
     const client = await connect({ server: this.flags.server });
     const view = { columns: this.terminal.columns };
-    const answer = await verb.run({ client, args, flags, view, signal: this.context().signal });
+    const { signal, onProgress } = this.context();
+    const answer = await verb.run({ client, args, flags, view, signal, onProgress });
     return { ...answer, exitCode: EXIT.ok };
   }
 }

@@ -27,7 +27,15 @@ export type {
   ShownDocument,
   StatsDocument,
 } from "./control/documents.ts";
-export type { CheckpointedDocument, CheckpointRequestDocument } from "./control/history-documents.ts";
+export type {
+  CheckpointedDocument,
+  CheckpointRequestDocument,
+  ForkedDocument,
+  ForkRequestDocument,
+  RollbackRequestDocument,
+  RolledBackDocument,
+  SquashRequestDocument,
+} from "./control/history-documents.ts";
 export { type ServeRequest, serve } from "./control/serve.ts";
 export type { BlockDevice, LocalFile, OnCacheMiss, RemoteExport } from "./device/block-device.ts";
 export { FileDevice } from "./device/file-device.ts";

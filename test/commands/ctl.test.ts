@@ -7,11 +7,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { attachTarget } from "../../src/cli/attach-target.ts";
 import Ctl from "../../src/commands/ctl.ts";
+import { CowError } from "../../src/lib/errors.ts";
 import { fakeTerminal } from "../support/command/fake-terminal.ts";
 import { expectErrorLine, expectJson, type Ran } from "../support/command/harness.ts";
 import { runCommand } from "../support/command/run-command.ts";
 import { makeChain } from "../support/nbd/chained-stack.ts";
 import { makeCowfile, makeImage, startServing, type TestServer } from "../support/nbd/test-server.ts";
+import { tellHistory } from "../support/nbd/told-history.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const at = scratchDirectory();
@@ -139,6 +141,52 @@ describe("ctl", () => {
     for (const name of ["tree", "fork"]) await answer("remove", name, "-q");
   });
 
+  test("asks for checkpoints, rollbacks, forks and jobs, and prints what came of them", async () => {
+    const history = await tellHistory(at("told.sock"));
+    await history.exports.add({ name: "x", stack: at("base.img") });
+    await history.exports.add({ name: "y", stack: at("base.img") });
+    const lines = [
+      [
+        ["checkpoint", "x", "y", "--as", "cp", "--note", "n"],
+        /^x@cp: writes go to x-2\.cow\ny@cp: .*\npaused for 1\.3 ms\n$/,
+      ],
+      [["rollback", "x", "cp"], /^x is as of cp; 1 files removed\n$/],
+      [
+        ["rollback", "x", "cp", "--keep", "k.stack", "--discard", "--force"],
+        /^x is as of cp; what was there is \/.*\/k\.stack\n$/,
+      ],
+      [["fork", "x@cp", "z", "--cowfile", "z.cow"], /^nbd:\/\/x\n$/],
+      [["fork", "x", "z"], /^nbd:\/\/x\n$/],
+      [["drop", "x", "cp"], /^x@cp is dropped\n$/],
+      [["grow", "x", "2G", "--force"], /^x has 1048576 \(1 MiB\)\n$/],
+      [["squash", "x", "a..b", "--no-wait"], /^ID .*\n1 +squash +x +running\n$/],
+    ] as const;
+    for (const [argv, shown] of lines) expect(await answer(...argv, "--server", at("told.sock"))).toMatch(shown);
+    expect(history.told.slice(1)).toEqual([
+      ["rollback", "x", { checkpoint: "cp", discard: false, force: false }],
+      ["rollback", "x", { checkpoint: "cp", keep: join(process.cwd(), "k.stack"), discard: true, force: true }],
+      ["fork", "x", { as: "z", checkpoint: "cp", cowfile: join(process.cwd(), "z.cow") }],
+      ["fork", "x", { as: "z" }],
+      ["drop", "x", "cp"],
+      ["grow", "x", 2 ** 31, { force: true }],
+      ["squash", "x", { from: "a", to: "b" }],
+    ]);
+    const json = [
+      ["checkpoint", "x", "--as", "cp"],
+      ["rollback", "x", "cp"],
+      ["fork", "x@cp", "z"],
+      ["drop", "x", "cp"],
+      ["grow", "x", "2G"],
+    ];
+    for (const argv of json) expectJson((await ctl(...argv, "--server", at("told.sock"), "--json")).stdout, "ctl");
+    history.finish();
+    const flattened = ctl("flatten", "x", "--into", "new.img", "--server", at("told.sock"), "--json");
+    await expect.poll(() => history.told.at(-1)).toEqual(["flatten", "x", { into: join(process.cwd(), "new.img") }]);
+    history.finish(new CowError("no-space", "the file system is full", { file: "new.img" }));
+    expect(expectErrorLine(await ctl("squash", "x", "..", "--server", at("told.sock")), 16)).toContain("FROM..TO");
+    expect((await flattened).status).toBe(8);
+  });
+
   test("shows limits and figures", async () => {
     const limits =
       "name:      the default export\nrequests:  7 a second\nbandwidth: 1048576 (1 MiB) a second\nquota:     none\n";
@@ -176,6 +224,10 @@ describe("ctl", () => {
     [["watch", "--below", "1G"], "NAME"],
     [["jobs", "cancel", "x"], "ID"],
     [["checkpoint", "x"], "--as"],
+    [["squash", "x", "a"], "FROM..TO"],
+    [["flatten", "x"], "--into"],
+    [["rollback", "x"], "missing"],
+    [["fork", "x", "y", "--note", "n"], "--note"],
     [["show", "x", "--note", "n"], "--note"],
     [["limit", "", "--iops", "0"], "--iops"],
     [["add", "x=y", "--read-only", "--ephemeral"], "ephemeral"],

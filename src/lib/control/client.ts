@@ -19,7 +19,15 @@ import type {
   ShownDocument,
 } from "./documents.ts";
 import { segmentOf } from "./export-name.ts";
-import type { CheckpointedDocument, CheckpointRequestDocument } from "./history-documents.ts";
+import type {
+  CheckpointedDocument,
+  CheckpointRequestDocument,
+  ForkedDocument,
+  ForkRequestDocument,
+  RollbackRequestDocument,
+  RolledBackDocument,
+  SquashRequestDocument,
+} from "./history-documents.ts";
 import { socketOf, socketsIn } from "./socket-place.ts";
 
 /** How a running server is reached. */
@@ -129,6 +137,37 @@ export class ControlClient {
     return this.#caller.json({ method: "POST", path: "/v1/checkpoints", body: request });
   }
 
+  /** Has an export show a checkpoint again; what was written since goes, or is kept by another stack file. */
+  rollback(name: string, request: RollbackRequestDocument): Promise<RolledBackDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/rollback`, body: request });
+  }
+
+  /** Adds an export over a checkpoint of another one. Returns when clients can use it. */
+  fork(name: string, request: ForkRequestDocument): Promise<ForkedDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/fork`, body: request });
+  }
+
+  /** Begins a job that joins frozen layers. */
+  squash(name: string, request: SquashRequestDocument = {}): Promise<JobDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/squash`, body: request });
+  }
+
+  /** Begins a job that makes base and frozen layers a new base. @param into its file, an absolute name */
+  flatten(name: string, into: string): Promise<JobDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/flatten`, body: { into } });
+  }
+
+  /** Takes a checkpoint's name away; its layer stays, until a squash joins it with others. */
+  async drop(name: string, checkpoint: string): Promise<void> {
+    const path = `${exportPath(name)}/checkpoints/${encodeURIComponent(checkpoint)}`;
+    await this.#caller.send({ method: "DELETE", path });
+  }
+
+  /** @param size in bytes. With `force`, clients are hung up on: they know the old size. */
+  grow(name: string, size: number, { force = false }: { readonly force?: boolean } = {}): Promise<ExportDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/grow`, body: { size, force } });
+  }
+
   /** @param name default: all exports */
   stats(name?: string): Promise<AllStatsDocument> {
     return this.#caller.json({ method: "GET", path: name === undefined ? "/v1/stats" : `${exportPath(name)}/stats` });
@@ -146,6 +185,10 @@ export class ControlClient {
 
   jobs(): Promise<JobsDocument> {
     return this.#caller.json({ method: "GET", path: "/v1/jobs" });
+  }
+
+  job(id: number): Promise<JobDocument> {
+    return this.#caller.json({ method: "GET", path: `/v1/jobs/${id}` });
   }
 
   /** Waits until a job has ended, or the signal fires. */
