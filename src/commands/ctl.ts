@@ -55,8 +55,7 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     const { connect } = await import("../lib/control/client.ts");
     const client = await connect({ server: this.flags.server });
     const view = { columns: this.terminal.columns };
-    const { signal, onProgress } = this.context();
-    const answer = await verb.run({ client, args, flags, view, signal, onProgress });
+    const answer = await verb.run({ client, args, flags, view, signal: this.context().signal });
     return { ...answer, exitCode: EXIT.ok };
   }
 }

@@ -468,6 +468,9 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   const bodies: Record<string, string> = {
     "post /v1/exports": JSON.stringify({ name: "x", stack: `stack:${at("api.stack")}` }),
     "post /v1/checkpoints": JSON.stringify({ names: ["x"], as: "cp" }),
+    "post /v1/exports/{name}/rollback": JSON.stringify({ checkpoint: "cp" }),
+    "post /v1/exports/{name}/fork": JSON.stringify({ as: "y" }),
+    "post /v1/exports/{name}/grow": JSON.stringify({ size: 2 * SIZE }),
   };
   const order = ["post /v1/exports", "post /v1/exports/{name}/close", "post /v1/exports/{name}/reopen"];
   const all = Object.entries(api.paths).flatMap(([path, ways]) => Object.keys(ways).map((way) => [way, path] as const));
@@ -479,7 +482,7 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   for (const way of [...order, ...middle, ...last]) {
     const [method = "", path = ""] = way.split(" ");
     const { status, text } = await ask(
-      path.replace("{name}", "x").replace("{id}", "99"),
+      path.replace("{name}", "x").replace("{id}", "99").replace("{checkpoint}", "cp"),
       method.toUpperCase(),
       bodies[way],
     );

@@ -141,6 +141,63 @@ test("checkpoints are made under clients, of several exports at one instant; eac
   expect((await control.show("e")).checkpoints).toHaveLength(1);
 });
 
+test("back to a checkpoint, and forks over one, beside clients of others; what was made is there after a restart", async () => {
+  const state = at("chain-state");
+  const control = await startControlled({ state });
+  await control.add({ name: "g", stack: await makeChain(at, "g.stack", base, [], "g.cow") });
+  const open = (name: string): Promise<RawSession> => RawSession.open(server?.socket ?? "", "structured", { name });
+  const write = async (session: RawSession, text: string): Promise<void> => {
+    const payload = Buffer.alloc(4096, text);
+    expect(await session.ask({ type: CMD.WRITE, offset: 8192, length: 4096, payload })).toMatchObject({ error: 0 });
+  };
+  const shows = async (name: string): Promise<string> => {
+    const session = await open(name);
+    const text = (await session.read(8192, 5)).toString();
+    await session.goodbye();
+    return text;
+  };
+  const session = await open("g");
+  await write(session, "first");
+  await control.checkpoint({ names: ["g"], as: "one" });
+  await write(session, "later");
+  const fork = await control.fork("g", { as: "h", checkpoint: "one" });
+  expect(fork).toMatchObject({ name: "h", checkpoint: "one", state: "open", access: "writable" });
+  const other = await open("h");
+  await write(other, "other");
+  // Of what the parent shows now.
+  expect(await control.fork("g", { as: "i" })).toMatchObject({
+    checkpoint: "i",
+    checkpoints: [{ name: "one" }, { name: "i" }],
+  });
+  expect(await Promise.all(["g", "g@one", "h", "i"].map(shows))).toEqual(["later", "first", "other", "later"]);
+  await expect(control.rollback("g", { checkpoint: "one", discard: true })).rejects.toMatchObject({ code: "locked" });
+  await expect(control.rollback("g", { checkpoint: "one", force: true })).rejects.toMatchObject({ code: "usage" });
+  await expect(control.fork("g", { as: "h" })).rejects.toMatchObject({ code: "exists" });
+  const keep = at("kept.stack");
+  expect(await control.rollback("g", { checkpoint: "one", keep, force: true })).toMatchObject({
+    checkpoint: "one",
+    removed: [],
+  });
+  await expect(session.read(0, 512)).rejects.toThrow();
+  expect((await other.read(8192, 5)).toString()).toBe("other");
+  await control.add({ name: "k", stack: `stack:${keep}`, access: "read-only" });
+  expect(await Promise.all(["g", "h", "i", "k"].map(shows))).toEqual(["first", "other", "later", "later"]);
+  await control.drop("g", "one");
+  expect((await control.show("g")).checkpoints).toEqual([]);
+  expect((await control.show("h")).checkpoints).toMatchObject([{ name: "one" }]);
+  await control.grow("i", 2 * SIZE);
+  await other.goodbye();
+  await server?.stop();
+  const again = await startControlled({ state });
+  expect((await again.list()).exports.map((each) => [each.name, each.state, each.virtual_size])).toEqual([
+    ["g", "open", SIZE],
+    ["h", "open", SIZE],
+    ["i", "open", 2 * SIZE],
+    ["k", "open", SIZE],
+  ]);
+  expect(await Promise.all(["g", "h", "i", "k"].map(shows))).toEqual(["first", "other", "later", "later"]);
+});
+
 test("a name with @ is refused; one that is kept from before is in the list as failed, and can be removed", async () => {
   const state = at("old-state");
   mkdirSync(state);
