@@ -20,7 +20,7 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     "<%= config.bin %> ctl watch vm1 --below 10G",
     "<%= config.bin %> ctl checkpoint vm1 vm2 --as monday",
     "<%= config.bin %> ctl fork vm1@monday vm3",
-    "<%= config.bin %> ctl rollback vm1 monday",
+    "<%= config.bin %> ctl rollback vm1 monday --keep before.stack",
   ];
   static override strict = false;
   static override args = {
