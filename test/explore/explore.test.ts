@@ -5,9 +5,11 @@
 import { randomInt } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { isExhaustive } from "../support/sample.ts";
+import { exploreGate } from "./chain/gate.ts";
 import { explore } from "./explore.ts";
 
 const STATES = isExhaustive ? 100_000 : 3000;
+const CHAIN_STATES = isExhaustive ? 100_000 : 600;
 const seed = Number(process.env["COWTOOL_SEED"] ?? randomInt(1_000_000_000));
 
 describe(`lives from seed ${seed} (COWTOOL_SEED repeats them)`, () => {
@@ -18,10 +20,20 @@ describe(`lives from seed ${seed} (COWTOOL_SEED repeats them)`, () => {
     expect(states).toBeGreaterThanOrEqual(STATES);
   });
 
-  it("are the same each time, change by change", async () => {
+  it(`of disks with checkpoints keep every promise in ${CHAIN_STATES} states`, { timeout: 600_000 }, async () => {
+    const { failures, states } = await explore({ seed, states: CHAIN_STATES, chains: true });
+    expect(failures).toEqual([]);
+    expect(states).toBeGreaterThanOrEqual(CHAIN_STATES);
+  });
+
+  it.each([false, true])("are the same each time, change by change (of chains: %s)", async (chains) => {
     const traces: string[][] = [[], []];
-    for (const trace of traces) await explore({ seed, lives: 1, onTrace: (line) => trace.push(line) });
+    for (const trace of traces) await explore({ seed, lives: 1, chains, onTrace: (line) => trace.push(line) });
     expect(traces[0]?.length).toBeGreaterThan(20);
     expect(traces[1]).toEqual(traces[0]);
   });
+});
+
+it("no order of steps at a stack's gate lets a batch change old parts, or use a file that is closed", () => {
+  expect(exploreGate()).toMatchObject({ failures: [], states: expect.any(Number) });
 });

@@ -30,8 +30,18 @@ test.each(MUTATIONS)("there is something to change for: $name", ({ changes }) =>
 });
 
 describe(`a planted bug is found (${HOW}):`, () => {
-  it.each(some)("$name", { timeout: 600_000 }, async ({ name, seed = 1 }) => {
-    const options = ["--seed", String(seed), "--states", String(STATES_AT_MOST), "--until-failure", "--mutation", name];
+  it.each(some)("$name", { timeout: 600_000 }, async ({ name, seed = 1, explores }) => {
+    const kind = explores === undefined ? [] : [`--${explores}`];
+    const options = [
+      ...kind,
+      "--seed",
+      String(seed),
+      "--states",
+      String(STATES_AT_MOST),
+      "--until-failure",
+      "--mutation",
+      name,
+    ];
     const { stdout } = await promisify(execFile)(process.execPath, [RUN, ...options]);
     const explored = JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Explored;
     expect(explored.failures).toHaveLength(1);

@@ -8,6 +8,8 @@ export interface Mutation {
   readonly name: string;
   /** The life that shows it, or some before it: where to begin, as the first ones do not. */
   readonly seed?: number;
+  /** What shows it; default: lives of a cowfile. */
+  readonly explores?: "chains" | "gate";
   /** Found after ten thousand states and more: tried only where all are. */
   readonly isRare?: true;
   readonly changes: readonly { readonly file: string; readonly from: string; readonly to: string }[];
@@ -101,6 +103,60 @@ const RACES: readonly Mutation[] = [
         file: CHECKPOINT,
         from: "      const isUnflushed = this.#begin() || logCounts;\n      this.#takePages(copies);\n",
         to: "      this.#takePages(copies);\n      const isUnflushed = this.#begin() || logCounts;\n",
+      },
+    ],
+  },
+];
+
+const GATE = "stack/live/gate.ts";
+
+/** Of the switch to other parts between two batches. */
+const SWITCHES: readonly Mutation[] = [
+  {
+    name: "the gate does not wait for a batch",
+    explores: "gate",
+    changes: [{ file: GATE, from: "return value % STATES === ACTIVE;", to: "return value % STATES > HOLDING;" }],
+  },
+  {
+    name: "a connection looks at the gate before it says that it is active",
+    explores: "gate",
+    changes: [
+      {
+        file: GATE,
+        from: "    this.#say(ACTIVE);\n    if (Atomics.load(this.#words, SHUT) === 1) {\n",
+        to: "    const isShut = Atomics.load(this.#words, SHUT) === 1;\n    this.#say(ACTIVE);\n    if (isShut) {\n",
+      },
+    ],
+  },
+  {
+    name: "a connection that waits at the gate still counts as active",
+    explores: "gate",
+    changes: [{ file: GATE, from: "      this.hold();\n      return false;\n", to: "      return false;\n" }],
+  },
+  {
+    name: "a connection goes on with the parts that it had",
+    explores: "gate",
+    changes: [
+      {
+        file: GATE,
+        from: "    if (epoch !== this.#current.epoch) this.#current.reach(epoch);\n",
+        to: "    void epoch;\n",
+      },
+    ],
+  },
+  {
+    name: "files are closed while replies from them are sent",
+    explores: "gate",
+    changes: [{ file: GATE, from: "return value !== IDLE && ", to: "return value % STATES === ACTIVE && " }],
+  },
+  {
+    name: "a batch that goes on with other parts forgets the older ones",
+    explores: "gate",
+    changes: [
+      {
+        file: GATE,
+        from: "    this.#say(HOLDING);\n    this.#tell();\n",
+        to: "    this.#oldest = Atomics.load(this.#words, EPOCH);\n    this.#say(HOLDING);\n    this.#tell();\n",
       },
     ],
   },
@@ -390,6 +446,7 @@ export const MUTATIONS: readonly Mutation[] = [
     53,
   ),
   ...RACES,
+  ...SWITCHES,
   change(
     "what is swept out has a mark",
     UNMARKED,

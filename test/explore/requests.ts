@@ -36,7 +36,7 @@ export interface RequestsOptions {
 /** A thread is inside from its first request on until it has replied to all. */
 export interface Door {
   /** Would it have to wait outside? */
-  isShut(): boolean;
+  readonly isShut: boolean;
   enter(thread: Thread): void;
   leave(thread: Thread): void;
 }
@@ -80,8 +80,10 @@ export class Requests {
     const thread = pick(next, this.threads);
     if (!this.#mayRun(thread)) return;
     const chance = next();
-    const { isDatabase } = this.#options;
-    if (isDatabase && chance < 0.2) this.flush(thread);
+    const { isDatabase, door } = this.#options;
+    // Batches end soon.
+    if (door?.isShut && next() < 0.5) this.reply(thread);
+    else if (isDatabase && chance < 0.2) this.flush(thread);
     else if (chance < 0.62) this.#change(thread, this.#chooseRange(false), false);
     else if (chance < 0.66) this.#change(thread, this.#chooseRange(false), true);
     else if (chance < 0.88) this.reply(thread);
@@ -91,7 +93,7 @@ export class Requests {
 
   /** Is it inside, or could it enter at once? */
   #mayRun(thread: Thread): boolean {
-    return this.#inside.has(thread) || !this.#options.door?.isShut();
+    return this.#inside.has(thread) || !this.#options.door?.isShut;
   }
 
   /**
@@ -263,6 +265,7 @@ export class Requests {
   /** Sends the replies of a thread. A commit that fails ends the connection: nobody is told anything then. */
   reply(thread: Thread): void {
     const { batch } = thread;
+    if (this.#options.door && !this.#inside.has(thread)) return;
     const isDone = this.#run(thread, `replies to ${batch.length}`, () => {
       thread.image.commit();
       this.#options.door?.leave(thread);

@@ -16,16 +16,24 @@ const { values } = parseArgs({
     seconds: { type: "string" },
     mutation: { type: "string" },
     chains: { type: "boolean", default: false },
+    gate: { type: "boolean", default: false },
     trace: { type: "boolean", default: false },
     "until-failure": { type: "boolean", default: false },
   },
 });
 if (values.mutation !== undefined) plant(values.mutation);
-const { explore } = await import("./explore.ts");
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
+
+if (values.gate) {
+  const { exploreGate } = await import("./chain/gate.ts");
+  print(JSON.stringify(exploreGate()));
+  process.exit();
+}
+
+const { explore } = await import("./explore.ts");
 
 let reported = performance.now();
 function report(explored: Explored): void {

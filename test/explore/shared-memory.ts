@@ -25,7 +25,7 @@ type Operation = (memory: Int32Array, index: number, ...values: readonly number[
 /** @returns puts things back */
 export function watchMemory(watch: MemoryWatch): () => void {
   const originals = new Map<string, unknown>();
-  const replace = (name: (typeof OPERATIONS)[number] | "wait", replacement: unknown): void => {
+  const replace = (name: (typeof OPERATIONS)[number] | "wait" | "waitAsync" | "notify", replacement: unknown): void => {
     originals.set(name, Atomics[name]);
     Object.defineProperty(Atomics, name, { configurable: true, writable: true, value: replacement });
   };
@@ -53,6 +53,28 @@ export function watchMemory(watch: MemoryWatch): () => void {
   replace("wait", (memory: Int32Array, index: number, value: number) => {
     if (load(memory, index) === value) watch.sleep();
     return "not-equal";
+  });
+  // Who waits without blocking goes on in a turn of its own, and in the same one every time.
+  const waiting: { readonly memory: Int32Array; readonly index: number; readonly resolve: (how: string) => void }[] =
+    [];
+  replace("waitAsync", (memory: Int32Array, index: number, value: number) => {
+    if (load(memory, index) !== value) return { async: false, value: "not-equal" };
+    return {
+      async: true,
+      value: new Promise((resolve) => {
+        waiting.push({ memory, index, resolve });
+      }),
+    };
+  });
+  replace("notify", (memory: Int32Array, index: number) => {
+    const isWoken = (each: (typeof waiting)[number]): boolean =>
+      each.memory.buffer === memory.buffer && each.index === index;
+    const woken = waiting.filter(isWoken);
+    for (const each of woken) {
+      waiting.splice(waiting.indexOf(each), 1);
+      each.resolve("ok");
+    }
+    return woken.length;
   });
   return () => {
     for (const [name, value] of originals)

@@ -1,16 +1,21 @@
 /**
- * Owns one life of disks that stack files name: sessions of a server with random requests, each ended in order, by a kill or
- * by a power cut at any change. Everything follows from the seed.
+ * Owns one life of disks with checkpoints: sessions of a server with random requests and checkpoints of one disk or several,
+ * and commands on stack files in between, each ended in order, by a kill or by a power cut at any change. Everything follows
+ * from the seed.
  */
+import { CowError } from "../../../src/lib/index.ts";
 import { random } from "../../support/random.ts";
 import type { Random } from "../disk.ts";
 import { Oracle } from "../oracle.ts";
 import { watchMemory } from "../shared-memory.ts";
-import { Violation } from "../violation.ts";
+import { Died, Violation } from "../violation.ts";
 import { pick, whole } from "../world.ts";
+import { withBoot } from "./boot.ts";
 import { ChainWitness } from "./chain-witness.ts";
 import { type ChainWorld, makeChainWorld } from "./chain-world.ts";
+import { type Clock, turns, watchClock } from "./main-thread.ts";
 import type { DiskModel } from "./model.ts";
+import { chooseOperation, type Operation } from "./operations.ts";
 import { Service } from "./service.ts";
 
 export interface ChainLifeOptions {
@@ -26,7 +31,11 @@ export class ChainLife {
   readonly #world: ChainWorld;
   readonly #next: Random;
   #service: Service | undefined;
+  #clock: Clock = { fire: () => undefined, release: () => undefined };
   #requestCount = 8;
+  #nameCount = 0;
+  /** What was cut off, and is to be done again before anything else. */
+  #unfinished: Operation | undefined;
 
   private constructor(options: ChainLifeOptions, world: ChainWorld, next: Random) {
     this.#options = options;
@@ -62,15 +71,14 @@ export class ChainLife {
       },
       spin: () => this.witness.die(),
     });
-    const now = Date.now;
-    const time = random(this.#options.seed ^ 0x2545_f491);
-    let milliseconds = 0;
-    Date.now = () => {
-      if (time() < 0.5) milliseconds++;
-      return milliseconds;
+    this.#clock = watchClock(random(this.#options.seed ^ 0x2545_f491));
+    const ignore = (error: unknown): void => {
+      // Of a process that is dead by now.
+      if (!(error instanceof Died)) throw error;
     };
+    process.on("unhandledRejection", ignore);
     try {
-      for (let processes = whole(this.#next, 3, 9); processes > 0; processes--) await this.#process(false);
+      for (let processes = whole(this.#next, 2, 6); processes > 0; processes--) await this.#process(false);
       // Whatever came before, a sound process on a sound disk ends in order.
       await this.#process(true);
     } catch (error) {
@@ -80,7 +88,9 @@ export class ChainLife {
         cause: violation,
       });
     } finally {
-      Date.now = now;
+      process.off("unhandledRejection", ignore);
+      Service.unwatch();
+      this.#clock.release();
       release();
     }
   }
@@ -91,11 +101,19 @@ export class ChainLife {
     const { witness } = this;
     const wanted = isSound ? "close" : pick<Ending>(next, ["close", "kill", "kill", "power-cut"]);
     const isSudden = wanted !== "close" || (!isSound && next() < 0.2);
-    const changes = next() < 0.25 ? whole(next, 0, 20) : whole(next, 5, 120);
+    // What made a second stack file is done again first: until then two may name one top.
+    while (isSound && this.#unfinished) await this.#command(Number.POSITIVE_INFINITY);
+    const serves = isSound || (!this.#unfinished && next() < 0.6);
+    const changes = next() < 0.25 || !serves ? whole(next, 0, 20) : whole(next, 5, 90);
     const diesAt = isSudden ? witness.changes + changes : Number.POSITIVE_INFINITY;
     const steps = wanted === "close" ? whole(next, 0, 40) : 200;
-    const isDone = await this.#survives(() => this.#serve(diesAt, steps));
+    Service.unwatch();
+    const isDone = await this.#survives(() => (serves ? this.#serve(diesAt, steps) : this.#command(diesAt)));
     this.#service = undefined;
+    Service.unwatch();
+    // What the dead process has begun finds out that it is dead.
+    this.#clock.fire();
+    await turns();
     witness.look();
     await witness.judgeAll();
     if (isDone) return;
@@ -117,6 +135,23 @@ export class ChainLife {
     }
   }
 
+  async #command(diesAt: number): Promise<void> {
+    const { witness } = this;
+    const operation = this.#unfinished ?? chooseOperation(witness.model, this.#next, () => ++this.#nameCount);
+    this.#trace(`-- ${operation.what}; dies at ${diesAt}`);
+    const isThere = operation.makes !== undefined && witness.model.has(operation.makes);
+    witness.begin(isThere ? { makes: operation.makes } : operation);
+    if (operation.makes !== undefined) this.#unfinished = operation;
+    try {
+      await withBoot(witness.boot, () => operation.run({ storage: witness.mount(diesAt) }));
+    } catch (error) {
+      if (witness.isDead || !(error instanceof CowError)) throw error;
+      throw new Violation(`${operation.what}: ${error.message}`, { cause: error });
+    }
+    witness.answered();
+    this.#unfinished = undefined;
+  }
+
   async #serve(diesAt: number, steps: number): Promise<void> {
     const { witness } = this;
     this.#trace(`-- serves; dies at ${diesAt}`);
@@ -125,6 +160,8 @@ export class ChainLife {
       witness,
       storage: witness.mount(diesAt),
       next: this.#next,
+      clock: this.#clock,
+      takeName: () => ++this.#nameCount,
       trace: (line) => this.#trace(line),
       takeNumber: () => ++this.#requestCount,
     });
@@ -137,5 +174,6 @@ export class ChainLife {
     this.#service = undefined;
     this.#trace("closes");
     service.close();
+    Service.unwatch();
   }
 }

@@ -3,7 +3,7 @@
  * that a crash at this moment might leave. They are judged when nothing else is under way, for opening them takes turns.
  */
 import type { StorageChange } from "../../../src/lib/index.ts";
-import { decodeStackDocument, type StackDocument } from "../../../src/lib/stack/stack-document.ts";
+import { decodeStackDocument } from "../../../src/lib/stack/stack-document.ts";
 import { Disk, PAGE_BYTES, type Random } from "../disk.ts";
 import type { Fate } from "../oracle.ts";
 import { Died, Violation } from "../violation.ts";
@@ -11,20 +11,13 @@ import { describe } from "../witness.ts";
 import type { ChainWorld } from "./chain-world.ts";
 import { judge, type State } from "./judge.ts";
 import { type Model, settle, snapshotOf, versionOf } from "./model.ts";
+import type { Operation, Transition } from "./operations.ts";
 
 /** Power cuts tried at each change. */
 const CUTS = 2;
+/** How often it is looked while no operation on chains is under way: lives of a cowfile are for that. */
+const SHARE_OF_QUIET = 0.15;
 const ANOTHER_BOOT = new Uint8Array(16).fill(0xff);
-
-/** What leads from one model to another. */
-export interface Transition {
-  /** The stack file whose replacement decides. */
-  readonly decidedBy: string;
-  /** Is that document the new one? */
-  readonly isDone: (document: StackDocument) => boolean;
-  /** Called at the instant: what there is from now on. */
-  readonly after: (before: Model) => Model;
-}
 
 export class ChainWitness {
   readonly #world: ChainWorld;
@@ -35,12 +28,16 @@ export class ChainWitness {
   model: Model;
   #next: Model | undefined;
   #transition: Transition | undefined;
+  /** A stack file that counts only if the model has it. */
+  #makes: string | undefined;
   /** Kept, not judged. */
   readonly #kept: (State & { readonly change: number })[] = [];
   states = 0;
   changes = 0;
   diesAt = Number.POSITIVE_INFINITY;
   isDead = false;
+  /** An operation on chains is under way. */
+  isBusy = false;
   boot: Uint8Array;
   #bootCount = 0;
   violation: Violation | undefined;
@@ -68,9 +65,14 @@ export class ChainWitness {
     return this.disk.mount((change) => this.#onChange(change));
   }
 
-  begin(transition: Transition): void {
+  begin({ transition, makes }: Pick<Operation, "transition" | "makes">): void {
+    this.isBusy = true;
     this.#transition = transition;
+    this.#makes = makes;
     this.#next = undefined;
+    // The document as it is now is not the new one.
+    const there = transition && this.disk.current(transition.decidedBy);
+    if (there) transition.isDone?.(decodeStackDocument(there.toBytes(), transition.decidedBy));
   }
 
   /** Has the change been made that decides? */
@@ -80,19 +82,28 @@ export class ChainWitness {
 
   /** The operation was answered: what it made is durable. */
   answered(): void {
-    if (!this.#transition) throw new Error("nothing was begun");
-    if (!this.#next) throw new Violation("an operation was answered that did not happen");
-    this.model = this.#next;
+    if (this.#transition && !this.#next) this.#requireDone(this.#transition.after(this.model));
+    for (const [disk, { checkpoints }] of this.#next ?? []) {
+      for (const [name, oracle] of checkpoints)
+        if (!this.model.get(disk)?.checkpoints.has(name)) oracle.reset(Buffer.from(oracle.current));
+    }
+    this.model = this.#next ?? this.model;
+    this.#makes = undefined;
     this.#end();
   }
 
-  /** It failed, and nothing happened. */
-  failed(): void {
-    if (this.#next) throw new Violation("an operation failed after it had happened");
-    this.#end();
+  /** Nothing was changed: then it was so before. */
+  #requireDone(after: Model): void {
+    for (const [disk, { image, checkpoints }] of this.model) {
+      const wanted = after.get(disk);
+      const isSame =
+        wanted && wanted.image.current.equals(image.current) && wanted.checkpoints.size === checkpoints.size;
+      if (!isSame) throw new Violation(`an operation was answered that did not happen to ${disk}`);
+    }
   }
 
   #end(): void {
+    this.isBusy = false;
     this.#transition = undefined;
     this.#next = undefined;
     this.#version++;
@@ -111,7 +122,8 @@ export class ChainWitness {
     const transition = this.#transition;
     if (!transition || this.#next || path !== transition.decidedBy || file === undefined) return;
     const content = this.disk.contentOf(file);
-    if (!content || !transition.isDone(decodeStackDocument(content.toBytes(), path))) return;
+    if (!content) return;
+    if (transition.isDone && !transition.isDone(decodeStackDocument(content.toBytes(), path))) return;
     this.#next = transition.after(this.model);
     this.#version++;
     this.#trace("    -- the instant");
@@ -124,6 +136,7 @@ export class ChainWitness {
 
   /** Keeps what a crash at this very moment might leave. @param coming what is just about to be done */
   look(coming?: StorageChange): void {
+    if (!this.isBusy && coming && this.#look() > SHARE_OF_QUIET) return;
     if (coming?.kind === "device" && coming.change.kind === "write" && coming.change.bytes.length > PAGE_BYTES)
       this.#keep("kill", this.disk.killedDuring(coming, this.#look), this.boot);
     this.#keep("kill", this.disk.killed(), this.boot);
@@ -148,7 +161,7 @@ export class ChainWitness {
     const version = this.#version * 1e9 + all.reduce((sum, model) => sum + versionOf(model), 0);
     if (this.#snapshots?.version !== version) this.#snapshots = { version, models: all.map(snapshotOf) };
     const models = this.#snapshots.models.slice(0, this.#models(fate).length);
-    this.#kept.push({ fate, files, boot, models, change: this.changes });
+    this.#kept.push({ fate, files, boot, models, makes: this.#makes, isQuiet: !this.isBusy, change: this.changes });
   }
 
   get isFull(): boolean {
@@ -180,7 +193,7 @@ export class ChainWitness {
     await this.judgeAll();
     const models = this.#models(fate);
     const { model, seen } = await judge(
-      { fate, files: this.disk.killed(), boot: this.boot, models },
+      { fate, files: this.disk.killed(), boot: this.boot, models, makes: this.#makes, isQuiet: false },
       this.#world,
       this.#look,
     );

@@ -42,10 +42,8 @@ export function versionOf(model: Model): number {
   return sum;
 }
 
-/** What is not as a model says, in words; undefined if all is. */
+/** What of that which was seen is not as a model says, in words; undefined if all is. */
 export function firstDifference(model: Model, seen: ReadonlyMap<string, Seen>, fate: Fate): string | undefined {
-  const disks = [...seen.keys()].sort().join(" ");
-  if (disks !== [...model.keys()].sort().join(" ")) return `there are the disks ${disks}`;
   for (const [disk, { image, checkpoints }] of model) {
     const found = seen.get(disk);
     if (!found) continue;
@@ -74,6 +72,6 @@ export function settle(model: Model, seen: ReadonlyMap<string, Seen>, fate: Fate
     const found = seen.get(disk);
     if (!found) throw new Error(`${disk} was not found`);
     image.settle(found.image, fate);
-    for (const [name, oracle] of checkpoints) oracle.reset(found.checkpoints.get(name) ?? Buffer.alloc(0));
+    for (const [name, oracle] of checkpoints) oracle.settle(found.checkpoints.get(name) ?? Buffer.alloc(0), fate);
   }
 }
