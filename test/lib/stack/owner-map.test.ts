@@ -162,7 +162,7 @@ test("only the parts of a bitmap that may have bits are looked at, and nothing o
   expect(map?.passed.owners.at(-1)).toBe(0);
 
   const stopped = OwnerMap.of(held, 0);
-  stopped?.release();
+  stopped?.release(3);
   await stopped?.complete;
   expect(stopped?.passed.entered[0]).toBe(0);
 });

@@ -197,6 +197,11 @@ test.skipIf(libc() === null)(
     expect((await fork(...layers)).lower.owners?.owners.buffer).toBe(memory);
     for (const stack of stacks) expect(firstByte(stack)).toBe(0xb5);
 
+    // So does a view of a checkpoint.
+    const view = stacks[0]?.parts.lower.at(3);
+    expect([view?.layers.length, view?.passed()?.owners?.owners.buffer]).toEqual([3, memory]);
+    view?.release();
+
     // Once the later one is gone, so is its layer from the map.
     stacks.splice(-2, 1)[0]?.close();
     expect((await fork(...layers)).lower.owners?.owners.buffer).not.toBe(memory);

@@ -50,13 +50,15 @@ export class OwnerMap {
   readonly passed: PassedOwners;
   readonly #mixed: number;
   #count = 0;
-  #users = 1;
+  /** How many of its layers each user has. */
+  readonly #users: number[];
   #longestBytes = 0;
   #entering: Promise<void> = Promise.resolve();
 
-  private constructor(passed: PassedOwners) {
+  private constructor(passed: PassedOwners, count: number) {
     this.passed = passed;
     this.#mixed = mixedOf(passed.owners);
+    this.#users = [count];
   }
 
   /**
@@ -69,7 +71,7 @@ export class OwnerMap {
     const pages = Math.ceil(Math.max(...layers.map(({ resident }) => resident.virtualSizeBytes)) / OWNED_BYTES);
     const owners = newOwners(pages, layers.length > NARROW_LAYERS);
     if (!owners) return undefined;
-    const map = new OwnerMap({ owners, entered: new Int32Array(new SharedArrayBuffer(4)), first });
+    const map = new OwnerMap({ owners, entered: new Int32Array(new SharedArrayBuffer(4)), first }, layers.length);
     return map.add(layers) ? map : undefined;
   }
 
@@ -88,20 +90,20 @@ export class OwnerMap {
     return true;
   }
 
-  /** Has it more than one user? */
-  get isShared(): boolean {
-    return this.#users > 1;
+  /** Has it layers that no user has any more? They are only in the way. */
+  get isOutgrown(): boolean {
+    return this.#count > Math.max(...this.#users);
   }
 
-  /** Counts one more user. */
-  use(): this {
-    this.#users++;
+  /** One more user, which has that many of its layers. */
+  use(count: number): this {
+    this.#users.push(count);
     return this;
   }
 
-  /** One user less; after the last one no layer is entered any more. */
-  release(): void {
-    this.#users--;
+  /** One user less, as it was counted; after the last one no layer is entered any more. */
+  release(count: number): void {
+    this.#users.splice(this.#users.indexOf(count), 1);
   }
 
   /** Resolves when all layers that were added are in it. */
@@ -116,7 +118,7 @@ export class OwnerMap {
       const number = Atomics.load(entered, 0) + 1;
       for (const _ of this.#enter(resident, marked, number)) {
         await yieldToEventLoop();
-        if (this.#users === 0) return;
+        if (this.#users.length === 0) return;
       }
       Atomics.store(entered, 0, number);
     }

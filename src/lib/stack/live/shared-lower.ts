@@ -171,15 +171,20 @@ export class LowerStack {
 
   /** What is below its layers from the `layerCount`-th on, or itself if it has no more, with one more user. */
   at(layerCount: number): LowerStack {
-    if (layerCount >= this.layers.length || !this.#parts.below) return this.use();
-    return this.#parts.below.at(layerCount);
+    let lower: LowerStack = this;
+    while (lower.layers.length > layerCount && lower.#parts.below) lower = lower.#parts.below;
+    const map = this.#owners;
+    const count = lower.layers.length - (map?.passed.first ?? 0);
+    // A view of a checkpoint needs no map of its own.
+    if (count >= LEAST_MAPPED_LAYERS) lower.#owners ??= map?.use(count);
+    return lower.use();
   }
 
   /** One user less; the last one closes everything. No thread uses it for that one any more. */
   release(): void {
     if (--this.#users > 0) return;
     this.#parts.onClose(this);
-    this.#owners?.release();
+    this.#leaveOwners();
     this.#mappings.close();
     this.stack.close();
     this.#parts.below?.release();
@@ -226,14 +231,15 @@ export class LowerStack {
 
   /** Which layer shows where, for this stack's images; undefined for few layers. It is made when first asked for. */
   get owners(): OwnerMap | undefined {
-    const map = this.#owners;
-    // What a stack that is gone had added would only be in the way.
-    if (map && !map.isShared && map.count > this.layers.length - map.passed.first) {
-      map.release();
-      this.#owners = undefined;
-    }
+    if (this.#owners?.isOutgrown) this.#leaveOwners();
     this.#owners ??= this.#takeOwners();
     return this.#owners;
+  }
+
+  #leaveOwners(): void {
+    const map = this.#owners;
+    map?.release(this.layers.length - map.passed.first);
+    this.#owners = undefined;
   }
 
   #takeOwners(): OwnerMap | undefined {
@@ -244,7 +250,7 @@ export class LowerStack {
     for (let { below } = this.#parts; below && below.layers.length > first; { below } = below.#parts) {
       const count = below.layers.length - first;
       const map = below.#owners;
-      if (map?.count === count && map.add(upper.slice(count))) return map.use();
+      if (map?.count === count && map.add(upper.slice(count))) return map.use(upper.length);
     }
     return OwnerMap.of(upper, first);
   }
