@@ -58,7 +58,7 @@ ask ephemeral/live; attach $(tr -dc 0-9 < /tmp/answer) /dev/nbd1 live
 replay /dev/nbd1 "vm@live, replayed into an ephemeral layer" "a b"; same /tmp/ab /tmp/s vm@live; detach /dev/nbd1
 ask fork/live; attach $PORT /dev/nbd1 fork-live
 replay /dev/nbd1 "a fork of vm@live" "a b"; same /tmp/ab /tmp/s "the fork of vm@live"; detach /dev/nbd1
-ask fork/frozen; attach $PORT /dev/nbd1 fork-frozen; clean /dev/nbd1 "a fork of vm@frozen"
+ask forkOffline/frozen; attach $PORT /dev/nbd1 fork-frozen; clean /dev/nbd1 "a fork of vm@frozen"
 mount -t ext4 /dev/nbd1 /mnt || fail "mount of a fork"; files d; umount /mnt; clean /dev/nbd1 "the fork, written"; detach /dev/nbd1
 ask rollback/frozen; attach $PORT /dev/nbd0 vm
 replay /dev/nbd0 "the disk after a rollback" a; same /tmp/a /tmp/s "the disk after a rollback"
@@ -137,17 +137,27 @@ class Disks {
     await this.start(this.#served.port);
   }
 
-  checkpoint(name) {
-    cowtool("ctl", "--server", this.#at("control"), "checkpoint", "vm", "--as", name);
+  #ctl(...args) {
+    cowtool("ctl", "--server", this.#at("control"), ...args);
   }
 
-  async fork(name) {
+  checkpoint(name) {
+    this.#ctl("checkpoint", "vm", "--as", name);
+  }
+
+  fork(name) {
+    this.#ctl("fork", `vm@${name}`, `fork-${name}`);
+    this.#names.push(`fork-${name}`);
+  }
+
+  rollback(name) {
+    this.#ctl("rollback", "vm", name, "--discard");
+  }
+
+  /** A fork that is made without a server. */
+  async forkOffline(name) {
     this.#names.push(`fork-${name}`);
     await this.#offline("fork", `${this.#at("vm.stack")}@${name}`, this.#at(`fork-${name}.stack`));
-  }
-
-  async rollback(name) {
-    await this.#offline("rollback", this.#at("vm.stack"), name, "--discard", "--yes");
   }
 
   /** @returns the port of a server that lets clients write over a checkpoint, for a while */

@@ -102,7 +102,24 @@ test("a checkpoint that is made while it runs is an export at once, and the chan
   const late = await RawSession.open(server.socket, "structured", { name: "vm", contexts: [`${SINCE}now`] });
   expect(await marked(late, `${SINCE}now`)).toEqual([30]);
   expect((await late.read(0, DISK_BYTES)).equals(content)).toBe(true);
-  for (const session of [early, reader, late]) await session.goodbye();
+  await early.goodbye();
+
+  // Dropped: who reads it can do so to its end, what changed since is no longer told, and no other client gets in.
+  await server.history.drop("vm", "now");
+  expect(await listed(server.socket)).toEqual(["vm", "vm@mon"]);
+  expect((await late.ask({ type: CMD.BLOCK_STATUS, offset: 0, length: DISK_BYTES })).error).toBe(ERR.EIO);
+  expect((await reader.read(0, DISK_BYTES)).equals(then)).toBe(true);
+  await expect(RawSession.open(server.socket, "structured", { name: "vm@now" })).rejects.toThrow(/no export/);
+  await late.goodbye();
+
+  // A rollback has to wait for those who read a checkpoint, too.
+  await expect(server.history.rollback("vm", { checkpoint: "mon" })).rejects.toMatchObject({ code: "locked" });
+  await reader.goodbye();
+  await server.history.rollback("vm", { checkpoint: "mon" });
+  const back = await RawSession.open(server.socket, "structured", { name: "vm", contexts: [`${SINCE}mon`] });
+  expect(await marked(back, `${SINCE}mon`)).toEqual([]);
+  expect((await back.read(0, DISK_BYTES)).equals(made.contents[1] ?? Buffer.alloc(0))).toBe(true);
+  await back.goodbye();
   await server.stop();
 });
 

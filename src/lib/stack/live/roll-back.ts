@@ -88,7 +88,8 @@ export async function rollBackStack(
   }
   if (keep) old.top.close();
   else old.top.abandon();
-  await stack.retire(old);
+  stack.retire(old);
+  await stack.retiring;
   // It was used twice for a moment: retire() releases only what is used no more.
   if (lower === old.lower) lower.release();
 }
