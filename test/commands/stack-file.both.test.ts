@@ -150,6 +150,43 @@ describe("the commands", () => {
     expect(again.status, again.stderr).toBe(0);
   });
 
+  test("what changes its layers is refused while a server has it, and says what the server does instead", async () => {
+    const served = await serve();
+    const stack = at("vm1.stack");
+    for (const [name, argv, verb] of [
+      ["checkpoint", [stack, "--as", "monday"], "checkpoint NAME --as monday"],
+      ["rollback", [stack, "monday", "-y"], "rollback NAME monday"],
+      ["fork", [`${stack}@monday`, at("new.stack")], "fork NAME@CP NEW"],
+      ["drop", [stack, "monday"], "drop NAME monday"],
+      ["squash", [stack], "squash NAME"],
+    ] as const) {
+      const ran = await run(name, argv);
+      expect(expectErrorLine(ran, 8)).toContain(`${stack}: in use`);
+      expect(ran.stderr).toContain(`\`cowtool ctl ${verb}\``);
+    }
+    served.close();
+    expect(stored()).toMatchObject({ layers: [{ file: "vm1.cow" }] });
+    renameSync(at("vm1.cow"), at("away.cow"));
+    const missing = await run("checkpoint", [stack, "--as", "monday"]);
+    expect(expectErrorLine(missing, 8)).toContain("vm1.cow: no such file");
+    expect(missing.stderr).toContain("the stack file");
+    expect(readdirSync(folder(`${round}`)).filter((file) => file.includes("monday"))).toEqual([]);
+  });
+
+  test("info shows each checkpoint, when it was made, and what others share", async () => {
+    const stack = at("vm1.stack");
+    await run("checkpoint", [stack, "--as", "monday", "--note", "x"]);
+    await run("fork", [`${stack}@monday`, at("new.stack")]);
+    expect(JSON.parse((await run("info", ["--json", `stack:${stack}`])).stdout).chain).toMatchObject([
+      { checkpoint: null, shared: false },
+      { checkpoint: { name: "monday", note: "x" }, shared: true },
+      { checkpoint: null, shared: false },
+    ]);
+    expect((await run("info", [`stack:${stack}`], { columns: 300 })).stdout).toMatch(
+      /vm1\.cow +monday +\d{4}-\d\d-\d\d \d\d:\d\d .*shared/,
+    );
+  });
+
   test("pack packs its only layer", async () => {
     const packed = await run("pack", [`stack:${at("vm1.stack")}`, at("vm1.packed"), "--json"]);
     expectJson(packed.stdout, "pack");

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import {
+  CowError,
   checkpoint,
   create,
   diff,
@@ -21,6 +22,8 @@ import type { StackDocument } from "../../../src/lib/stack/stack-document.ts";
 import { readStackFile } from "../../../src/lib/stack/stack-file.ts";
 import { noise } from "../../support/random.ts";
 import { HOW, sampleOf } from "../../support/sample.ts";
+import { FaultyStorage, TAKES_SPACE } from "../../support/storage/faulty-storage.ts";
+import type { Step } from "../../support/storage/stepped-storage.ts";
 
 const BYTES = 64 * 1024;
 
@@ -230,6 +233,25 @@ describe.each(JOBS)("%s", (_, { run, image, stack = "vm.stack" }) => {
       expect(unnamed(left)).toEqual([]);
       expect(documentIn(left)).not.toHaveProperty("pending");
       expect(documentIn(left)).not.toHaveProperty("to_remove");
+    }
+  }, 20_000);
+
+  it(`on a full disk or a failing one, is refused or done; with space again, done (${HOW})`, async () => {
+    const { storage: before, images } = await made();
+    const steps = new FaultyStorage(before.clone(), () => undefined);
+    await run({ storage: steps, onNotice: () => undefined });
+    for (const [i, at] of sampleOf([...Array(steps.count).keys()], 16, 2).entries()) {
+      const memory = before.clone();
+      const errno = i % 2 === 0 ? "ENOSPC" : "EIO";
+      const fails = ({ kind }: Step): boolean => errno === "EIO" || TAKES_SPACE.has(kind);
+      const faulty = new FaultyStorage(memory, (step, index) => (index >= at && fails(step) ? { errno } : undefined));
+      const error = await run({ storage: faulty, onNotice: () => undefined }).catch((reason: unknown) => reason);
+      if (error instanceof Error) expect(error).toBeInstanceOf(CowError);
+      expect(faulty.openCount).toBe(0);
+      const left = memory.clone();
+      await run(context(left));
+      expect(await shows(left, `stack:${stack}`, images[image])).toBe(true);
+      expect(unnamed(left)).toEqual([]);
     }
   }, 20_000);
 
