@@ -149,7 +149,7 @@ describe("ctl", () => {
         ["checkpoint", "x", "y", "--as", "cp", "--note", "n"],
         /^x@cp: writes go to x-2\.cow\ny@cp: .*\npaused for 1\.3 ms\n$/,
       ],
-      [["rollback", "x", "cp"], /^x is as of cp; 1 files removed\n$/],
+      [["rollback", "x", "cp"], /^x is as of cp; 1 file removed\n$/],
       [
         ["rollback", "x", "cp", "--keep", "k.stack", "--discard", "--force"],
         /^x is as of cp; what was there is \/.*\/k\.stack\n$/,

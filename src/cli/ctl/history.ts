@@ -34,7 +34,7 @@ export const HISTORY_VERBS: Readonly<Record<string, Verb>> = {
       const kept = absolute(keep);
       const result = await client.rollback(name, { checkpoint, keep: kept, discard, force });
       const what =
-        kept === undefined ? `${result.removed.length} files removed` : `what was there is ${escapeControls(kept)}`;
+        kept === undefined ? filesRemoved(result.removed.length) : `what was there is ${escapeControls(kept)}`;
       return { result, isReassurance: true, render: () => `${shown(name)} is as of ${checkpoint}; ${what}\n` };
     },
   },
@@ -73,6 +73,10 @@ export const HISTORY_VERBS: Readonly<Record<string, Verb>> = {
     },
   },
 };
+
+function filesRemoved(count: number): string {
+  return `${count} file${count === 1 ? "" : "s"} removed`;
+}
 
 /** `NAME@CHECKPOINT` */
 function namedCheckpoint(text: string): { readonly name: string; readonly checkpoint: string | undefined } {
