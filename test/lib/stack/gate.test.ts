@@ -54,3 +54,24 @@ test("parts of an epoch are in use until no batch refers to them, also where it 
   gone.close();
   await past;
 });
+
+test("a flush holds up nobody, and the top that it flushes is not given up before it is done", async () => {
+  const gate = new Gate();
+  const parts = new Parts();
+  const passage = new Passage(gate.connect().passed, parts);
+  passage.enter();
+  let isFlushed = false;
+  let flushed = Promise.resolve();
+  passage.flush(() => {
+    gate.close();
+    expect(gate.isActive).toBe(false);
+    gate.advance();
+    gate.open();
+    flushed = gate.flushed(1).then(() => {
+      isFlushed = true;
+    });
+  });
+  expect([parts.epoch, isFlushed]).toEqual([1, false]);
+  passage.leave();
+  await flushed;
+});

@@ -2,18 +2,22 @@
  * Owns what requests do that change the image or make it durable, and the note of what a flush has to cover.
  */
 import { Command, CommandFlag, WireError } from "../../protocol/constants.ts";
+import type { Passage } from "../../stack/live/gate.ts";
 import type { LiveImage } from "../../stack/live/image.ts";
 import type { RequestMeter } from "../meter/request-meter.ts";
+import type { Entered } from "./entered.ts";
 import type { Request } from "./request.ts";
 import { requireRange, requireWritable } from "./request-rules.ts";
 import { Refusal } from "./wire-errors.ts";
 
 export class Changes {
   readonly #image: LiveImage;
+  readonly #passage: Passage;
   readonly #meter: RequestMeter;
 
-  constructor(image: LiveImage, meter: RequestMeter) {
+  constructor({ image, passage }: Entered, meter: RequestMeter) {
     this.#image = image;
+    this.#passage = passage;
     this.#meter = meter;
   }
 
@@ -64,6 +68,7 @@ export class Changes {
   }
 
   #flush(): void {
-    this.#meter.flush(() => this.#image.flush());
+    this.#image.commit();
+    this.#passage.flush(() => this.#meter.flush(() => this.#image.flush()));
   }
 }

@@ -51,10 +51,11 @@ export class Transmission {
   #hasMore = false;
   #payload: Payload | undefined;
 
-  constructor({ image, passage }: Entered, negotiated: Negotiated, outbox: Outbox, meter: RequestMeter) {
+  constructor(entered: Entered, negotiated: Negotiated, outbox: Outbox, meter: RequestMeter) {
+    const { image, passage } = entered;
     this.#meter = meter;
     this.#passage = passage;
-    this.#changes = new Changes(image, meter);
+    this.#changes = new Changes(entered, meter);
     this.#image = image;
     this.#outbox = outbox;
     this.#negotiated = negotiated;
@@ -123,7 +124,7 @@ export class Transmission {
     this.#passage.goOn();
   }
 
-  /** Sends the replies, after making their promises true. A slow client holds up nobody: from then on nothing is changed. */
+  /** Sends the replies, after making their promises true. No gate waits for a slow client: from then on nothing is changed. */
   send(): void {
     this.#reads.beginFetching();
     this.#image.commit();

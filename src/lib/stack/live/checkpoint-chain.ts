@@ -220,8 +220,9 @@ async function settle(member: Member): Promise<void> {
   const { frozen } = stack.parts;
   const { held } = stack;
   if (!frozen || !held) return;
-  // Without holding up anybody, until little is left.
+  // In the background, until little is left.
   await frozen.top.flushAhead?.();
+  await stack.gate.flushed(stack.gate.epoch);
   frozen.layer.settle(() => frozen.top.settle?.());
   frozen.top.finish?.();
   const lower = await stack.acquire(new StackSpec(partsOf(held), `${STACK_FILE}:${held.name}`).below);

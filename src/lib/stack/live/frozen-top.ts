@@ -4,7 +4,7 @@
  *
  * The rule: the main thread settles it, and any thread may flush it before. STATE says "settled" only when everything that
  * was replied to is durable in it, and the stack file that names the new top as well. Both do their work under LOCK, and
- * look at STATE under it: so nobody writes to the file once it is settled. NAMED says whether the new stack file is
+ * look at STATE under it: so no thread writes to the file once it is settled. NAMED says whether the new stack file is
  * durable; a flush waits until the main thread has said so, one way or the other.
  */
 import { CowError } from "../../errors.ts";

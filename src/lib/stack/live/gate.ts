@@ -8,6 +8,7 @@
  *   idle      between two batches; it refers to no part
  *   holding   it changes nothing, and may refer to parts of an epoch: it sends replies, perhaps to a slow client, or waits
  *             at the gate
+ *   flushing  it makes the top of an epoch durable, which may take long; what it changed is committed
  *   active    it works with the parts of an epoch
  *
  * The rule, whatever the threads do in between:
@@ -20,7 +21,8 @@
  *
  * So no connection works with old parts once the main thread has seen every slot and said the next epoch. Where old and new
  * parts have the same content, the epoch may change with the gate open: a connection takes them at its next batch. A slot
- * names the oldest epoch that it may refer to: files of an epoch are closed when no slot names it or an older one.
+ * names the oldest epoch that it may refer to: files of an epoch are closed when no slot names it or an older one, and a former
+ * top is not marked clean while one of its own epoch flushes it.
  */
 
 /** Words of a stack. */
@@ -31,12 +33,13 @@ const EPOCH = 1;
 const IDLE = 0;
 const ACTIVE = 1;
 const HOLDING = 2;
+const FLUSHING = 3;
 const STATES = 4;
 
 /** How long the main thread looks again and again before it lets its event loop run: most batches are shorter. */
 const SPIN_MS = 0.3;
 /** How often it looks whether old parts are still in use. */
-const LOOK_MS = 20;
+const LOOK_MS = 5;
 
 /** What the thread of a connection needs. */
 export interface PassedGate {
@@ -110,18 +113,28 @@ export class Gate {
   }
 
   /** Resolves once no connection refers to parts older than those of `epoch`. */
-  async past(epoch: number): Promise<void> {
-    const isOld = (slot: Int32Array): boolean => {
-      const value = Atomics.load(slot, 0);
-      // A difference, because the numbers wrap.
-      return value !== IDLE && ((Math.floor(value / STATES) - epoch) | 0) < 0;
-    };
-    while ([...this.#slots].some(isOld)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS).unref());
+  past(epoch: number): Promise<void> {
+    return this.#without((value) => value !== IDLE && isBefore(value, epoch));
+  }
+
+  /** Resolves once no connection flushes the top of an epoch before `epoch`. */
+  flushed(epoch: number): Promise<void> {
+    return this.#without((value) => value % STATES === FLUSHING && isBefore(value, epoch));
+  }
+
+  async #without(isMeant: (value: number) => boolean): Promise<void> {
+    while ([...this.#slots].some((slot) => isMeant(Atomics.load(slot, 0))))
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS).unref());
   }
 }
 
 function isActive(value: number): boolean {
   return value % STATES === ACTIVE;
+}
+
+function isBefore(value: number, epoch: number): boolean {
+  // A difference, because the numbers wrap.
+  return ((Math.floor(value / STATES) - epoch) | 0) < 0;
 }
 
 /**
@@ -199,6 +212,17 @@ export class Passage {
   hold(): void {
     this.#say(HOLDING);
     this.#tell();
+  }
+
+  /** Does `work`, a flush, for which the gate does not wait: all changes are committed. Continues then, perhaps with other parts. */
+  flush(work: () => void): void {
+    this.#say(FLUSHING);
+    this.#tell();
+    try {
+      work();
+    } finally {
+      this.goOn();
+    }
   }
 
   /** The batch is done, and all changes are committed. No part is used until enter(). */

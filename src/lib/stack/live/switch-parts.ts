@@ -55,7 +55,7 @@ export async function switchParts(switches: readonly PartsSwitch[], decide: () =
 }
 
 /**
- * Replaces the parts of a running stack by others with the same content: nobody waits.
+ * Replaces the parts of a running stack by others with the same content: no connection waits.
  * @throws CowError `unsuitable` as switchParts()
  */
 export function exchangeParts(each: PartsSwitch): void {
