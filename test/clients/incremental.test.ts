@@ -12,6 +12,7 @@ import { DiskModel } from "../support/clients/history.ts";
 import { cowtool, MIB, makeBase } from "../support/clients/images.ts";
 import { client, missesClients } from "../support/clients/programs.ts";
 import { type Served, startServe } from "../support/clients/server.ts";
+import { pause } from "../support/command/real-process.ts";
 import { RawSession } from "../support/nbd/raw-session.ts";
 import { SEED } from "../support/sample.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -48,6 +49,19 @@ async function restart(session: RawSession, signal: NodeJS.Signals): Promise<Raw
 async function checkpoint(name: string): Promise<void> {
   const control = await connect({ server: at("control") });
   await control.checkpoint({ names: ["vm"], as: name });
+}
+
+/** The same, but the server is killed meanwhile: then it is there, or is made anew. */
+async function checkpointKilled(session: RawSession, name: string, afterMs: number): Promise<RawSession> {
+  const made = checkpoint(name).catch(() => undefined);
+  await pause(afterMs);
+  session.client.leave();
+  await served?.stop("SIGKILL");
+  await made;
+  const next = await start();
+  const { checkpoints } = await (await connect({ server: at("control") })).show("vm");
+  if (!checkpoints.some((each) => each.name === name)) await checkpoint(name);
+  return next;
 }
 
 /** The same without a server, which was killed. */
@@ -107,7 +121,8 @@ test.skipIf(misses)(
       if (n % 2 === 1) session = await restart(session, "SIGKILL");
       await model.change(session, 4);
       const [touched, after] = [new Set(model.touched), Buffer.from(model.bytes)];
-      if (n % 4 === 2) session = await checkpointOffline(session, `cp${n}`);
+      if (n % 4 === 1) session = await checkpointKilled(session, `cp${n}`, 5 + model.below(40));
+      else if (n % 4 === 2) session = await checkpointOffline(session, `cp${n}`);
       else await checkpoint(`cp${n}`);
       model.touched.clear();
       // The disk goes on while its checkpoint is copied.
