@@ -39,7 +39,7 @@ async function startCowtool(context, base) {
     dir,
     exportName: EXPORT,
     checkpoint: (as) => ask(control, "POST", "/v1/checkpoints", { names: [EXPORT], as }),
-    fork: (as) => verb("fork", { as }),
+    fork: (as, checkpoint) => verb("fork", { as, checkpoint }),
     rollback: (checkpoint, keep) => verb("rollback", { checkpoint, keep, force: true }),
   };
 }

@@ -16,6 +16,8 @@ import { load, settle } from "./rounds.mjs";
 const GIB = 2 ** 30;
 /** Between two checkpoints; the second half is the quiet one. */
 const EVERY_MS = 400;
+/** Threads that a server starts ahead of need, and the first requests of a new client, are no part of a pause. */
+const BEFORE_MS = 1500;
 /** How long after the answer a pause counts: work in the background may stop clients, too. */
 const AFTER_US = 100_000;
 
@@ -33,14 +35,15 @@ function longest(gaps, from, to) {
 }
 
 async function measurePauses(context, server, { count, everyMs }) {
-  const seconds = (count * everyMs * 1.6) / 1e3 + 1.5;
+  const seconds = (count * everyMs * 1.6 + BEFORE_MS) / 1e3 + 1.5;
+  await pause(BEFORE_MS / 2);
   let isLoading = true;
   const loading = load(context, server, [`randwrite --depth 64 --seconds ${seconds} --gaps 500`]).finally(() => {
     isLoading = false;
   });
   loading.catch(() => undefined); // told of below
   const calls = [];
-  await pause(500);
+  await pause(BEFORE_MS);
   for (let i = 0; i < count && isLoading; i++) {
     const from = nowUs();
     const { pause_ms } = await server.checkpoint(`c${i}`);
@@ -98,25 +101,31 @@ async function turns(context, rounds, rows, measure) {
 
 export const runCheckpoint = (context, { rounds, smoke }) => turns(context, rounds, sizes({ smoke }), measurePauses);
 
-async function measureForks(_context, server, { count }) {
+async function measureForks(_context, server, { count, of }) {
   const times = [];
   await visit(server.listen.unix, server.exportName, { write: true });
+  if (of) await server.checkpoint(of);
   for (let i = 0; i < count; i++) {
     const start = performance.now();
-    await server.fork(`f${i}`);
+    await server.fork(`f${i}`, of);
     await visit(server.listen.unix, `f${i}`);
     times.push(performance.now() - start);
   }
   return { times };
 }
 
-export const runFork = (context, { rounds, smoke }) =>
-  turns(
+export const runFork = (context, { rounds, smoke }) => {
+  const same = { size: smoke ? 2 ** 26 : GIB, count: smoke ? 2 : 100 };
+  return turns(
     context,
     rounds,
-    [{ id: "fork", title: "fork of a disk", size: smoke ? 2 ** 26 : GIB, count: smoke ? 2 : 100 }],
+    [
+      { id: "fork-cp", title: "fork of a checkpoint", of: "then", ...same },
+      { id: "fork", title: "fork of a running disk, with a checkpoint", only: "cowtool", ...same },
+    ],
     measureForks,
   );
+};
 
 /** Back to ever earlier checkpoints; what is left goes to a stack file of its own. */
 async function measureRollbacks(_context, server, { count, steps }) {
