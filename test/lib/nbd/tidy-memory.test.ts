@@ -7,11 +7,11 @@ import { MemoryTidier } from "../../../src/lib/nbd/threads/tidy-memory.ts";
 beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
 afterEach(() => void vi.useRealTimers());
 
-test("many connections leave garbage, which is collected once it is calm, and not while clients come", () => {
+test("many connections, or exports, leave garbage, which is collected once it is calm, and not while clients come", () => {
   let collections = 0;
   const tidier = new MemoryTidier(() => collections++);
   const end = (count: number): void => {
-    for (let i = 0; i < count; i++) tidier.connectionEnded();
+    for (let i = 0; i < count; i++) tidier.count();
   };
   end(20);
   vi.advanceTimersByTime(10_000);
@@ -23,7 +23,7 @@ test("many connections leave garbage, which is collected once it is calm, and no
   expect(collections).toBe(0);
   vi.advanceTimersByTime(200);
   expect(collections).toBe(1);
-  end(4096);
+  tidier.count(4096);
   expect(collections).toBe(2);
   end(100);
   tidier.end();
@@ -39,7 +39,7 @@ test("the engine's collector is found", () => {
     garbage = new WeakRef({ a: new Array(100).fill(1) });
   })();
   return new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
-    for (let i = 0; i < 4096; i++) tidier.connectionEnded();
+    tidier.count(4096);
     expect(garbage?.deref()).toBeUndefined();
   });
 });

@@ -51,6 +51,7 @@ export class NbdServer implements ConnectionHost {
     this.#options = options;
     this.tls = options.tls;
     this.tlsConfig = options.tlsConfig;
+    this.#tidier.count(options.exports.all.length);
     this.pool = canTakeSockets() ? new WorkerPool(options.onFatal) : undefined;
   }
 
@@ -92,7 +93,7 @@ export class NbdServer implements ConnectionHost {
     this.#connections.add(connection);
     await connection.run();
     this.#connections.delete(connection);
-    this.#tidier.connectionEnded();
+    this.#tidier.count();
     this.#wasUsed ||= connection.hasBegun;
     if (this.#connections.size === 0 && this.#wasUsed) this.#options.onIdle?.();
   }
@@ -112,6 +113,7 @@ export class NbdServer implements ConnectionHost {
   /** The image of that number is not used any more: threads release it. */
   forget(number: number): void {
     this.pool?.forget(number);
+    this.#tidier.count();
   }
 
   /** Ends all connections at once. */

@@ -75,7 +75,7 @@ port.on("message", (job: NumberedJob | Forget | typeof END) => {
   const tell = (failure: string | undefined): void => {
     const done: WorkerDone = { id: job.id, failure };
     port.postMessage(done);
-    tidier.connectionEnded();
+    tidier.count();
   };
   serve(job).then(
     () => tell(undefined),

@@ -1,18 +1,19 @@
 /**
- * Owns giving memory back after many short connections. The JavaScript engine collects garbage when it wants room for
- * more: each thread that has served some thousand clients would keep a dozen megabytes while nothing goes on.
+ * Owns giving memory back after many short connections, and after many exports were opened or closed. The JavaScript engine
+ * collects garbage when it wants room for more: each thread that has served some thousand clients would keep a dozen megabytes
+ * while nothing goes on, and the main one sixty after some hundred exports.
  */
 import { trimMemory } from "../../device/sys/memory.ts";
 
-/** Fewer connections leave nothing worth the milliseconds that it takes. */
+/** Fewer leave nothing worth the milliseconds that it takes. */
 const WORTH_IT = 64;
 /** After this many it is done in any case. */
 const TOO_MANY = 4096;
-/** It is calm when no connection has ended for this time. */
+/** It is calm when none has ended for this time. */
 const CALM_MS = 1000;
 
 export class MemoryTidier {
-  readonly #collect: () => void;
+  readonly #collect: (thoroughly: boolean) => void;
   #ended = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -20,12 +21,12 @@ export class MemoryTidier {
     this.#collect = collect;
   }
 
-  /** A connection of this thread has ended. */
-  connectionEnded(): void {
-    this.#ended++;
+  /** That many connections of this thread have ended, or exports were opened or closed. */
+  count(ended = 1): void {
+    this.#ended += ended;
     clearTimeout(this.#timer);
-    if (this.#ended >= TOO_MANY) this.#tidy();
-    else if (this.#ended >= WORTH_IT) this.#timer = setTimeout(() => this.#tidy(), CALM_MS).unref();
+    if (this.#ended >= TOO_MANY) this.#tidy(false);
+    else if (this.#ended >= WORTH_IT) this.#timer = setTimeout(() => this.#tidy(true), CALM_MS).unref();
   }
 
   /** Nothing is done any more. */
@@ -33,21 +34,24 @@ export class MemoryTidier {
     clearTimeout(this.#timer);
   }
 
-  #tidy(): void {
+  #tidy(isCalm: boolean): void {
     this.#ended = 0;
-    this.#collect();
+    this.#collect(isCalm);
   }
 }
 
-let collector: (() => void) | undefined;
+/** V8 frees unused pages of its heap only if memory is short, or as if it were: this takes some tens of milliseconds. */
+const THOROUGHLY = { type: "major", flavor: "last-resort" } as const;
+
+let collector: ((how?: typeof THOROUGHLY) => void) | undefined;
 
 /** Takes a few milliseconds for a heap of a few megabytes. */
-function collectGarbage(): void {
+function collectGarbage(thoroughly: boolean): void {
   if (!collector) {
     // Most threads never need these modules, and start sooner without them.
     process.getBuiltinModule("node:v8").setFlagsFromString("--expose-gc");
-    collector = process.getBuiltinModule("node:vm").runInNewContext("gc") as () => void;
+    collector = process.getBuiltinModule("node:vm").runInNewContext("gc") as typeof collector;
   }
-  collector();
+  collector?.(thoroughly ? THOROUGHLY : undefined);
   trimMemory();
 }
