@@ -51,7 +51,7 @@ _cowtool() {
   # The value of --map needs the sign.
   [[ $flag == --map && -z $attached ]] && flag=
   case "$command $flag" in
-    "attach --export" | "attach --server" | "attach --wait" | "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --bandwidth" | "ctl --below" | "ctl --iops" | "ctl --quota" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --dashboard" | "serve --listen" | "serve --max-connections" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
+    "attach --export" | "attach --server" | "attach --wait" | "convert --chunk-size" | "convert --cluster-size" | "convert --replace" | "create --chunk-size" | "create --replace" | "ctl --bandwidth" | "ctl --below" | "ctl --iops" | "ctl --quota" | "ctl --reserve" | "ctl --server" | "diff --hexdump" | "diff --replace" | "hash --block-size" | "info --replace" | "invert --replace" | "measure --chunk-size" | "measure --cluster-size" | "merge --replace" | "pack --level" | "pack --replace" | "pack --threads" | "serve --dashboard" | "serve --listen" | "serve --max-connections" | "serve --max-depth" | "serve --quota" | "serve --reserve" | "serve --warn-below" | "squash --from" | "squash --replace" | "squash --to" | "unpack --replace" | "unpack --threads")
       _cowtool_words ''
       return
       ;;
@@ -139,7 +139,7 @@ _cowtool() {
     repair) _cowtool_words '--drop-lost --dry-run --force --keep-going --no-keep-going --rdofile --help --json --no-color --progress --quiet --verbose' ;;
     resize) _cowtool_words '--dry-run --force --shrink --help --json --no-color --progress --quiet --verbose' ;;
     rollback) _cowtool_words '--discard --keep --yes --help --json --no-color --progress --quiet --verbose' ;;
-    serve) _cowtool_words '--control --dashboard --ephemeral --exit-last --export --force --insecure --listen --log --max-connections --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
+    serve) _cowtool_words '--control --dashboard --ephemeral --exit-last --export --force --insecure --listen --log --max-connections --max-depth --pid-file --quota --read-only --repair --reserve --socket --state --stdio --tls --tls-certificates --tls-psk --warn-below --help --json --no-color --progress --quiet --verbose' ;;
     squash) _cowtool_words '--abi --force --from --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     unpack) _cowtool_words '--force --replace --threads --help --json --no-color --progress --quiet --verbose' ;;
     verify-fingerprint) _cowtool_words '--full --keep-going --no-keep-going --help --json --no-color --progress --quiet --verbose' ;;

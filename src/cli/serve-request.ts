@@ -27,6 +27,7 @@ export interface ServeFlags {
   readonly "tls-psk": string | undefined;
   readonly tls: string | undefined;
   readonly "max-connections": string | undefined;
+  readonly "max-depth": string | undefined;
   readonly "exit-last": boolean;
   readonly "pid-file": string | undefined;
   readonly insecure: boolean;
@@ -37,6 +38,8 @@ export interface ServeFlags {
 }
 
 const MAX_CONNECTIONS = 65_536;
+/** As many layers as a stack file may name. */
+const MAX_DEPTH = 1024;
 const MAX_PORT = 65_535;
 const DASHBOARD_PORT = 8080;
 
@@ -69,7 +72,10 @@ export function serveRequest(files: readonly string[], flags: ServeFlags): Serve
     ...(flags.quota !== undefined && { quotaBytes: parseSize(flags.quota) }),
     ...(flags["warn-below"] !== undefined && { warnBelowBytes: parseSize(flags["warn-below"]) }),
     ...(tls && { tls }),
-    ...(flags["max-connections"] !== undefined && { maxConnections: parseCount(flags["max-connections"]) }),
+    ...(flags["max-connections"] !== undefined && {
+      maxConnections: parseCount("max-connections", flags["max-connections"], MAX_CONNECTIONS),
+    }),
+    ...(flags["max-depth"] !== undefined && { maxDepth: parseCount("max-depth", flags["max-depth"], MAX_DEPTH) }),
     exitLast: flags["exit-last"],
     pidFile: flags["pid-file"],
     insecure: flags.insecure,
@@ -103,10 +109,10 @@ function parseAddress(text: string, defaultPort: number): { readonly host: strin
   return { host: match[1] ?? (match[2] || "127.0.0.1"), port };
 }
 
-function parseCount(text: string): number {
+function parseCount(flag: string, text: string, most: number): number {
   const count = Number(text);
-  if (!/^\d+$/.test(text) || count < 1 || count > MAX_CONNECTIONS)
-    throw new CowError("usage", `--max-connections takes a number from 1 to ${MAX_CONNECTIONS}, not "${text}"`);
+  if (!/^\d+$/.test(text) || count < 1 || count > most)
+    throw new CowError("usage", `--${flag} takes a number from 1 to ${most}, not "${text}"`);
   return count;
 }
 

@@ -35,10 +35,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
     reserve: Flags.string({ description: "keep at least SIZE free on the cowfile's file system", helpValue: "SIZE" }),
     quota: Flags.string({ description: "the most that a cowfile's blocks may take", helpValue: "SIZE" }),
     "warn-below": Flags.string({ description: "warn when less is free there [default: 256M]", helpValue: "SIZE" }),
-    "tls-certificates": Flags.string({
-      description: "TLS with server-cert.pem and server-key.pem from DIR",
-      helpValue: "DIR",
-    }),
+    "tls-certificates": Flags.string({ description: "TLS with server-{cert,key}.pem from DIR", helpValue: "DIR" }),
     "tls-psk": Flags.string({ description: "TLS with the pre-shared keys in this file", helpValue: "FILE" }),
     tls: Flags.string({
       description: "whether clients must use TLS",
@@ -46,6 +43,7 @@ export default class Serve extends BaseCommand<typeof Serve> {
       helpValue: "require|allow",
     }),
     "max-connections": Flags.string({ description: "connections at a time [default: 256]", helpValue: "N" }),
+    "max-depth": Flags.string({ description: "squash layers without a name beyond N layers", helpValue: "N" }),
     "exit-last": Flags.boolean({ default: false, description: "end when the last client has left" }),
     "pid-file": Flags.string({ description: "write the process id here once it is ready", helpValue: "FILE" }),
     force: forceFlag("serve although the base has changed in blocks that the cowfile has not allocated"),

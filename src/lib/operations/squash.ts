@@ -8,13 +8,14 @@ import { CowError } from "../errors.ts";
 import { BLOCK_BYTES, type CowAbi } from "../formats/cowfile/layout.ts";
 import { allocatedBy, LayeredImage } from "../formats/layered-image.ts";
 import type { Overwrite } from "../output/claim.ts";
+import type { Stack } from "../stack/open.ts";
 import { belowLayer } from "../stack/overlay.ts";
 import type { StackSpec } from "../stack/spec.ts";
 import { OpenFiles, refusePending, refuseSameFile } from "./files.ts";
 import { requireFit } from "./fit.ts";
 import { requireSameBases } from "./identity/stack-bases.ts";
 import { noticeUnmarkedOf } from "./merge/doubts.ts";
-import { type CowfileFacts, makeCowfile } from "./new-cowfile.ts";
+import { type CowfileFacts, type CowfileJob, makeCowfile } from "./new-cowfile.ts";
 
 /** What `squash` is asked for. */
 export interface SquashRequest extends Overwrite {
@@ -66,19 +67,31 @@ export async function squashLayers(
   refusePending(files.storage, spec, [output], force);
   const stack = await files.openStack(spec.lower(to), force);
   refuseSameFile(files.storage, output, stack.paths);
-  const base = belowLayer(stack, from);
-  const rdoBlocks = requireFit(base, stack.device, abi, context);
-  const end = rdoBlocks * BLOCK_BYTES;
-  const layers = stack.layers.slice(from - 1);
+  const joined = joinedLayers(stack, from, abi, context);
   const way = force ? undefined : "--force squashes all the same";
   await requireSameBases(files, stack, { from, way }, context);
-  await noticeUnmarkedOf(layers, context, "squashed");
-  const view = new LayeredImage(stack.base.name, stack.base, stack.layers);
-  const held = widen(allocatedBy(layers, 0, end), BLOCK_BYTES, end);
-  const over = { base, basePaths: stack.pathsOf(from), inputs: stack.paths, rdoBlocks };
-  const job = { ...over, output, allowed, abi, view, held, phase: "squashing" };
+  await noticeUnmarkedOf(stack.layers.slice(from - 1), context, "squashed");
+  const job = { ...joined, basePaths: stack.pathsOf(from), inputs: stack.paths, output, allowed };
   const { facts } = await makeCowfile(files, job, context);
   return { stack: spec.text, output, from, to, over: spec.lower(from - 1).text, ...facts };
+}
+
+/**
+ * What a cowfile is made of that has all blocks of layer FROM of an open stack and of those above it.
+ * @throws CowError `unsuitable` for a layer that changes the size, and for more blocks than the ABI can describe
+ */
+export function joinedLayers(
+  { base: bottom, layers, device }: Pick<Stack, "base" | "layers" | "device">,
+  from: number,
+  abi: CowAbi,
+  context: OperationContext,
+): Omit<CowfileJob, "target"> {
+  const base = belowLayer({ base: bottom, layers }, from);
+  const rdoBlocks = requireFit(base, device, abi, context);
+  const end = rdoBlocks * BLOCK_BYTES;
+  const view = new LayeredImage(bottom.name, bottom, layers);
+  const held = widen(allocatedBy(layers.slice(from - 1), 0, end), BLOCK_BYTES, end);
+  return { base, rdoBlocks, abi, view, held, phase: "squashing" };
 }
 
 interface LayersRange {

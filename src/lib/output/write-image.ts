@@ -85,7 +85,7 @@ export async function writeImage(
 ): Promise<{ readonly held: number; readonly copied: number }> {
   const { view, writer, sizeBytes, phase } = job;
   const piece = new ImagePiece(job);
-  const yieldToEventLoop = makeYielder();
+  const yieldToEventLoop = makeYielder(context.pace);
   let { held, copied } = job.from ?? { held: 0, copied: 0 };
   let noted = { copied, at: performance.now() };
   const note = (offset: number): void => {

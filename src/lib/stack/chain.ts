@@ -165,7 +165,7 @@ export function dropped(document: StackDocument, at: number): StackDocument {
   return { ...document, layers: document.layers.map((layer, i) => (i === at ? unnamed(layer) : layer)) };
 }
 
-/** The base and the layers up to `at` are one raw image, `base`. @internal */
+/** The base and the layers up to `at` are one raw image, `base`. */
 export function flattened(document: StackDocument, at: number, base: string): Shortened {
   const { layers } = document;
   const next = { ...document, base: { file: base, format: "raw" }, layers: layers.slice(at + 1) };

@@ -248,6 +248,15 @@ export class HeldStackFile {
     return gone;
   }
 
+  /** As removeGone(), when something is closed that had them open. What fails is left to the next holder. */
+  tryRemoveGone(onNotice?: (notice: Notice) => void): void {
+    try {
+      this.removeGone(onNotice);
+    } catch (error) {
+      if (!(error instanceof CowError)) throw error;
+    }
+  }
+
   close(): void {
     this.#present?.close();
     this.#first.close();

@@ -10,6 +10,7 @@ import { OpenFiles, storageOf } from "../../operations/files.ts";
 import { shownPath } from "../../operations/history/checkpoint.ts";
 import { type RollbackRequest, requireDiscard } from "../../operations/history/rollback.ts";
 import { claimSecond } from "../../operations/history/second-stack-file.ts";
+import type { SquashChainRequest, SquashChainResult } from "../../operations/history/squash-chain.ts";
 import { resize } from "../../operations/resize.ts";
 import { checkpointAt, checkpointNames, dropped, forked, rolledBack } from "../../stack/chain.ts";
 import { checkpointStacks, type Member, makeTop } from "../../stack/live/checkpoint-chain.ts";
@@ -17,8 +18,10 @@ import type { PassedImage } from "../../stack/live/passed-image.ts";
 import { heldBy, renameCheckpoints, rollBackStack } from "../../stack/live/roll-back.ts";
 import { newLayerPath } from "../../stack/new-layer-path.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
+import type { JobContext } from "./export-job.ts";
 import { missing, requireUnused } from "./export-rules.ts";
 import type { Exports } from "./exports.ts";
+import { type FlattenRequest, type FlattenResult, HistoryJobs } from "./history-jobs.ts";
 import type { ExportEntry, LiveExport } from "./live-export.ts";
 
 export interface CheckpointRequest {
@@ -57,9 +60,19 @@ export class History {
   /** It keeps nothing open: files that are claimed do not exist. */
   readonly #files: OpenFiles;
   readonly #tell: (number: number, image: PassedImage) => void;
+  readonly #jobs: HistoryJobs;
 
-  /** @param tell tells all threads of the parts that an export will have, by its number */
-  constructor(exports: Exports, context: OperationContext, tell: (number: number, image: PassedImage) => void) {
+  /**
+   * @param tell tells all threads of the parts that an export will have, by its number
+   * @param maxDepth deeper chains are squashed after a checkpoint, as far as no checkpoint is lost
+   */
+  constructor(
+    exports: Exports,
+    context: OperationContext,
+    tell: (number: number, image: PassedImage) => void,
+    maxDepth?: number,
+  ) {
+    this.#jobs = new HistoryJobs(exports, context, tell, maxDepth);
     this.#exports = exports;
     this.#context = context;
     this.#files = new OpenFiles(context);
@@ -83,10 +96,10 @@ export class History {
       const pauseMs = await checkpointStacks([first, ...others], made, this.#context);
       await Promise.all(entries.map(({ served }) => served?.stack.settling));
       const exports = entries.map((entry, i) => {
-        entry.parse(storageOf(this.#context));
-        entry.meter.layersChanged();
+        entry.layersChanged(storageOf(this.#context));
         return { name: entry.name, frozen: frozen[i] ?? "", top: entry.served?.stack.writtenPath ?? "" };
       });
+      for (const entry of entries) this.#jobs.keepShallow(entry);
       return { checkpoint: as, time, pauseMs, exports };
     });
   }
@@ -114,7 +127,7 @@ export class History {
         const keeping = second && ((file: typeof held) => second.keep(file, at));
         await rollBackStack(member, at, keeping);
       });
-      this.#changed(entry);
+      entry?.layersChanged(storageOf(this.#context));
       // Many of them would keep other exports waiting.
       if (entry) this.#removeGone(entry, held);
       return { removed: gone.flatMap(({ file, shared }) => (shared ? [] : shownPath(held, file))) };
@@ -160,7 +173,7 @@ export class History {
       } finally {
         lower.release();
       }
-      this.#changed(entry);
+      entry?.layersChanged(storageOf(this.#context));
     });
     return { entry: await this.#exports.add({ name: as, stack: `stack:${stackFile}` }), checkpoint };
   }
@@ -172,7 +185,8 @@ export class History {
       const held = await heldBy(member.stack);
       held.replace(dropped(held.document, checkpointAt(held.document, checkpoint, held.name)));
       renameCheckpoints(member, held);
-      this.#changed(entry);
+      entry?.layersChanged(storageOf(this.#context));
+      if (entry) this.#jobs.keepShallow(entry);
     });
   }
 
@@ -194,18 +208,26 @@ export class History {
     await this.#exports.reopen(name, { between: () => resize(writtenPath, { sizeBytes }, this.#context) });
   }
 
+  /** Joins frozen layers: see HistoryJobs. */
+  squash(
+    name: string,
+    range: NonNullable<SquashChainRequest["range"]> = {},
+    how: JobContext = {},
+  ): Promise<SquashChainResult> {
+    return this.#jobs.squash(name, range, how);
+  }
+
+  /** Writes all but the top as a new base: see HistoryJobs. */
+  flatten(name: string, request: FlattenRequest, how: JobContext = {}): Promise<FlattenResult> {
+    return this.#jobs.flatten(name, request, how);
+  }
+
   #openEntry(entry: LiveExport | undefined): LiveExport {
     if (entry?.served && entry.state === "open") return entry;
     throw new CowError(
       "unsuitable",
       `export "${entry?.name}" is ${entry?.state}: its history is changed while it is open`,
     );
-  }
-
-  /** Its layers are others now. */
-  #changed(entry: LiveExport | undefined): void {
-    entry?.parse(storageOf(this.#context));
-    entry?.meter.layersChanged();
   }
 
   /** Lets no client in meanwhile. @throws CowError `locked` if clients use it, unless `force` hangs up on them */

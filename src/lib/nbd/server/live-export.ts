@@ -135,6 +135,8 @@ export class LiveExport implements ExportEntry {
   /** Goes on where the export is closed and opened again. */
   readonly meter = new ExportMeter();
   readonly views: CheckpointViews;
+  /** A squash or the like that is under way. */
+  job: { readonly stop: () => void; readonly ended: Promise<void> } | undefined;
   /** The last change that was begun. */
   turn: Promise<unknown> = Promise.resolve();
 
@@ -143,7 +145,12 @@ export class LiveExport implements ExportEntry {
     this.settings = settings;
     this.stack = typeof settings.stack === "string" ? settings.stack : settings.stack.text;
     this.#defaults = defaults;
-    this.views = new CheckpointViews(host, settings.name, this.meter);
+    const onClosed = (number: number): void => {
+      host.onClosed(number);
+      // It may have been the last that read what is no layer any more.
+      if (this.served) void this.inTurn(async () => this.served?.stack.held?.tryRemoveGone());
+    };
+    this.views = new CheckpointViews({ ...host, onClosed }, settings.name, this.meter);
     this.meter.setLimit(settings.limits ?? {});
   }
 
@@ -188,6 +195,12 @@ export class LiveExport implements ExportEntry {
     return this.spec;
   }
 
+  /** Its stack has other layers now. */
+  layersChanged(storage: Storage): void {
+    this.parse(storage);
+    this.meter.layersChanged();
+  }
+
   /**
    * Opens the files; clients may use them from then on.
    *
@@ -226,13 +239,15 @@ export class LiveExport implements ExportEntry {
    * @throws CowError where something could not be made durable, or was lost to another program
    */
   async close({ isSound, onClosed }: ClosingHost): Promise<void> {
-    const { served } = this;
+    const { served, job } = this;
     if (!served) return;
     this.state = "closed";
+    job?.stop();
     const isFree = await this.hangUp();
     this.served = undefined;
     this.views.close();
     await this.#look?.end();
+    await job?.ended;
     // What it was made of before its last checkpoint is closed first.
     if (isFree) await served.stack.settling.then(() => served.stack.retiring);
     try {

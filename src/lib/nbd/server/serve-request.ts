@@ -33,6 +33,8 @@ export interface ServeRequest {
   readonly warnBelowBytes?: number;
   readonly tls?: TlsRequest & { readonly mode: "require" | "allow" };
   readonly maxConnections?: number;
+  /** After a checkpoint or a drop, squash what has no name where a stack has more layers than this. */
+  readonly maxDepth?: number;
   /** End when the last client has left. */
   readonly exitLast?: boolean;
   readonly pidFile?: string | undefined;

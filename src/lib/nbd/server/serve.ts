@@ -170,7 +170,12 @@ async function run({ request, context, exports, tlsConfig, running, attendant, o
       listeners.map(({ at }) =>
         formatNbdUri({ address: at, exportName, tls: tls === "off" ? undefined : { verifyPeer: true } }),
       );
-    const history = new History(exports, context, (number, image) => server.pool?.tell(number, image));
+    const history = new History(
+      exports,
+      context,
+      (number, image) => server.pool?.tell(number, image),
+      request.maxDepth,
+    );
     const connectionCount = (): number => server.connectionCount;
     const beside = await attendant?.start({ exports, history, urisOf, connectionCount, end });
     onReady();

@@ -128,7 +128,7 @@ function begin(under: Under, checkpoint: Pending["checkpoint"], decider: HeldSta
   under.isMade = true;
 }
 
-function nameFrom(directory: string, file: string): string {
+export function nameFrom(directory: string, file: string): string {
   return path.relative(path.resolve(directory), path.resolve(file));
 }
 

@@ -261,9 +261,7 @@ export class ServedStack {
     await this.gate.past(epoch);
     const now = this.#parts;
     const isUsed = (old: Top): boolean => old === now.top || old === now.frozen?.top;
-    for (const old of [top, frozen?.top]) {
-      if (old && !isUsed(old)) this.#passing.forget(old);
-    }
+    for (const old of [top, frozen?.top]) if (old && !isUsed(old)) this.#passing.forget(old);
     if (frozen && !isUsed(frozen.top)) frozen.top.abandon();
     if (lower !== now.lower) lower.release();
   }
@@ -282,13 +280,14 @@ export class ServedStack {
       top?.close();
     } finally {
       this.#closeReadOnly();
+      this.held?.tryRemoveGone(this.#options.onNotice);
+      this.held?.close();
     }
   }
 
   #closeReadOnly(): void {
     this.#parts.left?.device.close();
     this.#parts.lower.release();
-    this.held?.close();
   }
 
   /**
@@ -306,6 +305,7 @@ export class ServedStack {
     this.#parts.frozen?.top.abandon();
     this.#parts.top?.abandon();
     this.#closeReadOnly();
+    this.held?.close();
   }
 }
 
