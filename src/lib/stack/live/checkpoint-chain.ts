@@ -29,8 +29,11 @@ import type { StackParts } from "./stack-parts.ts";
 import { exchangeParts, type PartsSwitch, switchParts } from "./switch-parts.ts";
 import type { Top } from "./top.ts";
 
-/** How long a checkpoint waits for its old top's data before the instant. What is not durable then is flushed afterwards. */
-const FLUSH_MS = 100;
+/**
+ * How long a checkpoint waits for its old top's data before the instant: a write that waits for the disk while that is flushed would hold
+ * up the others. What is not durable by then is flushed afterwards.
+ */
+const FLUSH_MS = 2000;
 
 /** A stack of which a checkpoint is made. */
 export interface Member extends Omit<PartsSwitch, "next"> {
