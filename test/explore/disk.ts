@@ -78,6 +78,11 @@ export class Disk {
     }
   }
 
+  /** A moment has passed: every name is durable. */
+  syncNames(): void {
+    for (const name of this.#pendingNames.splice(0)) setName(this.#durableNames, name);
+  }
+
   /** What a file has now, for looking at it. */
   current(path: string): SparseBytes | undefined {
     const file = this.#names.get(path);

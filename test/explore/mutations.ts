@@ -162,6 +162,84 @@ const SWITCHES: readonly Mutation[] = [
   },
 ];
 
+const MAKES = "stack/live/checkpoint-chain.ts";
+const PENDING = "stack/pending.ts";
+
+function chains(name: string, file: string, from: string, to: string, seed?: number): Mutation {
+  return { ...change(name, file, from, to, seed), explores: "chains" };
+}
+
+/** Of checkpoints, and of what is done with them. */
+const CHAINS: readonly Mutation[] = [
+  chains("a flush does not cover the layer that was the top", IMAGE, "    this.#frozen?.flush();\n", ""),
+  chains(
+    "a new top is not durable when it is named",
+    MAKES,
+    "pending.commit({ replace: false });",
+    "pending.rename({ replace: false });",
+  ),
+  chains(
+    "the name that decides is not durable when a flush goes on",
+    MAKES,
+    "() => first?.prepared?.sync(),",
+    "() => undefined,",
+  ),
+  chains(
+    "a frozen layer is marked clean, and not settled",
+    MAKES,
+    "  frozen.layer.settle(() => frozen.top.settle?.());\n",
+    "",
+  ),
+  {
+    name: "the other stack files get their names before the one that decides",
+    explores: "chains",
+    changes: [
+      {
+        file: MAKES,
+        from: "  for (const { prepared } of others) {\n    prepared?.commit();\n    prepared?.sync();\n  }\n",
+        to: "",
+      },
+      {
+        file: MAKES,
+        from: "      all[0]?.prepared?.commit();\n",
+        to: "      for (const { prepared } of all.slice(1)) {\n        prepared?.commit();\n        prepared?.sync();\n      }\n      all[0]?.prepared?.commit();\n",
+      },
+    ],
+  },
+  chains(
+    "a checkpoint that was made elsewhere is dropped",
+    PENDING,
+    "? committed(document) : withdrawn(document)",
+    "? withdrawn(document) : withdrawn(document)",
+  ),
+  chains(
+    "a checkpoint that was not made counts",
+    PENDING,
+    "if (decided_by === undefined) return false;",
+    "if (decided_by === undefined) return true;",
+  ),
+  chains("a new top that was not named stays", PENDING, "  if (isEmptyTop(storage, top) && ", '  if (top === "" && '),
+  chains("a shared layer is removed", "stack/chain.ts", "(shared ? [] : file)", "(shared === undefined ? file : file)"),
+  chains(
+    "a layer that was left dirty is not taken up",
+    "stack/live/left-frozen.ts",
+    "  if (!isLeftDirty(storage, path)) return;\n",
+    "  if (isLeftDirty(storage, path)) return;\n",
+  ),
+  chains(
+    "a connection keeps its parts",
+    GATE,
+    "    if (epoch !== this.#current.epoch) this.#current.reach(epoch);\n",
+    "    void epoch;\n",
+  ),
+  chains(
+    "the instant does not wait for batches",
+    "stack/live/switch-parts.ts",
+    "const busy = await shut(gates, LIMIT_MS);",
+    "const busy = (await shut(gates, 0)).slice(0, 0);",
+  ),
+];
+
 export const MUTATIONS: readonly Mutation[] = [
   change("nothing is journalled", ORDER, "if (!this.#hasFresh) return;", "if (this.#hasFresh || true) return;"),
   {
@@ -447,6 +525,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ),
   ...RACES,
   ...SWITCHES,
+  ...CHAINS,
   change(
     "what is swept out has a mark",
     UNMARKED,

@@ -198,6 +198,8 @@ export class ChainWitness {
       this.#look,
     );
     settle(model, seen, fate);
+    // Else it would be unknown to the end which chain a later power cut leaves.
+    this.disk.syncNames();
     this.model = model;
     this.#end();
   }

@@ -60,7 +60,6 @@ export class Service {
   readonly #running = new Set<Thread>();
   /** The checkpoint that is being made. */
   #making: Promise<void> | undefined;
-  #settling = 0;
   #failure: unknown;
 
   private constructor(options: ServiceOptions) {
@@ -188,7 +187,7 @@ export class Service {
   }
 
   get #isMainAtWork(): boolean {
-    return this.#running.size === 0 && (this.#making !== undefined || this.#settling > 0);
+    return this.#running.size === 0 && this.#making !== undefined;
   }
 
   letOthersIn(chance: number): void {
@@ -207,7 +206,7 @@ export class Service {
     const waiting = this.#served.find(({ requests }) => this.current && requests.threads.includes(this.current));
     const holding = this.#served.find(({ requests }) => requests.holder);
     // It waits for the main thread, which is stopped.
-    if (!holding && (this.#making !== undefined || this.#settling > 0)) this.#options.witness.die();
+    if (!holding && this.#making !== undefined) this.#options.witness.die();
     (waiting?.requests.holder ? waiting : (holding ?? pick(this.#options.next, this.#served))).requests.makeWay();
   }
 
@@ -218,7 +217,7 @@ export class Service {
     if (next() < 0.3) clock.fire();
     if (next() < 0.6) await turns();
     if (this.#failure !== undefined) throw this.#failure;
-    witness.isBusy = this.#making !== undefined || this.#settling > 0;
+    witness.isBusy = this.#making !== undefined;
   }
 
   #beginCheckpoint(): void {
@@ -243,46 +242,33 @@ export class Service {
       },
     });
     const time = new Date().toISOString();
-    this.#making = checkpointStacks(members as [Member, ...Member[]], { name, time }).then(
-      () => {
-        this.#making = undefined;
-        if (witness.isDead) return;
-        trace(`checkpoint ${name} is answered`);
-        for (const { stack } of some) this.#await(stack.settling);
-        witness.answered();
-      },
-      (error: unknown) => {
-        this.#making = undefined;
-        for (const { stack } of some) this.#await(stack.settling);
-        this.#failure = error;
-      },
-    );
-    this.#making.catch((error: unknown) => {
-      this.#failure ??= error;
-    });
-  }
-
-  #await(settling: Promise<void>): void {
-    this.#settling++;
-    settling.then(
-      () => this.#settling--,
-      (error: unknown) => {
-        this.#settling--;
-        this.#failure ??= error;
-      },
-    );
+    // As the server answers: once the old tops are settled.
+    this.#making = checkpointStacks(members as [Member, ...Member[]], { name, time })
+      .then(() => Promise.all(some.map(({ stack }) => stack.settling)))
+      .then(
+        () => {
+          this.#making = undefined;
+          if (witness.isDead) return;
+          trace(`checkpoint ${name} is answered`);
+          witness.answered();
+        },
+        (error: unknown) => {
+          this.#making = undefined;
+          this.#failure = error;
+        },
+      );
   }
 
   /** Every client is told, and what the main thread has begun comes to its end. */
   async end(): Promise<void> {
     for (const { requests } of this.#served) for (const thread of requests.threads) requests.reply(thread);
-    for (let i = 0; i < 1000 && (this.#making !== undefined || this.#settling > 0); i++) {
+    for (let i = 0; i < 1000 && this.#making !== undefined; i++) {
       this.#options.clock.fire();
       await turns();
       await new Promise(setImmediate);
     }
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#making !== undefined || this.#settling > 0) throw new Violation("a checkpoint comes to no end");
+    if (this.#making !== undefined) throw new Violation("a checkpoint comes to no end");
   }
 
   close(): void {
