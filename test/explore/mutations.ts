@@ -165,8 +165,10 @@ const SWITCHES: readonly Mutation[] = [
 const MAKES = "stack/live/checkpoint-chain.ts";
 const PENDING = "stack/pending.ts";
 
+/** @param seed if missing, it is known to need many lives */
 function chains(name: string, file: string, from: string, to: string, seed?: number): Mutation {
-  return { ...change(name, file, from, to, seed), explores: "chains" };
+  const mutation = { ...change(name, file, from, to, seed), explores: "chains" } as const;
+  return seed === undefined ? { ...mutation, isRare: true } : mutation;
 }
 
 /** Of checkpoints, and of what is done with them. */
@@ -177,6 +179,7 @@ const CHAINS: readonly Mutation[] = [
     MAKES,
     "pending.commit({ replace: false });",
     "pending.rename({ replace: false });",
+    2,
   ),
   chains(
     "the name that decides is not durable when a flush goes on",
@@ -193,6 +196,7 @@ const CHAINS: readonly Mutation[] = [
   {
     name: "the other stack files get their names before the one that decides",
     explores: "chains",
+    isRare: true,
     changes: [
       {
         file: MAKES,
@@ -217,8 +221,15 @@ const CHAINS: readonly Mutation[] = [
     PENDING,
     "if (decided_by === undefined) return false;",
     "if (decided_by === undefined) return true;",
+    1,
   ),
-  chains("a new top that was not named stays", PENDING, "  if (isEmptyTop(storage, top) && ", '  if (top === "" && '),
+  chains(
+    "a new top that was not named stays",
+    PENDING,
+    "  if (isEmptyTop(storage, top) && ",
+    '  if (top === "" && ',
+    2,
+  ),
   chains("a shared layer is removed", "stack/chain.ts", "(shared ? [] : file)", "(shared === undefined ? file : file)"),
   chains(
     "a layer that was left dirty is not taken up",
@@ -231,6 +242,7 @@ const CHAINS: readonly Mutation[] = [
     GATE,
     "    if (epoch !== this.#current.epoch) this.#current.reach(epoch);\n",
     "    void epoch;\n",
+    700,
   ),
   chains(
     "the instant does not wait for batches",

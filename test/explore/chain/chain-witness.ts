@@ -96,8 +96,7 @@ export class ChainWitness {
   #requireDone(after: Model): void {
     for (const [disk, { image, checkpoints }] of this.model) {
       const wanted = after.get(disk);
-      const isSame =
-        wanted && wanted.image.current.equals(image.current) && wanted.checkpoints.size === checkpoints.size;
+      const isSame = wanted?.image.current.equals(image.current) && wanted.checkpoints.size === checkpoints.size;
       if (!isSame) throw new Violation(`an operation was answered that did not happen to ${disk}`);
     }
   }
