@@ -12,7 +12,7 @@
 import * as path from "node:path";
 import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
-import { announced, rolledBack } from "../chain.ts";
+import { announced, committed, rolledBack } from "../chain.ts";
 import { STACK_FILE } from "../part.ts";
 import { StackSpec } from "../spec.ts";
 import type { StackDocument } from "../stack-document.ts";
@@ -39,6 +39,8 @@ export async function heldBy(stack: ServedStack): Promise<HeldStackFile> {
     throw new CowError("unsuitable", "is not settled since the last checkpoint: serve its stack anew", {
       file: parts.frozen.top.device.name,
     });
+  // Of a checkpoint of several: only its rename was missing.
+  if (held.document.pending) held.replace(committed(held.document));
   return held;
 }
 
