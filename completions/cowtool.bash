@@ -63,7 +63,7 @@ _cowtool() {
       _cowtool_words 'auto bar plain json none'
       return
       ;;
-    "check --rdofile" | "checkpoint --as" | "checkpoint --note" | "convert --base" | "create --from" | "create --stack" | "ctl --as" | "ctl --cowfile" | "ctl --exec" | "ctl --keep" | "ctl --note" | "ctl --stack-file" | "diff -o" | "diff --output" | "diff --rdofile" | "fork --cowfile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "rollback --keep" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
+    "check --rdofile" | "checkpoint --as" | "checkpoint --note" | "convert --base" | "create --from" | "create --stack" | "ctl --as" | "ctl --cowfile" | "ctl --exec" | "ctl --into" | "ctl --keep" | "ctl --note" | "ctl --stack-file" | "diff -o" | "diff --output" | "diff --rdofile" | "fork --cowfile" | "info -o" | "info --output" | "info --rdofile" | "invert --layer" | "invert -o" | "invert --output" | "measure --base" | "merge -o" | "merge --output" | "merge --undo" | "rebase --from" | "rebase --to" | "repair --rdofile" | "rollback --keep" | "serve --control" | "serve --export" | "serve --pid-file" | "serve --socket" | "serve --tls-psk")
       _cowtool_layer
       return
       ;;
@@ -123,7 +123,7 @@ _cowtool() {
     completion) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;
     convert) _cowtool_words '--abi --base --chunk-size --cluster-size --dry-run --flatten --force --replace --to --help --json --no-color --progress --quiet --verbose' ;;
     create) _cowtool_words '--abi --chunk-size --force --format --from --identity --replace --stack --help --json --no-color --progress --quiet --verbose' ;;
-    ctl) _cowtool_words '--as --bandwidth --below --cowfile --discard --drain --ephemeral --exec --force --iops --keep --no-wait --note --quota --read-only --repair --reserve --server --stack-file --help --json --no-color --progress --quiet --verbose' ;;
+    ctl) _cowtool_words '--as --bandwidth --below --cowfile --discard --drain --ephemeral --exec --force --into --iops --keep --no-wait --note --quota --read-only --repair --reserve --server --stack-file --help --json --no-color --progress --quiet --verbose' ;;
     detach) _cowtool_words '--dry-run --orphans --help --json --no-color --progress --quiet --verbose' ;;
     diff) _cowtool_words '--force --hexdump --map --output --rdofile --replace --help --json --no-color --progress --quiet --verbose' ;;
     drop) _cowtool_words '--help --json --no-color --progress --quiet --verbose' ;;

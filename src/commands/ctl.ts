@@ -55,7 +55,8 @@ export default class Ctl extends BaseCommand<typeof Ctl> {
     const { connect } = await import("../lib/control/client.ts");
     const client = await connect({ server: this.flags.server });
     const view = { columns: this.terminal.columns };
-    const answer = await verb.run({ client, args, flags, view, signal: this.context().signal });
+    const { signal, onProgress } = this.context();
+    const answer = await verb.run({ client, args, flags, view, signal, onProgress });
     return { ...answer, exitCode: EXIT.ok };
   }
 }

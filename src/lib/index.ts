@@ -34,6 +34,7 @@ export type {
   ForkRequestDocument,
   RollbackRequestDocument,
   RolledBackDocument,
+  SquashRequestDocument,
 } from "./control/history-documents.ts";
 export { type ServeRequest, serve } from "./control/serve.ts";
 export type { BlockDevice, LocalFile, OnCacheMiss, RemoteExport } from "./device/block-device.ts";

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { attachTarget } from "../../src/cli/attach-target.ts";
 import Ctl from "../../src/commands/ctl.ts";
+import { CowError } from "../../src/lib/errors.ts";
 import { fakeTerminal } from "../support/command/fake-terminal.ts";
 import { expectErrorLine, expectJson, type Ran } from "../support/command/harness.ts";
 import { runCommand } from "../support/command/run-command.ts";
@@ -158,6 +159,7 @@ describe("ctl", () => {
       [["fork", "x", "z"], /^nbd:\/\/x\n$/],
       [["drop", "x", "cp"], /^x@cp is dropped\n$/],
       [["grow", "x", "2G", "--force"], /^x has 1048576 \(1 MiB\)\n$/],
+      [["squash", "x", "a..b", "--no-wait"], /^ID .*\n1 +squash +x +running\n$/],
     ] as const;
     for (const [argv, shown] of lines) expect(await answer(...argv, "--server", at("told.sock"))).toMatch(shown);
     expect(history.told.slice(1)).toEqual([
@@ -167,6 +169,7 @@ describe("ctl", () => {
       ["fork", "x", { as: "z" }],
       ["drop", "x", "cp"],
       ["grow", "x", 2 ** 31, { force: true }],
+      ["squash", "x", { from: "a", to: "b" }],
     ]);
     const json = [
       ["checkpoint", "x", "--as", "cp"],
@@ -176,6 +179,12 @@ describe("ctl", () => {
       ["grow", "x", "2G"],
     ];
     for (const argv of json) expectJson((await ctl(...argv, "--server", at("told.sock"), "--json")).stdout, "ctl");
+    history.finish();
+    const flattened = ctl("flatten", "x", "--into", "new.img", "--server", at("told.sock"), "--json");
+    await expect.poll(() => history.told.at(-1)).toEqual(["flatten", "x", { into: join(process.cwd(), "new.img") }]);
+    history.finish(new CowError("no-space", "the file system is full", { file: "new.img" }));
+    expect(expectErrorLine(await ctl("squash", "x", "..", "--server", at("told.sock")), 16)).toContain("FROM..TO");
+    expect((await flattened).status).toBe(8);
   });
 
   test("shows limits and figures", async () => {
@@ -215,6 +224,8 @@ describe("ctl", () => {
     [["watch", "--below", "1G"], "NAME"],
     [["jobs", "cancel", "x"], "ID"],
     [["checkpoint", "x"], "--as"],
+    [["squash", "x", "a"], "FROM..TO"],
+    [["flatten", "x"], "--into"],
     [["rollback", "x"], "missing"],
     [["fork", "x", "y", "--note", "n"], "--note"],
     [["show", "x", "--note", "n"], "--note"],

@@ -15,7 +15,7 @@ export const CTL_FLAGS = {
   reserve: Flags.string({ description: "add: keep at least SIZE free on its file system", helpValue: "SIZE" }),
   force: forceFlag("add: although the base has changed; remove, rollback, grow: although clients use it"),
   drain: Flags.boolean({ default: false, description: "remove: wait until its clients have left" }),
-  "no-wait": Flags.boolean({ default: false, description: "remove --drain: leave the waiting to a job" }),
+  "no-wait": Flags.boolean({ default: false, description: "remove --drain, squash, flatten: leave it to a job" }),
   iops: Flags.string({ description: "limit: requests per second, or none", helpValue: "N" }),
   bandwidth: Flags.string({ description: "limit: bytes per second, or none", helpValue: "SIZE" }),
   quota: Flags.string({
@@ -28,6 +28,7 @@ export const CTL_FLAGS = {
   discard: Flags.boolean({ default: false, description: "rollback: later checkpoints may go" }),
   cowfile: Flags.string({ description: "fork: its new cowfile", helpValue: "FILE" }),
   "stack-file": Flags.string({ description: "fork: its new stack file", helpValue: "FILE" }),
+  into: Flags.string({ description: "flatten: the new base", helpValue: "FILE" }),
   below: Flags.string({ description: "watch: wait until less than SIZE is free", helpValue: "SIZE" }),
   exec: Flags.string({ description: "watch --below: then run this in a shell", helpValue: "COMMAND" }),
 };

@@ -1,13 +1,18 @@
 /**
- * Owns the verbs of `cowtool ctl` for an export's history: checkpoints, rollbacks, forks.
+ * Owns the verbs of `cowtool ctl` for an export's history: checkpoints, rollbacks, forks, and jobs that shorten a chain.
  */
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { formatSize, parseSize } from "../../lib/bytes/size.ts";
+import type { JobDocument } from "../../lib/control/documents.ts";
+import type { SquashRequestDocument } from "../../lib/control/history-documents.ts";
 import { CowError } from "../../lib/errors.ts";
 import { escapeControls } from "../render/escape.ts";
-import { shown } from "./render.ts";
-import type { Verb } from "./verb.ts";
+import { jobTable, shown } from "./render.ts";
+import type { Answer, Asked, Verb } from "./verb.ts";
 
+/** How often a job is asked how far it is. */
+const PROGRESS_MS = 300;
 const NAMES_AT_MOST = 1024;
 
 export const HISTORY_VERBS: Readonly<Record<string, Verb>> = {
@@ -50,6 +55,13 @@ export const HISTORY_VERBS: Readonly<Record<string, Verb>> = {
       return { result, render: () => `${[result.uri, ...result.more_uris].join("\n")}\n` };
     },
   },
+  squash: {
+    usage: "NAME [FROM..TO]",
+    summary: "join frozen layers that have no name, or those above FROM up to TO",
+    args: [1, 2],
+    flags: ["no-wait"],
+    run: async (asked) => finished(asked, await asked.client.squash(asked.args[0] ?? "", rangeIn(asked.args[1]))),
+  },
   drop: {
     usage: "NAME CP",
     summary: "forget a checkpoint; its layer stays until a squash",
@@ -59,6 +71,16 @@ export const HISTORY_VERBS: Readonly<Record<string, Verb>> = {
       await client.drop(name, checkpoint);
       const result = { dropped: checkpoint, name };
       return { result, isReassurance: true, render: () => `${at(name, checkpoint)} is dropped\n` };
+    },
+  },
+  flatten: {
+    usage: "NAME --into NEW.img",
+    summary: "make base and frozen layers a new base, and go on over that",
+    args: [1, 1],
+    flags: ["into", "no-wait"],
+    run: async (asked) => {
+      const into = resolve(required(asked.flags.into, "--into, the file of the new base"));
+      return finished(asked, await asked.client.flatten(asked.args[0] ?? "", into));
     },
   },
   grow: {
@@ -78,12 +100,38 @@ function filesRemoved(count: number): string {
   return `${count} file${count === 1 ? "" : "s"} removed`;
 }
 
+/** Waits for a job's end unless that is left to the server. @throws CowError as the job */
+async function finished({ client, flags, view, signal, onProgress }: Asked, begun: JobDocument): Promise<Answer> {
+  const { id, kind, name } = begun;
+  if (flags["no-wait"]) return { result: begun, render: () => jobTable([begun], view) };
+  const ended = client.waitFor(id, signal);
+  const tick = (): Promise<boolean> => sleep(PROGRESS_MS, false, { ref: false });
+  while (!(await Promise.race([ended.then(() => true), tick()]))) {
+    const { progress } = await client.job(id);
+    if (progress) onProgress?.(progress);
+  }
+  const job = await ended;
+  if (job.error) {
+    const { errorOf } = await import("../../lib/control/caller.ts");
+    throw errorOf(job.error.code === "interrupted" ? { ...job.error, code: "locked" } : job.error);
+  }
+  return { result: job, isReassurance: true, render: () => `${kind} of ${shown(name)} is done\n` };
+}
+
 /** `NAME@CHECKPOINT` */
 function namedCheckpoint(text: string): { readonly name: string; readonly checkpoint: string | undefined } {
   const sign = text.lastIndexOf("@");
   return sign < 0
     ? { name: text, checkpoint: undefined }
     : { name: text.slice(0, sign), checkpoint: text.slice(sign + 1) };
+}
+
+/** `FROM..TO`, of which either end may be missing. */
+function rangeIn(text: string | undefined): SquashRequestDocument {
+  if (text === undefined) return {};
+  const [, from = "", to = ""] = /^(.*?)\.\.(.*)$/s.exec(text) ?? [];
+  if (from === "" && to === "") throw new CowError("usage", `"${text}" is not FROM..TO, names of checkpoints`);
+  return { ...(from !== "" && { from }), ...(to !== "" && { to }) };
 }
 
 function at(name: string, checkpoint: string): string {

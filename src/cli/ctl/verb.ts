@@ -1,6 +1,7 @@
 /**
  * Owns what a verb of `cowtool ctl` is.
  */
+import type { OperationContext } from "../../lib/context.ts";
 import type { ControlClient } from "../../lib/control/client.ts";
 import type { TableView } from "../render/table.ts";
 import type { Text } from "../render/text.ts";
@@ -24,6 +25,7 @@ export interface CtlFlags {
   readonly discard: boolean;
   readonly cowfile: string | undefined;
   readonly "stack-file": string | undefined;
+  readonly into: string | undefined;
 }
 
 export interface Asked {
@@ -32,6 +34,7 @@ export interface Asked {
   readonly flags: CtlFlags;
   readonly view: TableView;
   readonly signal: AbortSignal | undefined;
+  readonly onProgress: OperationContext["onProgress"];
 }
 
 export interface Answer {

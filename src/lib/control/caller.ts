@@ -66,7 +66,7 @@ export async function textOf(response: http.IncomingMessage): Promise<string> {
 }
 
 /** The error that a document tells of. */
-function errorOf({ code: told, message, hints, details }: ErrorDocument): CowError {
+export function errorOf({ code: told, message, hints, details }: ErrorDocument): CowError {
   // A newer server may have others.
   const code = ERROR_CODES.find((each) => each === told) ?? "io";
   const { file } = details;

@@ -26,6 +26,7 @@ import type {
   ForkRequestDocument,
   RollbackRequestDocument,
   RolledBackDocument,
+  SquashRequestDocument,
 } from "./history-documents.ts";
 import { socketOf, socketsIn } from "./socket-place.ts";
 
@@ -146,6 +147,16 @@ export class ControlClient {
     return this.#caller.json({ method: "POST", path: `${exportPath(name)}/fork`, body: request });
   }
 
+  /** Begins a job that joins frozen layers. */
+  squash(name: string, request: SquashRequestDocument = {}): Promise<JobDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/squash`, body: request });
+  }
+
+  /** Begins a job that makes base and frozen layers a new base. @param into its file, an absolute name */
+  flatten(name: string, into: string): Promise<JobDocument> {
+    return this.#caller.json({ method: "POST", path: `${exportPath(name)}/flatten`, body: { into } });
+  }
+
   /** Takes a checkpoint's name away; its layer stays, until a squash joins it with others. */
   async drop(name: string, checkpoint: string): Promise<void> {
     const path = `${exportPath(name)}/checkpoints/${encodeURIComponent(checkpoint)}`;
@@ -174,6 +185,10 @@ export class ControlClient {
 
   jobs(): Promise<JobsDocument> {
     return this.#caller.json({ method: "GET", path: "/v1/jobs" });
+  }
+
+  job(id: number): Promise<JobDocument> {
+    return this.#caller.json({ method: "GET", path: `/v1/jobs/${id}` });
   }
 
   /** Waits until a job has ended, or the signal fires. */

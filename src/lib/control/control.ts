@@ -56,6 +56,7 @@ export class Control {
     this.history = new ControlHistory({
       verbs: server.history,
       events,
+      jobs: this.jobs,
       document: (entry) => this.document(entry),
       get: (name) => server.exports.get(name),
     });
@@ -140,9 +141,7 @@ export class Control {
   drain(name: string): JobDocument {
     const { exports } = this.#server;
     // One that is waited for already need not be waited for twice.
-    const running = this.jobs.all.find(
-      ({ kind, state, ...job }) => job.name === name && state === "running" && kind === "drain",
-    );
+    const running = this.jobs.running(name, ["drain"]);
     if (exports.get(name).state === "draining" && running) return running;
     return this.jobs.begin("drain", name, (signal) => exports.drain(name, signal));
   }

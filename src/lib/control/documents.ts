@@ -2,6 +2,7 @@
  * Owns the JSON documents of the control socket: what the server answers and the client gets, as schemas/openapi.json
  * describes them. Keys are snake_case, sizes are bytes, times are milliseconds since 1970; keys are only ever added.
  */
+import type { Progress } from "../context.ts";
 import type { ExportEntry, ExportState } from "../nbd/server/live-export.ts";
 import type { Access } from "../stack/live/access.ts";
 import {
@@ -86,7 +87,7 @@ export type JobState = "running" | "done" | "failed" | "cancelled";
 /** A job of a server: what it does and how far it is. */
 export interface JobDocument {
   readonly id: number;
-  /** What it does: `drain`. */
+  /** What it does: `drain`, `squash`, `flatten`. */
   readonly kind: string;
   /** The export that it is about. */
   readonly name: string;
@@ -94,6 +95,8 @@ export interface JobDocument {
   readonly started_ms: number;
   readonly ended_ms: number | null;
   readonly error: ErrorDocument | null;
+  /** How far it is; null for one that waits only. */
+  readonly progress: Progress | null;
 }
 
 /** The jobs of a server. */

@@ -56,3 +56,9 @@ export interface ForkedDocument extends ExportDocument {
   /** What it is over. */
   readonly checkpoint: string;
 }
+
+/** What `squash` takes; nothing: runs of layers without a name. */
+export interface SquashRequestDocument {
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+}

@@ -36,6 +36,16 @@ export function addHistoryRoutes(app: Hono, history: ControlHistory): void {
     }));
     return c.json(await history.fork(nameOf(c), request), 201);
   });
+  app.post("/v1/exports/:name/squash", async (c) => {
+    const fields = await bodyOf(c, ["from", "to"]);
+    const request = saying(() => ({ from: textIfIn(fields, "from"), to: textIfIn(fields, "to") }));
+    return c.json(history.squash(nameOf(c), request), 202);
+  });
+  app.post("/v1/exports/:name/flatten", async (c) => {
+    const fields = await bodyOf(c, ["into"]);
+    const into = saying(() => textIn(fields, "into"));
+    return c.json(history.flatten(nameOf(c), into), 202);
+  });
   app.post("/v1/exports/:name/grow", async (c) => {
     const fields = await bodyOf(c, ["size", "force"]);
     const { size, force } = saying(() => ({ size: sizeIn(fields, "size"), force: truthIn(fields, "force") }));

@@ -1,11 +1,12 @@
 /**
- * Owns what the control socket does with an export's history, without HTTP: checkpoints, rollbacks, forks. How that is done is History's; here are documents, events, counts, and names of files that are absolute.
+ * Owns what the control socket does with an export's history, without HTTP: checkpoints, rollbacks, forks, and the jobs that
+ * shorten a chain. How that is done is History's; here are documents, events, counts, and names of files that are absolute.
  */
 import * as path from "node:path";
 import { CowError } from "../errors.ts";
 import type { History } from "../nbd/server/history.ts";
 import type { ExportEntry } from "../nbd/server/live-export.ts";
-import type { ExportDocument } from "./documents.ts";
+import type { ExportDocument, JobDocument } from "./documents.ts";
 import type { EventHub } from "./events.ts";
 import type {
   CheckpointedDocument,
@@ -14,12 +15,15 @@ import type {
   ForkRequestDocument,
   RollbackRequestDocument,
   RolledBackDocument,
+  SquashRequestDocument,
 } from "./history-documents.ts";
+import type { Jobs } from "./jobs.ts";
 
 /** What it needs of the control side. */
 export interface HistoryHost {
-  readonly verbs: Pick<History, "checkpoint" | "rollback" | "fork" | "drop" | "grow">;
+  readonly verbs: Pick<History, "checkpoint" | "rollback" | "fork" | "squash" | "drop" | "flatten" | "grow">;
   readonly events: EventHub;
+  readonly jobs: Jobs;
   /** @throws CowError `not-found` */
   get(name: string): ExportEntry;
   document(entry: ExportEntry): ExportDocument;
@@ -73,6 +77,23 @@ export class ControlHistory {
     return { ...this.#host.document(forked.entry), checkpoint: forked.checkpoint };
   }
 
+  /** A job that joins frozen layers. @throws CowError `not-found`; `locked` while another one runs */
+  squash(name: string, { from, to }: SquashRequestDocument): JobDocument {
+    return this.#begin("squash", name, async (signal, onProgress) => {
+      await this.#host.verbs.squash(name, { from, to }, { signal, onProgress });
+      this.#host.events.publish({ type: "squashed", name });
+    });
+  }
+
+  /** A job that makes base and frozen layers a new base. @throws CowError `usage`, `not-found`; `locked` as squash() */
+  flatten(name: string, into: string): JobDocument {
+    requireAbsolute(into);
+    return this.#begin("flatten", name, async (signal, onProgress) => {
+      await this.#host.verbs.flatten(name, { into }, { signal, onProgress });
+      this.#host.events.publish({ type: "flattened", name, file: into });
+    });
+  }
+
   /** @throws CowError as History.drop() */
   async drop(name: string, checkpoint: string): Promise<void> {
     await this.#host.verbs.drop(name, checkpoint);
@@ -84,6 +105,17 @@ export class ControlHistory {
     await this.#host.verbs.grow(name, sizeBytes, { force });
     this.#host.events.publish({ type: "grown", name });
     return this.#host.document(this.#host.get(name));
+  }
+
+  #begin(kind: string, name: string, work: Parameters<Jobs["begin"]>[2]): JobDocument {
+    this.#host.get(name);
+    const { jobs } = this.#host;
+    const other = jobs.running(name, ["squash", "flatten"]);
+    if (other)
+      throw new CowError("locked", `job ${other.id} (${other.kind}) of export "${name}" runs already`, {
+        hints: [`wait for it, or \`cowtool ctl jobs cancel ${other.id}\` ends it`],
+      });
+    return jobs.begin(kind, name, work);
   }
 }
 

@@ -2,12 +2,15 @@
  * Owns what takes long and is begun by one request: a job has a number, can be waited for and cancelled, and is
  * remembered for a while when it has ended.
  */
+import type { Progress } from "../context.ts";
 import { CowError, wordsOf } from "../errors.ts";
 import { errorDocument, type JobDocument, type JobState } from "./documents.ts";
 import type { EventHub } from "./events.ts";
 
 /** Ended jobs that are remembered. */
 const KEPT = 100;
+/** How often an event tells how far a job is. */
+const PROGRESS_MS = 1000;
 
 class Job {
   readonly #id: number;
@@ -18,6 +21,8 @@ class Job {
   state: JobState = "running";
   endedMs: number | null = null;
   error: CowError | undefined;
+  progress: Progress | null = null;
+  toldMs = 0;
   ended: Promise<void> = Promise.resolve();
 
   constructor(id: number, kind: string, name: string) {
@@ -35,6 +40,7 @@ class Job {
       started_ms: this.#startedMs,
       ended_ms: this.endedMs,
       error: this.error ? errorDocument(this.error) : null,
+      progress: this.progress,
     };
   }
 }
@@ -52,19 +58,28 @@ export class Jobs {
     return [...this.#jobs.values()].map(({ document }) => document);
   }
 
+  /** One of these kinds that runs. */
+  running(name: string, kinds: readonly string[]): JobDocument | undefined {
+    return this.all.find((job) => job.name === name && job.state === "running" && kinds.includes(job.kind));
+  }
+
   /** @param work must end soon after its signal fires, with a CowError `interrupted` */
-  begin(kind: string, name: string, work: (signal: AbortSignal) => Promise<void>): JobDocument {
+  begin(
+    kind: string,
+    name: string,
+    work: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<void>,
+  ): JobDocument {
     const id = this.#nextId++;
     const job = new Job(id, kind, name);
     this.#jobs.set(id, job);
-    job.ended = work(job.canceller.signal).then(
+    this.#events.publish({ type: "job-started", name, job: job.document });
+    job.ended = work(job.canceller.signal, (progress) => this.#note(job, progress)).then(
       () => this.#settle(job, "done"),
       (error: unknown) => {
         job.error = error instanceof CowError ? error : new CowError("io", wordsOf(error));
         this.#settle(job, job.error.code === "interrupted" ? "cancelled" : "failed");
       },
     );
-    this.#events.publish({ type: "job-started", name, job: job.document });
     return job.document;
   }
 
@@ -99,6 +114,15 @@ export class Jobs {
     const job = this.#jobs.get(id);
     if (!job) throw new CowError("not-found", `there is no job ${id}`);
     return job;
+  }
+
+  #note(job: Job, { phase, done, total, unit }: Progress): void {
+    job.progress = { phase, done, total, unit };
+    const nowMs = performance.now();
+    if (nowMs - job.toldMs < PROGRESS_MS) return;
+    job.toldMs = nowMs;
+    const { document } = job;
+    this.#events.publish({ type: "job-progress", name: document.name, job: document });
   }
 
   #settle(job: Job, state: JobState): void {

@@ -470,6 +470,7 @@ test("openapi.json has every route, and every answer is as it says", async () =>
     "post /v1/checkpoints": JSON.stringify({ names: ["x"], as: "cp" }),
     "post /v1/exports/{name}/rollback": JSON.stringify({ checkpoint: "cp" }),
     "post /v1/exports/{name}/fork": JSON.stringify({ as: "y" }),
+    "post /v1/exports/{name}/flatten": JSON.stringify({ into: at("flat.img") }),
     "post /v1/exports/{name}/grow": JSON.stringify({ size: 2 * SIZE }),
   };
   const order = ["post /v1/exports", "post /v1/exports/{name}/close", "post /v1/exports/{name}/reopen"];
@@ -495,6 +496,8 @@ test("openapi.json has every route, and every answer is as it says", async () =>
     expect(validate, pointer).toBeDefined();
     validate?.(JSON.parse(text));
     expect([way, status, validate?.errors]).toEqual([way, status, null]);
+    // One after the other.
+    if (text.includes('"state":"running"')) await ask(`/v1/jobs/${JSON.parse(text).id}?wait=true`, "GET");
     // Only jobs are asked for that are not there.
     expect(key === "default", `${way}: ${text}`).toBe(path.includes("{id}"));
   }

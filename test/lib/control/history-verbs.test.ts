@@ -1,8 +1,9 @@
 /**
  * Proves the way of each verb that changes an export's history, from the client to the history and back: what is asked, what is
- * answered, events, metrics.
+ * answered, jobs, events, metrics.
  */
 import { expect, test } from "vitest";
+import { CowError } from "../../../src/lib/errors.ts";
 import { makeImage } from "../../support/nbd/test-server.ts";
 import { type ToldHistory, tellHistory } from "../../support/nbd/told-history.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
@@ -60,15 +61,43 @@ test("every verb reaches the history as it was asked, and its answer comes back"
   ]);
 });
 
+test("squash and flatten are jobs: one at a time for an export, with progress, cancelled or waited for", async () => {
+  const history = await told();
+  const { client } = history;
+  const job = await client.squash("x", { from: "a", to: "b" });
+  expect(job).toMatchObject({ kind: "squash", name: "x", state: "running" });
+  await expect(client.flatten("x", "/new.img")).rejects.toMatchObject({ code: "locked" });
+  expect(await client.job(job.id)).toMatchObject({
+    progress: { phase: "joining", done: 1024, total: 4096, unit: "bytes" },
+  });
+  history.finish();
+  expect(await client.waitFor(job.id)).toMatchObject({ state: "done", error: null });
+  const second = await client.flatten("x", "/new.img");
+  expect(await client.cancel(second.id)).toMatchObject({ state: "cancelled", error: { code: "interrupted" } });
+  const third = await client.squash("x");
+  history.finish(new CowError("no-space", "the file system is full"));
+  expect(await client.waitFor(third.id)).toMatchObject({ state: "failed", error: { code: "no-space" } });
+  const seen: string[] = [];
+  for await (const { type, job: of } of client.events({ lastId: 0 })) {
+    seen.push(`${type} ${of?.id ?? ""}`);
+    if (type === "job-ended" && of?.id === third.id) break;
+  }
+  expect(seen.slice(0, 4)).toEqual(["job-started 1", "job-progress 1", "squashed ", "job-ended 1"]);
+  expect(seen).not.toContain("flattened ");
+});
+
 test("what is wrong with a request is said before the history is asked", async () => {
   const { client, told: asked } = await told();
   const refused = [
     client.rollback("x", { checkpoint: "cp", keep: "k.stack" }),
     client.fork("x", { as: "z", cowfile: "z.cow" }),
     client.fork("x", { as: "z", stack_file: "z.stack" }),
+    client.flatten("x", "new.img"),
     client.checkpoint({ names: "x" as unknown as string[], as: "cp" }),
     client.grow("x", -1),
   ];
   for (const each of refused) await expect(each).rejects.toMatchObject({ code: "usage" });
+  for (const each of [client.squash("none"), client.flatten("none", "/n")])
+    await expect(each).rejects.toMatchObject({ code: "not-found" });
   expect(asked).toEqual([]);
 });

@@ -198,6 +198,33 @@ test("back to a checkpoint, and forks over one, beside clients of others; what w
   expect(await Promise.all(["g", "h", "i", "k"].map(shows))).toEqual(["first", "other", "later", "later"]);
 });
 
+test("squash and flatten are jobs under clients; the disk shows the same, and the chain is short", async () => {
+  const control = await startControlled();
+  await control.add({ name: "l", stack: await makeChain(at, "l.stack", base, [], "l.cow") });
+  const session = await RawSession.open(server?.socket ?? "", "structured", { name: "l" });
+  for (const [i, as] of ["one", "two", "three"].entries()) {
+    const payload = Buffer.alloc(4096, as);
+    await session.ask({ type: CMD.WRITE, offset: 4096 * (i + 1), length: 4096, payload });
+    await control.checkpoint({ names: ["l"], as });
+  }
+  const before = (await session.read(0, 5 * 4096)).toString();
+  await control.drop("l", "one");
+  const squash = await control.squash("l");
+  expect(squash).toMatchObject({ kind: "squash", state: "running" });
+  expect(await control.waitFor(squash.id)).toMatchObject({ state: "done", error: null });
+  const { layers, checkpoints } = await control.show("l");
+  expect([layers.length, checkpoints.map(({ name }) => name)]).toEqual([3, ["two", "three"]]);
+  const flatten = await control.flatten("l", at("l-flat.img"));
+  expect(await control.waitFor(flatten.id)).toMatchObject({ state: "done", error: null });
+  expect(await control.show("l")).toMatchObject({
+    base: expect.stringMatching(/l-flat\.img$/),
+    layers: { length: 1 },
+    checkpoints: [],
+  });
+  expect((await session.read(0, 5 * 4096)).toString()).toBe(before);
+  await session.goodbye();
+});
+
 test("a name with @ is refused; one that is kept from before is in the list as failed, and can be removed", async () => {
   const state = at("old-state");
   mkdirSync(state);
