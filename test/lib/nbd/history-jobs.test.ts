@@ -124,7 +124,7 @@ describe.each(JOBS)("%s of a running export", (_, run, names) => {
     await expectContent(storage, content);
   });
 
-  it(`killed at any step, leaves the same disk and no file (${HOW})`, async () => {
+  it(`killed at any step, or without power, leaves the same disk and no file (${HOW})`, async () => {
     const whole = await running();
     const begin = whole.storage.log.length;
     await run(whole.history);
@@ -137,19 +137,24 @@ describe.each(JOBS)("%s of a running export", (_, run, names) => {
         if (index >= at) throw new Error("killed");
       };
       await expect(run(history)).rejects.toThrow();
-      const left = storage.clone();
-      await expectContent(left, content);
-      const found = namesOf(documentIn(left));
-      expect([names, ["a", "b", "c", undefined]]).toContainEqual(found);
-      expect(documentIn(left)).not.toHaveProperty("to_remove");
-      expect(unnamed(left)).toEqual([]);
+      const begun = new MemoryStorage();
+      begun.put("golden.img", noise(BYTES, 1));
+      const cuts = [true, false].map((keeps) => storage.powerCut(begun, () => keeps));
+      for (const left of [storage.clone(), ...cuts]) {
+        await expectContent(left, content, cuts.includes(left) ? new Uint8Array(16).fill(7) : undefined);
+        const found = namesOf(documentIn(left));
+        expect([names, ["a", "b", "c", undefined]]).toContainEqual(found);
+        expect(documentIn(left)).not.toHaveProperty("to_remove");
+        expect(unnamed(left)).toEqual([]);
+      }
     }
   }, 20_000);
 });
 
 /** As the next server finds it. */
-async function expectContent(storage: MemoryStorage, content: Buffer): Promise<void> {
-  const served = await ServedStack.open(storage, "stack:vm.stack", { access: "writable" });
+async function expectContent(storage: MemoryStorage, content: Buffer, boot?: Uint8Array): Promise<void> {
+  const how = { access: "writable", ...(boot && { boot }) } as const;
+  const served = await ServedStack.open(storage, "stack:vm.stack", how);
   const bytes = Buffer.alloc(BYTES);
   served.image().read(bytes, 0);
   served.close();
