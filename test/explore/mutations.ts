@@ -147,7 +147,7 @@ const SWITCHES: readonly Mutation[] = [
   {
     name: "files are closed while replies from them are sent",
     explores: "gate",
-    changes: [{ file: GATE, from: "return value !== IDLE && ", to: "return value % STATES === ACTIVE && " }],
+    changes: [{ file: GATE, from: "(value) => value !== IDLE && ", to: "(value) => value % STATES === ACTIVE && " }],
   },
   {
     name: "a batch that goes on with other parts forgets the older ones",
