@@ -161,6 +161,19 @@ async function expectContent(storage: MemoryStorage, content: Buffer, boot?: Uin
   expect(bytes.equals(content)).toBe(true);
 }
 
+it("a top that was left before it knew the fingerprint of its base can be flattened", async () => {
+  const { storage, history, content } = await running();
+  const lefts: MemoryStorage[] = [];
+  storage.onChange = () => void lefts.push(storage.clone());
+  await history.checkpoint(["vm"], { as: "d" });
+  for (const left of lefts.filter((each) => namesOf(documentIn(each)).includes("d"))) {
+    const exports = new Exports(NO_SERVER, { storage: left });
+    await exports.add({ name: "vm", stack: "stack:vm.stack" });
+    await new History(exports, { storage: left }, () => undefined).flatten("vm", { into: FLATTENED });
+    await expectContent(left.clone(), content);
+  }
+});
+
 describe("a chain that gets too deep", () => {
   it("is squashed after a checkpoint or a drop where layers have no name", async () => {
     const { storage, exports, history, content } = await running(3, ["a"]);
