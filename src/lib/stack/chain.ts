@@ -3,6 +3,7 @@
  * The last layer is the top, which is written; the layers below it are frozen. Layers are named by their index.
  */
 import { CowError } from "../errors.ts";
+import type { Checkpoint } from "./part.ts";
 import { isCheckpointName, type LayerPart, type Pending, type StackDocument } from "./stack-document.ts";
 
 /** Neighbouring layers, both ends included. */
@@ -70,6 +71,33 @@ export function committed({ pending, layers, ...rest }: StackDocument): StackDoc
   if (!pending || !top) throw new Error("no checkpoint is pending");
   const frozen = { ...top, checkpoint: pending.checkpoint };
   return { ...rest, layers: [...layers.slice(0, -1), frozen, { file: pending.file }] };
+}
+
+/** As committed(), for a stack file whose replacement decides for those of other disks, too. */
+export function committedFor(document: StackDocument, members: readonly string[]): StackDocument {
+  const { pending, decided = [] } = document;
+  const next = committed(document);
+  if (members.length === 0 || !pending) return next;
+  const { name, time } = pending.checkpoint;
+  return { ...next, decided: [...decided, { name, time, members }] };
+}
+
+/** Did the replacement of this stack file decide that the checkpoint was made? Also if it was dropped here since. */
+export function hasDecided({ layers, decided = [] }: StackDocument, { name, time }: Checkpoint): boolean {
+  const isIt = (each: Checkpoint | undefined): boolean => each?.name === name && each.time === time;
+  return decided.some(isIt) || layers.some(({ checkpoint }) => isIt(checkpoint));
+}
+
+/** Without those members of which `hasWritten` says that they have written the checkpoint down. */
+export function writtenDown(
+  { decided = [], ...rest }: StackDocument,
+  hasWritten: (member: string, checkpoint: Checkpoint) => boolean,
+): StackDocument {
+  const left = decided.flatMap((each) => {
+    const members = each.members.filter((member) => !hasWritten(member, each));
+    return members.length > 0 ? { ...each, members } : [];
+  });
+  return left.length > 0 ? { ...rest, decided: left } : rest;
 }
 
 /** The pending checkpoint was not made. */

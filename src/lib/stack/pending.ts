@@ -11,7 +11,7 @@ import { CowError } from "../errors.ts";
 import { isDirty } from "../formats/cowfile/head.ts";
 import { CowfileLayer, readCowfileHead } from "../formats/cowfile/layer.ts";
 import { readStamp } from "../formats/cowfile/live/stamp.ts";
-import { committed, withdrawn } from "./chain.ts";
+import { committed, hasDecided, withdrawn, writtenDown } from "./chain.ts";
 import { JournalFile } from "./live/journal-file.ts";
 import type { Pending, StackDocument } from "./stack-document.ts";
 
@@ -49,16 +49,36 @@ function isDecidedElsewhere(
 ): boolean {
   if (decided_by === undefined) return false;
   try {
-    const { layers } = read(namedBy(real, decided_by));
-    return layers.some(
-      (layer) => layer.checkpoint?.name === checkpoint.name && layer.checkpoint.time === checkpoint.time,
-    );
+    return hasDecided(read(namedBy(real, decided_by)), checkpoint);
   } catch (error) {
     // Moved, or damaged: the new top alone tells.
     if (!(error instanceof CowError)) throw error;
   }
   const top = namedBy(real, file);
   return storage.facts(top, { own: true }) !== undefined && !isEmptyTop(storage, top);
+}
+
+/**
+ * The document without what it keeps for other stack files that need it no longer: they have written the checkpoint down, or are
+ * gone. One that cannot be read may need it.
+ *
+ * @param read as for withoutPending()
+ */
+export function withoutWrittenDown(
+  real: string,
+  document: StackDocument,
+  read: (path: string) => StackDocument,
+): StackDocument {
+  if (!document.decided) return document;
+  return writtenDown(document, (member, { name, time }) => {
+    try {
+      const { pending } = read(namedBy(real, member));
+      return pending?.checkpoint.name !== name || pending.checkpoint.time !== time;
+    } catch (error) {
+      if (!(error instanceof CowError)) throw error;
+      return error.code === "not-found";
+    }
+  });
 }
 
 /** Whether it is a cowfile in which nothing was ever written, and that no process is writing. Any doubt is a no. */

@@ -13,6 +13,8 @@ export const MAX_STACK_FILE_BYTES = 1 << 20;
 const MAX_STACK_FILE_LAYERS = 1024;
 const MAX_MORE_FILES = 1024;
 const MAX_TO_REMOVE = 4096;
+const MAX_DECIDED = 256;
+const MAX_MEMBERS = 1024;
 /** As long as the longest path that Linux takes. */
 const MAX_NAME_BYTES = 4096;
 const MAX_NOTE_BYTES = 4096;
@@ -60,6 +62,14 @@ export interface Pending extends Foreign {
   readonly decided_by?: string;
 }
 
+/** A checkpoint of several disks for which the replacement of this stack file decided: others may not have written it down. */
+export interface Decided extends Foreign {
+  readonly name: string;
+  readonly time: string;
+  /** Their stack files, relative to this one or absolute. */
+  readonly members: readonly string[];
+}
+
 /** What a stack file says. */
 export interface StackDocument extends Foreign {
   readonly cowtool_stack: typeof VERSION;
@@ -69,6 +79,8 @@ export interface StackDocument extends Foreign {
   readonly pending?: Pending;
   /** Cowfiles that were its layers: to be removed by its holder. */
   readonly to_remove?: readonly string[];
+  /** Kept, whatever becomes of these checkpoints here, until the others have written them down. */
+  readonly decided?: readonly Decided[];
 }
 
 export function isCheckpointName(text: string): boolean {
@@ -100,7 +112,7 @@ export function decodeStackDocument(bytes: Uint8Array, file: string): StackDocum
     throw at.in("cowtool_stack").wrong("is no version number");
   if (version !== VERSION)
     throw at.in("cowtool_stack").wrong(`is ${version}: this cowtool knows version ${VERSION} only`, "unsupported");
-  at.allow(fields, ["cowtool_stack", "base", "layers", "pending", "to_remove"]);
+  at.allow(fields, ["cowtool_stack", "base", "layers", "pending", "to_remove", "decided"]);
   checkBase(at.in("base"), fields["base"]);
   const layers = at.in("layers").list(fields["layers"], MAX_STACK_FILE_LAYERS);
   const names = new Set<string>();
@@ -111,6 +123,8 @@ export function decodeStackDocument(bytes: Uint8Array, file: string): StackDocum
   }
   const gone = fields["to_remove"] === undefined ? [] : at.in("to_remove").list(fields["to_remove"], MAX_TO_REMOVE);
   for (const [i, name] of gone.entries()) at.in("to_remove").at(i).name(name);
+  const decided = fields["decided"] === undefined ? [] : at.in("decided").list(fields["decided"], MAX_DECIDED);
+  for (const [i, each] of decided.entries()) checkDecided(at.in("decided").at(i), each);
   return value as StackDocument;
 }
 
@@ -153,6 +167,12 @@ function checkPending(at: Place, value: unknown, names: Set<string>): void {
   checkCheckpoint(at.in("checkpoint"), fields["checkpoint"], names);
   at.in("file").name(fields["file"]);
   if (fields["decided_by"] !== undefined) at.in("decided_by").name(fields["decided_by"]);
+}
+
+function checkDecided(at: Place, value: unknown): void {
+  const { members, ...checkpoint } = at.object(value);
+  checkCheckpoint(at, checkpoint, new Set());
+  for (const [i, name] of at.in("members").list(members, MAX_MEMBERS).entries()) at.in("members").at(i).name(name);
 }
 
 function checkCheckpoint(inside: Place, value: unknown, names: Set<string>): void {

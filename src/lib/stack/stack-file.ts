@@ -11,7 +11,7 @@ import { formatById } from "../formats/registry.ts";
 import { isNbdUri } from "../protocol/uri.ts";
 import { removed } from "./chain.ts";
 import { RAW, type StackPart, textOf } from "./part.ts";
-import { namedBy, removeGone, removeLeftTop, withoutPending } from "./pending.ts";
+import { namedBy, removeGone, removeLeftTop, withoutPending, withoutWrittenDown } from "./pending.ts";
 import {
   decodeStackDocument,
   encodeStackDocument,
@@ -49,7 +49,11 @@ export function readStackFile(storage: Storage, name: string): StackFile {
 }
 
 function asItCounts(storage: Storage, real: string, document: StackDocument): StackDocument {
-  return withoutPending(storage, real, document, (other) => readDocument(storage, storage.realPath(other), other));
+  return withoutPending(storage, real, document, readerOf(storage));
+}
+
+function readerOf(storage: Storage): (other: string) => StackDocument {
+  return (other) => readDocument(storage, storage.realPath(other), other);
 }
 
 function readDocument(storage: Storage, real: string, name: string): StackDocument {
@@ -167,6 +171,7 @@ export class HeldStackFile {
           hints: ["run the same command again"],
         });
       const held = new HeldStackFile(storage, file, device);
+      held.#syncName(device);
       held.#settle(found.pending, onNotice);
       return held;
     } catch (error) {
@@ -226,13 +231,29 @@ export class HeldStackFile {
     };
   }
 
+  /**
+   * A killed process may have left a rename that a power cut would take back. The first change of the top makes the names in
+   * its own directory durable, so that no flushed write is in a file that only such a rename made the top: this is for another.
+   */
+  #syncName(device: BlockDevice): void {
+    const top = this.#document.layers.at(-1);
+    if (top && path.dirname(namedBy(this.#path, top.file)) !== path.dirname(this.#path)) device.syncName?.();
+  }
+
   /** The file first: killed in between, the next one finds the document, and nothing to remove. */
   #settle(pending: Pending | undefined, onNotice: ((notice: Notice) => void) | undefined): void {
     if (pending) {
       removeLeftTop(this.#storage, this, pending, onNotice);
       this.replace(this.#document);
     }
+    this.settleDecided();
     this.removeGone(onNotice);
+  }
+
+  /** Forgets what it decided for stack files that have written it down. @throws CowError as replace() */
+  settleDecided(): void {
+    const document = withoutWrittenDown(this.#path, this.#document, readerOf(this.#storage));
+    if (JSON.stringify(document.decided) !== JSON.stringify(this.#document.decided)) this.replace(document);
   }
 
   /**

@@ -10,6 +10,7 @@ import {
   checkpointAt,
   checkpointNames,
   committed,
+  committedFor,
   dropped,
   flattened,
   forked,
@@ -156,11 +157,56 @@ async function pendingOf(
 }
 
 const DECIDED = committed(begun(SOUND, PENDING));
+describe("a stack file that decided for another one", () => {
+  it("keeps that, whatever becomes of the checkpoint there, until the other one has written it down", async () => {
+    const decider = dropped(committedFor(begun(SOUND, PENDING), ["vm1.stack"]), SOUND.layers.length - 1);
+    const storage = await pendingOf({ decidedBy: "first.stack" }, decider);
+    const hold = (name: string): StackDocument => {
+      const held = HeldStackFile.hold(storage, readStackFile(storage, name));
+      held.close();
+      return held.document;
+    };
+    expect(hold("first.stack").decided).toEqual([{ name: CP.name, time: CP.time, members: ["vm1.stack"] }]);
+    expect(hold("vm1.stack")).toEqual(DECIDED);
+    expect(hold("first.stack")).not.toHaveProperty("decided");
+    expect(decodeStackDocument(storage.readSmall("first.stack") ?? new Uint8Array(), "f")).not.toHaveProperty(
+      "decided",
+    );
+  });
+
+  it("does not keep it for one that is gone", async () => {
+    const storage = await pendingOf({}, committedFor(begun(SOUND, PENDING), ["gone.stack", "vm1.stack"]));
+    const held = HeldStackFile.hold(storage, readStackFile(storage, "first.stack"));
+    held.close();
+    expect(held.document.decided?.map(({ members }) => members)).toEqual([["vm1.stack"]]);
+  });
+});
+
+it("makes the name of a stack file durable when it is held, if its top is in another directory", () => {
+  const storage = new MemoryStorage();
+  const syncs: string[] = [];
+  storage.onChange = (change) => {
+    if (change.kind === "sync-names") syncs.push(JSON.stringify(change));
+  };
+  for (const file of ["top.cow", "disks/top.cow"]) {
+    put(storage, "vm1.stack", { ...SOUND, layers: [{ file }] });
+    HeldStackFile.hold(storage, readStackFile(storage, "vm1.stack")).close();
+  }
+  expect(syncs).toHaveLength(1);
+});
+
 describe("a pending checkpoint", () => {
   it.each([
     ["of its own", false, {}, undefined, false],
     ["of its own, with unflushed writes", false, { hasData: true }, undefined, true],
     ["that another file decided", true, { decidedBy: "first.stack" }, DECIDED, true],
+    [
+      "that another file decided and dropped since",
+      true,
+      { decidedBy: "first.stack" },
+      dropped(committedFor(begun(SOUND, PENDING), ["vm1.stack"]), SOUND.layers.length - 1),
+      true,
+    ],
     ["that another file did not decide", false, { decidedBy: "first.stack" }, begun(SOUND, PENDING), false],
     [
       "that another file decided at another time",

@@ -72,7 +72,8 @@ export async function rollback(
       stack: held.name,
       checkpoint: request.checkpoint,
       top: shown(held.document.layers.at(-1)?.file ?? ""),
-      kept: request.keep ?? null,
+      // Nothing was changed now, but perhaps by a call that was interrupted.
+      kept: kept && (!isDone || files.storage.facts(kept.name)) ? kept.name : null,
       removed: gone.map(shown),
       left: (held.document.to_remove ?? []).map(shown),
       discarded: kept ? [] : lost,

@@ -17,7 +17,7 @@ import { CowError } from "../../errors.ts";
 import { CowfileLayer } from "../../formats/cowfile/layer.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { CowfileWriter } from "../../formats/cowfile/writer.ts";
-import { begun, committed, requireFreeName, withdrawn } from "../chain.ts";
+import { begun, committed, committedFor, requireFreeName, withdrawn } from "../chain.ts";
 import { STACK_FILE } from "../part.ts";
 import { StackSpec } from "../spec.ts";
 import type { Pending } from "../stack-document.ts";
@@ -74,7 +74,7 @@ export async function checkpointStacks(
       begunOnes.push(under);
       begin(under, checkpoint, all[0] === under ? undefined : all[0]?.held);
     }
-    for (const under of all) await prepare(under);
+    for (const under of all) await prepare(under, under === all[0] ? all.slice(1) : []);
     pauseMs = await switchParts(all.map(switchOf), () => {
       for (const { old } of all) requireSound(old.top);
       all[0]?.prepared?.commit();
@@ -152,13 +152,14 @@ export function makeTop(storage: Storage, { device }: Pick<Top, "device">, file:
 }
 
 /** Does what takes long before connections wait for it. */
-async function prepare(under: Under): Promise<void> {
+async function prepare(under: Under, members: readonly Under[]): Promise<void> {
   const { member, held, old } = under;
   const { stack, newTop } = member;
   await old.top.flushAhead?.(FLUSH_MS);
   const top = stack.openNext(newTop);
   under.top = top;
-  const document = committed(held.document);
+  const names = members.map((each) => nameFrom(path.dirname(held.path), each.held.path));
+  const document = committedFor(held.document, names);
   under.prepared = held.prepare(document);
   const { shared } = old.top;
   if (!shared) throw new Error("a top that threads can have");
@@ -215,6 +216,7 @@ function nameAll(all: readonly Under[]): void {
     prepared?.commit();
     prepared?.sync();
   }
+  if (others.length > 0) first?.held.settleDecided();
 }
 
 /** Has the old top become one of the lower layers. @throws CowError `io`: it stays dirty, and as it is */
