@@ -180,6 +180,9 @@ export class MemoryStorage implements Storage {
         if (!durable && !keep()) continue;
         if (change.from !== undefined) after.#setName(change.from, undefined);
         after.#setName(change.path, change.file);
+        // It may have been made, and nothing written.
+        if (change.file !== undefined && !after.#contents.has(change.file))
+          after.#contents.set(change.file, new SparseBytes());
       } else if (change.kind === "device") {
         const content = after.#contents.get(change.file) ?? new SparseBytes();
         after.#contents.set(change.file, content);
