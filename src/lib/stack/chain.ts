@@ -4,7 +4,15 @@
  */
 import { CowError } from "../errors.ts";
 import type { Checkpoint } from "./part.ts";
-import { isCheckpointName, type LayerPart, type Pending, type StackDocument } from "./stack-document.ts";
+import {
+  isCheckpointName,
+  isCheckpointNote,
+  type LayerPart,
+  NAME_RULE,
+  NOTE_RULE,
+  type Pending,
+  type StackDocument,
+} from "./stack-document.ts";
 
 /** Neighbouring layers, both ends included. */
 export interface LayerRange {
@@ -47,15 +55,17 @@ export function checkpointAt(document: StackDocument, name: string, stackFile: s
   });
 }
 
+/** @throws CowError `usage` for what cannot be the name of a checkpoint, or its note */
+export function requireCheckpointWords(name: string, note = "", stackFile?: string): void {
+  const about = { file: stackFile, details: { checkpoint: name } };
+  if (!isCheckpointName(name)) throw new CowError("usage", `"${name}" is no name of a checkpoint: ${NAME_RULE}`, about);
+  if (!isCheckpointNote(note)) throw new CowError("usage", `is no note of a checkpoint: ${NOTE_RULE}`, about);
+}
+
 /** @throws CowError `usage` for what cannot be the name of a checkpoint, `exists` for one that the stack file has */
 export function requireFreeName(document: StackDocument, name: string, stackFile: string): void {
   const about = { file: stackFile, details: { checkpoint: name } };
-  if (!isCheckpointName(name))
-    throw new CowError(
-      "usage",
-      `"${name}" is no name of a checkpoint: letters, digits and . _ : + - (not ..), 100 at most`,
-      about,
-    );
+  requireCheckpointWords(name, undefined, stackFile);
   if (checkpointNames(document).includes(name))
     throw new CowError("exists", `has a checkpoint "${name}" already`, about);
 }

@@ -83,8 +83,17 @@ export interface StackDocument extends Foreign {
   readonly decided?: readonly Decided[];
 }
 
+/** What the name of a checkpoint may be, for messages. */
+export const NAME_RULE = "a letter or digit, then letters, digits and . _ : + - (not ..), 100 at most";
+/** The same of its note. */
+export const NOTE_RULE = `a text of at most ${MAX_NOTE_BYTES} bytes in UTF-8, with whole characters`;
+
 export function isCheckpointName(text: string): boolean {
   return CHECKPOINT_NAME.test(text);
+}
+
+export function isCheckpointNote(text: string): boolean {
+  return text.isWellFormed() && Buffer.byteLength(text) <= MAX_NOTE_BYTES;
 }
 
 /** @param head the first bytes of a file; 64 are enough */
@@ -180,7 +189,7 @@ function checkCheckpoint(inside: Place, value: unknown, names: Set<string>): voi
   inside.allow(checkpoint, ["name", "time", "note"]);
   const { name, time, note } = checkpoint;
   if (typeof name !== "string" || !isCheckpointName(name))
-    throw inside.in("name").wrong("is no name of a checkpoint: letters, digits and . _ : + - (not ..), 100 at most");
+    throw inside.in("name").wrong(`is no name of a checkpoint: ${NAME_RULE}`);
   if (names.has(name)) throw inside.in("name").wrong(`is "${name}", as of another checkpoint`);
   names.add(name);
   if (typeof time !== "string" || !TIME.test(time) || Number.isNaN(Date.parse(time)))

@@ -3,8 +3,8 @@
  * refused while clients use an export.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { expect, test } from "vitest";
-import { create, diff } from "../../../src/lib/index.ts";
+import { expect, test, vi } from "vitest";
+import { CowError, create, diff } from "../../../src/lib/index.ts";
 import { RawSession } from "../../support/nbd/raw-session.ts";
 import { makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
 import { noise } from "../../support/random.ts";
@@ -124,5 +124,44 @@ test("a dropped checkpoint cannot be asked for any more, and an export grows whe
   await expect(server.history.grow("d", SIZE, {})).rejects.toMatchObject({ code: "usage" });
   expect(server.exports.get("d").served?.facts.sizeBytes).toBe(2 * SIZE);
   expect((await read(server, "d")).equals(image)).toBe(true);
+  await server.stop();
+});
+
+test("what cannot be a checkpoint is said of the request, before any file is looked at", async () => {
+  const server = await serveDisk("w");
+  const before = readFileSync(at("w.stack"), "utf8");
+  for (const request of [
+    { as: "q\0" },
+    { as: ".hid" },
+    { as: "ok", note: "n".repeat(4097) },
+    { as: "ok", note: "half \ud800" },
+  ])
+    await expect(server.history.checkpoint(["w"], request)).rejects.toMatchObject({ code: "usage" });
+  await expect(server.history.checkpoint(["w"], { as: "-x" })).rejects.toThrow("a letter or digit, then");
+  for (const checkpoint of ["\0", "none"]) {
+    await expect(server.history.drop("w", checkpoint)).rejects.toMatchObject({ code: "not-found" });
+    await expect(server.history.rollback("w", { checkpoint })).rejects.toMatchObject({ code: "not-found" });
+  }
+  expect(readFileSync(at("w.stack"), "utf8")).toBe(before);
+  await server.exports.reopen("w", { access: "read-only" });
+  await expect(server.history.checkpoint(["w"], { as: "ok" })).rejects.toThrow('export "w" is read-only');
+  await server.stop();
+});
+
+test("an export that could not be closed to be made larger is open again", async () => {
+  const server = await serveDisk("g");
+  const image = await write(server, "g", 1);
+  const entry = server.exports.get("g");
+  const stack = entry.served?.stack;
+  if (!stack) throw new Error("served");
+  const close = stack.close.bind(stack);
+  vi.spyOn(stack, "close").mockImplementation(() => {
+    close();
+    throw new CowError("io", "cannot make what was written durable");
+  });
+  await expect(server.history.grow("g", 2 * SIZE, {})).rejects.toMatchObject({ code: "io" });
+  expect(entry.state).toBe("open");
+  expect((await read(server, "g")).equals(image)).toBe(true);
+  await server.history.grow("g", 2 * SIZE, {});
   await server.stop();
 });

@@ -38,13 +38,29 @@ export function requireAccess(most: Access | undefined, wanted: Access | undefin
   throw new CowError("usage", `the server was started with --${most}: none of its exports is ${wanted}`);
 }
 
-/** @throws CowError `locked` for an export that clients use */
-export function requireUnused({ name, users }: ExportEntry): void {
+/**
+ * @param refused what is not done while clients use it, as in "cannot be removed"
+ * @throws CowError `locked` for an export that clients use
+ */
+export function requireUnused({ name, users }: ExportEntry, refused: string, hint: string): void {
   const count = users.length;
   if (count === 0) return;
   const who = count === 1 ? "a client uses it" : `${count} clients use it`;
-  const hints = ["drain waits until they have left, force hangs up on them"];
-  throw new CowError("locked", `export "${name}" cannot be removed: ${who}`, { hints });
+  throw new CowError("locked", `export "${name}" cannot be ${refused}: ${who}`, { hints: [hint] });
+}
+
+/** A stack file is changed by a server that writes its disk. @throws CowError `unsuitable` */
+export function requireWritten({ name, access, served, spec }: ExportEntry): void {
+  if (!served || !spec?.stackFile || access === "writable") return;
+  const hints = ["remove the export, and add it without --read-only and --ephemeral"];
+  throw new CowError(
+    "unsuitable",
+    `export "${name}" is ${access}: its stack file is changed only where it is written`,
+    {
+      file: spec.stackFile.name,
+      hints,
+    },
+  );
 }
 
 /** A file that another export of this server has is not locked by a stranger: the error says which one has it. */

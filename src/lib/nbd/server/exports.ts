@@ -134,7 +134,7 @@ export class Exports {
     const entry = this.get(name);
     return entry.inTurn(async () => {
       this.#requireThere(entry);
-      if (!force) requireUnused(entry);
+      if (!force) requireUnused(entry, "removed", "drain waits until they have left, force hangs up on them");
       this.#keepAs(entry, undefined);
       try {
         await entry.close(this.#host);
@@ -190,7 +190,7 @@ export class Exports {
    * Opens a closed or failed export again; an open one is closed first.
    *
    * @param how.access another way to serve it from now on
-   * @param how.between is done while its files are closed; it is opened whatever becomes of that
+   * @param how.between is done while its files are closed; it is opened whatever becomes of that, or of closing
    * @throws CowError `not-found`; `usage` for more access than the server gives; as opening the stack: the export then is
    *   `failed`; what `between` throws
    */
@@ -204,8 +204,8 @@ export class Exports {
       this.#keepAs(entry, { settings: { ...settings, stack: entry.stack }, state: "open" });
       entry.wanted = "open";
       entry.settings = settings;
-      await entry.close(this.#host);
       try {
+        await entry.close(this.#host);
         await between?.();
       } finally {
         await this.#open(entry).catch((error: unknown) => {

@@ -12,14 +12,21 @@ import { type RollbackRequest, requireDiscard } from "../../operations/history/r
 import { claimSecond } from "../../operations/history/second-stack-file.ts";
 import type { SquashChainRequest, SquashChainResult } from "../../operations/history/squash-chain.ts";
 import { resize } from "../../operations/resize.ts";
-import { checkpointAt, checkpointNames, dropped, forked, rolledBack } from "../../stack/chain.ts";
+import {
+  checkpointAt,
+  checkpointNames,
+  dropped,
+  forked,
+  requireCheckpointWords,
+  rolledBack,
+} from "../../stack/chain.ts";
 import { checkpointStacks, type Member, makeTop } from "../../stack/live/checkpoint-chain.ts";
 import type { PassedImage } from "../../stack/live/passed-image.ts";
 import { heldBy, renameCheckpoints, rollBackStack } from "../../stack/live/roll-back.ts";
 import { newLayerPath } from "../../stack/new-layer-path.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
 import type { JobContext } from "./export-job.ts";
-import { missing, requireUnused } from "./export-rules.ts";
+import { missing, requireUnused, requireWritten } from "./export-rules.ts";
 import type { Exports } from "./exports.ts";
 import { type FlattenRequest, type FlattenResult, HistoryJobs } from "./history-jobs.ts";
 import type { ExportEntry, LiveExport } from "./live-export.ts";
@@ -40,6 +47,8 @@ export interface ServerForkRequest {
   /** Default: beside that of the export, named as the fork. */
   readonly stackFile?: string | undefined;
 }
+
+const HANG_UP = "--force hangs up on them";
 
 /** Files that are removed before other exports have their turn. */
 const REMOVED_AT_ONCE = 8;
@@ -83,10 +92,11 @@ export class History {
    * Freezes what each of the exports shows, at one instant, while clients write. Returns when the checkpoints can be read, as
    * NAME@CHECKPOINT.
    *
-   * @throws CowError `not-found` for an export; `unsuitable` for one without a stack file that is written; `exists` for a name that
+   * @throws CowError `usage` for a name or a note that cannot be; `not-found` for an export; `unsuitable` for one without a stack file that is written; `exists` for a name that
    *   is taken; `locked`; `no-space`; `io`
    */
   async checkpoint(names: readonly string[], { as, note }: CheckpointRequest): Promise<MadeCheckpoint> {
+    requireCheckpointWords(as, note);
     return this.#together(names, async (entries) => {
       const [first, ...others] = entries.map((entry) => this.#memberOf(entry, as));
       if (!first) throw new CowError("usage", "a checkpoint of no export");
@@ -117,9 +127,10 @@ export class History {
     { checkpoint, keep, discard, force }: RollbackRequest & { readonly force?: boolean | undefined },
   ): Promise<{ readonly removed: readonly string[] }> {
     return this.#together([name], async ([entry]) => {
-      const member = this.#memberOf(this.#openEntry(entry), checkpoint);
-      const held = await heldBy(member.stack);
+      const { stack } = this.#switchOf(this.#openEntry(entry));
+      const held = await heldBy(stack);
       const at = checkpointAt(held.document, checkpoint, held.name);
+      const member = this.#memberOf(this.#openEntry(entry), checkpoint);
       const second = keep === undefined ? undefined : claimSecond(this.#files, held, keep);
       const { gone } = rolledBack(held.document, at, "", second !== undefined);
       requireDiscard(checkpointNames({ layers: gone }), { checkpoint, discard }, held.name);
@@ -181,7 +192,7 @@ export class History {
   /** Takes the name of a checkpoint away. @throws CowError `not-found`; as checkpoint() */
   async drop(name: string, checkpoint: string): Promise<void> {
     await this.#together([name], async ([entry]) => {
-      const member = this.#memberOf(this.#openEntry(entry), checkpoint);
+      const member = this.#switchOf(this.#openEntry(entry));
       const held = await heldBy(member.stack);
       held.replace(dropped(held.document, checkpointAt(held.document, checkpoint, held.name)));
       renameCheckpoints(member, held);
@@ -204,7 +215,7 @@ export class History {
     const { writtenPath } = entry.served?.stack ?? {};
     if (writtenPath === undefined)
       throw new CowError("unsuitable", `export "${name}" has no layer that it writes, and that could be made larger`);
-    if (!force) requireUnused(entry);
+    if (!force) requireUnused(entry, "made larger", HANG_UP);
     await this.#exports.reopen(name, { between: () => resize(writtenPath, { sizeBytes }, this.#context) });
   }
 
@@ -234,7 +245,7 @@ export class History {
   async #withoutClients(entry: LiveExport, force: boolean, work: () => Promise<void>): Promise<void> {
     entry.state = "draining";
     try {
-      if (!force) requireUnused(entry);
+      if (!force) requireUnused(entry, "rolled back", HANG_UP);
       else if (!(await entry.hangUp())) throw new CowError("locked", `a client of export "${entry.name}" does not end`);
       entry.views.close();
       await work();
@@ -274,12 +285,19 @@ export class History {
     return ordered.reduce((next, entry) => () => entry.inTurn(next), begin)();
   }
 
-  #memberOf({ name, state, served }: LiveExport, as: string): Member {
+  #switchOf(entry: LiveExport): Pick<Member, "stack" | "tell"> {
+    const { name, state, served } = entry;
     if (!served) throw new CowError("unsuitable", `export "${name}" is ${state}: it has no checkpoints now`);
-    const { stack, number } = served;
+    requireWritten(entry);
+    return { stack: served.stack, tell: (image) => this.#tell(served.number, image) };
+  }
+
+  /** @param as a checkpoint's name: a part of that of the new top */
+  #memberOf(entry: LiveExport, as: string): Member {
+    const { stack, tell } = this.#switchOf(entry);
     const storage = storageOf(this.#context);
     const beside = stack.writtenPath ?? "";
     const newTop = newLayerPath(storage, stack.held?.path ?? beside, beside, as);
-    return { stack, storage, newTop, tell: (image) => this.#tell(number, image) };
+    return { stack, storage, newTop, tell };
   }
 }

@@ -3,7 +3,15 @@
  */
 import * as path from "node:path";
 import type { OperationContext } from "../../context.ts";
-import { begun, checkpointAt, checkpointNames, committed, requireFreeName, withdrawn } from "../../stack/chain.ts";
+import {
+  begun,
+  checkpointAt,
+  checkpointNames,
+  committed,
+  requireCheckpointWords,
+  requireFreeName,
+  withdrawn,
+} from "../../stack/chain.ts";
 import type { Checkpoint } from "../../stack/part.ts";
 import { isEmptyTop, namedBy } from "../../stack/pending.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
@@ -13,7 +21,7 @@ import { makeTop, newLayerOf } from "./new-top.ts";
 
 /** What `checkpoint` is asked for. */
 export interface CheckpointRequest {
-  /** The name of the checkpoint: letters, digits and . _ : + -, without two dots in a row. */
+  /** The name of the checkpoint: a letter or digit, then letters, digits and . _ : + -, without two dots in a row. */
   readonly as: string;
   readonly note?: string | undefined;
 }
@@ -36,7 +44,7 @@ export interface CheckpointResult {
 /**
  * Freezes the top of a stack file under a name. Interrupted anywhere, the stack file has the checkpoint or is as before.
  *
- * @throws CowError `exists` for a name that is taken, `usage` for one that cannot be; `locked` while a server or another
+ * @throws CowError `exists` for a name that is taken, `usage` for one or a note that cannot be; `locked` while a server or another
  *   command has the stack file; `unsuitable` if its top is frozen already; as opening the stack; `no-space`, `io`
  */
 export async function checkpoint(
@@ -44,6 +52,7 @@ export async function checkpoint(
   request: CheckpointRequest,
   context: OperationContext = {},
 ): Promise<CheckpointResult> {
+  requireCheckpointWords(request.as, request.note, stackFile);
   return OpenFiles.during(context, async (files) => {
     const held = holdChain(files, stackFile, `checkpoint NAME --as ${request.as}`, context);
     const done = alreadyMade(files, held, request);
