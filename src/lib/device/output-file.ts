@@ -11,6 +11,7 @@ import { FileDevice } from "./file-device.ts";
 import { keepOwnerAndMode, openNew, openNewBeside } from "./file-modes.ts";
 import { openOwn, requireOwn } from "./own-file.ts";
 import type { CreateOptions, FileStamp, PendingFile, RenameOptions } from "./storage.ts";
+import { renameToFreeName } from "./sys/free-name.ts";
 import { lockBeforeName } from "./sys/lock.ts";
 import { removeLeftOvers, temporaryName } from "./temporary-name.ts";
 
@@ -37,20 +38,6 @@ function realName(file: string): string | undefined {
     file,
     hints: ["cowtool takes file names in UTF-8 only: rename the directory, or work in another one"],
   });
-}
-
-/** link(2) fails if a file appeared meanwhile, which rename(2) would replace. */
-function renameToFreeName(from: string, to: string): void {
-  try {
-    fs.linkSync(from, to);
-  } catch (error) {
-    if (errnoName(error) === "EEXIST") throw error;
-    // A file system without hard links: this is the best possible.
-    if (fs.existsSync(to)) throw new CowError("exists", "already exists", { file: to });
-    fs.renameSync(from, to);
-    return;
-  }
-  fs.unlinkSync(from);
 }
 
 export function stampOf({ mtimeNs, ctimeNs, ino, birthtimeNs }: fs.BigIntStats): FileStamp {

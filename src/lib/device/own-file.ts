@@ -7,7 +7,8 @@
  *   to this user, to root, or to the owner of its directory or of the file beside, who could exchange that anyway; and, before
  *   it is replaced or removed, if it is empty, holds nothing but zeros (a power cut can leave that of a file whose length was
  *   durable), or begins as cowtool's files of that kind do;
- * - it is opened for writing only if it has no second name: a hard link may be a copy that the user keeps.
+ * - it is opened for writing only if it has no second name: a hard link may be a copy that the user keeps. Only its own
+ *   temporary name, which a kill can leave, is removed.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -15,6 +16,7 @@ import { isZero } from "../bytes/zero.ts";
 import { CowError, errnoName, systemError } from "../errors.ts";
 import { JOURNAL_BEGINNING, JOURNAL_SUFFIX } from "../formats/cowfile/live/journal.ts";
 import { seekDataExtents } from "./sys/holes.ts";
+import { removeSecondName } from "./temporary-name.ts";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
 
@@ -124,7 +126,8 @@ export function openOwn(file: string, { writable }: { readonly writable: boolean
     const stat = fs.fstatSync(fd);
     requireRegular(file, stat);
     if (writable) requireOwner(file, stat);
-    if (writable && stat.nlink > 1) throw stranger(file, `has ${stat.nlink} names (hard links)`);
+    if (writable && stat.nlink > 1 && !removeSecondName(fd, file))
+      throw stranger(file, `has ${stat.nlink} names (hard links)`);
     return fd;
   } catch (error) {
     fs.closeSync(fd);

@@ -5,6 +5,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { namesBeginning } from "./sys/names.ts";
 import { ORIGIN_DIGITS, ownStartTicks, processIdentity, processOrigin } from "./sys/process-info.ts";
 
 /** With the addition never longer than the file system's limit of 255 bytes, however long the final name is. */
@@ -77,4 +78,30 @@ export function removeLeftOvers(finalPath: string): void {
       // Gone already, or another user's.
     }
   }
+}
+
+/**
+ * Removes the temporary name of a file that has its final name, too: its process was killed between the two steps of
+ * sys/free-name.ts. A file with any other second name, or a third, keeps them all. If a power cut brings the name back, it
+ * is removed again.
+ *
+ * @param fd the file, open
+ * @returns whether it has one name now
+ */
+export function removeSecondName(fd: number, finalPath: string): boolean {
+  const { dev, ino, nlink } = fs.fstatSync(fd, { bigint: true });
+  if (nlink !== 2n) return nlink === 1n;
+  const directory = path.dirname(path.resolve(finalPath));
+  const prefix = prefixOf(finalPath);
+  try {
+    for (const name of namesBeginning(directory, prefix)) {
+      const file = path.join(directory, name);
+      if (!UNIQUE.test(name.slice(prefix.length))) continue;
+      const stat = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
+      if (stat?.ino === ino && stat.dev === dev) fs.rmSync(file, { force: true });
+    }
+  } catch {
+    // A directory that one may not list or change: it keeps both.
+  }
+  return fs.fstatSync(fd).nlink === 1;
 }

@@ -77,6 +77,8 @@ export interface Libc {
   memfdCreate(name: string): number;
   /** Names of a directory, as the kernel gives them; -1 where the C library has no such call. */
   getdents(fd: number, list: Uint8Array): number;
+  /** renameat2(2) with RENAME_NOREPLACE; paths as Node takes them. -1 where the C library has no such call. */
+  renameNoReplace(from: string, to: string): number;
   /** The address of a buffer's bytes; it is valid while the buffer is referenced. */
   addressOf(buffer: ArrayBuffer): number | bigint;
 }
@@ -86,6 +88,8 @@ const SUPPORTED =
   process.platform === "linux" && ["x64", "arm64", "ppc64", "s390x", "riscv64", "loong64"].includes(process.arch);
 
 const MFD_CLOEXEC = 1;
+const AT_FDCWD = -100;
+const RENAME_NOREPLACE = 1;
 
 /** No mapping is beyond this on any 64-bit machine; mmap's error value is. */
 const ADDRESSES_END = 2 ** 52;
@@ -142,6 +146,9 @@ function bind(): Libc | null {
     const strerror = lib.func("const char *strerror(int errnum)");
     const memfdCreate = optional("int memfd_create(const char *name, unsigned int flags)");
     const getdents = optional("int64_t getdents64(int fd, void *list, size_t length)");
+    const renameat2 = optional(
+      "int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned int flags)",
+    );
     const mallocTrim = optional("int malloc_trim(size_t pad)");
     const declared = Object.entries(DECLARED).map(([name, declaration]) => [name, lib.func(declaration)]);
     return {
@@ -166,6 +173,7 @@ function bind(): Libc | null {
       mallocTrim: () => void mallocTrim(0),
       memfdCreate: (name) => memfdCreate(name, MFD_CLOEXEC),
       getdents: (fd, list) => getdents(fd, list, list.length),
+      renameNoReplace: (from, to) => renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE),
       addressOf: (buffer) => koffi.address(buffer),
     };
   } catch {
