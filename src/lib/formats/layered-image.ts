@@ -103,22 +103,29 @@ function* dataOf(source: ByteSource, from: number, to: number, all: WeakMap<Byte
 /**
  * The parts of `[from, to)` that any of these layers has allocated, ascending and joined. A layer that is shorter than
  * the others hides the layers below beyond its end, so it counts as allocated zeros there.
+ *
+ * @param hidden the end of what there is below to be hidden; default `to`
  */
-export function allocatedBy(layers: readonly Layer[], from: number, to: number): Iterable<Extent> {
-  return within(coalesce(allocatedByAny(layers, from, to)), from, to);
+export function allocatedBy(layers: readonly Layer[], from: number, to: number, hidden = to): Iterable<Extent> {
+  return within(coalesce(allocatedByAny(layers, [from, to], Math.min(to, hidden))), from, to);
 }
 
 /** By halves: an extent passes through few unions, whatever the number of layers. */
-function allocatedByAny(layers: readonly Layer[], from: number, to: number): Iterable<Extent> {
+function allocatedByAny(
+  layers: readonly Layer[],
+  [from, to]: readonly [from: number, to: number],
+  hidden: number,
+): Iterable<Extent> {
   const [layer, ...others] = layers;
   if (!layer) return [];
   if (others.length > 0) {
     const half = layers.length >> 1;
-    return union(allocatedByAny(layers.slice(0, half), from, to), allocatedByAny(layers.slice(half), from, to));
+    const all = [from, to] as const;
+    return union(allocatedByAny(layers.slice(0, half), all, hidden), allocatedByAny(layers.slice(half), all, hidden));
   }
   const held = layer.extents(from, Math.min(to, layer.virtualSizeBytes));
   const tail = Math.max(from, layer.virtualSizeBytes);
-  return tail < to ? union(held, [{ offset: tail, length: to - tail }]) : held;
+  return tail < hidden ? union(held, [{ offset: tail, length: hidden - tail }]) : held;
 }
 
 /** Layers over a base, or over zeros, as one source. */

@@ -4,8 +4,10 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test, vi } from "vitest";
+import { nodeStorage } from "../../../src/lib/device/node-storage.ts";
+import type { Storage } from "../../../src/lib/device/storage.ts";
 import { CowError, create, diff } from "../../../src/lib/index.ts";
-import { RawSession } from "../../support/nbd/raw-session.ts";
+import { CMD, RawSession, succeed } from "../../support/nbd/raw-session.ts";
 import { makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
 import { noise } from "../../support/random.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
@@ -80,6 +82,44 @@ test("what was written since a checkpoint is kept under a stack file of its own"
   makeImage(at("now.img"), now, SIZE);
   expect((await diff(`stack:${at("kept.stack")}`, at("now.img"))).identical).toBe(true);
   expect(layersOf("k").map(({ shared }) => shared)).toEqual([true, undefined]);
+});
+
+test("a checkpoint of two exports that is decided is made for both, also if the stack file of one cannot be written then", async () => {
+  for (const name of ["p", "q"]) {
+    makeImage(at(`${name}.img`), noise(64 << 10, 1), SIZE);
+    await create(at(`${name}.img`), at(`${name}.cow`), { stackFile: at(`${name}.stack`) });
+  }
+  let fails = 0;
+  const storage: Storage = {
+    ...nodeStorage,
+    create: (path, options) => {
+      const pending = nodeStorage.create(path, options);
+      if (!path.endsWith("q.stack")) return pending;
+      const really = pending.rename.bind(pending);
+      const rename: typeof pending.rename = (how) => {
+        if (fails > 0 && --fails < 2) throw new CowError("io", "cannot create: input/output error", { file: path });
+        really(how);
+      };
+      return Object.assign(pending, { rename });
+    },
+  };
+  const served = ["p", "q"].map((name) => ({ name, stack: `stack:${at(`${name}.stack`)}` }));
+  const server = await startServing(at, served, {}, storage);
+  const images = [await write(server, "p", 1), await write(server, "q", 2)];
+  // The first replacement says that it is pending; the second is that of the checkpoint, the third that of the settling.
+  fails = 3;
+  await server.history.checkpoint(["p", "q"], { as: "one" });
+  expect(fails).toBe(0);
+  expect(server.notices.join()).toContain("was made, but it does not say so yet");
+  const seen = [await read(server, "p"), await read(server, "q")];
+  expect(seen.map((image, i) => image.equals(images[i] ?? Buffer.of()))).toEqual([true, true]);
+  const last = await write(server, "q", 3);
+  await server.stop();
+  const again = await startServing(at, served);
+  expect((await read(again, "q")).equals(last)).toBe(true);
+  const frozen = [await read(again, "p@one"), await read(again, "q@one")];
+  expect(frozen.map((image, i) => image.equals(images[i] ?? Buffer.of()))).toEqual([true, true]);
+  await again.stop();
 });
 
 test("a fork begins as its checkpoint, or as the export is now; both go their own ways", async () => {
@@ -163,5 +203,29 @@ test("an export that could not be closed to be made larger is open again", async
   expect(entry.state).toBe("open");
   expect((await read(server, "g")).equals(image)).toBe(true);
   await server.history.grow("g", 2 * SIZE, {});
+  await server.stop();
+});
+
+test("where a disk has grown since a checkpoint, only what was written there has changed", async () => {
+  const server = await serveDisk("h");
+  await server.history.checkpoint(["h"], { as: "one" });
+  await write(server, "h", 1);
+  await server.history.checkpoint(["h"], { as: "two" });
+  await server.history.grow("h", 2 * SIZE, {});
+  const context = "qemu:dirty-bitmap:since-one";
+  const session = await RawSession.open(server.socket, "structured", { name: "h", contexts: [context] });
+  await session.write(SIZE + 8192, noise(4096, 2));
+  const { extents } = succeed(await session.ask({ type: CMD.BLOCK_STATUS, offset: 0, length: 2 * SIZE }));
+  expect(extents.get(context)).toEqual([
+    [8192, 0],
+    [8192, 1],
+    [SIZE - 16384, 0],
+    // Growing allocates the block behind the end of the base.
+    [1024, 1],
+    [7168, 0],
+    [4096, 1],
+    [SIZE - 12288, 0],
+  ]);
+  await session.goodbye();
   await server.stop();
 });

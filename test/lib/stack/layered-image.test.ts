@@ -166,6 +166,12 @@ test("a random stack reads, tells its data, what is allocated and its status as 
         expect(status("dirty")).toEqual(part.map((level) => (n > 0 && level === n ? 1 : 0)));
         for (const { name, time, level } of checkpoints) {
           const changed = level === n ? [] : model(base, specs.slice(level)).isAllocated;
+          // Behind the image as it was then, a shorter layer hides nothing.
+          const held = layers
+            .slice(level)
+            .map((layer) => marked(layer.extents(0, Math.min(size, layer.virtualSizeBytes)), size));
+          for (let at = layers[level - 1]?.virtualSizeBytes ?? 0; at < size; at++)
+            changed[at] = held.some((each) => each[at]);
           const expectedFlags = part.map((_, i) => Number(changed[from + i] ?? false));
           expect(status({ since: name, time })).toEqual(expectedFlags);
           expect(() => status({ since: name, time: "later" })).toThrow(/no longer there/);

@@ -5,6 +5,7 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { afterAll } from "vitest";
 import { type ServeRequest, serve } from "../../../src/lib/control/serve.ts";
+import type { Storage } from "../../../src/lib/device/storage.ts";
 import { create } from "../../../src/lib/index.ts";
 import type { Exports } from "../../../src/lib/nbd/server/exports.ts";
 import type { History } from "../../../src/lib/nbd/server/history.ts";
@@ -32,6 +33,7 @@ export async function startServing(
   at: (name: string) => string,
   stack: readonly string[] | readonly ExportRequest[],
   request: Partial<ServeRequest> = {},
+  storage?: Storage,
 ): Promise<TestServer> {
   const socket = request.socket ?? at(`s${count++}`);
   const exports = stack
@@ -42,6 +44,7 @@ export async function startServing(
   const controller = new AbortController();
   const notices: string[] = [];
   const context = {
+    ...(storage && { storage }),
     signal: controller.signal,
     onNotice: ({ message }: { message: string }) => void notices.push(message),
   };

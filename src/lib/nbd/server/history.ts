@@ -103,7 +103,11 @@ export class History {
       const time = new Date().toISOString();
       const frozen = entries.map(({ served }) => served?.stack.writtenPath ?? "");
       const made = { name: as, time, ...(note !== undefined && { note }) };
-      const pauseMs = await checkpointStacks([first, ...others], made, this.#context);
+      const pauseMs = await checkpointStacks([first, ...others], made, this.#context).catch((error: unknown) => {
+        if (error instanceof CowError && error.details["made"] === true)
+          for (const entry of entries) entry.layersChanged(storageOf(this.#context));
+        throw error;
+      });
       await Promise.all(entries.map(({ served }) => served?.stack.settling));
       const exports = entries.map((entry, i) => {
         entry.layersChanged(storageOf(this.#context));

@@ -84,7 +84,7 @@ export async function checkpointStacks(
     throw error;
   }
   try {
-    nameAll(all);
+    nameAll(all, checkpoint.name, context);
   } finally {
     for (const under of all)
       under.member.stack.settling = settle(under.member).catch((error: unknown) => {
@@ -198,8 +198,13 @@ function undo({ member: { storage, newTop }, held, isMade, top, prepared }: Unde
   }
 }
 
-/** The first stack file's name is made durable, and the others get theirs. @throws CowError `io` */
-function nameAll(all: readonly Under[]): void {
+/**
+ * The first stack file's name is made durable, and the others get theirs. It is decided by then: one that cannot be written now is
+ * written down by its next holder, from what the first one says.
+ *
+ * @throws CowError `io` if the first one's name is not known to be durable
+ */
+function nameAll(all: readonly Under[], name: string, { onNotice }: Pick<OperationContext, "onNotice">): void {
   const [first, ...others] = all;
   const frozen = all.flatMap(({ next }) => next?.frozen?.layer ?? []);
   const sync = frozen.reduceRight<() => void>(
@@ -210,13 +215,30 @@ function nameAll(all: readonly Under[]): void {
     sync();
   } catch (error) {
     for (const { prepared } of others) prepared?.abandon();
-    throw error;
+    if (!(error instanceof CowError)) throw error;
+    const { code, message, details, hints } = error;
+    const what = `checkpoint "${name}" was made, but may be gone after a power cut: ${message}`;
+    throw new CowError(code, what, {
+      file: first?.held.name,
+      details: { ...details, made: true },
+      hints,
+      cause: error,
+    });
   }
-  for (const { prepared } of others) {
-    prepared?.commit();
-    prepared?.sync();
+  let areNamed = true;
+  for (const { prepared, held } of others) {
+    try {
+      prepared?.commit();
+      prepared?.sync();
+    } catch (error) {
+      if (!(error instanceof CowError)) throw error;
+      prepared?.abandon();
+      areNamed = false;
+      const message = `checkpoint "${name}" was made, but it does not say so yet: ${error.message}`;
+      onNotice?.({ severity: "warning", file: held.name, message });
+    }
   }
-  if (others.length > 0) first?.held.settleDecided();
+  if (others.length > 0 && areNamed) first?.held.settleDecided();
 }
 
 /** Has the old top become one of the lower layers. @throws CowError `io`: it stays dirty, and as it is */
@@ -229,6 +251,8 @@ async function settle(member: Member): Promise<void> {
   await frozen.top.flushAhead?.();
   await stack.gate.flushed(stack.gate.epoch);
   frozen.layer.settle(() => frozen.top.settle?.());
+  // The layers are those that the stack file says.
+  if (held.document.pending) held.replace(committed(held.document));
   frozen.top.finish?.();
   const lower = await stack.acquire(new StackSpec(partsOf(held), `${STACK_FILE}:${held.name}`).below);
   const old = stack.parts;

@@ -49,7 +49,9 @@ export function blockStatus(
     const above = layers.slice(level);
     const pieces = Math.floor(CHANGES_BYTES_AT_MOST / Math.max(1, above.length) / PIECE_BYTES);
     const end = Math.min(to, from + pieces * PIECE_BYTES);
-    tell(allocatedBy(above, from, end), [from, end], 0, onStatus, 1);
+    // What is beyond the image as it was then began as zeros: only what was written there has changed.
+    const sizeThen = layers[level - 1]?.virtualSizeBytes ?? base.sizeBytes;
+    tell(allocatedBy(above, from, end, sizeThen), [from, end], 0, onStatus, 1);
   } else if (kind === "allocation")
     tell(dataPlaces(shown(base, layers, from, to)), [from, to], ZERO_AND_HOLE, onStatus, 0);
   else if (kind === "dirty") tell(top?.extents(from, to) ?? [], [from, to], 0, onStatus, 1);
