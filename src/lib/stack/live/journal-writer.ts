@@ -21,7 +21,7 @@ import {
 import { LogState } from "./flush-log-writer.ts";
 import type { HeadWriter } from "./head-writer.ts";
 import { withLock } from "./mutex.ts";
-import { Control } from "./shared-state.ts";
+import { Control, Failure } from "./shared-state.ts";
 
 /** A half grows by this many entries at a time: 64 KiB. */
 const GROWTH_SLOTS = 4096;
@@ -150,8 +150,14 @@ export class JournalWriter {
    */
   begin(): void {
     if (Atomics.load(this.#control, Control.JOURNAL_DURABLE) === 0) {
-      this.#journal.flush();
-      this.#journal.syncName?.();
+      try {
+        this.#journal.flush();
+        this.#journal.syncName?.();
+      } catch (error) {
+        // Asked again, the kernel may say that all is written, and have dropped it.
+        Atomics.compareExchange(this.#control, Control.FAILED, Failure.NONE, Failure.FSYNC);
+        throw error;
+      }
       Atomics.store(this.#control, Control.JOURNAL_DURABLE, 1);
     }
     if (Atomics.load(this.#control, Control.JOURNAL_ROOM) === 0)
