@@ -41,6 +41,8 @@ export interface FuzzOptions {
   readonly target: Target;
   readonly next: Random;
   readonly corpus: readonly Uint8Array[];
+  /** It goes on until there were that many, on however slow a machine. */
+  readonly casesAtLeast?: number;
   readonly ms: number;
   readonly failuresAtMost?: number;
   /** Without, nothing is kept. */
@@ -109,7 +111,8 @@ export async function fuzz(options: FuzzOptions): Promise<Fuzzed> {
   };
   if (guide) for (const input of corpus) await attempt(input);
   guide?.reached.add(guide.coverage.take());
-  while (performance.now() - startMs < options.ms && failures.length < (options.failuresAtMost ?? FAILURES_AT_MOST)) {
+  const isOver = (): boolean => performance.now() - startMs >= options.ms && cases >= (options.casesAtLeast ?? 0);
+  while (!isOver() && failures.length < (options.failuresAtMost ?? FAILURES_AT_MOST)) {
     const inputs: Uint8Array[] = [];
     const batchMs = performance.now();
     while (performance.now() - batchMs < BATCH_MS && inputs.length < BATCH_AT_MOST) {

@@ -79,10 +79,11 @@ test("squash and flatten are jobs: one at a time for an export, with progress, c
   expect(await client.waitFor(third.id)).toMatchObject({ state: "failed", error: { code: "no-space" } });
   const seen: string[] = [];
   for await (const { type, job: of } of client.events({ lastId: 0 })) {
-    seen.push(`${type} ${of?.id ?? ""}`);
+    // How often progress is told depends on how fast the machine is.
+    if (type !== "job-progress") seen.push(`${type} ${of?.id ?? ""}`);
     if (type === "job-ended" && of?.id === third.id) break;
   }
-  expect(seen.slice(0, 4)).toEqual(["job-started 1", "job-progress 1", "squashed ", "job-ended 1"]);
+  expect(seen.slice(0, 3)).toEqual(["job-started 1", "squashed ", "job-ended 1"]);
   expect(seen).not.toContain("flattened ");
 });
 
