@@ -120,6 +120,7 @@ export class ControlHistory {
 }
 
 function requireAbsolute(file: string | undefined): void {
+  if (file?.includes("\0")) throw new CowError("usage", "a name of a file has no NUL character");
   if (file === undefined || path.isAbsolute(file)) return;
   throw new CowError("usage", "is not an absolute name, and the server may have been started elsewhere", { file });
 }

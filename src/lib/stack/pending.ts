@@ -109,6 +109,11 @@ function holdsNothing(device: BlockDevice): boolean {
   return true;
 }
 
+/** Removes a cowfile in which nothing was ever written. @returns false for any other one, or in doubt @throws CowError */
+export function removeEmptyTop(storage: Storage, file: string): boolean {
+  return isEmptyTop(storage, file) && removeCowfile(storage, file, holdsNothing);
+}
+
 /** Removes the new top of a checkpoint that was not made, unless anything is in it, or a layer of the stack file is that file. */
 export function removeLeftTop(
   storage: Storage,
@@ -119,7 +124,7 @@ export function removeLeftTop(
   const top = namedBy(real, file);
   const identity = storage.facts(top)?.identity;
   if (identity === undefined || identitiesIn(storage, real, document).has(identity)) return;
-  if (isEmptyTop(storage, top) && removeCowfile(storage, top, holdsNothing)) return;
+  if (removeEmptyTop(storage, top)) return;
   const message = `was to be the new top after checkpoint "${checkpoint.name}", which was not made, and holds writes that no flush covered: kept`;
   onNotice?.({ severity: "warning", file: top, message });
 }

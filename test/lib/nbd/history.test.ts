@@ -229,3 +229,28 @@ test("where a disk has grown since a checkpoint, only what was written there has
   await session.goodbye();
   await server.stop();
 });
+
+test("a fork that is refused, or that cannot be opened, leaves its parent as it was", async () => {
+  const server = await serveDisk("p");
+  const image = await write(server, "p", 1);
+  const before = readFileSync(at("p.stack"), "utf8");
+  makeImage(at("taken.cow"), noise(100, 1));
+  for (const [code, request] of [
+    ["exists", { as: "p" }],
+    ["usage", { as: "p@x" }],
+    ["usage", { as: "q", cowfile: at("q.img"), stackFile: at("q.img") }],
+    ["usage", { as: "q", cowfile: at("p-q.cow") }],
+    ["exists", { as: "q", cowfile: at("taken.cow") }],
+    ["usage", { as: "q", cowfile: at("p.cow") }],
+    ["not-found", { as: "q", cowfile: at("nowhere/q.cow") }],
+  ] as const)
+    await expect(server.history.fork("p", request)).rejects.toMatchObject({ code });
+  expect(readFileSync(at("p.stack"), "utf8")).toBe(before);
+  vi.spyOn(server.exports, "add").mockRejectedValueOnce(new CowError("io", "cannot open"));
+  await expect(server.history.fork("p", { as: "q" })).rejects.toMatchObject({ code: "io" });
+  expect([at("q.stack"), at("q.cow")].filter(existsSync)).toEqual([]);
+  expect(layersOf("p").some(({ shared }) => shared)).toBe(false);
+  expect(await server.history.fork("p", { as: "q" })).toMatchObject({ checkpoint: "q" });
+  expect((await read(server, "q")).equals(image)).toBe(true);
+  await server.stop();
+});

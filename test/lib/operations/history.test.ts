@@ -128,6 +128,34 @@ describe("a stack file without a server", () => {
     expect(storage.log).toHaveLength(0);
   });
 
+  it("is as it was after a fork that is refused, and after one whose cowfile cannot be made", async () => {
+    const { storage } = await made();
+    await fork("vm.stack", { output: "other.stack", checkpoint: "a" }, { storage });
+    storage.put("there.cow", noise(100, 1));
+    const before = storage.paths().map((path) => [path, storage.facts(path)?.identity]);
+    for (const [code, request] of [
+      ["exists", { output: "other.stack" }],
+      ["exists", { output: "w.stack", cowfile: "there.cow" }],
+      ["usage", { output: "q.img", cowfile: "./q.img" }],
+      ["usage", { output: "w.stack", cowfile: "vm-w.cow" }],
+    ] as const)
+      await expect(fork("vm.stack", request, { storage })).rejects.toMatchObject({ code });
+    const away = new FaultyStorage(storage, ({ kind, path }) =>
+      kind === "create" && path.startsWith("/away/") ? { errno: "EIO" } : undefined,
+    );
+    const elsewhere = { output: "w.stack", cowfile: "/away/w.cow" };
+    await expect(fork("vm.stack", elsewhere, { storage: away })).rejects.toMatchObject({ code: "io" });
+    const full = new FaultyStorage(storage, ({ kind, path }) =>
+      kind === "write" && path === "w.cow" ? { errno: "ENOSPC" } : undefined,
+    );
+    const request = { output: "w.stack", checkpoint: "b" };
+    await expect(fork("vm.stack", request, { storage: full })).rejects.toMatchObject({ code: "no-space" });
+    expect(documentIn(storage).layers.map(({ shared }) => shared)).toEqual([true, undefined, undefined, undefined]);
+    const names = (files: readonly (readonly unknown[])[]) => files.map(([path]) => path);
+    expect(storage.paths()).toEqual(names(before));
+    expect(await fork("vm.stack", request, { storage })).toMatchObject({ already_done: false });
+  });
+
   it("never writes or removes what another stack file names", async () => {
     const { storage, images } = await made();
     const context = { storage };

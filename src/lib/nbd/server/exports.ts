@@ -277,17 +277,25 @@ export class Exports {
     this.#keep?.(others.flatMap((each) => (each === entry ? (next ?? []) : each.isPending ? [] : each.kept)));
   }
 
-  #claim(settings: ExportSettings): LiveExport {
-    const { name, isGiven } = settings;
+  /**
+   * @param isGiven the command line has it
+   * @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow; `unsuitable` when the server ends
+   */
+  requireFree(name: string, isGiven = false): void {
     if (this.#isEnding) throw new CowError("unsuitable", "the server is ending");
     if (this.#entries.has(name)) throw new CowError("exists", `there is an export "${name}" already`);
     checkExportName(name);
-    if (isGiven) this.#given.add(name);
-    else if (this.#keep && this.#given.has(name))
+    if (!isGiven && this.#keep && this.#given.has(name))
       throw new CowError(
         "exists",
         `the command line of the server has an export "${name}", and the next server has it again`,
       );
+  }
+
+  #claim(settings: ExportSettings): LiveExport {
+    const { name, isGiven = false } = settings;
+    this.requireFree(name, isGiven);
+    if (isGiven) this.#given.add(name);
     const { defaults, onClosed } = this.#host;
     const entry = new LiveExport(settings, defaults, { newNumber: () => this.#nextNumber++, onClosed });
     this.#entries.set(name, entry);

@@ -8,6 +8,7 @@ import { CowError } from "../../errors.ts";
 import { BLOCK_BYTES } from "../../formats/cowfile/layout.ts";
 import { OpenFiles, storageOf } from "../../operations/files.ts";
 import { shownPath } from "../../operations/history/checkpoint.ts";
+import { NewFork } from "../../operations/history/new-fork.ts";
 import { type RollbackRequest, requireDiscard } from "../../operations/history/rollback.ts";
 import { claimSecond } from "../../operations/history/second-stack-file.ts";
 import type { SquashChainRequest, SquashChainResult } from "../../operations/history/squash-chain.ts";
@@ -16,8 +17,8 @@ import {
   checkpointAt,
   checkpointNames,
   dropped,
-  forked,
   requireCheckpointWords,
+  requireFreeName,
   rolledBack,
 } from "../../stack/chain.ts";
 import { checkpointStacks, type Member, makeTop } from "../../stack/live/checkpoint-chain.ts";
@@ -26,7 +27,7 @@ import { heldBy, renameCheckpoints, rollBackStack } from "../../stack/live/roll-
 import { newLayerPath } from "../../stack/new-layer-path.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
 import type { JobContext } from "./export-job.ts";
-import { missing, requireUnused, requireWritten } from "./export-rules.ts";
+import { missing, refuseCheckpointName, requireUnused, requireWritten } from "./export-rules.ts";
 import type { Exports } from "./exports.ts";
 import { type FlattenRequest, type FlattenResult, HistoryJobs } from "./history-jobs.ts";
 import type { ExportEntry, LiveExport } from "./live-export.ts";
@@ -97,25 +98,27 @@ export class History {
    */
   async checkpoint(names: readonly string[], { as, note }: CheckpointRequest): Promise<MadeCheckpoint> {
     requireCheckpointWords(as, note);
-    return this.#together(names, async (entries) => {
-      const [first, ...others] = entries.map((entry) => this.#memberOf(entry, as));
-      if (!first) throw new CowError("usage", "a checkpoint of no export");
-      const time = new Date().toISOString();
-      const frozen = entries.map(({ served }) => served?.stack.writtenPath ?? "");
-      const made = { name: as, time, ...(note !== undefined && { note }) };
-      const pauseMs = await checkpointStacks([first, ...others], made, this.#context).catch((error: unknown) => {
-        if (error instanceof CowError && error.details["made"] === true)
-          for (const entry of entries) entry.layersChanged(storageOf(this.#context));
-        throw error;
-      });
-      await Promise.all(entries.map(({ served }) => served?.stack.settling));
-      const exports = entries.map((entry, i) => {
-        entry.layersChanged(storageOf(this.#context));
-        return { name: entry.name, frozen: frozen[i] ?? "", top: entry.served?.stack.writtenPath ?? "" };
-      });
-      for (const entry of entries) this.#jobs.keepShallow(entry);
-      return { checkpoint: as, time, pauseMs, exports };
+    return this.#together(names, (entries) => this.#checkpointOf(entries, { as, note }));
+  }
+
+  async #checkpointOf(entries: readonly LiveExport[], { as, note }: CheckpointRequest): Promise<MadeCheckpoint> {
+    const [first, ...others] = entries.map((entry) => this.#memberOf(entry, as));
+    if (!first) throw new CowError("usage", "a checkpoint of no export");
+    const time = new Date().toISOString();
+    const frozen = entries.map(({ served }) => served?.stack.writtenPath ?? "");
+    const made = { name: as, time, ...(note !== undefined && { note }) };
+    const pauseMs = await checkpointStacks([first, ...others], made, this.#context).catch((error: unknown) => {
+      if (error instanceof CowError && error.details["made"] === true)
+        for (const entry of entries) entry.layersChanged(storageOf(this.#context));
+      throw error;
     });
+    await Promise.all(entries.map(({ served }) => served?.stack.settling));
+    const exports = entries.map((entry, i) => {
+      entry.layersChanged(storageOf(this.#context));
+      return { name: entry.name, frozen: frozen[i] ?? "", top: entry.served?.stack.writtenPath ?? "" };
+    });
+    for (const entry of entries) this.#jobs.keepShallow(entry);
+    return { checkpoint: as, time, pauseMs, exports };
   }
 
   /**
@@ -150,7 +153,8 @@ export class History {
   }
 
   /**
-   * Makes a second export over the layers of one up to a checkpoint, with a stack file and a top of its own.
+   * Makes a second export over the layers of one up to a checkpoint, with a stack file and a top of its own. What
+   * is refused changes nothing; what fails later is taken back, but for an unnamed layer.
    *
    * @throws CowError `exists` for a name or a file that is taken; `usage` for a name that cannot be that of a file, without
    *   `stackFile`; as checkpoint() and Exports.add()
@@ -160,49 +164,61 @@ export class History {
     { as, ...request }: ServerForkRequest,
   ): Promise<{ readonly entry: ExportEntry; readonly checkpoint: string }> {
     const { checkpoint = as } = request;
-    if (this.#exports.all.some((each) => each.name === as))
-      throw new CowError("exists", `there is an export "${as}" already`);
-    const { stack } = this.#memberOf(this.#openEntry(this.#exports.get(name)), checkpoint);
-    const from = stack.held?.name ?? "";
+    refuseCheckpointName(as);
+    this.#exports.requireFree(as);
+    if (request.checkpoint === undefined) requireCheckpointWords(as);
     if (request.stackFile === undefined && !/^[^./][^/]*$/.test(as))
       throw new CowError("usage", `"${as}" is no name for a stack file: name that, too`);
-    const stackFile = request.stackFile ?? path.join(path.dirname(from), `${as}.stack`);
-    const cowfile = request.cowfile ?? `${stackFile.replace(/\.stack$/, "")}.cow`;
-    for (const file of [stackFile, cowfile])
-      if (storageOf(this.#context).facts(file)) throw new CowError("exists", "already exists", { file });
-    if (request.checkpoint === undefined) await this.checkpoint([name], { as });
-    await this.#together([name], async ([entry]) => {
-      const { stack, storage } = this.#memberOf(this.#openEntry(entry), checkpoint);
+    return this.#together([name], async ([one]) => {
+      const entry = this.#openEntry(one);
+      const { stack } = this.#switchOf(entry);
       const held = await heldBy(stack);
-      const at = checkpointAt(held.document, checkpoint, held.name);
-      const second = claimSecond(this.#files, held, stackFile);
-      const lower = stack.parts.lower.at(at + 1);
+      const stackFile = request.stackFile ?? path.join(path.dirname(held.name), `${as}.stack`);
+      const made = new NewFork(this.#files, held, stackFile, request.cowfile);
+      const isNew = request.checkpoint === undefined;
+      if (isNew) requireFreeName(held.document, as, held.name);
+      const isNamed = !isNew && made.isNamed(checkpointAt(held.document, checkpoint, held.name));
+      made.requireFree(isNamed, isNew ? this.#memberOf(entry, as).newTop : undefined);
+      if (isNew) await this.#checkpointOf([entry], { as });
       try {
-        const fingerprint = await lower.fingerprint(Math.floor(lower.stack.device.sizeBytes / BLOCK_BYTES));
-        const stored = path.relative(path.resolve(path.dirname(held.path)), path.resolve(cowfile));
-        const { parent, child } = forked(held.document, at, stored);
-        held.replace(parent);
-        second.write(child);
-        const { top } = stack.parts;
-        if (top) makeTop(storage, top, cowfile, fingerprint);
-      } finally {
-        lower.release();
+        await this.#makeChild(entry, checkpoint, made);
+        return { entry: await this.#exports.add({ name: as, stack: `stack:${made.stackFile}` }), checkpoint };
+      } catch (error) {
+        made.takeBack();
+        entry.layersChanged(storageOf(this.#context));
+        if (isNew) await this.#forget(entry, as).catch(() => undefined);
+        throw error;
       }
-      entry?.layersChanged(storageOf(this.#context));
     });
-    return { entry: await this.#exports.add({ name: as, stack: `stack:${stackFile}` }), checkpoint };
+  }
+
+  async #makeChild(entry: LiveExport, checkpoint: string, made: NewFork): Promise<void> {
+    const { stack } = this.#switchOf(entry);
+    const held = await heldBy(stack);
+    const at = checkpointAt(held.document, checkpoint, held.name);
+    const lower = stack.parts.lower.at(at + 1);
+    try {
+      const fingerprint = await lower.fingerprint(Math.floor(lower.stack.device.sizeBytes / BLOCK_BYTES));
+      const { top } = stack.parts;
+      await made.make(at, () => top && makeTop(storageOf(this.#context), top, made.cowfile, fingerprint));
+    } finally {
+      lower.release();
+    }
+    entry.layersChanged(storageOf(this.#context));
   }
 
   /** Takes the name of a checkpoint away. @throws CowError `not-found`; as checkpoint() */
   async drop(name: string, checkpoint: string): Promise<void> {
-    await this.#together([name], async ([entry]) => {
-      const member = this.#switchOf(this.#openEntry(entry));
-      const held = await heldBy(member.stack);
-      held.replace(dropped(held.document, checkpointAt(held.document, checkpoint, held.name)));
-      renameCheckpoints(member, held);
-      entry?.layersChanged(storageOf(this.#context));
-      if (entry) this.#jobs.keepShallow(entry);
-    });
+    await this.#together([name], async ([entry]) => this.#forget(this.#openEntry(entry), checkpoint));
+  }
+
+  async #forget(entry: LiveExport, checkpoint: string): Promise<void> {
+    const member = this.#switchOf(entry);
+    const held = await heldBy(member.stack);
+    held.replace(dropped(held.document, checkpointAt(held.document, checkpoint, held.name)));
+    renameCheckpoints(member, held);
+    entry.layersChanged(storageOf(this.#context));
+    this.#jobs.keepShallow(entry);
   }
 
   /**

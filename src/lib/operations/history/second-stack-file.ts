@@ -19,8 +19,10 @@ export interface SecondStackFile {
   write(document: StackDocument): void;
   /** Makes it name all that the held file does, which shares its layers up to `at` from now on: neither removes them. */
   keep(held: HeldStackFile, at: number): void;
-  /** Whether it is there, and says that. */
+  /** Whether it was there at first, and says that. */
   says(document: StackDocument): boolean;
+  /** Removes it if it is there now, and says that. @throws CowError */
+  remove(document: StackDocument): void;
 }
 
 /** @throws CowError `usage` for a name that no stack file may have; `exists` for a file that is none */
@@ -51,6 +53,11 @@ export function claimSecond(files: OpenFiles, held: HeldStackFile, text: string)
     name,
     says,
     write,
+    remove: (document) => {
+      if (!storage.facts(name)) return;
+      const { document: now } = readStackFile(storage, name);
+      if (JSON.stringify(now) === JSON.stringify(moved(document))) storage.remove(name);
+    },
     keep: (file, at) => {
       file.replace(sharedUpTo(file.document, at));
       write(file.document);
