@@ -22,7 +22,7 @@ class Job {
   endedMs: number | null = null;
   error: CowError | undefined;
   progress: Progress | null = null;
-  toldMs = 0;
+  toldMs = Number.NEGATIVE_INFINITY;
   ended: Promise<void> = Promise.resolve();
 
   constructor(id: number, kind: string, name: string) {
