@@ -231,26 +231,26 @@ test("where a disk has grown since a checkpoint, only what was written there has
 });
 
 test("a fork that is refused, or that cannot be opened, leaves its parent as it was", async () => {
-  const server = await serveDisk("p");
-  const image = await write(server, "p", 1);
-  const before = readFileSync(at("p.stack"), "utf8");
+  const server = await serveDisk("par");
+  const image = await write(server, "par", 1);
+  const before = readFileSync(at("par.stack"), "utf8");
   makeImage(at("taken.cow"), noise(100, 1));
   for (const [code, request] of [
-    ["exists", { as: "p" }],
-    ["usage", { as: "p@x" }],
-    ["usage", { as: "q", cowfile: at("q.img"), stackFile: at("q.img") }],
-    ["usage", { as: "q", cowfile: at("p-q.cow") }],
-    ["exists", { as: "q", cowfile: at("taken.cow") }],
-    ["usage", { as: "q", cowfile: at("p.cow") }],
-    ["not-found", { as: "q", cowfile: at("nowhere/q.cow") }],
+    ["exists", { as: "par" }],
+    ["usage", { as: "par@x" }],
+    ["usage", { as: "kid", cowfile: at("kid.img"), stackFile: at("kid.img") }],
+    ["usage", { as: "kid", cowfile: at("par-kid.cow") }],
+    ["exists", { as: "kid", cowfile: at("taken.cow") }],
+    ["usage", { as: "kid", cowfile: at("par.cow") }],
+    ["not-found", { as: "kid", cowfile: at("nowhere/kid.cow") }],
   ] as const)
-    await expect(server.history.fork("p", request)).rejects.toMatchObject({ code });
-  expect(readFileSync(at("p.stack"), "utf8")).toBe(before);
+    await expect(server.history.fork("par", request)).rejects.toMatchObject({ code });
+  expect(readFileSync(at("par.stack"), "utf8")).toBe(before);
   vi.spyOn(server.exports, "add").mockRejectedValueOnce(new CowError("io", "cannot open"));
-  await expect(server.history.fork("p", { as: "q" })).rejects.toMatchObject({ code: "io" });
-  expect([at("q.stack"), at("q.cow")].filter(existsSync)).toEqual([]);
-  expect(layersOf("p").some(({ shared }) => shared)).toBe(false);
-  expect(await server.history.fork("p", { as: "q" })).toMatchObject({ checkpoint: "q" });
-  expect((await read(server, "q")).equals(image)).toBe(true);
+  await expect(server.history.fork("par", { as: "kid" })).rejects.toMatchObject({ code: "io" });
+  expect([at("kid.stack"), at("kid.cow")].filter(existsSync)).toEqual([]);
+  expect(layersOf("par").some(({ shared }) => shared)).toBe(false);
+  expect(await server.history.fork("par", { as: "kid" })).toMatchObject({ checkpoint: "kid" });
+  expect((await read(server, "kid")).equals(image)).toBe(true);
   await server.stop();
 });

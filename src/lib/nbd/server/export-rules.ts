@@ -13,6 +13,23 @@ export function checkExportName(name: string): void {
     throw new CowError("usage", `an export's name is at most ${MAX_STRING_BYTES} bytes of UTF-8, none of them NUL`);
 }
 
+/**
+ * @param of.comesBack the command line has it: the next server does, too
+ * @throws CowError `exists`; `usage` for a name that NBD does not allow
+ */
+export function requireNewName(
+  name: string,
+  { isTaken, comesBack }: { readonly isTaken: boolean; readonly comesBack: boolean },
+): void {
+  if (isTaken) throw new CowError("exists", `there is an export "${name}" already`);
+  checkExportName(name);
+  if (!comesBack) return;
+  throw new CowError(
+    "exists",
+    `the command line of the server has an export "${name}", and the next server has it again`,
+  );
+}
+
 /** Its own name would hide the checkpoint of another export. @throws CowError `usage` */
 export function refuseCheckpointName(name: string): void {
   if (!name.includes(AT)) return;

@@ -8,11 +8,11 @@ import { CowError } from "../../errors.ts";
 import { storageOf } from "../../operations/files.ts";
 import type { Access } from "../../stack/live/access.ts";
 import {
-  checkExportName,
   missing,
   ownLock,
   refuseCheckpointName,
   requireAccess,
+  requireNewName,
   requireUnused,
 } from "./export-rules.ts";
 import {
@@ -277,19 +277,11 @@ export class Exports {
     this.#keep?.(others.flatMap((each) => (each === entry ? (next ?? []) : each.isPending ? [] : each.kept)));
   }
 
-  /**
-   * @param isGiven the command line has it
-   * @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow; `unsuitable` when the server ends
-   */
+  /** @throws CowError `exists` for a name that is taken; `usage` for one that NBD does not allow; `unsuitable` when the server ends */
   requireFree(name: string, isGiven = false): void {
     if (this.#isEnding) throw new CowError("unsuitable", "the server is ending");
-    if (this.#entries.has(name)) throw new CowError("exists", `there is an export "${name}" already`);
-    checkExportName(name);
-    if (!isGiven && this.#keep && this.#given.has(name))
-      throw new CowError(
-        "exists",
-        `the command line of the server has an export "${name}", and the next server has it again`,
-      );
+    const comesBack = !isGiven && this.#keep !== undefined && this.#given.has(name);
+    requireNewName(name, { isTaken: this.#entries.has(name), comesBack });
   }
 
   #claim(settings: ExportSettings): LiveExport {

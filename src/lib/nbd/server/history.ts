@@ -166,7 +166,6 @@ export class History {
     const { checkpoint = as } = request;
     refuseCheckpointName(as);
     this.#exports.requireFree(as);
-    if (request.checkpoint === undefined) requireCheckpointWords(as);
     if (request.stackFile === undefined && !/^[^./][^/]*$/.test(as))
       throw new CowError("usage", `"${as}" is no name for a stack file: name that, too`);
     return this.#together([name], async ([one]) => {
@@ -181,19 +180,19 @@ export class History {
       made.requireFree(isNamed, isNew ? this.#memberOf(entry, as).newTop : undefined);
       if (isNew) await this.#checkpointOf([entry], { as });
       try {
-        await this.#makeChild(entry, checkpoint, made);
+        await this.#makeChild(stack, checkpoint, made);
         return { entry: await this.#exports.add({ name: as, stack: `stack:${made.stackFile}` }), checkpoint };
       } catch (error) {
         made.takeBack();
-        entry.layersChanged(storageOf(this.#context));
         if (isNew) await this.#forget(entry, as).catch(() => undefined);
         throw error;
+      } finally {
+        entry.layersChanged(storageOf(this.#context));
       }
     });
   }
 
-  async #makeChild(entry: LiveExport, checkpoint: string, made: NewFork): Promise<void> {
-    const { stack } = this.#switchOf(entry);
+  async #makeChild(stack: Member["stack"], checkpoint: string, made: NewFork): Promise<void> {
     const held = await heldBy(stack);
     const at = checkpointAt(held.document, checkpoint, held.name);
     const lower = stack.parts.lower.at(at + 1);
@@ -204,7 +203,6 @@ export class History {
     } finally {
       lower.release();
     }
-    entry.layersChanged(storageOf(this.#context));
   }
 
   /** Takes the name of a checkpoint away. @throws CowError `not-found`; as checkpoint() */
