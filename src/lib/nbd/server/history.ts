@@ -180,7 +180,7 @@ export class History {
       made.requireFree(isNamed, isNew ? this.#memberOf(entry, as).newTop : undefined);
       if (isNew) await this.#checkpointOf([entry], { as });
       try {
-        await this.#makeChild(stack, checkpoint, made);
+        await this.#makeChild(stack, checkpointAt(held.document, checkpoint, held.name), made);
         return { entry: await this.#exports.add({ name: as, stack: `stack:${made.stackFile}` }), checkpoint };
       } catch (error) {
         made.takeBack();
@@ -192,9 +192,8 @@ export class History {
     });
   }
 
-  async #makeChild(stack: Member["stack"], checkpoint: string, made: NewFork): Promise<void> {
-    const held = await heldBy(stack);
-    const at = checkpointAt(held.document, checkpoint, held.name);
+  async #makeChild(stack: Member["stack"], at: number, made: NewFork): Promise<void> {
+    await heldBy(stack);
     const lower = stack.parts.lower.at(at + 1);
     try {
       const fingerprint = await lower.fingerprint(Math.floor(lower.stack.device.sizeBytes / BLOCK_BYTES));
