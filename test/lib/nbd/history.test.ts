@@ -251,6 +251,7 @@ test("a fork that is refused, or that cannot be opened, leaves its parent as it 
   expect([at("kid.stack"), at("kid.cow")].filter(existsSync)).toEqual([]);
   expect(layersOf("par").some(({ shared }) => shared)).toBe(false);
   expect(await server.history.fork("par", { as: "kid" })).toMatchObject({ checkpoint: "kid" });
+  expect(layersOf("kid").at(-1)).toEqual({ file: "kid.cow" });
   expect((await read(server, "kid")).equals(image)).toBe(true);
   await server.stop();
 });

@@ -39,7 +39,10 @@ export class NewFork {
     refuseSameFile(storage, this.cowfile, [...specOf(held).files, this.stackFile]);
     this.#refuseName(this.stackFile, "is to be both the stack file and the cowfile of the fork");
     const real = storage.realPath(this.cowfile);
-    this.#stored = path.isAbsolute(this.cowfile) ? real : path.relative(path.dirname(held.path), real);
+    const isBeside = path.dirname(real) === path.dirname(storage.realPath(this.stackFile));
+    // Beside the stack file it is found wherever both are moved to.
+    const isFixed = path.isAbsolute(this.cowfile) && !isBeside;
+    this.#stored = isFixed ? real : path.relative(path.resolve(path.dirname(held.path)), path.resolve(real));
   }
 
   /** Is the new stack file there already, over layer `at`? */
