@@ -204,8 +204,8 @@ const CHAINS: readonly Mutation[] = [
     changes: [
       {
         file: MAKES,
-        from: "  for (const { prepared } of others) {\n    prepared?.commit();\n    prepared?.sync();\n  }\n",
-        to: "",
+        from: "    try {\n      prepared?.commit();\n      prepared?.sync();\n    } catch",
+        to: "    try {\n      void prepared;\n    } catch",
       },
       {
         file: MAKES,
@@ -230,8 +230,8 @@ const CHAINS: readonly Mutation[] = [
   chains(
     "a new top that was not named stays",
     PENDING,
-    "  if (isEmptyTop(storage, top) && ",
-    '  if (top === "" && ',
+    "  if (removeEmptyTop(storage, top)) return;\n",
+    '  if (top === "" && removeEmptyTop(storage, top)) return;\n',
     2,
   ),
   chains("a shared layer is removed", "stack/chain.ts", "(shared ? [] : file)", "(shared === undefined ? file : file)"),
