@@ -21,6 +21,9 @@ export interface Overwrite {
   readonly replace?: readonly string[] | undefined;
 }
 
+/** Of what is made beside a running disk: there is no flag that would replace a file. */
+export const NEVER: Overwrite = {};
+
 export function mayReplace({ force = false, replace = [] }: Overwrite, path: string): boolean {
   return force || replace.includes(path);
 }
@@ -74,7 +77,10 @@ export function claimName(storage: Storage, path: string, allowed: Overwrite): F
       { file: path },
     );
   if (!mayReplace(allowed, path))
-    throw new CowError("exists", "already exists", { file: path, hints: ["--force replaces it"] });
+    throw new CowError("exists", "already exists", {
+      file: path,
+      hints: allowed === NEVER ? [] : ["--force replaces it"],
+    });
   return facts;
 }
 

@@ -161,7 +161,13 @@ test("a dropped checkpoint cannot be asked for any more, and an export grows whe
   await user.read(0, 4096);
   await expect(server.history.grow("d", 2 * SIZE, {})).rejects.toMatchObject({ code: "locked" });
   await server.history.grow("d", 2 * SIZE, { force: true });
-  await expect(server.history.grow("d", SIZE, {})).rejects.toMatchObject({ code: "usage" });
+  // Not even closed for that.
+  const { served } = server.exports.get("d");
+  for (const size of [SIZE, 2 * SIZE]) await expect(server.history.grow("d", size, {})).rejects.toThrow(/only grows/);
+  expect(server.exports.get("d").served).toBe(served);
+  // What no flag replaces is not said to be replaced by one.
+  const there = server.history.flatten("d", { into: at("d.img") });
+  await expect(there).rejects.toMatchObject({ code: "exists", hints: [] });
   expect(server.exports.get("d").served?.facts.sizeBytes).toBe(2 * SIZE);
   expect((await read(server, "d")).equals(image)).toBe(true);
   await server.stop();

@@ -1,6 +1,7 @@
 /**
  * Owns what is refused of exports that come and go, and in which words: names, access, exports in use.
  */
+import { formatSize } from "../../bytes/size.ts";
 import { CowError } from "../../errors.ts";
 import { MAX_STRING_BYTES } from "../../protocol/constants.ts";
 import type { Access } from "../../stack/live/access.ts";
@@ -64,6 +65,21 @@ export function requireUnused({ name, users }: ExportEntry, refused: string, hin
   if (count === 0) return;
   const who = count === 1 ? "a client uses it" : `${count} clients use it`;
   throw new CowError("locked", `export "${name}" cannot be ${refused}: ${who}`, { hints: [hint] });
+}
+
+/**
+ * Asked before its files are closed for it.
+ * @returns the file of the layer that is made larger
+ * @throws CowError `unsuitable` for an export that writes none, `usage` for a size that is not larger
+ */
+export function requireLarger({ name, served }: ExportEntry, sizeBytes: number): string {
+  const { writtenPath, sizeBytes: now = 0 } = served?.stack ?? {};
+  if (writtenPath === undefined)
+    throw new CowError("unsuitable", `export "${name}" has no layer that it writes, and that could be made larger`);
+  if (sizeBytes > now) return writtenPath;
+  throw new CowError("usage", `export "${name}" has ${formatSize(now)} already, and only grows while it is served`, {
+    hints: ["`cowtool resize --shrink` makes a cowfile smaller that no server has"],
+  });
 }
 
 /** A stack file is changed by a server that writes its disk. @throws CowError `unsuitable` */

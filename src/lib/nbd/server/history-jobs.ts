@@ -16,7 +16,7 @@ import type { SquashChainRequest, SquashChainResult, SquashedRun } from "../../o
 import { fillCowfile } from "../../operations/new-cowfile.ts";
 import { joinedLayers } from "../../operations/squash.ts";
 import { writeWhole } from "../../operations/whole-image.ts";
-import { claimOutput } from "../../output/claim.ts";
+import { claimOutput, NEVER } from "../../output/claim.ts";
 import {
   announced,
   checkpointNames,
@@ -171,7 +171,7 @@ export class HistoryJobs {
   flatten(name: string, { into }: FlattenRequest, how: JobContext = {}): Promise<FlattenResult> {
     return this.#run(name, how, async (job) => {
       const begun = await job.inTurn(async (turn) => {
-        claimOutput(new OpenFiles(this.#context), into, {}, "raw");
+        claimOutput(new OpenFiles(this.#context), into, NEVER, "raw");
         return beginAt(turn, turn.held.document.layers.length - 2);
       });
       const { held, document, upTo } = begun;

@@ -27,7 +27,7 @@ import { heldBy, renameCheckpoints, rollBackStack } from "../../stack/live/roll-
 import { newLayerPath } from "../../stack/new-layer-path.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
 import type { JobContext } from "./export-job.ts";
-import { missing, refuseCheckpointName, requireUnused, requireWritten } from "./export-rules.ts";
+import { missing, refuseCheckpointName, requireLarger, requireUnused, requireWritten } from "./export-rules.ts";
 import type { Exports } from "./exports.ts";
 import { type FlattenRequest, type FlattenResult, HistoryJobs } from "./history-jobs.ts";
 import type { ExportEntry, LiveExport } from "./live-export.ts";
@@ -229,9 +229,7 @@ export class History {
     { force = false }: { readonly force?: boolean | undefined },
   ): Promise<void> {
     const entry = this.#openEntry(this.#exports.get(name));
-    const { writtenPath } = entry.served?.stack ?? {};
-    if (writtenPath === undefined)
-      throw new CowError("unsuitable", `export "${name}" has no layer that it writes, and that could be made larger`);
+    const writtenPath = requireLarger(entry, sizeBytes);
     if (!force) requireUnused(entry, "made larger", HANG_UP);
     await this.#exports.reopen(name, { between: () => resize(writtenPath, { sizeBytes }, this.#context) });
   }

@@ -4,7 +4,7 @@
  */
 import * as path from "node:path";
 import { CowError } from "../../errors.ts";
-import { claimOutput } from "../../output/claim.ts";
+import { claimOutput, NEVER } from "../../output/claim.ts";
 import { forked } from "../../stack/chain.ts";
 import { removeEmptyTop } from "../../stack/pending.ts";
 import type { HeldStackFile } from "../../stack/stack-file.ts";
@@ -62,7 +62,7 @@ export class NewFork {
     const { storage } = this.#files;
     if (!isNamed && storage.facts(this.stackFile))
       throw new CowError("exists", "already exists", { file: this.stackFile });
-    claimOutput(this.#files, this.cowfile, {}, "cowfile");
+    claimOutput(this.#files, this.cowfile, NEVER, "cowfile");
     if (newTop !== undefined) this.#refuseName(newTop, `is to be the new top of ${this.#held.name}`);
     for (const file of isNamed ? [this.cowfile] : [this.stackFile, this.cowfile])
       storage.create(file, { inputs: [this.#held.path] }).abandon();

@@ -5,7 +5,7 @@
 import * as path from "node:path";
 import type { Storage } from "../../device/storage.ts";
 import { CowError } from "../../errors.ts";
-import { claimOutput } from "../../output/claim.ts";
+import { claimOutput, NEVER } from "../../output/claim.ts";
 import { sharedUpTo } from "../../stack/chain.ts";
 import { encodeStackDocument, type LayerPart, type StackDocument } from "../../stack/stack-document.ts";
 import { type HeldStackFile, readStackFile } from "../../stack/stack-file.ts";
@@ -33,7 +33,7 @@ export function claimSecond(files: OpenFiles, held: HeldStackFile, text: string)
   if (storage.realPath(name) === held.path)
     throw new CowError("usage", "is the stack file itself: the other one needs another name", { file: name });
   const there = storage.facts(name) ? readIfStackFile(storage, name) : undefined;
-  if (!there) claimOutput(files, name, {}, "stack");
+  if (!there) claimOutput(files, name, NEVER, "stack");
   const from = path.dirname(held.path);
   const to = path.dirname(storage.realPath(name));
   const moved = (document: StackDocument): StackDocument => movedTo(document, from, to);

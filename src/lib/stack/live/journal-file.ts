@@ -53,7 +53,7 @@ export class JournalFile {
     onNotice?.({ severity: "warning", file: this.path, message });
   }
 
-  /** Does the journal of a cowfile, whoever has it open, say something that may be missing in it? */
+  /** Has the journal of a cowfile entries that the cowfile may lack? Looked at without a lock: a server may have it open. */
   static saysMore(storage: Storage, cowfile: string): boolean {
     const { path } = new JournalFile(storage, cowfile);
     if (!storage.facts(path, { own: true })) return false;
@@ -113,7 +113,7 @@ export class JournalFile {
   }
 }
 
-/** Does a journal say something that may be missing in its cowfile? */
+/** Has a journal entries that its cowfile may lack? */
 function isOfUse(journal: BlockDevice): boolean {
   const found = readJournal(journal);
   return found !== undefined && !found.isSettled && (found.runs.length > 0 || found.log.records.length > 0);
