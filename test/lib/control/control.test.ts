@@ -8,8 +8,8 @@ import * as net from "node:net";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
-import { afterEach, expect, test, vi } from "vitest";
-import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
+import { expect, test, vi } from "vitest";
+import { connect } from "../../../src/lib/control/client.ts";
 import { Control } from "../../../src/lib/control/control.ts";
 import { EventHub } from "../../../src/lib/control/events.ts";
 import { nameIn, segmentOf } from "../../../src/lib/control/export-name.ts";
@@ -21,8 +21,9 @@ import { History } from "../../../src/lib/nbd/server/history.ts";
 import { create } from "../../../src/lib/operations/create.ts";
 import { info } from "../../../src/lib/operations/info.ts";
 import { ROOT } from "../../support/command/run-command.ts";
+import { controlled } from "../../support/nbd/controlled.ts";
 import { CMD, FLAG, RawSession } from "../../support/nbd/raw-session.ts";
-import { makeCowfile, makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
+import { makeCowfile, makeImage, startServing } from "../../support/nbd/test-server.ts";
 import { noise } from "../../support/random.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
@@ -32,19 +33,8 @@ const DATA = Buffer.alloc(4096, 0x5a);
 const NO_SERVER = { defaults: {}, onClosed: () => undefined, isSound: () => true };
 const at = scratchDirectory();
 const base = makeImage(at("base.img"), Buffer.from("golden"), SIZE);
-let server: TestServer | undefined;
+const held = controlled(at);
 let count = 0;
-
-afterEach(async () => {
-  await server?.stop().catch(() => undefined);
-  server = undefined;
-});
-
-async function startControlled(request: Parameters<typeof startServing>[2] = {}): Promise<ControlClient> {
-  const control = at(`control${count++}`);
-  server = await startServing(at, [], { control, ...request });
-  return connect({ server: control });
-}
 
 /** A fresh cowfile over the base. @returns the stack of both */
 async function freshStack(): Promise<string> {
@@ -58,7 +48,7 @@ async function createStack(path: string): Promise<void> {
 }
 
 async function client(name: string): Promise<RawSession> {
-  return RawSession.open(server?.socket ?? "", "structured", { name });
+  return RawSession.open(held.server?.socket ?? "", "structured", { name });
 }
 
 async function write(session: RawSession, offset = 0): Promise<void> {
@@ -74,7 +64,7 @@ async function contentOf(name: string): Promise<Buffer> {
 }
 
 test("an export is added, written, and removed; its cowfile then is clean and holds what was written", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   expect(await control.list()).toEqual({ exports: [] });
   const stack = await freshStack();
   const added = await control.add({ name: "a/b ~", stack });
@@ -90,7 +80,7 @@ test("an export is added, written, and removed; its cowfile then is clean and ho
 });
 
 test("a forced removal answers what was received, hangs up, and lets a new export have the name and not the old image", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: "x", stack: await freshStack() });
   const session = await client("x");
   await write(session);
@@ -101,7 +91,7 @@ test("a forced removal answers what was received, hangs up, and lets a new expor
 });
 
 test("a drained export lets in nobody else, goes when its client has gone, and comes back when that is cancelled", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: "x", stack: await freshStack() });
   const session = await client("x");
   const cancelled = await control.drain("x");
@@ -117,7 +107,7 @@ test("a drained export lets in nobody else, goes when its client has gone, and c
 });
 
 test("a closed export has no file open; opened again, also for reading only, it shows what was written", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const stack = await freshStack();
   await control.add({ name: "x", stack });
   const session = await client("x");
@@ -138,7 +128,7 @@ test("a closed export has no file open; opened again, also for reading only, it 
 });
 
 test("sync makes a cowfile whole for readers without its journal", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const stack = await freshStack();
   await control.add({ name: "x", stack });
   const session = await client("x");
@@ -152,7 +142,7 @@ test("sync makes a cowfile whole for readers without its journal", async () => {
 
 test("what was added is there again after a restart, closed exports are closed, and one without its file says why", async () => {
   const state = at("state");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   const [kept, closed, lost] = [await freshStack(), await freshStack(), await freshStack()];
   await control.add({ name: "kept", stack: kept });
   await control.add({ name: "closed", stack: closed });
@@ -164,11 +154,11 @@ test("what was added is there again after a restart, closed exports are closed, 
   const session = await client("kept");
   await write(session);
   await session.goodbye();
-  await server?.stop();
+  await held.server?.stop();
   const file = lost.split(",")[1] ?? "";
   const bytes = readFileSync(file);
   writeFileSync(file, "no cowfile");
-  const again = await startControlled({ state });
+  const again = await held.start({ state });
   const found = (await again.list()).exports.map(({ name, state: how, error }) => [name, how, error?.code]);
   expect(found).toEqual([
     ["kept", "open", undefined],
@@ -182,15 +172,15 @@ test("what was added is there again after a restart, closed exports are closed, 
 
 test("what the server was started with holds for what is added and put back, and is the most that there is", async () => {
   const state = at("most");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   await control.add({ name: "was", stack: await freshStack(), access: "writable" });
-  await server?.stop();
-  const reader = await startControlled({ state, readOnly: true });
+  await held.server?.stop();
+  const reader = await held.start({ state, readOnly: true });
   await reader.add({ name: "new", stack: await freshStack() });
   expect((await reader.list()).exports.map(({ access }) => access)).toEqual(["read-only", "read-only"]);
   await expect(reader.reopen("was", { access: "writable" })).rejects.toMatchObject({ code: "usage" });
-  await server?.stop();
-  const quota = await startControlled({ state: at("quota"), quotaBytes: 4096 });
+  await held.server?.stop();
+  const quota = await held.start({ state: at("quota"), quotaBytes: 4096 });
   await quota.add({ name: "x", stack: await freshStack() });
   await quota.limit("x", { iops: 1000 });
   await quota.reopen("x");
@@ -202,17 +192,17 @@ test("what the server was started with holds for what is added and put back, and
 
 test("a stack file that is away keeps one export from being served, and no server from starting", async () => {
   const state = at("away");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   const [stack, file] = [at("one.stack"), at("away.stack")];
   await createStack(stack);
   await control.add({ name: "open", stack: `stack:${stack}` });
   await createStack(file);
   await control.add({ name: "closed", stack: `stack:${file}` });
   await control.close("closed");
-  await server?.stop();
+  await held.server?.stop();
   const kept = [stack, file].map((path) => readFileSync(path));
   for (const path of [stack, file]) rmSync(path);
-  const again = await startControlled({ state });
+  const again = await held.start({ state });
   const found = (await again.list()).exports.map(({ name, state: how, error }) => [name, how, error?.code]);
   expect(found).toEqual([
     ["open", "failed", "not-found"],
@@ -226,7 +216,7 @@ test("a name of the command line is not given to another disk, and changes to su
   const state = at("given");
   const stack = await freshStack();
   const both = { control: at(`control${count++}`), state };
-  server = await startServing(at, [{ name: "x", stack }], both);
+  held.server = await startServing(at, [{ name: "x", stack }], both);
   const control = await connect({ server: both.control });
   await control.remove("x");
   await expect(control.add({ name: "x", stack: await freshStack() })).rejects.toMatchObject({ code: "exists" });
@@ -235,7 +225,7 @@ test("a name of the command line is not given to another disk, and changes to su
 
 test("a change that cannot be kept is not made", async () => {
   const state = at("full");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   for (const name of ["x", "y"]) await control.add({ name, stack: await freshStack() });
   const before = [await control.list(), await control.limit("x")];
   // A directory in its place cannot be replaced by a file.
@@ -271,7 +261,7 @@ test("an export that is being added is neither listed nor kept, and one that is 
 });
 
 test("a server ends although connections are open that ask nothing", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const sockets = ["", "GET /v1/exp", "POST /v1/exports HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"].map((text) => {
     const socket = net.connect(control.path);
     socket.on("error", () => undefined).resume();
@@ -281,12 +271,12 @@ test("a server ends although connections are open that ask nothing", async () =>
   await control.list();
   const closed = sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve)));
   await control.stop();
-  await server?.ended;
+  await held.server?.ended;
   await Promise.all(closed);
 });
 
 test("an export that is closed is drained at once; a second drain is the first one; a file in use names who has it", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const stack = await freshStack();
   await control.add({ name: "x", stack });
   await expect(control.add({ name: "y", stack })).rejects.toThrow('is used by export "x" of this server');
@@ -309,15 +299,15 @@ test.each([
   ["an export without a stack", '{"version":1,"exports":[{"name":"a"}]}'],
 ])("a state directory with %s is refused and stays as it is", async (title, text) => {
   const state = at(`damaged-${title}`);
-  await startControlled({ state });
-  await server?.stop();
+  await held.start({ state });
+  await held.server?.stop();
   writeFileSync(join(state, "exports.json"), text);
   await expect(startServing(at, [], { state })).rejects.toMatchObject({ code: "damaged" });
   expect(readFileSync(join(state, "exports.json"), "utf8")).toBe(text);
 });
 
 test("events come as they happen, and after a break from where they ended", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const stop = new AbortController();
   const seen: (readonly [number, string, string | undefined])[] = [];
   const listening = (async () => {
@@ -362,7 +352,7 @@ test("a stream that is asked for without its body is not begun: it would never e
 });
 
 test("an event tells that space has fallen below a limit", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: "x", stack: await freshStack() });
   for await (const event of control.events({ name: "x", belowBytes: 1e15 })) {
     if (event.type !== "space-below") continue;
@@ -372,7 +362,7 @@ test("an event tells that space has fallen below a limit", async () => {
 });
 
 test("figures are those of what clients did, as JSON and for Prometheus", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: 'x"y', stack: await freshStack() });
   const session = await client('x"y');
   await write(session);
@@ -401,7 +391,7 @@ test("figures are those of what clients did, as JSON and for Prometheus", async 
 
 test("limits hold at once and after a restart, and can be taken away", async () => {
   const state = at("limited");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   await control.add({ name: "x", stack: await freshStack(), quota: 4096 });
   expect(await control.limit("x", { iops: 1000, bandwidth: 1 << 20 })).toEqual({
     name: "x",
@@ -416,17 +406,17 @@ test("limits hold at once and after a restart, and can be taken away", async () 
   expect(await control.limit("x", { quota: null, iops: null })).toMatchObject({ iops: null, quota: null });
   await write(session, 8192);
   await session.goodbye();
-  await server?.stop();
-  const again = await startControlled({ state });
+  await held.server?.stop();
+  const again = await held.start({ state });
   expect(await again.limit("x")).toEqual({ name: "x", iops: null, bandwidth: 1 << 20, quota: null });
 });
 
 test("a caller stops the server in order", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: "x", stack: await freshStack() });
   await write(await client("x"));
   await control.stop();
-  await server?.ended;
+  await held.server?.ended;
   await expect(control.list()).rejects.toMatchObject({ code: "not-found" });
 });
 
@@ -448,7 +438,7 @@ interface Api {
 /** Asks without the client. */
 function ask(path: string, method: string, body?: string): Promise<{ readonly status: number; readonly text: string }> {
   return new Promise((resolve, reject) => {
-    const socketPath = server?.ready.control ?? "";
+    const socketPath = held.server?.ready.control ?? "";
     const request = http.request({ socketPath, path, method, agent: false }, async (response) => {
       let text = "";
       for await (const part of response.setEncoding("utf8")) text += part;
@@ -463,7 +453,7 @@ test("openapi.json has every route, and every answer is as it says", async () =>
   const api = JSON.parse(readFileSync(join(ROOT, "schemas/openapi.json"), "utf8")) as Api;
   const ajv = new Ajv2020({ strict: false });
   ajv.addSchema(api, "api");
-  await startControlled({ dashboard: { host: "127.0.0.1", port: 0 } });
+  await held.start({ dashboard: { host: "127.0.0.1", port: 0 } });
   await createStack(at("api.stack"));
   const bodies: Record<string, string> = {
     "post /v1/exports": JSON.stringify({ name: "x", stack: `stack:${at("api.stack")}` }),
@@ -501,11 +491,11 @@ test("openapi.json has every route, and every answer is as it says", async () =>
     // Only jobs are asked for that are not there.
     expect(key === "default", `${way}: ${text}`).toBe(path.includes("{id}"));
   }
-  await server?.ended;
+  await held.server?.ended;
 });
 
 test("rubbish is refused by name, and the server goes on", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const refused = [
     ["/v1/exports", "POST", "{", 400],
     ["/v1/exports", "POST", "[]", 400],
@@ -536,7 +526,7 @@ test("rubbish is refused by name, and the server goes on", async () => {
 });
 
 test("what is no HTTP, or stops in the middle, is hung up on, and the server goes on", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const said = [
     "NBDMAGIC",
     "GET /\r\n\r\n",
@@ -544,7 +534,7 @@ test("what is no HTTP, or stops in the middle, is hung up on, and the server goe
     "POST /v1/stop HTTP/1.1\r\n",
   ];
   for (const bytes of [...said, Buffer.from(noise(5000, 3))]) {
-    const socket = net.connect(server?.ready.control ?? "");
+    const socket = net.connect(held.server?.ready.control ?? "");
     socket.on("error", () => undefined);
     socket.end(bytes);
     await new Promise((resolve) => socket.once("close", resolve).resume());

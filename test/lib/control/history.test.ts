@@ -3,11 +3,11 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
-import { type ControlClient, connect } from "../../../src/lib/control/client.ts";
+import { expect, test } from "vitest";
 import { makeChain } from "../../support/nbd/chained-stack.ts";
+import { controlled } from "../../support/nbd/controlled.ts";
 import { CMD, RawSession } from "../../support/nbd/raw-session.ts";
-import { makeImage, startServing, type TestServer } from "../../support/nbd/test-server.ts";
+import { makeImage } from "../../support/nbd/test-server.ts";
 import { scratchDirectory } from "../../support/scratch.ts";
 
 const SIZE = 1 << 20;
@@ -15,22 +15,10 @@ const at = scratchDirectory();
 const base = makeImage(at("base.img"), Buffer.from("golden"), SIZE);
 const MONDAY = { name: "monday", time: "2026-11-23T06:00:00.000Z", note: "before the update" };
 const TUESDAY = { name: "tuesday", time: "2026-11-24T06:00:00.000Z" };
-let server: TestServer | undefined;
-let count = 0;
-
-afterEach(async () => {
-  await server?.stop().catch(() => undefined);
-  server = undefined;
-});
-
-async function startControlled(request: Parameters<typeof startServing>[2] = {}): Promise<ControlClient> {
-  const control = at(`control${count++}`);
-  server = await startServing(at, [], { control, ...request });
-  return connect({ server: control });
-}
+const held = controlled(at);
 
 test("a chain is told part by part, with its checkpoints, and which exports are over each part", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const [one, two] = [
     { file: "1.cow", checkpoint: MONDAY, shared: true },
     { file: "2.cow", checkpoint: TUESDAY },
@@ -41,7 +29,7 @@ test("a chain is told part by part, with its checkpoints, and which exports are 
   await control.add({ name: "b", stack: fork });
   await control.add({ name: "c", stack: base });
   const { exports } = await control.list();
-  const uri = (name: string): string => `nbd+unix:///${name}?socket=${server?.socket}`;
+  const uri = (name: string): string => `nbd+unix:///${name}?socket=${held.server?.socket}`;
   const monday = { ...MONDAY, uri: uri("a@monday"), connections: 0 };
   expect(exports.map(({ checkpoints }) => checkpoints)).toEqual([
     [monday, { ...TUESDAY, note: null, uri: uri("a@tuesday"), connections: 0 }],
@@ -66,10 +54,10 @@ test("a chain is told part by part, with its checkpoints, and which exports are 
 });
 
 test("a checkpoint that clients use counts as its export: it is not removed under them, and closed with it", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   const stack = await makeChain(at, "d.stack", base, [{ file: "d1.cow", checkpoint: MONDAY }], "d2.cow");
   await control.add({ name: "d", stack });
-  const reader = await RawSession.open(server?.socket ?? "", "structured", { name: "d@monday" });
+  const reader = await RawSession.open(held.server?.socket ?? "", "structured", { name: "d@monday" });
   expect((await reader.read(0, 6)).toString()).toBe("golden");
   const { connections, checkpoints } = await control.show("d");
   expect([connections, checkpoints[0]?.connections]).toEqual([1, 1]);
@@ -77,10 +65,12 @@ test("a checkpoint that clients use counts as its export: it is not removed unde
   await expect(control.remove("d")).rejects.toMatchObject({ code: "locked" });
   await control.close("d");
   await expect(reader.read(0, 6)).rejects.toThrow();
-  await expect(RawSession.open(server?.socket ?? "", "structured", { name: "d@monday" })).rejects.toThrow(/no export/);
+  await expect(RawSession.open(held.server?.socket ?? "", "structured", { name: "d@monday" })).rejects.toThrow(
+    /no export/,
+  );
   expect((await control.show("d")).checkpoints).toMatchObject([{ name: "monday", uri: "", connections: 0 }]);
   await control.reopen("d");
-  const again = await RawSession.open(server?.socket ?? "", "structured", { name: "d@monday" });
+  const again = await RawSession.open(held.server?.socket ?? "", "structured", { name: "d@monday" });
   const job = await control.drain("d");
   expect(await control.show("d")).toMatchObject({ state: "draining", connections: 1 });
   await again.goodbye();
@@ -88,11 +78,11 @@ test("a checkpoint that clients use counts as its export: it is not removed unde
 });
 
 test("checkpoints are made under clients, of several exports at one instant; each is told, counted and can be read", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   for (const name of ["e", "f"])
     await control.add({ name, stack: await makeChain(at, `${name}.stack`, base, [], `${name}.cow`) });
   await control.add({ name: "plain", stack: base });
-  const session = await RawSession.open(server?.socket ?? "", "structured", { name: "e" });
+  const session = await RawSession.open(held.server?.socket ?? "", "structured", { name: "e" });
   const write = async (text: string): Promise<void> => {
     const payload = Buffer.alloc(4096, text);
     expect(await session.ask({ type: CMD.WRITE, offset: 8192, length: 4096, payload })).toMatchObject({ error: 0 });
@@ -116,7 +106,7 @@ test("checkpoints are made under clients, of several exports at one instant; eac
     ["written", undefined],
   ]);
   expect(written).toBe(made.exports[0]?.top);
-  const reader = await RawSession.open(server?.socket ?? "", "structured", { name: "e@cp" });
+  const reader = await RawSession.open(held.server?.socket ?? "", "structured", { name: "e@cp" });
   expect([(await reader.read(8192, 6)).toString(), (await session.read(8192, 5)).toString()]).toEqual([
     "before",
     "after",
@@ -143,9 +133,10 @@ test("checkpoints are made under clients, of several exports at one instant; eac
 
 test("back to a checkpoint, and forks over one, beside clients of others; what was made is there after a restart", async () => {
   const state = at("chain-state");
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   await control.add({ name: "g", stack: await makeChain(at, "g.stack", base, [], "g.cow") });
-  const open = (name: string): Promise<RawSession> => RawSession.open(server?.socket ?? "", "structured", { name });
+  const open = (name: string): Promise<RawSession> =>
+    RawSession.open(held.server?.socket ?? "", "structured", { name });
   const write = async (session: RawSession, text: string): Promise<void> => {
     const payload = Buffer.alloc(4096, text);
     expect(await session.ask({ type: CMD.WRITE, offset: 8192, length: 4096, payload })).toMatchObject({ error: 0 });
@@ -187,8 +178,8 @@ test("back to a checkpoint, and forks over one, beside clients of others; what w
   expect((await control.show("h")).checkpoints).toMatchObject([{ name: "one" }]);
   await control.grow("i", 2 * SIZE);
   await other.goodbye();
-  await server?.stop();
-  const again = await startControlled({ state });
+  await held.server?.stop();
+  const again = await held.start({ state });
   expect((await again.list()).exports.map((each) => [each.name, each.state, each.virtual_size])).toEqual([
     ["g", "open", SIZE],
     ["h", "open", SIZE],
@@ -199,9 +190,9 @@ test("back to a checkpoint, and forks over one, beside clients of others; what w
 });
 
 test("squash and flatten are jobs under clients; the disk shows the same, and the chain is short", async () => {
-  const control = await startControlled();
+  const control = await held.start();
   await control.add({ name: "l", stack: await makeChain(at, "l.stack", base, [], "l.cow") });
-  const session = await RawSession.open(server?.socket ?? "", "structured", { name: "l" });
+  const session = await RawSession.open(held.server?.socket ?? "", "structured", { name: "l" });
   for (const [i, as] of ["one", "two", "three"].entries()) {
     const payload = Buffer.alloc(4096, as);
     await session.ask({ type: CMD.WRITE, offset: 4096 * (i + 1), length: 4096, payload });
@@ -230,7 +221,7 @@ test("a name with @ is refused; one that is kept from before is in the list as f
   mkdirSync(state);
   const kept = { version: 1, exports: [{ name: "vm@host", stack: base, state: "open" }] };
   writeFileSync(join(state, "exports.json"), JSON.stringify(kept));
-  const control = await startControlled({ state });
+  const control = await held.start({ state });
   const [old] = (await control.list()).exports;
   expect(old).toMatchObject({ name: "vm@host", state: "failed", error: { code: "usage" } });
   expect(old?.error?.message).toMatch(/NAME@CHECKPOINT/);
